@@ -1,0 +1,189 @@
+"""What can go wrong, in one family: each error says what happened, what to do, and its exit status."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class ExitStatus(enum.IntEnum):
+    """The exit statuses of the command, for scripts to rely on."""
+
+    COMPLETE = 0
+    """Every row is complete and verified (or, for the other modes, done)."""
+    FAILED = 1
+    """Something else went wrong: no credentials, bad option value, directory not writable."""
+    REFUSED = 2
+    """The service refused: HTTP error, bad login. (Also a wrong option, by convention.)"""
+    BAD_FILE = 3
+    """The CSV file is wrong; nothing was sent."""
+    JOBS_FAILED = 4
+    """Some jobs failed, were cancelled, or lost their product; the others are complete."""
+    TRY_AGAIN = 75
+    """Not finished: run the same command again."""
+    INTERRUPTED = 130
+    """Interrupted by Ctrl-C; everything so far is kept."""
+    TERMINATED = 143
+    """Interrupted by SIGTERM; everything so far is kept."""
+
+
+class MwaClientError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Parameters
+    ----------
+    what : str
+        What happened, in words for the user; never with a credential in it.
+    remedy : str, optional
+        What the user can do about it.
+    """
+
+    exit_status = ExitStatus.FAILED
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(what, remedy)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}\n{self.remedy}" if self.remedy else self.what
+
+
+# --- Before anything is sent -------------------------------------------------------------------------
+
+
+class SettingsError(MwaClientError):
+    """An option or an environment variable has a value that cannot be used."""
+
+
+class CredentialsMissing(SettingsError):
+    """No user name and password (or key) were given."""
+
+
+class DirectoryUnusable(MwaClientError):
+    """The download directory cannot be made, read or written."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing that is wrong in a job file.
+
+    Attributes
+    ----------
+    line : int
+        Line number, from 1.
+    message : str
+        Key, value and what would be right: ``freqres=ten: must be a whole number of kHz, 1 or more``.
+    """
+
+    line: int
+    message: str
+
+
+class JobFileError(MwaClientError):
+    """A job file has mistakes; all of them are in `mistakes`, in order of their lines."""
+
+    exit_status = ExitStatus.BAD_FILE
+
+    def __init__(self, source: str, mistakes: Sequence[Mistake]) -> None:
+        self.source = source
+        self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line))
+        first = self.mistakes[0]
+        lines = [f"{source}:{mistake.line}: {mistake.message}" for mistake in self.mistakes]
+        # The last line is the one that the first client printed; scripts look for it.
+        lines.append(f"Error: {first.message}, Line num: {first.line}")
+        super().__init__("\n".join(lines))
+
+
+# --- The service -------------------------------------------------------------------------------------
+
+
+class ServiceError(MwaClientError):
+    """The service, or the way to it, is at fault."""
+
+    exit_status = ExitStatus.REFUSED
+
+
+class ServiceRefused(ServiceError):
+    """The service said no, and would say no again.
+
+    Attributes
+    ----------
+    status : int or None
+        The HTTP status.
+    """
+
+    def __init__(self, what: str, remedy: str = "", *, status: int | None = None) -> None:
+        super().__init__(what, remedy)
+        self.status = status
+
+
+class LoginRefused(ServiceRefused):
+    """The credentials were not accepted."""
+
+
+class SessionLost(ServiceRefused):
+    """The session has expired; logging in again mends it."""
+
+
+class ServiceUnavailable(ServiceError):
+    """No usable answer this time: no connection, a time-out, a 5xx, a reply that makes no sense.
+
+    Waiting may help. Whether a request was acted on is not known.
+
+    Attributes
+    ----------
+    retry_after : float or None
+        Seconds that the service asks to wait.
+    """
+
+    def __init__(self, what: str, remedy: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(what, remedy)
+        self.retry_after = retry_after
+
+
+class ServiceUnreachable(ServiceUnavailable):
+    """Nobody answers at the address: no such host, connection refused, no route."""
+
+
+class BadReply(ServiceUnavailable):
+    """The service answered with something that is not what it should be: HTML, broken JSON, a missing field."""
+
+
+# --- One row -----------------------------------------------------------------------------------------
+
+
+class JobFailed(MwaClientError):
+    """One job cannot be completed; the others go on."""
+
+    exit_status = ExitStatus.JOBS_FAILED
+
+
+class TransferFailed(JobFailed):
+    """A product could not be fetched; its part file is kept for the next run."""
+
+
+class ProductGone(JobFailed):
+    """The product is no longer on the server (404, 410)."""
+
+
+class VerificationFailed(JobFailed):
+    """A product arrived with a wrong size or SHA-1, twice; it was thrown away."""
+
+
+# --- Not finished ------------------------------------------------------------------------------------
+
+
+class NotFinished(MwaClientError):
+    """The same command, run again, goes on from here."""
+
+    exit_status = ExitStatus.TRY_AGAIN
+
+
+class DiskFull(NotFinished):
+    """There is no room left (or no quota) in the download directory; what was fetched is kept."""
+
+
+class Stopped(NotFinished):
+    """The work was told to stop; what was fetched is kept."""

@@ -1,0 +1,36 @@
+"""Packaging of mwa_client: ``pip install .`` gives the command ``mwa_client``."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mwa_client/__init__.py").read_text(encoding="utf-8"))
+assert VERSION is not None
+
+TEST = ["pytest>=7", "pytest-cov>=5", "hypothesis>=6", "pexpect>=4.8", "trustme>=1"]
+LINT = ["ruff", "mypy", "types-requests", "types-tqdm"]
+
+setup(
+    name="mwa-client",
+    version=VERSION.group(1),
+    description="Batch client for the archive of the Murchison Widefield Array (MWA ASVO)",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    packages=find_packages(include=["mwa_client", "mwa_client.*"]),
+    package_data={"mwa_client": ["py.typed"]},
+    python_requires=">=3.9",
+    install_requires=["requests>=2.25", "tqdm>=4.60"],
+    extras_require={"test": TEST, "lint": LINT},
+    entry_points={"console_scripts": ["mwa_client = mwa_client.cli:main"]},
+    classifiers=[
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Astronomy",
+        "Typing :: Typed",
+    ],
+)
