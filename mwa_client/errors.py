@@ -148,7 +148,7 @@ class ServiceUnreachable(ServiceUnavailable):
 
 
 class BadReply(ServiceUnavailable):
-    """The service answered with something that is not what it should be: HTML, broken JSON, a missing field."""
+    """The answer is not what it should be: HTML, broken JSON, a missing field."""
 
 
 # --- One row -----------------------------------------------------------------------------------------
