@@ -1,3 +1,209 @@
-"""Batch client for the archive of the Murchison Widefield Array (MWA ASVO)."""
+"""Batch client for the archive of the Murchison Widefield Array (MWA ASVO).
+
+The whole of a job file, as the command does it::
+
+    import mwa_client
+
+    client = mwa_client.login()                       # ASVO_USER and ASVO_PASS, or user= and password=
+    summary = client.run("jobs.csv", "/data/mwa")     # blocks until every row is complete or has failed
+    for failure in summary.failed:
+        print(failure.row.obs_id, failure.error)
+
+One job, step by step::
+
+    job_id = client.submit({"obs_id": 1191828584, "job_type": "d", "download_type": "vis"})
+    print(client.jobs()[job_id].label)                # "Queued"
+    files = client.download(job_id, "/data/mwa")      # once it is "Ready for Download"
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
 
 __version__ = "0.1.0"
+__all__ = ["Client", "MwaClientError", "__version__", "login"]
+
+from mwa_client.errors import JobFailed, MwaClientError, NotFinished, ServiceRefused
+
+# The rest is imported where it is needed: `mwa_client --help` must not wait for it.
+if TYPE_CHECKING:
+    from mwa_client.asvo.job import Job
+    from mwa_client.events import Event, Summary
+    from mwa_client.settings import Service
+    from mwa_client.transfer.product import FetchedFile
+
+
+def login(
+    user: str | None = None, password: str | None = None, *, host: str | None = None, port: int | None = None
+) -> Client:
+    """Log in to the service.
+
+    Parameters
+    ----------
+    user, password : str, optional
+        The account; default is ``ASVO_USER`` and ``ASVO_PASS`` of the environment.
+    host : str, optional
+        Host name or URL; default is ``ASVO_HOST``, or the service's address of 2018.
+    port : int, optional
+        Default is ``ASVO_PORT``, or 8778.
+
+    Raises
+    ------
+    CredentialsMissing
+        No user name or no password.
+    LoginRefused
+        They are not accepted.
+    ServiceError
+        The service refuses or does not answer.
+    """
+    from mwa_client.settings import service_from
+
+    given = {"ASVO_USER": user, "ASVO_PASS": password, "ASVO_HOST": host, "ASVO_PORT": port}
+    client = Client(
+        service_from({**os.environ, **{key: str(value) for key, value in given.items() if value is not None}})
+    )
+    client.login()
+    return client
+
+
+class Client:
+    """The service, for Python programs. Made by `login`.
+
+    Parameters
+    ----------
+    service : Service
+        Which service, and the account there.
+    """
+
+    def __init__(self, service: Service) -> None:
+        from mwa_client.asvo import open_session
+
+        self._session = open_session(service)
+
+    def login(self) -> None:
+        """Log in now rather than with the first call; raises as the function `login` does."""
+        self._session.login()
+
+    def submit(self, row: str | Mapping[str, object]) -> int:
+        """Submit one job, without looking whether there is one like it, and return its job id.
+
+        Parameters
+        ----------
+        row : str or mapping
+            What a row of a job file holds: ``"obs_id=1191828584, job_type=d, download_type=vis"``, or the
+            same as a mapping.
+
+        Raises
+        ------
+        JobFileError
+            The row has mistakes; nothing was sent.
+        ServiceRefused
+            The service does not want this job.
+        ServiceUnavailable
+            No usable answer. The job may have been made: look for it in `jobs` before trying again.
+        """
+        from mwa_client.jobfile import parse_row
+
+        request = parse_row(row, self._session.api)
+        return self._session.submit(request.job_type, request.parameters(self._session.api))
+
+    def jobs(self) -> dict[int, Job]:
+        """Return every job that the service lists for the user, by job id."""
+        return self._session.jobs()
+
+    def cancel(self, job_id: int) -> None:
+        """Cancel a job; `ServiceRefused` if there is none or it cannot be cancelled."""
+        self._session.cancel(job_id)
+
+    def download(self, job_id: int, directory: str | Path = ".") -> tuple[FetchedFile, ...]:
+        """Bring the product of a ready job into a directory, complete and verified.
+
+        What an earlier call has left there is continued.
+
+        Raises
+        ------
+        NotFinished
+            The job is not ready yet.
+        JobFailed
+            It has failed, its product is gone, or it arrived wrong twice.
+        ServiceRefused
+            There is no such job.
+        """
+        from mwa_client.batch import name_files
+        from mwa_client.ledger import Ledger
+        from mwa_client.pace import SystemClock
+        from mwa_client.transfer.product import fetch
+
+        job = self._session.jobs().get(job_id)
+        if job is None:
+            raise ServiceRefused(f"The service lists no job {job_id}.")
+        if job.state.is_lost:
+            raise JobFailed(f"Job {job_id}: {job.label}. {job.error_text}".strip())
+        if not job.state.is_ready or not job.product:
+            raise NotFinished(f"Job {job_id} is not ready for download: {job.label}.", "Try again later.")
+        ledger = Ledger(Path(directory), self._session.service)
+        try:
+            return tuple(
+                fetch(
+                    wanted,
+                    self._session.source(job_id, file),
+                    ledger.place,
+                    SystemClock(),
+                    threading.Event(),
+                    lambda event: None,
+                )
+                for wanted, file in name_files(job, ledger)
+            )
+        finally:
+            ledger.close()
+
+    def run(
+        self,
+        csv: str | Path,
+        directory: str | Path = ".",
+        *,
+        parallel: int = 4,
+        listen: Callable[[Event], None] = lambda event: None,
+    ) -> Summary:
+        """Do what the command does with a job file: submit, watch, fetch, verify.
+
+        Parameters
+        ----------
+        csv : str or Path
+            The job file.
+        directory : str or Path
+            Where the products go; made if missing.
+        parallel : int
+            Downloads at a time.
+        listen : callable, optional
+            Is told each event of `mwa_client.events` as it happens.
+
+        Returns
+        -------
+        Summary
+            What is complete, what has failed, and why; `exit_status` is 0 if all is complete and verified.
+
+        Raises
+        ------
+        JobFileError
+            The file has mistakes; nothing was sent.
+        ServiceError
+            The service refuses to let us in.
+        DirectoryUnusable, DiskFull
+            The directory cannot be written.
+        """
+        from mwa_client.batch import Batch, Pacing
+        from mwa_client.jobfile import read_file
+        from mwa_client.ledger import Ledger
+        from mwa_client.pace import SystemClock
+
+        jobs = read_file(csv, self._session.api).jobs
+        ledger = Ledger(Path(directory), self._session.service)
+        try:
+            return Batch(jobs, self._session, ledger, SystemClock(), listen, Pacing(parallel)).run()
+        finally:
+            ledger.close()

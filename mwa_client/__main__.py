@@ -1,0 +1,7 @@
+"""``python -m mwa_client``: the command, where its script is not on the path."""
+
+import sys
+
+from mwa_client.cli import main
+
+sys.exit(main())

@@ -1,0 +1,166 @@
+"""The interface of 2017 and 2018: a password, integers for states, products from the service itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+from mwa_client.asvo.job import Job, JobState, ProductFile, clean_text, read_integer, read_sha1, read_size
+from mwa_client.asvo.wire import Reply, Wire
+from mwa_client.errors import (
+    BadReply,
+    LoginRefused,
+    ServiceRefused,
+    ServiceUnavailable,
+    ServiceUnreachable,
+    SessionLost,
+)
+from mwa_client.jobkeys import Api, JobType
+
+JOB_STATES = {
+    0: JobState.QUEUED,
+    1: JobState.PROCESSING,
+    2: JobState.READY,
+    3: JobState.ERROR,
+    4: JobState.EXPIRED,
+    5: JobState.CANCELLED,
+}
+
+JOB_TYPES = {
+    0: JobType.CONVERSION,
+    1: JobType.DOWNLOAD,
+    2: JobType.DOWNLOAD,
+    3: JobType.VOLTAGE,
+    5: JobType.BEAMFORMER,
+    6: JobType.IMAGING,
+}
+
+SUBMIT_PATHS = {
+    JobType.CONVERSION: "/api/conversion_job",
+    JobType.DOWNLOAD: "/api/download_vis_job",
+}
+
+
+class Api2018:
+    """The 2018 interface.
+
+    Parameters
+    ----------
+    wire : Wire
+        The way to the service.
+    service : str
+        The service's name in what the client remembers.
+    user, password : str
+        The user's account.
+    is_default : bool
+        The address is the one of 2018 that nobody has changed. Where nobody answers there, waiting
+        would not help: the service has moved on.
+    """
+
+    api = Api.V2018
+
+    def __init__(
+        self, wire: Wire, *, service: str, user: str, password: str, is_default: bool = False
+    ) -> None:
+        self.service = service
+        self._wire = wire
+        self._user = user
+        self._password = password
+        self._is_default = is_default
+        self._has_answered = False
+
+    def login(self) -> None:
+        """Open a session with user name and password."""
+        try:
+            self._wire.login("/api/login", (self._user, self._password))
+        except SessionLost as error:
+            raise LoginRefused(
+                f"{self._wire.address} does not accept this user name and password.",
+                "Check ASVO_USER and ASVO_PASS.",
+                status=error.status,
+            ) from None
+        except ServiceUnreachable as error:
+            if self._is_default and not self._has_answered:
+                raise _moved_on(error) from None
+            raise
+        self._has_answered = True
+
+    def submit(self, job_type: JobType, parameters: Mapping[str, str]) -> int:
+        """Post the row's keys and values as a form; the answer is ``{"job_id": 12345}``."""
+        reply = self._wire.call("POST", SUBMIT_PATHS[job_type], form=parameters)
+        job_id = read_integer(reply.get("job_id")) if isinstance(reply, dict) else None
+        if job_id is None:
+            raise BadReply("The service took the job but did not say its job id.")
+        return job_id
+
+    def jobs(self) -> Iterable[Job]:
+        """Read the whole job list; an entry that makes no sense is passed over."""
+        listing = self._wire.call("GET", "/api/get_jobs")
+        if not isinstance(listing, list):
+            raise BadReply("The service answered with something that is not a list of jobs.")
+        return list(_read_jobs(listing))
+
+    def cancel(self, job_id: int) -> None:
+        """Cancel a job. Since June 2018 this is a GET."""
+        try:
+            self._wire.call("GET", "/api/cancel_job", query={"job_id": str(job_id)})
+        except BadReply:
+            pass  # The status was 200, which decides; what the body holds is not written down anywhere.
+
+    def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> Reply:
+        """Ask the service itself for the file."""
+        reply = self._wire.open(
+            "/api/download", query={"file_name": file.name, "job_id": str(job_id)}, headers=headers
+        )
+        if reply.status == 401:
+            reply.close()
+            raise SessionLost("The service does not know this session.", status=401)
+        return reply
+
+
+def _moved_on(error: ServiceUnavailable) -> ServiceRefused:
+    return ServiceRefused(
+        f"{error.what} This is the address of 2018; today's service wants an API key instead of a password.",
+        "Set MWA_ASVO_API_KEY; the key is on the profile page of the service's web site, "
+        "https://asvo.mwatelescope.org. If your service is elsewhere, set ASVO_HOST and ASVO_PORT.",
+    )
+
+
+def _read_jobs(listing: list[object]) -> Iterator[Job]:
+    for entry in listing:
+        row = entry.get("row", entry) if isinstance(entry, dict) else None
+        job = _read_job(row) if isinstance(row, dict) else None
+        if job is not None:
+            yield job
+
+
+def _read_job(row: dict[str, object]) -> Job | None:
+    job_id = read_integer(row.get("id"))
+    if job_id is None:
+        return None
+    given = row.get("job_params")
+    parameters = {str(key): value for key, value in given.items()} if isinstance(given, dict) else {}
+    state_number = read_integer(row.get("job_state"))
+    type_number = read_integer(row.get("job_type"))
+    return Job(
+        job_id=job_id,
+        state=JOB_STATES.get(-1 if state_number is None else state_number, JobState.UNKNOWN),
+        state_word="" if row.get("job_state") is None else f"state {clean_text(row['job_state'], 40)}",
+        obs_id=read_integer(parameters.get("obs_id")),
+        job_type=JOB_TYPES.get(-1 if type_number is None else type_number),
+        parameters=MappingProxyType(parameters),
+        error_text=clean_text(row.get("error_text")),
+        product=_read_product(row.get("product")),
+    )
+
+
+def _read_product(product: object) -> tuple[ProductFile, ...]:
+    """Read ``{"files": [[name, size], [name, size, sha1]]}``; null until the job is ready."""
+    files = product.get("files") if isinstance(product, dict) else None
+    if not isinstance(files, list):
+        return ()
+    return tuple(
+        ProductFile(entry[0], read_size(entry[1]), read_sha1(entry[2]) if len(entry) > 2 else None)
+        for entry in files
+        if isinstance(entry, list) and len(entry) >= 2 and isinstance(entry[0], str)
+    )

@@ -1,0 +1,173 @@
+"""What the service says about a job: its state, its product, and the words for both.
+
+Everything here is read tolerantly: ids come as numbers or strings, fields can be missing or null.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from mwa_client.jobkeys import JobType
+
+
+class JobState(enum.Enum):
+    """Where a job stands. The value is the word of today's service, the label is what people see."""
+
+    PREPARING = "preparing"
+    QUEUED = "queued"
+    WAITCAL = "waitcal"
+    STAGING = "staging"
+    STAGED = "staged"
+    RETRIEVING = "downloading"
+    PREPROCESSING = "preprocessing"
+    PROCESSING = "processing"
+    IMAGING = "imaging"
+    DELIVERING = "delivering"
+    READY = "completed"
+    ERROR = "error"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    UNKNOWN = ""
+    """A state that this program has never heard of. New ones have come without notice: wait on it."""
+
+    @property
+    def label(self) -> str:
+        """The words that people see."""
+        return _LABELS[self]
+
+    @property
+    def is_ready(self) -> bool:
+        """The product can be fetched."""
+        return self is JobState.READY
+
+    @property
+    def is_lost(self) -> bool:
+        """The job will never have a product (again)."""
+        return self in (JobState.ERROR, JobState.EXPIRED, JobState.CANCELLED)
+
+    @property
+    def is_pending(self) -> bool:
+        """The service is still working on it, as far as we know."""
+        return not self.is_ready and not self.is_lost
+
+
+_LABELS = {
+    JobState.PREPARING: "Preparing",
+    JobState.QUEUED: "Queued",
+    JobState.WAITCAL: "Waiting for calibration",
+    JobState.STAGING: "Staging",
+    JobState.STAGED: "Staged",
+    # The service's "downloading" is its own fetch from the archive, not the user's.
+    JobState.RETRIEVING: "Retrieving from archive",
+    JobState.PREPROCESSING: "Preprocessing",
+    JobState.PROCESSING: "Processing",
+    JobState.IMAGING: "Imaging",
+    JobState.DELIVERING: "Delivering",
+    JobState.READY: "Ready for Download",
+    JobState.ERROR: "Error",
+    JobState.EXPIRED: "Expired",
+    JobState.CANCELLED: "Cancelled",
+    JobState.UNKNOWN: "Unknown state",
+}
+
+
+@dataclass(frozen=True)
+class ProductFile:
+    """One file of a finished job.
+
+    Attributes
+    ----------
+    name : str
+        The name that the service gave. It comes from outside: make it safe before using it as a path.
+    size : int or None
+        Size in bytes.
+    sha1 : str or None
+        SHA-1 of the whole file, 40 lower-case hexadecimal digits.
+    """
+
+    name: str
+    size: int | None = None
+    sha1: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as the service lists it.
+
+    Attributes
+    ----------
+    job_id : int
+        The service's number for the job.
+    state : JobState
+        Where it stands.
+    state_word : str
+        The service's own word (or number) for the state.
+    obs_id : int or None
+        The observation: the GPS second at which it started.
+    job_type : JobType or None
+        None for a type that this program does not know.
+    parameters : mapping of str to object
+        What was asked for, in the service's words.
+    error_text : str
+        Why it failed; empty when the service does not say.
+    product : tuple of ProductFile
+        The files to fetch; empty until the job is ready.
+    """
+
+    job_id: int
+    state: JobState
+    state_word: str = ""
+    obs_id: int | None = None
+    job_type: JobType | None = None
+    parameters: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    error_text: str = ""
+    product: tuple[ProductFile, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The state in words for people; a state that nobody has seen goes by its own name."""
+        if self.state is JobState.UNKNOWN and self.state_word:
+            return clean_text(self.state_word, 40).capitalize()
+        return self.state.label
+
+
+# --- Reading what came over the wire -----------------------------------------------------------------
+
+
+def read_integer(value: object) -> int | None:
+    """Return a number that came as a number or as a string, or None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,19}\s*", value):
+        return int(value)
+    return None
+
+
+def read_size(value: object) -> int | None:
+    """Return a size in bytes, or None where there is none that makes sense."""
+    size = read_integer(value)
+    return size if size is not None and size >= 0 else None
+
+
+def read_sha1(value: object) -> str | None:
+    """Return a SHA-1 as 40 lower-case hexadecimal digits, or None."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9a-fA-F]{40}\s*", value):
+        return value.strip().lower()
+    return None
+
+
+def clean_text(text: object, most: int = 300) -> str:
+    """Return a text from outside as one printable line of at most so many characters."""
+    if text is None:
+        return ""
+    printable = "".join(character if character.isprintable() else " " for character in str(text))
+    line = " ".join(printable.split())
+    return line if len(line) <= most else line[: most - 1] + "…"

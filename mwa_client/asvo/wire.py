@@ -1,0 +1,318 @@
+"""One call over HTTP: a request goes out, and checked JSON, a stream of bytes or a clear error comes back.
+
+Nothing that leaves this room names a credential: not an error, not a log, not a ``repr``.
+"""
+
+from __future__ import annotations
+
+import http.cookiejar
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+
+from mwa_client.asvo.job import clean_text
+from mwa_client.errors import (
+    BadReply,
+    ServiceError,
+    ServiceRefused,
+    ServiceUnavailable,
+    ServiceUnreachable,
+    SessionLost,
+)
+from mwa_client.pace import retry_after
+
+CONNECT_TIMEOUT = 20.0
+MOST_REDIRECTS = 5
+
+
+class Reply:
+    """An answer whose body is read bit by bit.
+
+    Attributes
+    ----------
+    status : int
+        The HTTP status.
+    headers : mapping
+        The headers; names in any case.
+    """
+
+    def __init__(self, response: requests.Response) -> None:
+        self._response = response
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+
+    def read(self, most: int) -> bytes:
+        """Return what has arrived, at most so many bytes; ``b""`` at the end.
+
+        Raises
+        ------
+        ServiceUnavailable
+            The connection broke or nothing came for too long.
+        """
+        # Read as it comes: a read that waits for a full buffer loses it when the connection dies.
+        raw = self._response.raw
+        read = getattr(raw, "read1", None) or raw.read  # urllib3 before 2 has no read1
+        with _errors_explained():
+            return bytes(read(most, decode_content=False))
+
+    def close(self) -> None:
+        """Drop the connection. Safe to call twice, and from another thread."""
+        self._response.close()
+
+
+class Wire:
+    """The HTTP side of one service: its address, its cookies, its time-outs.
+
+    It can be used from several threads; each has connections of its own.
+
+    Parameters
+    ----------
+    address : str
+        Scheme, host and port: ``https://asvo.mwatelescope.org:8778``.
+    verify : bool or str
+        Whether certificates are verified, or the path of a bundle of authorities to verify them with.
+    timeout : float
+        Seconds without a byte after which a call is given up.
+    stall : float
+        Seconds without a byte after which a download's connection is dropped.
+    user_agent : str
+        A request without one is refused by the service's firewall.
+    """
+
+    def __init__(
+        self, address: str, *, verify: bool | str, timeout: float, stall: float, user_agent: str
+    ) -> None:
+        self.address = address
+        self._verify = verify
+        self._timeout = timeout
+        self._stall = stall
+        self._user_agent = user_agent
+        self._cookies = requests.cookies.RequestsCookieJar()
+        self._local = threading.local()
+        if verify is False:
+            # The user has switched it off and is told so aloud, once, elsewhere.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Make one call and return its JSON.
+
+        Raises
+        ------
+        SessionLost
+            The service does not know this session (401).
+        ServiceRefused
+            The service said no: another 4xx. Its own words are in the message.
+        ServiceUnavailable
+            No usable answer this time. Whether the call was acted on is not known.
+        """
+        response = self._request(method, self.address + path, query=query, form=form)
+        self._raise_for_status(response)
+        return _json_of(response)
+
+    def login(self, path: str, auth: tuple[str, str]) -> None:
+        """Log in with HTTP Basic and keep the cookies that come back.
+
+        Raises
+        ------
+        SessionLost, ServiceRefused, ServiceUnavailable
+            As `call`.
+        """
+        self._cookies = requests.cookies.RequestsCookieJar()
+        response = self._request("POST", self.address + path, auth=auth)
+        self._raise_for_status(response)
+        if not response.cookies:
+            raise BadReply(f"{self.address} answered the login without opening a session")
+        self._cookies = response.cookies
+
+    def open(self, path: str, *, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
+        """Start a download and return the answer, its body unread.
+
+        Redirects are followed; cookies go to the service alone.
+
+        Raises
+        ------
+        ServiceUnavailable
+            No usable answer this time.
+        """
+        url, parameters = self.address + path, query
+        for _ in range(MOST_REDIRECTS + 1):
+            response = self._request("GET", url, query=parameters, headers=headers, stream=True)
+            if not response.is_redirect:
+                return Reply(response)
+            response.close()
+            url, parameters = urljoin(url, response.headers["Location"]), {}
+        raise BadReply(f"{self.address} redirects in a circle")
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        stream: bool = False,
+    ) -> requests.Response:
+        ours = _origin(url) == _origin(self.address)
+        with _errors_explained(self.address):
+            return self._connections().request(
+                method,
+                url,
+                params=query,
+                data=form,
+                headers=dict(headers or {}),
+                auth=auth,
+                cookies=self._cookies if ours else None,
+                stream=stream,
+                timeout=(CONNECT_TIMEOUT, self._stall if stream else self._timeout),
+                verify=self._verify,
+                allow_redirects=False,
+            )
+
+    def _connections(self) -> requests.Session:
+        """Return this thread's kept-alive connections."""
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = requests.Session()
+            session.headers["User-Agent"] = self._user_agent
+            # Proxies are taken from the environment as usual; a password from ~/.netrc is not.
+            session.auth = _no_auth
+            # Cookies are kept by this object for all threads, so no session keeps its own.
+            session.cookies.set_policy(_NoCookies())
+            self._local.session = session
+        return session
+
+    def _raise_for_status(self, response: requests.Response) -> None:
+        status = response.status_code
+        if 200 <= status < 300:
+            return
+        said = _explanation(response)
+        if status == 401:
+            raise SessionLost(f"The service does not know this session: {said}", status=status)
+        if status in (408, 425, 429) or status >= 500:
+            raise ServiceUnavailable(
+                f"The service is not available: {said}", retry_after=retry_after(response.headers)
+            )
+        if 300 <= status < 400:
+            raise BadReply(f"{self.address} sends us elsewhere; is the address right?")
+        raise ServiceRefused(f"The service refused: {said}", status=status)
+
+
+# --- Errors, in words ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def _errors_explained(address: str = "the service") -> Iterator[None]:
+    """Turn what the libraries raise into one of our errors, without URLs (they can hold signatures)."""
+    try:
+        yield
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        raise _explained(error, address) from None
+
+
+def _explained(error: Exception, address: str) -> ServiceError:
+    chain = list(_causes(error))
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in chain)
+
+    if caused_by(requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+        words = " ".join(str(cause) for cause in chain)
+        if "CERTIFICATE_VERIFY_FAILED" in words or "doesn't match" in words:
+            return ServiceRefused(
+                f"The certificate of {address} cannot be verified.",
+                "Check the address and this machine's clock and certificates. "
+                "If you know why and trust the network, SSL_VERIFY=0 switches the check off.",
+            )
+        return ServiceUnavailable(f"The encrypted connection to {address} failed.")
+    if caused_by(requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError):
+        return ServiceUnreachable(f"Nobody answers at {address} (no connection in {CONNECT_TIMEOUT:.0f} s).")
+    if caused_by(requests.Timeout, urllib3.exceptions.TimeoutError):
+        return ServiceUnavailable(f"No answer from {address} in time.")
+    if caused_by(socket.gaierror):
+        return ServiceUnreachable(f"No such host, or no network: {address}.")
+    if caused_by(urllib3.exceptions.NewConnectionError):
+        return ServiceUnreachable(f"Nobody answers at {address} ({_system_words(chain)}).")
+    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
+        return ServiceRefused(f"{address} is not an address that can be called.")
+    return ServiceUnavailable(f"The connection to {address} broke ({_system_words(chain)}).")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and all that caused it, also those that the libraries carry in other places."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        cause = waiting.pop(0)
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        waiting += [cause.__cause__, cause.__context__, getattr(cause, "reason", None)]
+        waiting += [argument for argument in cause.args if isinstance(argument, BaseException)]
+
+
+def _system_words(chain: list[BaseException]) -> str:
+    """Return the operating system's words for what went wrong, without addresses."""
+    for cause in chain:
+        if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
+            return cause.strerror.lower()
+    return "connection closed early"
+
+
+def _explanation(response: requests.Response) -> str:
+    """Return the service's own words for a refusal, from JSON, HTML or plain text."""
+    text = response.text[:20_000]
+    try:
+        body = json.loads(text)
+    except ValueError:
+        body = None
+    if isinstance(body, dict):
+        for key in ("error", "message", "detail"):
+            if isinstance(body.get(key), str) and body[key].strip():
+                return clean_text(body[key])
+    if isinstance(body, str):
+        text = body
+    if "<" in text:
+        text = re.sub(r"(?s)<(style|script|head)\b.*?</\1>", " ", text)
+        text = re.sub(r"(?s)<[^>]*>", " ", text)
+    return clean_text(text) or clean_text(f"HTTP {response.status_code} {response.reason or ''}")
+
+
+def _json_of(response: requests.Response) -> Any:
+    try:
+        return response.json()
+    except (ValueError, RecursionError):
+        kind = clean_text(response.headers.get("Content-Type", "something else"), 60)
+        raise BadReply(f"The service answered with {kind} where JSON was expected.") from None
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, parts.hostname, port
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+class _NoCookies(http.cookiejar.DefaultCookiePolicy):
+    def set_ok(self, cookie: object, request: object) -> bool:
+        return False

@@ -1,0 +1,625 @@
+"""The polling loop: every row is submitted, watched and fetched, until it is complete or has failed.
+
+One thread decides; a few others submit and download, and send it what happens through one queue.
+"""
+
+from __future__ import annotations
+
+import enum
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Callable, Union
+
+from mwa_client.asvo.job import Job, JobState, ProductFile
+from mwa_client.asvo.session import Session
+from mwa_client.errors import (
+    BadReply,
+    DiskFull,
+    JobFailed,
+    LoginRefused,
+    MwaClientError,
+    ServiceUnavailable,
+    Stopped,
+)
+from mwa_client.events import (
+    Begun,
+    Complete,
+    Counts,
+    Downloading,
+    Event,
+    Notice,
+    RowFailed,
+    RowName,
+    StateChanged,
+    Submitted,
+    Summary,
+)
+from mwa_client.jobfile import JobRequest, identity_of
+from mwa_client.ledger import Ledger
+from mwa_client.pace import Backoff, Clock
+from mwa_client.transfer.partial import Wanted
+from mwa_client.transfer.product import FetchedFile, Progress, Setback, fetch, safe_name
+
+SUBMITTERS = 4
+FIRST_POLL, LAST_POLL = 5.0, 60.0
+"""Seconds between two listings: the first while things change, growing to the last while nothing does."""
+LONGEST_OUTAGE_WAIT = 300.0
+LAST_MOMENTS = 1.0
+"""Seconds in which the workers can put down what they hold when the work ends early."""
+MISSING_LISTINGS = 3
+"""Listings in a row without a job, or without a ready job's product, after which it counts as lost."""
+UNCLEAR_SUBMISSIONS = 5
+"""Submissions of one row whose answers made no sense and that made no job, after which the row fails."""
+
+
+RESUBMIT = "Look at it on the service's web site; to have it made anew, run again with --allow-resubmit."
+
+
+@dataclass(frozen=True)
+class Pacing:
+    """The few numbers that a person may want to set.
+
+    Attributes
+    ----------
+    parallel : int
+        Downloads at a time.
+    poll : float or None
+        Seconds between two listings; None: adapt.
+    give_up_after : float or None
+        Seconds after which to stop with rows still pending; None: never.
+    """
+
+    parallel: int = 4
+    poll: float | None = None
+    give_up_after: float | None = None
+
+
+class Stage(enum.Enum):
+    """Where a row stands in this program. What the service says of its job is another matter."""
+
+    WANTED = "not submitted yet"
+    SUBMITTING = "being submitted"
+    WATCHED = "at the service"
+    READY = "ready for download"
+    DOWNLOADING = "being downloaded"
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing more will happen to the row."""
+        return self in (Stage.COMPLETE, Stage.FAILED)
+
+
+@dataclass
+class Row:
+    """One row of the job file and how far it has come. Only the loop's thread changes it.
+
+    Attributes
+    ----------
+    label : str
+        Its state in words for people.
+    missing : int
+        Listings in a row without its job.
+    unclear : int
+        Submissions whose answers made no sense.
+    from_before : bool
+        Its job was submitted by an earlier run.
+    was_renewed : bool
+        Its lost job has been given up for a new one in this run.
+    """
+
+    request: JobRequest
+    stage: Stage = Stage.WANTED
+    job: Job | None = None
+    job_id: int | None = None
+    label: str = "Not submitted"
+    missing: int = 0
+    unclear: int = 0
+    from_before: bool = False
+    was_renewed: bool = False
+    result: Complete | RowFailed | None = None
+
+    @property
+    def name(self) -> RowName:
+        """Which row this is, for people."""
+        return RowName(self.request.line, self.request.obs_id, self.job_id)
+
+
+@dataclass(frozen=True)
+class _SubmissionEnded:
+    row: Row
+    outcome: int | MwaClientError
+
+
+@dataclass(frozen=True)
+class _DownloadEnded:
+    row: Row
+    outcome: tuple[FetchedFile, ...] | MwaClientError
+
+
+_Message = Union[_SubmissionEnded, _DownloadEnded, Progress, Setback, BaseException]
+
+
+class Batch:
+    """Many jobs, from what they ask for to verified files.
+
+    Parameters
+    ----------
+    requests : sequence of JobRequest
+        What is wanted, in order.
+    session : Session
+        The service.
+    ledger : Ledger
+        What the download directory remembers.
+    clock : Clock
+        Time.
+    listen : callable
+        Is told every `Event`, from the loop's thread alone.
+    pacing : Pacing
+        How many at a time, how often, how long.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[JobRequest],
+        session: Session,
+        ledger: Ledger,
+        clock: Clock,
+        listen: Callable[[Event], None],
+        pacing: Pacing,
+    ) -> None:
+        self._rows = [Row(request) for request in requests]
+        self._session = session
+        self._ledger = ledger
+        self._clock = clock
+        self._listen = listen
+        self._pacing = pacing
+        self._inbox: queue.Queue[_Message] = queue.Queue()
+        self._stop = threading.Event()
+        self._submitters = _Workers(SUBMITTERS, self._inbox)
+        self._downloaders = _Workers(pacing.parallel, self._inbox)
+        self._polls = _PollTimes(clock, pacing.poll)
+        self._listing: dict[int, Job] = {}
+        self._known_before: frozenset[int] | None = None
+        self._disk_full: DiskFull | None = None
+        self._counted: Counts | None = None
+
+    def run(self) -> Summary:
+        """Work until every row is complete or has failed, and say how it ended.
+
+        Raises
+        ------
+        ServiceError
+            The service refuses to let us in, or to list the jobs.
+        DiskFull, DirectoryUnusable
+            The ledger cannot be written.
+        """
+        started = self._clock.monotonic()
+        self._listen(Begun(len(self._rows)))
+        self._recall()
+        try:
+            while not self._is_over(started):
+                if self._polls.due() and self._needs_listing():
+                    self._poll()
+                self._start_downloads()
+                self._tell_counts()
+                self._wait_for_messages(started)
+        finally:
+            self._finish()
+        return self._summary()
+
+    # --- The beginning and the end --------------------------------------------------------------------
+
+    def _recall(self) -> None:
+        """Settle the rows that an earlier run has completed; take up the jobs of the others."""
+        for row in self._rows:
+            identity = row.request.identity
+            row.job_id = self._ledger.row(identity).job_id
+            row.from_before = row.job_id is not None
+            files = self._ledger.complete(identity)
+            if files:
+                self._complete(row, files, from_before=True)
+
+    def _is_over(self, started: float) -> bool:
+        if all(row.stage.is_settled for row in self._rows):
+            return True
+        if self._disk_full and not any(row.stage is Stage.DOWNLOADING for row in self._rows):
+            return True
+        limit = self._pacing.give_up_after
+        return limit is not None and self._clock.monotonic() - started >= limit
+
+    def _wait_for_messages(self, started: float) -> None:
+        """Sleep until a worker has something to say or the next listing is due; take all that came."""
+        waiting = self._polls.remaining() if self._needs_listing() else LAST_POLL
+        if self._pacing.give_up_after is not None:
+            left = started + self._pacing.give_up_after - self._clock.monotonic()
+            waiting = min(waiting, max(left, 0.0))
+        message = self._clock.receive(self._inbox, waiting)
+        while message is not None:
+            self._take(message)
+            message = None if self._inbox.empty() else self._inbox.get()
+
+    def _finish(self) -> None:
+        """Let the workers go, and keep what they have just brought about."""
+        self._stop.set()
+        deadline = time.monotonic() + LAST_MOMENTS
+        self._submitters.finish(deadline)
+        self._downloaders.finish(deadline)
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if isinstance(message, _SubmissionEnded) and isinstance(message.outcome, int):
+                self._has_job(message.row, message.outcome, found=False)
+            elif isinstance(message, _DownloadEnded) and isinstance(message.outcome, tuple):
+                self._end_download(message.row, message.outcome)
+
+    def _summary(self) -> Summary:
+        why = str(self._disk_full) if self._disk_full else "The time given with --give-up-after is over."
+        summary = Summary(
+            directory=self._ledger.place.directory,
+            complete=tuple(row.result for row in self._rows if isinstance(row.result, Complete)),
+            failed=tuple(row.result for row in self._rows if isinstance(row.result, RowFailed)),
+            pending=tuple(row.name for row in self._rows if not row.stage.is_settled),
+            why_pending=why,
+        )
+        self._listen(summary)
+        return summary
+
+    # --- Listing --------------------------------------------------------------------------------------
+
+    def _needs_listing(self) -> bool:
+        return any(row.stage in (Stage.WANTED, Stage.WATCHED) for row in self._rows)
+
+    def _poll(self) -> None:
+        """List the jobs once, for all rows; wait out what passes."""
+        try:
+            self._listing = self._session.jobs()
+        except ServiceUnavailable as error:
+            waiting = self._polls.failed(error.retry_after)
+            if self._polls.failures == 1:
+                self._listen(Notice(f"{error.what} Trying again in {waiting:.0f} s, until it answers."))
+            return
+        if self._polls.failures:
+            self._listen(Notice("The service answers again."))
+        self._find_jobs()
+        has_changed = False
+        for row in self._rows:
+            if row.stage is Stage.WATCHED:
+                has_changed |= self._watch(row)
+        has_submitted = self._submit_wanted()
+        self._polls.succeeded(has_changed or has_submitted)
+
+    def _find_jobs(self) -> None:
+        """Give the rows that are not submitted the jobs they have: their own, or a same one."""
+        if self._known_before is None:
+            self._known_before = frozenset(self._listing)
+        wanted = [row for row in self._rows if row.stage is Stage.WANTED]
+        observations: dict[int | None, list[Job]] = {row.request.obs_id: [] for row in wanted}
+        for job in self._listing.values():
+            if job.obs_id in observations:
+                observations[job.obs_id].append(job)
+        for row in wanted:
+            job_id = row.job_id or self._same_job(row, observations[row.request.obs_id])
+            if job_id is not None:
+                self._has_job(row, job_id, found=True)
+
+    def _same_job(self, row: Row, jobs: Iterable[Job]) -> int | None:
+        """Return a listed job that asks for the same: a ready one if there is one, else the newest."""
+        same = [
+            job
+            for job in jobs
+            if not job.state.is_lost
+            and job.job_type is not None
+            and identity_of(job.job_type, job.parameters, self._session.api) == row.request.identity
+            and self._may_attach(row, job)
+        ]
+        best = max(same, key=lambda job: (job.state.is_ready, job.job_id), default=None)
+        return None if best is None else best.job_id
+
+    def _may_attach(self, row: Row, job: Job) -> bool:
+        """Say whether a job can be this row's, where the user wants a new one: only if it is new."""
+        if not row.request.allow_resubmit or self._ledger.row(row.request.identity).intended:
+            return True
+        return self._known_before is not None and job.job_id not in self._known_before
+
+    def _watch(self, row: Row) -> bool:
+        """Look at what the listing says about a row's job; return whether that is news."""
+        job = self._listing.get(row.job_id or -1)
+        if job is None or (job.state.is_ready and not job.product):
+            return self._is_missing(row, job)
+        row.missing = 0
+        row.job = job
+        if self._wants_renewal(row, job):
+            self._renew(row, job)
+            return True
+        is_news = self._show(row, job.label)
+        if is_news:
+            self._ledger.changed(row.request.identity, job.job_id, job.state_word)
+        if job.state.is_lost:
+            self._fail(row, _lost(job))
+        elif job.state.is_ready:
+            row.stage = Stage.READY
+        return is_news
+
+    def _wants_renewal(self, row: Row, job: Job) -> bool:
+        """Say whether a lost job is to be submitted anew; once in a run is enough."""
+        if row.was_renewed or not job.state.is_lost:
+            return False
+        # An expired product is gone, and the user still wants it.
+        return job.state is JobState.EXPIRED or (row.request.allow_resubmit and row.from_before)
+
+    def _renew(self, row: Row, job: Job) -> None:
+        words = f"Job {job.job_id} (line {row.request.line}) is {job.label.lower()}: submitting it anew."
+        self._listen(Notice(words))
+        self._ledger.forget_job(row.request.identity)
+        row.was_renewed = True
+        row.job_id, row.job, row.stage = None, None, Stage.WANTED
+
+    def _is_missing(self, row: Row, job: Job | None) -> bool:
+        row.missing += 1
+        if row.missing >= MISSING_LISTINGS:
+            what = "is ready, but has no product" if job else "is no longer listed by the service"
+            self._fail(
+                row,
+                JobFailed(f"Job {row.job_id} {what}.", RESUBMIT),
+            )
+            return True
+        return False
+
+    # --- Submitting -----------------------------------------------------------------------------------
+
+    def _submit_wanted(self) -> bool:
+        """Hand the rows that have no job to the submitters."""
+        wanted = [row for row in self._rows if row.stage is Stage.WANTED]
+        for row in wanted:
+            row.stage = Stage.SUBMITTING
+            self._submitters.give(self._submission(row))
+        return bool(wanted)
+
+    def _submission(self, row: Row) -> Callable[[], _Message | None]:
+        request = row.request
+        parameters = request.parameters(self._session.api)
+        self._ledger.intend(request.identity)
+
+        def submit() -> _Message | None:
+            if self._stop.is_set():
+                return None
+            try:
+                return _SubmissionEnded(row, self._session.submit(request.job_type, parameters))
+            except MwaClientError as error:
+                return _SubmissionEnded(row, error)
+
+        return submit
+
+    def _end_submission(self, row: Row, outcome: int | MwaClientError) -> None:
+        if isinstance(outcome, int):
+            self._has_job(row, outcome, found=False)
+        elif isinstance(outcome, LoginRefused):
+            raise outcome
+        elif isinstance(outcome, ServiceUnavailable):
+            self._submission_unclear(row, outcome)
+        else:
+            self._fail(row, outcome)
+
+    def _submission_unclear(self, row: Row, error: ServiceUnavailable) -> None:
+        """Nobody knows whether the job was made: the next listing will tell."""
+        row.stage = Stage.WANTED
+        row.unclear += isinstance(error, BadReply)
+        if row.unclear >= UNCLEAR_SUBMISSIONS:
+            self._fail(row, JobFailed(f"Not submitted: {error.what}", "Run the command again later."))
+        elif self._polls.failures == 0:
+            waiting = self._polls.failed(error.retry_after)
+            self._listen(
+                Notice(f"A submission was not answered: {error.what} Looking for its job in {waiting:.0f} s.")
+            )
+
+    def _has_job(self, row: Row, job_id: int, *, found: bool) -> None:
+        row.job_id = job_id
+        row.stage = Stage.WATCHED
+        row.missing = 0
+        self._ledger.submitted(row.request.identity, job_id)
+        self._listen(Submitted(row.name, found))
+        if not found:
+            self._show(row, JobState.QUEUED.label)
+
+    # --- Downloading ----------------------------------------------------------------------------------
+
+    def _start_downloads(self) -> None:
+        running = sum(row.stage is Stage.DOWNLOADING for row in self._rows)
+        ready = [row for row in self._rows if row.stage is Stage.READY]
+        for row in ready[: max(self._pacing.parallel - running, 0)]:
+            if self._disk_full is None:
+                row.stage = Stage.DOWNLOADING
+                self._downloaders.give(self._download(row))
+
+    def _download(self, row: Row) -> Callable[[], _Message | None]:
+        job = row.job
+        assert job is not None
+        files = name_files(job, self._ledger)
+        for wanted, _ in files:
+            self._listen(Downloading(row.name, wanted.name, wanted.size))
+        row.label = "Downloading"
+
+        def download() -> _Message | None:
+            try:
+                return _DownloadEnded(
+                    row,
+                    tuple(
+                        fetch(
+                            wanted,
+                            self._session.source(job.job_id, file),
+                            self._ledger.place,
+                            self._clock,
+                            self._stop,
+                            self._inbox.put,
+                        )
+                        for wanted, file in files
+                    ),
+                )
+            except Stopped:
+                return None
+            except MwaClientError as error:
+                return _DownloadEnded(row, error)
+
+        return download
+
+    def _end_download(self, row: Row, outcome: tuple[FetchedFile, ...] | MwaClientError) -> None:
+        if isinstance(outcome, tuple):
+            self._ledger.finished(row.request.identity, row.job_id or 0, outcome)
+            self._complete(row, outcome, from_before=False)
+        elif isinstance(outcome, DiskFull):
+            row.stage = Stage.READY
+            if self._disk_full is None:
+                self._disk_full = outcome
+                self._listen(Notice(str(outcome)))
+        elif isinstance(outcome, LoginRefused):
+            raise outcome
+        else:
+            self._fail(row, outcome)
+
+    # --- Small steps ----------------------------------------------------------------------------------
+
+    def _take(self, message: _Message) -> None:
+        if isinstance(message, _SubmissionEnded):
+            self._end_submission(message.row, message.outcome)
+        elif isinstance(message, _DownloadEnded):
+            self._end_download(message.row, message.outcome)
+        elif isinstance(message, BaseException):
+            raise message
+        else:
+            self._listen(message)
+
+    def _show(self, row: Row, label: str) -> bool:
+        """Tell a row's state, if it is another than before."""
+        if row.label == label:
+            return False
+        row.label = label
+        self._listen(StateChanged(row.name, label))
+        return True
+
+    def _complete(self, row: Row, files: tuple[FetchedFile, ...], *, from_before: bool) -> None:
+        row.stage = Stage.COMPLETE
+        row.label = "Download Complete"
+        row.result = Complete(row.name, files, from_before)
+        self._listen(row.result)
+
+    def _fail(self, row: Row, error: MwaClientError) -> None:
+        row.stage = Stage.FAILED
+        row.label = "Error"
+        row.result = RowFailed(row.name, error)
+        self._listen(row.result)
+
+    def _tell_counts(self) -> None:
+        labels = Counter(row.label for row in self._rows)
+        done = sum(row.stage.is_settled for row in self._rows)
+        counts = Counts(len(self._rows), done, tuple(labels.items()))
+        if counts != self._counted:
+            self._counted = counts
+            self._listen(counts)
+
+
+def name_files(job: Job, ledger: Ledger) -> tuple[tuple[Wanted, ProductFile], ...]:
+    """Return each file of a ready job with what it must be under which name in the directory."""
+    return tuple(
+        (
+            Wanted(
+                job.job_id,
+                ledger.claim_name(safe_name(file.name, job.obs_id, job.job_id), job.job_id),
+                file.size,
+                file.sha1,
+            ),
+            file,
+        )
+        for file in job.product
+    )
+
+
+def _lost(job: Job) -> JobFailed:
+    said = (
+        f": {job.error_text}"
+        if job.error_text
+        else ""
+        if job.state is JobState.CANCELLED
+        else (" and the service does not say why")
+    )
+    words = "was cancelled" if job.state is JobState.CANCELLED else "failed at the service"
+    return JobFailed(
+        f"Job {job.job_id} {words}{said}",
+        RESUBMIT,
+    )
+
+
+class _PollTimes:
+    """When the next listing is due: soon while things change, seldom while nothing does."""
+
+    def __init__(self, clock: Clock, fixed: float | None) -> None:
+        self._clock = clock
+        self._fixed = fixed
+        self._interval = FIRST_POLL
+        self._outage = Backoff(clock, first=fixed or FIRST_POLL, cap=LONGEST_OUTAGE_WAIT)
+        self._due = float("-inf")
+
+    @property
+    def failures(self) -> int:
+        """Listings in a row that had no usable answer."""
+        return self._outage.tries
+
+    def due(self) -> bool:
+        return self._clock.monotonic() >= self._due
+
+    def remaining(self) -> float:
+        return max(self._due - self._clock.monotonic(), 0.05)
+
+    def succeeded(self, has_changed: bool) -> None:
+        self._outage.reset()
+        self._interval = FIRST_POLL if has_changed else min(self._interval * 1.3, LAST_POLL)
+        jittered = self._interval * (0.9 + 0.2 * self._clock.chance())
+        self._due = self._clock.monotonic() + (self._fixed or jittered)
+
+    def failed(self, retry_after: float | None) -> float:
+        waiting = self._outage.next(retry_after)
+        self._due = self._clock.monotonic() + waiting
+        return waiting
+
+
+class _Workers:
+    """A few threads that do what they are given and put what comes of it into an inbox.
+
+    They are daemons, so that one that hangs in a dead connection cannot keep the program from ending.
+    """
+
+    def __init__(self, most: int, inbox: queue.Queue[_Message]) -> None:
+        self._most = most
+        self._inbox = inbox
+        self._work: queue.Queue[Callable[[], _Message | None] | None] = queue.Queue()
+        self._threads: list[threading.Thread] = []
+
+    def give(self, work: Callable[[], _Message | None]) -> None:
+        self._work.put(work)
+        if len(self._threads) < self._most:
+            thread = threading.Thread(target=self._run, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def finish(self, deadline: float) -> None:
+        """Let the threads go, and wait until `deadline` for those that have something to put down."""
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+
+    def _run(self) -> None:
+        while True:
+            work = self._work.get()
+            if work is None:
+                return
+            try:
+                message = work()
+            except BaseException as error:  # A mistake in this program: let the loop's thread die of it.
+                message = error
+            if message is not None:
+                self._inbox.put(message)

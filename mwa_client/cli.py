@@ -1,0 +1,209 @@
+"""The command: options in, exit status out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from mwa_client import __version__
+from mwa_client.errors import ExitStatus, MwaClientError
+from mwa_client.jobfile import JobFile, plan, read_file
+from mwa_client.jobkeys import Api
+from mwa_client.settings import Credentials, Service, Settings, service_from, settings_from
+
+if TYPE_CHECKING:
+    from mwa_client.display import Display
+
+EXAMPLES = """\
+examples:
+  mwa_client --csv=jobs.csv --check                 is the file right? (sends nothing)
+  mwa_client --sandbox --csv=jobs.csv --dir=try     practise, without an account
+  mwa_client --csv=jobs.csv --dir=/data/mwa         the real run; ASVO_USER and ASVO_PASS must be set
+
+Run the same command again at any time: it goes on where it was.
+exit status: 0 all complete and verified, 1 no credentials or bad value, 2 refused by the service,
+3 mistakes in the CSV file, 4 some jobs failed, 75 not finished: run it again, 130/143 interrupted
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line; default is the one that the program was called with.
+
+    Returns
+    -------
+    int
+        The exit status, one of `ExitStatus`.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.csv is None:
+        parser.error("no job file: give --csv=jobs.csv (mwa_client --help shows examples)")
+    try:
+        with _signals_caught():
+            return int(_run(settings_from(options)))
+    except MwaClientError as error:
+        _say(f"mwa_client: {error}" if error.exit_status is not ExitStatus.BAD_FILE else str(error))
+        return int(error.exit_status)
+    except KeyboardInterrupt:
+        _say("Interrupted. Everything so far is kept: run the same command again to go on.")
+        return int(ExitStatus.INTERRUPTED)
+    except _Terminated:
+        _say("Terminated. Everything so far is kept: run the same command again to go on.")
+        return int(ExitStatus.TERMINATED)
+    except Exception as error:
+        # A mistake in this program. The place is shown, the values are not: they could be credentials.
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        _say(
+            f"mwa_client: internal error: {type(error).__name__} "
+            f"in {Path(where.filename).name}, line {where.lineno}.\n"
+            "Please report it. Everything so far is kept: run the same command again to go on."
+        )
+        return int(ExitStatus.FAILED)
+
+
+def _run(settings: Settings) -> ExitStatus:
+    """Do what the options say."""
+    jobs = read_file(settings.csv, Api.V2018)
+    for warning in jobs.warnings:
+        _say(f"Warning: {warning}")
+    if settings.check:
+        print(plan(jobs))
+        print("Nothing was sent.")
+        return ExitStatus.COMPLETE
+    if settings.sandbox:
+        return _practise(settings, jobs)
+    return _work(settings, jobs, service_from(os.environ))
+
+
+def _practise(settings: Settings, jobs: JobFile) -> ExitStatus:
+    """Run against the practice service, started for the occasion."""
+    from mwa_client.ledger import MEMORY, PRACTICE, Ledger
+    from mwa_client.sandbox import Sandbox
+
+    _say("Practising: the built-in sandbox invents small products; nothing is sent to the real service.")
+    # Opened once before the sandbox writes there: it refuses a directory with real products.
+    Ledger(settings.directory, PRACTICE).close()
+    with Sandbox(state_file=settings.directory / MEMORY / "sandbox.json", rate=8e6) as sandbox:
+        account = Credentials(sandbox.user, sandbox.password)
+        return _work(settings, jobs, Service(Api.V2018, sandbox.url, PRACTICE, account))
+
+
+def _work(settings: Settings, jobs: JobFile, service: Service) -> ExitStatus:
+    """Submit, watch and fetch, and show it."""
+    from mwa_client.asvo import open_session
+    from mwa_client.batch import Batch, Pacing
+    from mwa_client.display import display_for
+    from mwa_client.ledger import Ledger
+    from mwa_client.pace import SystemClock
+
+    clock = SystemClock()
+    requests = (
+        [replace(job, allow_resubmit=True) for job in jobs.jobs] if settings.allow_resubmit else jobs.jobs
+    )
+    pacing = Pacing(settings.parallel, settings.poll, settings.give_up_after)
+    display = display_for(sys.stdout, sys.stderr, clock, os.environ, quiet=settings.quiet)
+    with closing(Ledger(settings.directory, service.name)) as ledger, closing(display):
+        _warn_of_risks(service, display)
+        batch = Batch(requests, open_session(service), ledger, clock, display, pacing)
+        return batch.run().exit_status
+
+
+def _warn_of_risks(service: Service, display: Display) -> None:
+    if service.verify is False:
+        display.warn(
+            "Warning: certificates are not verified (SSL_VERIFY=0): anybody in between can read along."
+        )
+    if service.sends_password_in_clear:
+        display.warn(
+            f"Warning: {service.address} is not encrypted: anybody in between can read the password."
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mwa_client",
+        usage="mwa_client --csv=FILE [--dir=DIR] [options]",
+        description="Get data out of the MWA archive: submit every row of a CSV file as a job, wait, "
+        "download and verify the products.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    main_group = parser.add_argument_group("the job")
+    main_group.add_argument(
+        "-c", "--csv", metavar="FILE", help="the job file, one job a row; - is standard input"
+    )
+    main_group.add_argument(
+        "-d",
+        "--dir",
+        metavar="DIR",
+        default=".",
+        help="where the products go (default: here; made if missing)",
+    )
+    before = parser.add_argument_group("before the real run")
+    before.add_argument("--check", action="store_true", help="check the file and show the plan; send nothing")
+    before.add_argument(
+        "--sandbox",
+        action="store_true",
+        help="practise against a built-in service: no account, small products",
+    )
+    more = parser.add_argument_group("more")
+    more.add_argument(
+        "-ar", "--allow-resubmit", action="store_true",
+        help="submit even if the same job is there already, and again if it failed",
+    )  # fmt: skip
+    more.add_argument("--parallel", metavar="N", help="downloads at a time (default: 4)")
+    more.add_argument(
+        "--poll", metavar="SECONDS", help="ask for the jobs' states so often (default: 5 to 60 s)"
+    )
+    more.add_argument(
+        "--give-up-after", metavar="SECONDS", help="stop then, with status 75 if jobs are pending"
+    )
+    more.add_argument("-q", "--quiet", action="store_true", help="show only errors and the summary")
+    more.add_argument("--version", action="version", version=f"mwa_client {__version__}")
+    more.add_argument("-h", "--help", action="help", help="show this help")
+    return parser
+
+
+class _Terminated(BaseException):
+    """The system wants the program to end."""
+
+
+@contextmanager
+def _signals_caught() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into an exception, so that everything is put down in order."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:  # nohup ignores SIGHUP, and means it.
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass  # Nobody listens any more; the exit status still speaks.

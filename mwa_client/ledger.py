@@ -1,0 +1,224 @@
+"""What the download directory remembers: which row has which job, and which files are verified.
+
+One JSON object a line in ``DIR/.mwa_client/ledger.jsonl``, appended and flushed to disk; a line that
+cannot be read (a torn last one, say) is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mwa_client.disk import disk_errors, write_safely
+from mwa_client.errors import DirectoryUnusable
+from mwa_client.transfer.product import FetchedFile, Place
+
+MEMORY = ".mwa_client"
+PRACTICE = "sandbox"
+"""The service's name in the ledger while practising."""
+
+
+@dataclass
+class Remembered:
+    """What is known of one row.
+
+    Attributes
+    ----------
+    job_id : int or None
+        Its job at the service, once submitted.
+    files : tuple of FetchedFile
+        Its verified files; empty until it is complete.
+    intended : bool
+        A submission was begun, and its answer is not known.
+    """
+
+    job_id: int | None = None
+    files: tuple[FetchedFile, ...] = ()
+    intended: bool = False
+
+
+@dataclass
+class _Names:
+    """Which job's product has which name in the directory.
+
+    Names that differ in case alone count as one: some file systems cannot tell them apart.
+    """
+
+    owners: dict[str, str] = field(default_factory=dict)
+
+    def claim(self, name: str, job_id: int, service: str) -> str:
+        if self.own(name, job_id, service):
+            return name
+        candidate, number = f"{job_id}_{name}", 1
+        while not self.own(candidate, job_id, service):
+            number += 1
+            candidate = f"{job_id}_{number}_{name}"
+        return candidate
+
+    def own(self, name: str, job_id: int, service: str) -> bool:
+        owner = f"{service} {job_id}"
+        return self.owners.setdefault(name.casefold(), owner) == owner
+
+
+class Ledger:
+    """The memory of one download directory, for one service.
+
+    Parameters
+    ----------
+    directory : Path
+        The download directory. It is made if it is missing.
+    service : str
+        The service's name. What another service has done is kept, but does not count here.
+
+    Raises
+    ------
+    DirectoryUnusable
+        The directory cannot be made or written, or it was used for practice and this is not practice
+        (or the other way round).
+    """
+
+    def __init__(self, directory: Path, service: str) -> None:
+        self.place = Place(directory, directory / MEMORY)
+        self._service = service
+        self._path = self.place.memory / "ledger.jsonl"
+        self._rows: dict[str, Remembered] = {}
+        self._names = _Names()
+        with disk_errors(directory):
+            self.place.memory.mkdir(parents=True, exist_ok=True)
+            entries = list(self._read())
+        for entry in entries:
+            self._learn(entry)
+        self._refuse_to_mix(entry.get("service") for entry in entries)
+        with disk_errors(self._path):
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._mend_torn_line()
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def row(self, identity: str) -> Remembered:
+        """Return what is known of a row; it is known by what it asks for."""
+        return self._rows.get(identity) or Remembered()
+
+    def complete(self, identity: str) -> tuple[FetchedFile, ...]:
+        """Return a row's verified files if all of them still stand there with their sizes, else nothing."""
+        files = self.row(identity).files
+        return files if all(_still_there(file) for file in files) else ()
+
+    def intend(self, identity: str) -> None:
+        """Record that a row is about to be submitted."""
+        self._record({"event": "intent", "row": identity})
+
+    def submitted(self, identity: str, job_id: int) -> None:
+        """Record a row's job."""
+        self._record({"event": "job", "row": identity, "job_id": job_id})
+
+    def forget_job(self, identity: str) -> None:
+        """Record that a row's job is of no more use and it needs another."""
+        self._record({"event": "job", "row": identity, "job_id": None})
+
+    def changed(self, identity: str, job_id: int, state: str) -> None:
+        """Record a change of state."""
+        self._record({"event": "state", "row": identity, "job_id": job_id, "state": state})
+
+    def claim_name(self, name: str, job_id: int) -> str:
+        """Return the name under which a job's file is to stand, which no other job's file has."""
+        known = len(self._names.owners)
+        claimed = self._names.claim(name, job_id, self._service)
+        if len(self._names.owners) > known:
+            self._append({"event": "name", "name": claimed, "job_id": job_id})
+        return claimed
+
+    def finished(self, identity: str, job_id: int, files: Iterable[FetchedFile]) -> None:
+        """Record a row's verified files, and write them into ``SHA1SUMS``."""
+        described = [
+            {"name": file.path.name, "size": file.size, "sha1": file.sha1, "verified": file.verified}
+            for file in files
+        ]
+        self._record({"event": "complete", "row": identity, "job_id": job_id, "files": described})
+        self._write_sums()
+
+    def _record(self, entry: dict[str, object]) -> None:
+        self._append(entry)
+        self._learn({**entry, "service": self._service})
+
+    def _append(self, entry: dict[str, object]) -> None:
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = json.dumps({"time": when, "service": self._service, **entry}) + "\n"
+        with disk_errors(self._path):
+            os.write(self._file, line.encode("utf-8"))
+            os.fsync(self._file)
+
+    def _read(self) -> Iterator[dict[str, object]]:
+        if not self._path.exists():
+            return
+        for line in self._path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                yield entry
+
+    def _learn(self, entry: dict[str, object]) -> None:
+        job_id, identity = entry.get("job_id"), entry.get("row")
+        if entry.get("event") == "name" and isinstance(job_id, int):
+            self._names.own(str(entry.get("name")), job_id, str(entry.get("service")))
+        if entry.get("service") != self._service or not isinstance(identity, str):
+            return
+        row = self._rows.setdefault(identity, Remembered())
+        if entry.get("event") == "intent":
+            row.intended = True
+        elif entry.get("event") == "job":
+            row.intended = False
+            row.job_id = job_id if isinstance(job_id, int) else None
+        elif entry.get("event") == "complete":
+            row.files = tuple(self._read_files(entry.get("files")))
+
+    def _read_files(self, described: object) -> Iterator[FetchedFile]:
+        for file in described if isinstance(described, list) else []:
+            try:
+                path = self.place.directory / str(file["name"])
+                yield FetchedFile(path, int(file["size"]), str(file["sha1"]), bool(file["verified"]))
+            except (KeyError, TypeError, ValueError):
+                continue
+
+    def _refuse_to_mix(self, services: Iterable[object]) -> None:
+        """Keep practice products and real ones apart: nobody could tell them from each other."""
+        were = {service == PRACTICE for service in services if service is not None}
+        if were and were != {self._service == PRACTICE}:
+            used_for = "practice in the sandbox" if True in were else "real products"
+            raise DirectoryUnusable(
+                f"{self.place.directory} was used for {used_for}; the two are kept apart.",
+                "Choose another directory with --dir.",
+            )
+
+    def _mend_torn_line(self) -> None:
+        """End a last line that a crash has cut off, so that the next one starts on its own."""
+        length = os.fstat(self._file).st_size
+        if length and os.pread(self._file, 1, length - 1) != b"\n":
+            os.write(self._file, b"\n")
+
+    def _write_sums(self) -> None:
+        """Keep ``SHA1SUMS`` true; lines for other files, which somebody else wrote, stay."""
+        path = self.place.directory / "SHA1SUMS"
+        ours = {
+            file.path.name: file.sha1 for row in self._rows.values() for file in row.files if file.verified
+        }
+        with disk_errors(path):
+            before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+            others = [line for line in before.splitlines() if line[42:] not in ours]
+            lines = others + [f"{sha1}  {name}" for name, sha1 in sorted(ours.items())]
+            write_safely(path, "".join(f"{line}\n" for line in lines))
+
+
+def _still_there(file: FetchedFile) -> bool:
+    try:
+        return file.path.is_file() and file.path.stat().st_size == file.size
+    except OSError:
+        return False

@@ -1,0 +1,250 @@
+"""The part file and its note: the bytes so far, whose they are, and how far they can be trusted.
+
+A kill at any moment leaves a part file that the next run continues; so does a power cut, from the last
+byte that is known to be on disk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mwa_client.disk import boot_id, disk_errors, sync_directory, write_safely
+from mwa_client.errors import DiskFull, Stopped
+
+WRITE_SIZE = 1 << 20
+"""Bytes that are written and hashed at a time."""
+SYNC_SIZE = 64 << 20
+"""Bytes after which the part file is flushed to disk: what a power cut can cost."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a file must be.
+
+    Attributes
+    ----------
+    job_id : int
+        The job whose product it is.
+    name : str
+        Its final name in the download directory, already made safe.
+    size : int or None
+        Size in bytes, where the service says it.
+    sha1 : str or None
+        SHA-1 of the whole file, where the service says it.
+    """
+
+    job_id: int
+    name: str
+    size: int | None
+    sha1: str | None
+
+
+@dataclass(frozen=True)
+class Note:
+    """What stands beside a part file: whose bytes they are.
+
+    Attributes
+    ----------
+    etag : str
+        The strong ETag that the server gave for these bytes; empty where it gave none.
+    synced : int
+        How many bytes are known to be on disk, whatever happens.
+    boot : str
+        The boot of the machine that wrote them: within it, every byte in the file can be trusted.
+    """
+
+    job_id: int
+    size: int | None
+    sha1: str | None
+    etag: str = ""
+    synced: int = 0
+    boot: str = ""
+
+    def belongs_to(self, wanted: Wanted) -> bool:
+        """Say whether these bytes are the beginning of the wanted file."""
+        return (self.job_id, self.size, self.sha1) == (wanted.job_id, wanted.size, wanted.sha1)
+
+
+class PartFile:
+    """The beginning of a file, growing at its end. Made by `open_part`.
+
+    Attributes
+    ----------
+    length : int
+        Bytes so far.
+    """
+
+    def __init__(self, path: Path, wanted: Wanted) -> None:
+        self._path = path
+        self._note_path = path.with_name(path.name + ".json")
+        self._note = Note(wanted.job_id, wanted.size, wanted.sha1, boot=boot_id())
+        self._pending = bytearray()
+        self._written = 0
+        self._sha1 = hashlib.sha1(usedforsecurity=False)
+        self._file = -1
+
+    @property
+    def length(self) -> int:
+        """Bytes so far."""
+        return self._written + len(self._pending)
+
+    @property
+    def etag(self) -> str:
+        """The strong ETag of the bytes so far; empty where the server gave none."""
+        return self._note.etag if self.length else ""
+
+    def append(self, data: bytes) -> None:
+        """Add bytes at the end.
+
+        Raises
+        ------
+        DiskFull
+            There is no room left; what is there is kept.
+        """
+        self._pending += data
+        if len(self._pending) >= WRITE_SIZE:
+            self._write_pending()
+        if self._written - self._note.synced >= SYNC_SIZE:
+            self.sync()
+
+    def restart(self, etag: str = "") -> None:
+        """Throw the bytes away and begin again, for content with this ETag."""
+        self._pending.clear()
+        self._written = 0
+        self._sha1 = hashlib.sha1(usedforsecurity=False)
+        with disk_errors(self._path):
+            os.ftruncate(self._file, 0)
+        self._write_note(dataclasses.replace(self._note, etag=etag, synced=0))
+
+    def sync(self) -> None:
+        """Bring every byte to the disk, and note how many they are."""
+        self._write_pending()
+        with disk_errors(self._path):
+            os.fsync(self._file)
+        self._write_note(dataclasses.replace(self._note, synced=self._written), sync=True)
+
+    def sha1(self) -> str:
+        """Return the SHA-1 of the bytes so far."""
+        self._write_pending()
+        return self._sha1.hexdigest()
+
+    def become(self, final: Path) -> None:
+        """Rename the finished part file to its final name, and make that last."""
+        self._write_pending()
+        with disk_errors(final):
+            os.fsync(self._file)
+            self._path.replace(final)
+            sync_directory(final.parent)
+            self._note_path.unlink()
+
+    def discard(self) -> None:
+        """Remove the part file and its note."""
+        self._path.unlink()
+        self._note_path.unlink()
+
+    def _open(self, wanted: Wanted, stop: threading.Event) -> None:
+        """Take up the bytes of an earlier run where they can be trusted, or begin anew."""
+        with disk_errors(self._path):
+            note = _read_note(self._note_path)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            there = os.fstat(self._file).st_size
+            if note is None or not note.belongs_to(wanted):
+                self.restart()
+                return
+            trusted = there if note.boot == boot_id() else min(there, note.synced)
+            if note.size is not None and trusted > note.size:
+                trusted = 0
+            if trusted < there:
+                os.ftruncate(self._file, trusted)
+            self._read_again(trusted, stop)
+            self._write_note(dataclasses.replace(note, synced=min(note.synced, trusted), boot=boot_id()))
+
+    def _read_again(self, length: int, stop: threading.Event) -> None:
+        """Hash what an earlier run has left."""
+        while self._written < length:
+            if stop.is_set():
+                raise Stopped("The work was told to stop.")
+            data = os.pread(self._file, min(WRITE_SIZE, length - self._written), self._written)
+            if not data:
+                raise OSError(errno.EIO, "the part file became shorter while it was read")
+            self._sha1.update(data)
+            self._written += len(data)
+
+    def _write_pending(self) -> None:
+        if not self._pending:
+            return
+        # Take the buffer away first: after a failed write its bytes are fetched again, not written twice.
+        pending, self._pending = self._pending, bytearray()
+        with disk_errors(self._path), memoryview(pending) as view:
+            done = 0
+            while done < len(view):
+                written = os.write(self._file, view[done:])
+                self._sha1.update(view[done : done + written])
+                self._written += written
+                done += written
+
+    def _write_note(self, note: Note, sync: bool = False) -> None:
+        self._note = note
+        with disk_errors(self._note_path):
+            write_safely(self._note_path, json.dumps(dataclasses.asdict(note)) + "\n", sync)
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+@contextmanager
+def open_part(path: Path, wanted: Wanted, stop: threading.Event) -> Iterator[PartFile]:
+    """Open the part file of a wanted file, with what an earlier run left of it.
+
+    Parameters
+    ----------
+    path : Path
+        The part file; its note stands beside it.
+    wanted : Wanted
+        What the file must become. Bytes of anything else are thrown away.
+    stop : threading.Event
+        Set when the work is to stop.
+
+    Raises
+    ------
+    DirectoryUnusable, DiskFull
+        The files cannot be written.
+    Stopped
+        `stop` was set.
+    """
+    part = PartFile(path, wanted)
+    try:
+        part._open(wanted, stop)
+        yield part
+    finally:
+        try:
+            # Whatever ends the work, the bytes that have arrived are kept.
+            part._write_pending()
+        except DiskFull:
+            pass  # They are lost to the full disk, which has been or will be reported.
+        finally:
+            part._close()
+
+
+def _read_note(path: Path) -> Note | None:
+    """Return the note, or None where there is none that can be read."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        known = {field.name for field in dataclasses.fields(Note)}
+        note = Note(**{key: value for key, value in fields.items() if key in known})
+        if isinstance(note.synced, int) and isinstance(note.etag, str) and note.synced >= 0:
+            return note
+    except (OSError, ValueError, TypeError, AttributeError):
+        pass
+    return None

@@ -1,0 +1,315 @@
+"""A product becomes a verified file: fetched, resumed, retried, checked, and only then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
+
+from mwa_client.disk import disk_errors
+from mwa_client.errors import (
+    ServiceUnavailable,
+    Stopped,
+    TransferFailed,
+    VerificationFailed,
+)
+from mwa_client.pace import Backoff, Clock
+from mwa_client.transfer import ranges
+from mwa_client.transfer.partial import WRITE_SIZE, PartFile, Wanted, open_part
+
+TRIES_WITHOUT_PROGRESS = 12
+"""Tries in a row that bring no byte, with waits from 1 s to 5 min between them (about 20 min in all)."""
+PROGRESS_INTERVAL = 0.1
+"""Seconds between two reports of progress."""
+THROWN_AWAY = "It was thrown away. Run the command again; if this repeats, tell the archive's help desk."
+
+
+@dataclass(frozen=True)
+class FetchedFile:
+    """A file that stands in the download directory under its final name.
+
+    Attributes
+    ----------
+    path : Path
+        Where it is.
+    size : int
+        Size in bytes.
+    sha1 : str
+        SHA-1 of the whole file, as computed here.
+    verified : bool
+        Whether the service gave a SHA-1 and it agrees. Otherwise only the size was compared.
+    fetched : int
+        Bytes that this run took from the network for it.
+    """
+
+    path: Path
+    size: int
+    sha1: str
+    verified: bool
+    fetched: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """So many bytes of a file are here.
+
+    Attributes
+    ----------
+    done : int
+        Bytes so far.
+    size : int or None
+        Bytes in all, where that is known.
+    """
+
+    job_id: int
+    name: str
+    done: int
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Setback:
+    """A download goes on after a wait; told once until bytes arrive again."""
+
+    job_id: int
+    name: str
+    reason: str
+    waiting: float
+
+
+TransferEvent = Union[Progress, Setback]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where files go.
+
+    Attributes
+    ----------
+    directory : Path
+        Where finished products stand.
+    memory : Path
+        Where their part files stand meanwhile; on the same file system.
+    """
+
+    directory: Path
+    memory: Path
+
+
+def fetch(
+    wanted: Wanted,
+    source: ranges.Source,
+    place: Place,
+    clock: Clock,
+    stop: threading.Event,
+    listen: Callable[[TransferEvent], None],
+) -> FetchedFile:
+    """Bring a file into the directory under its final name, complete and verified.
+
+    A right file that is there already is taken as it is; bytes of an earlier run are continued.
+
+    Parameters
+    ----------
+    wanted : Wanted
+        What the file must be.
+    source : Source
+        Where its bytes come from.
+    place : Place
+        Where it goes.
+    clock : Clock
+        Time, for the waits between tries.
+    stop : threading.Event
+        Set when the work is to stop.
+    listen : callable
+        Is told of progress and setbacks.
+
+    Returns
+    -------
+    FetchedFile
+        The file under its final name.
+
+    Raises
+    ------
+    TransferFailed
+        The bytes do not come; the part file is kept.
+    ProductGone
+        The server has it no more.
+    VerificationFailed
+        It came with a wrong size or SHA-1, twice.
+    DiskFull, DirectoryUnusable
+        It cannot be written.
+    Stopped
+        `stop` was set.
+    """
+    there = _already_there(wanted, place.directory / wanted.name, stop)
+    if there is not None:
+        return there
+    download = _Download(wanted, source, place, clock, stop, listen)
+    for _ in range(2):
+        try:
+            return download.run()
+        except VerificationFailed as error:
+            # Wrong bytes are thrown away; once more from zero, in case they were damaged on the way.
+            failure = error
+    raise failure
+
+
+def safe_name(name: str, obs_id: int | None, job_id: int) -> str:
+    """Return a product's name as it can stand in a directory.
+
+    Only the base name counts. One that is empty, hidden, too long, unprintable or taken by this program
+    is replaced by the ids and its suffix.
+    """
+    base = re.split(r"[/\\]", name)[-1]
+    usable = (
+        base
+        and base.isprintable()
+        and base == base.strip()
+        and not base.startswith((".", "-"))
+        and len(base.encode("utf-8", "replace")) <= 200
+        and base != "SHA1SUMS"
+    )
+    if usable:
+        return base
+    suffix = re.search(r"(\.tar)?\.[A-Za-z0-9]{1,8}$", base)
+    return f"{obs_id or 'unknown'}_{job_id}{suffix[0] if suffix else ''}"
+
+
+class _Download:
+    """One file on its way."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        source: ranges.Source,
+        place: Place,
+        clock: Clock,
+        stop: threading.Event,
+        listen: Callable[[TransferEvent], None],
+    ) -> None:
+        self._wanted = wanted
+        self._source = source
+        self._place = place
+        self._clock = clock
+        self._stop = stop
+        self._listen = listen
+        self._backoff = Backoff(clock, first=1.0, cap=300.0)
+        self._wrong_answers = 0
+        self._fetched = 0
+        self._furthest = 0
+        self._told = float("-inf")
+
+    def run(self) -> FetchedFile:
+        """Fetch what is missing, check the whole, rename."""
+        wanted = self._wanted
+        with open_part(self._place.memory / f"{wanted.name}.part", wanted, self._stop) as part:
+            self._tell(part)
+            self._fill(part)
+            sha1 = part.sha1()
+            if wanted.sha1 not in (None, sha1) or wanted.size not in (None, part.length):
+                part.discard()
+                raise VerificationFailed(
+                    f"{wanted.name} arrived with a wrong SHA-1, twice: it is {sha1}, "
+                    f"the service says {wanted.sha1}.",
+                    THROWN_AWAY,
+                )
+            final = self._place.directory / wanted.name
+            part.become(final)
+            return FetchedFile(final, part.length, sha1, wanted.sha1 is not None, self._fetched)
+
+    def _fill(self, part: PartFile) -> None:
+        """Append bytes until all are there, over as many connections as it takes."""
+        size = self._wanted.size
+        while part.length != size:
+            try:
+                size = self._fetch_stretch(part)
+            except ranges.WrongSize as error:
+                part.discard()
+                raise VerificationFailed(
+                    f"{self._wanted.name} has a wrong size: {error.what}",
+                    THROWN_AWAY,
+                ) from error
+            except ranges.WrongAnswer as error:
+                self._wrong_answers += 1
+                self._wait(ServiceUnavailable(error.what))
+            except ServiceUnavailable as error:
+                self._wait(error)
+
+    def _fetch_stretch(self, part: PartFile) -> int:
+        """Append what one connection brings; return the size of the whole file."""
+        # Where ranges were answered wrongly twice in a row, only the whole file will do.
+        whole = self._wrong_answers >= 2
+        with ranges.ask(self._source, part.length, self._wanted.size, part.etag, whole=whole) as stretch:
+            has_changed = bool(part.etag and stretch.etag and part.etag != stretch.etag)
+            if has_changed or stretch.start != part.length or not part.length:
+                part.restart(stretch.etag)
+            if has_changed and stretch.start:
+                raise ServiceUnavailable("The file on the server has changed.")
+            if stretch.size is None and self._wanted.sha1 is None:
+                raise TransferFailed(
+                    f"{self._wanted.name} cannot be verified: nobody says how large it is.",
+                    "Tell the archive's help desk.",
+                )
+            for piece in stretch.pieces():
+                part.append(piece)
+                self._note_arrival(part, len(piece))
+            return part.length if stretch.size is None else stretch.size
+
+    def _note_arrival(self, part: PartFile, count: int) -> None:
+        self._fetched += count
+        if part.length > self._furthest:
+            # Progress is what was not there before: a server that begins again each time makes none.
+            self._furthest = part.length
+            self._wrong_answers = 0
+            self._backoff.reset()
+        self._tell(part)
+        if self._stop.is_set():
+            raise Stopped("The work was told to stop.")
+
+    def _wait(self, error: ServiceUnavailable) -> None:
+        """Wait before the next try, longer each time that no byte has come."""
+        if self._backoff.tries >= TRIES_WITHOUT_PROGRESS:
+            raise TransferFailed(
+                f"{self._wanted.name} could not be fetched: {error.what}",
+                "What has arrived is kept: run the command again to go on.",
+            ) from error
+        is_first = self._backoff.tries == 0
+        waiting = self._backoff.next(error.retry_after)
+        if is_first:
+            self._listen(Setback(self._wanted.job_id, self._wanted.name, error.what, waiting))
+        self._clock.sleep(waiting, self._stop)
+        if self._stop.is_set():
+            raise Stopped("The work was told to stop.")
+
+    def _tell(self, part: PartFile) -> None:
+        now = self._clock.monotonic()
+        if now - self._told >= PROGRESS_INTERVAL or part.length == self._wanted.size:
+            self._told = now
+            self._listen(Progress(self._wanted.job_id, self._wanted.name, part.length, self._wanted.size))
+
+
+def _already_there(wanted: Wanted, path: Path, stop: threading.Event) -> FetchedFile | None:
+    """Return the file that stands under the final name, if it is the right one."""
+    with disk_errors(path):
+        if not path.is_file() or wanted.size is None or path.stat().st_size != wanted.size:
+            return None
+        sha1 = _sha1_of(path, stop)
+    if wanted.sha1 not in (None, sha1):
+        return None
+    return FetchedFile(path, wanted.size, sha1, wanted.sha1 is not None)
+
+
+def _sha1_of(path: Path, stop: threading.Event) -> str:
+    digest = hashlib.sha1(usedforsecurity=False)
+    with path.open("rb") as file:
+        while True:
+            data = file.read(WRITE_SIZE)
+            if not data:
+                return digest.hexdigest()
+            digest.update(data)
+            if stop.is_set():
+                raise Stopped("The work was told to stop.")

@@ -1,0 +1,228 @@
+"""Bytes in order, from one connection: ask for what is missing, and check that this is what comes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+from mwa_client.errors import MwaClientError, ProductGone, ServiceRefused, ServiceUnavailable, TransferFailed
+from mwa_client.pace import retry_after
+
+READ_SIZE = 1 << 20
+"""The most bytes that are taken from a connection at once."""
+
+
+class Answer(Protocol):
+    """A server's answer, its body not read yet."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers; names in any case."""
+        ...
+
+    def read(self, most: int) -> bytes:
+        """Return what has arrived, at most so many bytes; ``b""`` at the end."""
+        ...
+
+    def close(self) -> None:
+        """Drop the connection."""
+        ...
+
+
+class Source(Protocol):
+    """Where a file's bytes come from."""
+
+    def get(self, headers: Mapping[str, str]) -> Answer:
+        """Ask for the file, or with a ``Range`` header for a range of it."""
+        ...
+
+
+class WrongAnswer(MwaClientError):
+    """The server's answer to a range request cannot be right; asking again may help."""
+
+
+class WrongSize(MwaClientError):
+    """The server has a file of another size than the service says."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Bytes that a server is sending.
+
+    Attributes
+    ----------
+    start : int
+        Where in the file they begin. Zero where the server sends the whole file although a range was
+        asked for.
+    end : int or None
+        Where they end (exclusive); None where the server does not say.
+    size : int or None
+        The size of the whole file, as the server has it.
+    etag : str
+        The server's strong ETag for the file; empty where it gives none.
+    """
+
+    start: int
+    end: int | None
+    size: int | None
+    etag: str
+    answer: Answer
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the bytes as they arrive.
+
+        Raises
+        ------
+        ServiceUnavailable
+            The connection broke or stalled.
+        WrongSize
+            More bytes came than the server had promised.
+        """
+        position = self.start
+        while self.end is None or position < self.end:
+            most = READ_SIZE if self.end is None else min(READ_SIZE, self.end - position)
+            piece = self.answer.read(most)
+            if not piece:
+                break
+            position += len(piece)
+            yield piece
+        if self.end is not None and position < self.end:
+            raise ServiceUnavailable("The connection closed early.")
+        if self.answer.read(1):
+            raise WrongSize("The server sends more bytes than the file has.")
+
+
+@contextmanager
+def ask(source: Source, start: int, size: int | None, etag: str, *, whole: bool = False) -> Iterator[Stretch]:
+    """Ask a source for its file from `start` to the end.
+
+    Parameters
+    ----------
+    source : Source
+        Where the bytes come from.
+    start : int
+        The first byte that is missing.
+    size : int or None
+        The file's size, where it is known.
+    etag : str
+        The strong ETag of the bytes that are there, or empty.
+    whole : bool
+        Ask for the whole file: ranges have not worked here.
+
+    Yields
+    ------
+    Stretch
+        What the server sends, from `start` or from zero.
+
+    Raises
+    ------
+    ProductGone
+        404 or 410.
+    TransferFailed
+        The server refuses for good.
+    ServiceUnavailable
+        The server does not answer, or asks to come back later.
+    WrongAnswer
+        The answer contradicts the question.
+    WrongSize
+        The server's file has another size.
+    """
+    headers = {"Accept-Encoding": "identity"}
+    if start and not whole:
+        headers["Range"] = f"bytes={start}-"
+        if etag:
+            headers["If-Range"] = etag
+    try:
+        answer = source.get(headers)
+    except ServiceRefused as error:
+        raise TransferFailed(f"The product was refused: {error.what}", error.remedy) from error
+    try:
+        yield _stretch(answer, start if "Range" in headers else 0, size)
+    finally:
+        answer.close()
+
+
+def _stretch(answer: Answer, start: int, size: int | None) -> Stretch:
+    if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        raise WrongAnswer("The server packs the file, although it was asked not to.")
+    etag = _strong_etag(answer.headers)
+    length = _length(answer.headers)
+    if answer.status == 200:
+        if None not in (size, length) and length != size:
+            raise WrongSize(f"The server's file has {length} bytes, but the service says {size}.")
+        known = length if size is None else size
+        return Stretch(0, known, known, etag, answer)
+    if start and answer.status == 206:
+        end, total = _checked_range(answer.headers.get("Content-Range", ""), start, size)
+        if length not in (None, end - start):
+            raise WrongAnswer("The server's Content-Length and Content-Range do not agree.")
+        return Stretch(start, end, total, etag, answer)
+    if start and answer.status == 416 and _is_at_end(answer.headers.get("Content-Range", ""), start):
+        return Stretch(start, start, start, etag, _Nothing())
+    raise _refusal(answer)
+
+
+def _refusal(answer: Answer) -> MwaClientError:
+    status = answer.status
+    if status in (404, 410):
+        return ProductGone(
+            f"The product is gone from the server (HTTP {status}).",
+            "Submit the job again to have it made anew.",
+        )
+    if status in (206, 416):
+        return WrongAnswer(f"The server's answer does not fit the range asked for (HTTP {status}).")
+    if status in (408, 425, 429) or status >= 500:
+        return ServiceUnavailable(
+            f"The server is not available (HTTP {status}).", retry_after=retry_after(answer.headers)
+        )
+    return TransferFailed(f"The server refuses to send the product (HTTP {status}).")
+
+
+def _checked_range(content_range: str, start: int, size: int | None) -> tuple[int, int | None]:
+    """Return where a 206 answer's bytes end (exclusive) and the file's size, if all of it is right."""
+    match = re.fullmatch(r"\s*bytes\s+([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)\s*", content_range)
+    if match is not None:
+        first, last = int(match[1]), int(match[2])
+        total = size if match[3] == "*" else int(match[3])
+        agree = None in (size, total) or size == total
+        if first == start and last >= first and agree and (total is None or last < total):
+            return last + 1, total
+    raise WrongAnswer("The server's answer does not fit the range asked for (Content-Range).")
+
+
+def _is_at_end(content_range: str, start: int) -> bool:
+    """Say whether a 416 answer means that nothing is missing."""
+    match = re.fullmatch(r"\s*bytes\s+\*/([0-9]{1,19})\s*", content_range)
+    return match is not None and int(match[1]) == start
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    value = headers.get("Content-Length", "").strip()
+    return int(value) if re.fullmatch(r"[0-9]{1,19}", value) else None
+
+
+def _strong_etag(headers: Mapping[str, str]) -> str:
+    etag = headers.get("ETag", "").strip()
+    return etag if re.fullmatch(r'"[\x21\x23-\x7e]*"', etag) else ""
+
+
+class _Nothing:
+    """The body of an answer that says: you have it all."""
+
+    status = 416
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def read(self, most: int) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        pass
