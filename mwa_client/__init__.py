@@ -88,6 +88,16 @@ class Client:
         """Log in now rather than with the first call; raises as the function `login` does."""
         self._session.login()
 
+    def close(self) -> None:
+        """Close the connections. A ``with`` block does it by itself."""
+        self._session.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     def submit(self, row: str | Mapping[str, object]) -> int:
         """Submit one job, without looking whether there is one like it, and return its job id.
 

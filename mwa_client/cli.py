@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -33,6 +33,8 @@ Run the same command again at any time: it goes on where it was.
 exit status: 0 all complete and verified, 1 no credentials or bad value, 2 refused by the service,
 3 mistakes in the CSV file, 4 some jobs failed, 75 not finished: run it again, 130/143 interrupted
 """
+SANDBOX_RATE = 8e6
+"""Bytes a second: slow enough for people to see what happens."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,8 +99,11 @@ def _practise(settings: Settings, jobs: JobFile) -> ExitStatus:
     _say("Practising: the built-in sandbox invents small products; nothing is sent to the real service.")
     # Opened once before the sandbox writes there: it refuses a directory with real products.
     Ledger(settings.directory, PRACTICE).close()
-    with Sandbox(state_file=settings.directory / MEMORY / "sandbox.json", rate=8e6) as sandbox:
-        account = Credentials(sandbox.user, sandbox.password)
+    account = Credentials("practice", "practice")
+    state = settings.directory / MEMORY / "sandbox.json"
+    with Sandbox(
+        user=account.user, password=account.password, state_file=state, rate=SANDBOX_RATE
+    ) as sandbox:
         return _work(settings, jobs, Service(Api.V2018, sandbox.url, PRACTICE, account))
 
 
@@ -116,10 +121,12 @@ def _work(settings: Settings, jobs: JobFile, service: Service) -> ExitStatus:
     )
     pacing = Pacing(settings.parallel, settings.poll, settings.give_up_after)
     display = display_for(sys.stdout, sys.stderr, clock, os.environ, quiet=settings.quiet)
-    with closing(Ledger(settings.directory, service.name)) as ledger, closing(display):
+    with ExitStack() as open_things:
+        ledger = open_things.enter_context(closing(Ledger(settings.directory, service.name)))
+        session = open_things.enter_context(closing(open_session(service)))
+        open_things.enter_context(closing(display))
         _warn_of_risks(service, display)
-        batch = Batch(requests, open_session(service), ledger, clock, display, pacing)
-        return batch.run().exit_status
+        return Batch(requests, session, ledger, clock, display, pacing).run().exit_status
 
 
 def _warn_of_risks(service: Service, display: Display) -> None:

@@ -69,6 +69,10 @@ class Api2018:
         self._is_default = is_default
         self._has_answered = False
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._wire.close()
+
     def login(self) -> None:
         """Open a session with user name and password."""
         try:

@@ -33,6 +33,10 @@ class Interface(Protocol):
         """The service's name in what the client remembers: jobs of one are not looked for at another."""
         ...
 
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
     def login(self) -> None:
         """Open a session."""
         ...
@@ -77,6 +81,10 @@ class Session:
     def service(self) -> str:
         """The service's name in what the client remembers."""
         return self._interface.service
+
+    def close(self) -> None:
+        """Close the connections. The session at the service is left to expire."""
+        self._interface.close()
 
     def login(self) -> None:
         """Log in, if that has not happened yet.

@@ -97,9 +97,15 @@ class Wire:
         self._user_agent = user_agent
         self._cookies = requests.cookies.RequestsCookieJar()
         self._local = threading.local()
+        self._sessions: list[requests.Session] = []
         if verify is False:
             # The user has switched it off and is told so aloud, once, elsewhere.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        for session in self._sessions:
+            session.close()
 
     def call(
         self,
@@ -196,6 +202,7 @@ class Wire:
             # Cookies are kept by this object for all threads, so no session keeps its own.
             session.cookies.set_policy(_NoCookies())
             self._local.session = session
+            self._sessions.append(session)
         return session
 
     def _raise_for_status(self, response: requests.Response) -> None:
@@ -241,14 +248,14 @@ def _explained(error: Exception, address: str) -> ServiceError:
                 "If you know why and trust the network, SSL_VERIFY=0 switches the check off.",
             )
         return ServiceUnavailable(f"The encrypted connection to {address} failed.")
-    if caused_by(requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError):
-        return ServiceUnreachable(f"Nobody answers at {address} (no connection in {CONNECT_TIMEOUT:.0f} s).")
-    if caused_by(requests.Timeout, urllib3.exceptions.TimeoutError):
-        return ServiceUnavailable(f"No answer from {address} in time.")
     if caused_by(socket.gaierror):
         return ServiceUnreachable(f"No such host, or no network: {address}.")
     if caused_by(urllib3.exceptions.NewConnectionError):
         return ServiceUnreachable(f"Nobody answers at {address} ({_system_words(chain)}).")
+    if caused_by(requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError):
+        return ServiceUnreachable(f"Nobody answers at {address} (no connection in {CONNECT_TIMEOUT:.0f} s).")
+    if caused_by(requests.Timeout, urllib3.exceptions.TimeoutError):
+        return ServiceUnavailable(f"No answer from {address} in time.")
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
         return ServiceRefused(f"{address} is not an address that can be called.")
     return ServiceUnavailable(f"The connection to {address} broke ({_system_words(chain)}).")

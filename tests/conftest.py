@@ -1,0 +1,166 @@
+"""What the tests share: a clock that lives through a week in a second, and the sandbox to talk to."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, TypeVar
+
+import pytest
+
+from mwa_client.asvo import open_session
+from mwa_client.batch import Batch, Pacing
+from mwa_client.events import Event, Summary
+from mwa_client.jobfile import parse
+from mwa_client.jobkeys import Api
+from mwa_client.ledger import Ledger
+from mwa_client.sandbox import Sandbox
+from mwa_client.settings import Credentials, Service
+
+T = TypeVar("T")
+
+THREE_ROWS = """\
+obs_id=1191828584, job_type=c, timeres=20, freqres=20, edgewidth=80, conversion=ms
+obs_id=1191828584, job_type=d, download_type=vis
+obs_id=1191828528, job_type=d, download_type=vis_meta
+"""
+
+
+class FastClock:
+    """A clock whose waits take no time. It stands still while nobody waits."""
+
+    def __init__(self, now: float = 1.8e9) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self.slept: list[float] = []
+
+    def now(self) -> float:
+        with self._lock:
+            return self._now
+
+    def monotonic(self) -> float:
+        return self.now()
+
+    def advance(self, seconds: float) -> None:
+        with self._lock:
+            self._now += seconds
+
+    def sleep(self, seconds: float, stop: threading.Event) -> None:
+        self.slept.append(seconds)
+        self.advance(seconds)
+
+    def receive(self, inbox: queue.Queue[T], seconds: float) -> T | None:
+        try:
+            # Real threads get a real moment; only when they are silent does the time pass.
+            return inbox.get(timeout=0.01)
+        except queue.Empty:
+            self.advance(max(seconds, 0.0))
+            return None
+
+    def chance(self) -> float:
+        return 0.5
+
+
+@pytest.fixture
+def clock() -> FastClock:
+    return FastClock()
+
+
+@pytest.fixture
+def sandbox(clock: FastClock) -> Iterator[Sandbox]:
+    """A practice service on the fast clock, with products of some 300 kB."""
+    with Sandbox(clock=clock.now, product_size=lambda job: 300_000 + job.id) as sandbox:
+        yield sandbox
+
+
+def service_of(sandbox: Sandbox, *, password: str = "practice", stall_timeout: float = 5.0) -> Service:
+    """How to reach a sandbox."""
+    return Service(
+        api=Api.V2018,
+        address=sandbox.url,
+        name="practice.example",
+        credentials=Credentials("practice", password),
+        call_timeout=5.0,
+        stall_timeout=stall_timeout,
+    )
+
+
+@dataclass
+class Run:
+    """One run of a batch: how it ended and what it told."""
+
+    summary: Summary
+    events: list[Event] = field(default_factory=list)
+
+    def told(self, kind: type[T]) -> list[T]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def run_batch(
+    sandbox: Sandbox,
+    directory: Path,
+    clock: FastClock,
+    text: str = THREE_ROWS,
+    *,
+    pacing: Pacing | None = None,
+    service: Service | None = None,
+    listen: Callable[[Event], None] = lambda event: None,
+) -> Run:
+    """Run a job file against a sandbox, in this process, on the fast clock."""
+    service = service or service_of(sandbox)
+    events: list[Event] = []
+
+    def hear(event: Event) -> None:
+        events.append(event)
+        listen(event)
+
+    ledger = Ledger(directory, service.name)
+    with closing(ledger), closing(open_session(service)) as session:
+        batch = Batch(parse(text, service.api).jobs, session, ledger, clock, hear, pacing or Pacing())
+        return Run(batch.run(), events)
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """The command line of the client, as a process of its own."""
+    return [sys.executable, "-m", "mwa_client", *map(str, arguments)]
+
+
+def environment(sandbox: Sandbox | None = None, **more: str) -> dict[str, str]:
+    """An environment that points the client at a sandbox, and at nothing else."""
+    ours = ("ASVO_", "MWA_ASVO_", "SSL_")
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    if sandbox is not None:
+        plain |= {"ASVO_HOST": sandbox.url, "ASVO_USER": "practice", "ASVO_PASS": "practice"}
+    return {**plain, **more}
+
+
+def run_command(
+    *arguments: str | Path, env: dict[str, str], cwd: Path | None = None, stdin: bytes = b""
+) -> subprocess.CompletedProcess[str]:
+    """Run the client as a process and wait for it."""
+    return subprocess.run(
+        command(*arguments),
+        env=env,
+        cwd=cwd,
+        input=stdin.decode() if stdin else "",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for another process or thread, as short as possible; fail when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "what the test waited for did not happen"
+        time.sleep(0.01)
