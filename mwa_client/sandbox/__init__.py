@@ -1,0 +1,17 @@
+"""A practice service with the wire of the archive: no account, no network, small products.
+
+It listens on this machine alone, takes jobs through their states in seconds, and can be told to go wrong.
+
+    >>> with Sandbox(seconds_per_state=0) as sandbox:
+    ...     handle = sandbox.faults.add("cut_product", after=1_000_000, times=2)
+    ...     run_a_client_against(sandbox.url)
+    ...     assert handle.hits == 2
+"""
+
+from .fault_kinds import KINDS
+from .faults import Fault, Faults
+from .sandbox import Sandbox
+from .server import LoggedRequest
+from .service import Job, JobState, JobType, Service
+
+__all__ = ["KINDS", "Fault", "Faults", "Job", "JobState", "JobType", "LoggedRequest", "Sandbox", "Service"]

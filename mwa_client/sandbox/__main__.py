@@ -1,0 +1,159 @@
+"""python -m mwa_client.sandbox: run the practice service alone.
+
+For people who test pipelines against it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import re
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .fault_kinds import KINDS
+from .faults import COMMON_OPTIONS
+from .sandbox import Sandbox
+
+USER = PASSWORD = "practice"
+
+_GREETING = """\
+Practice service at {url}; Ctrl-C ends it. To point a client at it:
+
+    export ASVO_HOST={url} ASVO_USER={user} ASVO_PASS={password}
+    mwa_client --csv=jobs.csv --dir=/tmp/
+"""
+
+
+def _until_interrupted() -> None:
+    threading.Event().wait()
+
+
+def main(argv: Sequence[str] | None = None, wait: Callable[[], None] = _until_interrupted) -> int:
+    """Run the practice service until it is interrupted and return the exit status.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The options; those of the program if left out.
+    wait : Callable, optional
+        What to do meanwhile; ends with KeyboardInterrupt.
+    """
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        sandbox = _sandbox(options)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        sandbox.start()
+    except OSError as error:
+        print(f"Cannot listen on port {options.port}: {error}", file=sys.stderr)
+        return 1
+    print(_GREETING.format(url=sandbox.url, user=USER, password=PASSWORD), flush=True)
+    try:
+        wait()
+    except KeyboardInterrupt:
+        pass  # The way to end it.
+    finally:
+        sandbox.stop()
+    return 0
+
+
+def parse_fault(text: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the options in ``NAME:option=value,option=value``.
+
+    Values are JSON where they can be, and text otherwise.
+
+    Examples
+    --------
+    >>> parse_fault("cut_product:after=[1000,5000],reset=true,path=/api/*")
+    ('cut_product', {'after': [1000, 5000], 'reset': True, 'path': '/api/*'})
+    """
+    name, _, rest = text.partition(":")
+    options = {}
+    # A comma parts two options where the next one begins; others belong to a value.
+    for pair in re.split(r",(?=\w+=)", rest) if rest else []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{text}: an option looks like name=value, not {pair}")
+        options[key] = _parse_value(value)
+    return name, options
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _sandbox(options: argparse.Namespace) -> Sandbox:
+    sandbox = Sandbox(
+        user=USER,
+        password=PASSWORD,
+        seconds_per_state=1 / options.speed,
+        rate=options.rate,
+        product_size=None if options.size is None else lambda job: int(options.size),
+        state_file=options.state,
+        log_file=options.log,
+        port=options.port,
+    )
+    for text in options.fault:
+        name, fault_options = parse_fault(text)
+        sandbox.faults.add(name, **fault_options)
+    return sandbox
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mwa_client.sandbox",
+        description="A practice service: same wire, no account, no network.",
+        epilog=_faults_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="listen on this port (a free one)")
+    parser.add_argument(
+        "--speed", type=_positive, default=1.0, metavar="X", help="states a second (1); inf: ready at once"
+    )
+    parser.add_argument("--rate", type=_positive, metavar="B", help="bytes a second for each product")
+    parser.add_argument("--size", type=int, metavar="B", help="bytes in each product")
+    parser.add_argument("--state", type=Path, metavar="FILE", help="remember jobs in this file")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="note requests in this file, as JSON lines")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="'NAME:OPTION=VALUE,...'",
+        help="let this go wrong, for example 'cut_product:after=1000,times=2'; see below",
+    )
+    return parser
+
+
+def _faults_help() -> str:
+    lines = [f"Faults; each also takes {', '.join(COMMON_OPTIONS)}:"]
+    for kind in KINDS.values():
+        options = ", ".join(_option_help(parameter) for parameter in kind.options.values())
+        lines += [f"  {kind.name}  {options}".rstrip(), f"      {kind.summary}"]
+    return "\n".join(lines)
+
+
+def _option_help(parameter: inspect.Parameter) -> str:
+    if parameter.default is inspect.Parameter.empty:
+        return f"{parameter.name} (needed)"
+    return f"{parameter.name}={json.dumps(parameter.default)}"
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise ValueError(text)
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""The faults that are switched on, whom they strike, and how often.
+
+What each of them does stands in ``fault_kinds``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+from .fault_kinds import KINDS, Kind, Point
+from .messages import Reply, Target
+
+COMMON_OPTIONS = ("times", "skip", "path", "obs_id", "job_id")
+"""The options that every fault takes."""
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "int": int,
+    "float": (int, float),
+    "str": str,
+    "bool": bool,
+    "None": type(None),
+}
+
+_T = TypeVar("_T")
+
+
+class Fault:
+    """One fault that is switched on; made by `Faults.add`.
+
+    Attributes
+    ----------
+    hits : int
+        How often it has struck.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        options: dict[str, Any],
+        *,
+        times: int | None = None,
+        skip: int = 0,
+        path: str | None = None,
+        obs_id: int | str | None = None,
+        job_id: int | str | None = None,
+    ) -> None:
+        # A list of values is used up, one value a hit.
+        lengths = [len(value) for value in options.values() if isinstance(value, list)]
+        self.kind = kind
+        self.options = options
+        self.times = min([*lengths, *([] if times is None else [times])], default=None)
+        self.skip = skip
+        self.path = path
+        self.obs_id = obs_id
+        self.job_id = job_id
+        self.hits = 0
+        self._passed = 0
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"<fault {self.kind.name}{options}, {self.hits} hits>"
+
+    def is_aimed_at(self, target: Target) -> bool:
+        """Return whether a request, or one job in a listing, is among those that it strikes."""
+        if self.path is None:
+            if target.call not in self.kind.calls:
+                return False
+        elif not fnmatchcase(target.path, self.path):
+            return False
+        return _agrees(self.obs_id, target.obs_id) and _agrees(self.job_id, target.job_id)
+
+    def strike(self, thing: Any) -> Any | None:
+        """Return the thing spoilt, or None if it comes to no harm."""
+        with self._lock:
+            if self.times is not None and self.hits >= self.times:
+                return None
+            spoilt = self.kind.spoil(thing, **self._current_options())
+            if spoilt is None:
+                return None
+            if self._passed < self.skip:
+                self._passed += 1
+                return None
+            self.hits += 1
+            return spoilt
+
+    def _current_options(self) -> dict[str, Any]:
+        return {
+            name: value[self.hits] if isinstance(value, list) else value
+            for name, value in self.options.items()
+        }
+
+
+class Faults:
+    """All faults that are switched on, in the order in which they were."""
+
+    def __init__(self) -> None:
+        self._active: tuple[Fault, ...] = ()
+
+    def __iter__(self) -> Iterator[Fault]:
+        return iter(self._active)
+
+    def add(
+        self,
+        name: str,
+        /,
+        times: int | None = None,
+        *,
+        skip: int = 0,
+        path: str | None = None,
+        obs_id: int | str | None = None,
+        job_id: int | str | None = None,
+        **options: Any,
+    ) -> Fault:
+        """Switch a fault on.
+
+        Parameters
+        ----------
+        name : str
+            Its name; `KINDS` has them all.
+        times : int, optional
+            How often it strikes; without end if left out.
+        skip : int, optional
+            How many that it could have struck it lets pass first.
+        path : str, optional
+            Strike the requests with this path (``*`` and ``?`` as in a shell), not the usual ones.
+        obs_id, job_id : int or str, optional
+            Strike only what is about this observation, this job.
+        **options
+            What is particular to the fault. A list gives one value for each hit; after the last, the
+            fault is over.
+
+        Returns
+        -------
+        Fault
+            A handle that counts the hits.
+
+        Raises
+        ------
+        ValueError
+            When there is no such fault, or it has no such option, or the option no such value.
+
+        Examples
+        --------
+        >>> faults = Faults()
+        >>> handle = faults.add("cut_product", after=[1000, 5000], obs_id=1191828584)
+        >>> handle.hits
+        0
+        """
+        kind = _known_kind(name)
+        _check_options(kind, options)
+        if not isinstance(times, (int, type(None))) or not isinstance(skip, int):
+            raise ValueError(f"{name}: times and skip must be whole numbers")
+        fault = Fault(kind, options, times=times, skip=skip, path=path, obs_id=obs_id, job_id=job_id)
+        self._active = (*self._active, fault)
+        return fault
+
+    def remove(self, fault: Fault) -> None:
+        """Switch one fault off."""
+        self._active = tuple(other for other in self._active if other is not fault)
+
+    def clear(self) -> None:
+        """Switch all faults off."""
+        self._active = ()
+
+    def answer(self, target: Target) -> Reply | None:
+        """Return the reply of the first fault that answers in the place of the service, if one does."""
+        for fault in self._aimed(Point.REQUEST, target):
+            reply: Reply | None = fault.strike(target)
+            if reply is not None:
+                return reply
+        return None
+
+    def apply(self, point: Point, target: Target, thing: _T) -> _T:
+        """Return what becomes of a thing when every fault that strikes here has struck."""
+        for fault in self._aimed(point, target):
+            spoilt: _T | None = fault.strike(thing)
+            if spoilt is not None:
+                thing = spoilt
+        return thing
+
+    def _aimed(self, point: Point, target: Target) -> Iterator[Fault]:
+        return (fault for fault in self._active if fault.kind.point is point and fault.is_aimed_at(target))
+
+
+def _agrees(wanted: int | str | None, found: int | str | None) -> bool:
+    return wanted is None or str(wanted) == str(found)
+
+
+def _known_kind(name: str) -> Kind:
+    if name not in KINDS:
+        raise ValueError(f"no such fault: {name}; there are: {', '.join(sorted(KINDS))}")
+    return KINDS[name]
+
+
+def _check_options(kind: Kind, options: dict[str, Any]) -> None:
+    known = kind.options
+    for name, value in options.items():
+        if name not in known:
+            names = ", ".join([*known, *COMMON_OPTIONS])
+            raise ValueError(f"{kind.name}: no such option: {name}; there are: {names}")
+        for single in value if isinstance(value, list) else [value]:
+            if not any(isinstance(single, _TYPES[word]) for word in known[name].annotation.split(" | ")):
+                raise ValueError(f"{kind.name}: {name} must be {known[name].annotation}, not {single!r}")
+    missing = [n for n, p in known.items() if p.default is inspect.Parameter.empty and n not in options]
+    if missing:
+        raise ValueError(f"{kind.name}: needs {', '.join(missing)}")

@@ -1,0 +1,432 @@
+"""Sockets: requests are read, replies are written, well or as badly as asked, and both are noted.
+
+What the replies say is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import selectors
+import socket
+import socketserver
+import ssl
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from .messages import Body, Reply, Request, refusal
+
+LOGGER = logging.getLogger("mwa_client.sandbox")
+# The threads of a server that runs inside another program never print.
+LOGGER.addHandler(logging.NullHandler())
+
+_SECRET = re.compile("pass|pwd|key|token|secret|signature", re.IGNORECASE)
+_BURST = 1 << 18
+_BURSTS_PER_SECOND = 20
+_LONGEST_PAUSE = 86400.0
+_LINGER = struct.Struct("ii")
+
+
+# --- What was asked ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LoggedRequest:
+    """One request and what became of it; noted when its reply has ended or the connection broke.
+
+    Attributes
+    ----------
+    method, path : str
+        As in the request line, the path without the query.
+    query, form : Mapping of str to str
+        The query and the form in the body.
+    headers : email.message.Message
+        All headers; ``headers.get("cookie")`` finds one in any case.
+    status : int or None
+        Status of the reply; None if not even that was sent.
+    range : str or None
+        The ``Range`` header.
+    body_bytes_sent : int
+        Bytes of the reply's body that were handed to the network.
+    job_id : int or None
+        The job that was asked about or made.
+    started : float
+        When the request came in, by the sandbox's clock.
+    connection : int
+        Number of the connection that it came by.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    form: Mapping[str, str]
+    headers: Message
+    status: int | None
+    range: str | None
+    body_bytes_sent: int
+    job_id: int | None
+    started: float
+    connection: int
+
+
+class RequestLog:
+    """What was asked, in memory and, without credentials, in a file of one JSON object a line."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._entries: list[LoggedRequest] = []
+        self._lock = threading.Lock()
+
+    def append(self, entry: LoggedRequest) -> None:
+        """Note one request."""
+        with self._lock:
+            self._entries.append(entry)
+            if self._file is not None:
+                with self._file.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps(_without_credentials(entry)) + "\n")
+
+    def entries(self) -> list[LoggedRequest]:
+        """Return what was noted so far."""
+        with self._lock:
+            return list(self._entries)
+
+    def clear(self) -> None:
+        """Forget it; the file stays."""
+        with self._lock:
+            self._entries.clear()
+
+
+def _without_credentials(entry: LoggedRequest) -> dict[str, Any]:
+    return {
+        "time": round(entry.started, 3),
+        "method": entry.method,
+        "path": entry.path,
+        "query": _masked(entry.query),
+        "form": _masked(entry.form),
+        "user_agent": entry.headers.get("User-Agent"),
+        "range": entry.range,
+        "status": entry.status,
+        "body_bytes_sent": entry.body_bytes_sent,
+        "job_id": entry.job_id,
+        "connection": entry.connection,
+    }
+
+
+def _masked(values: Mapping[str, str]) -> dict[str, str]:
+    return {key: "***" if _SECRET.search(key) else value for key, value in values.items()}
+
+
+class _Note:
+    """Takes down one request, once, with what is known by then."""
+
+    def __init__(self, log: RequestLog, request: Request, started: float, connection: int) -> None:
+        self.status: int | None = None
+        self.job_id: int | None = None
+        self.sent = 0
+        self._log = log
+        self._request = request
+        self._started = started
+        self._connection = connection
+        self._taken = False
+
+    def take(self, about_to_send: int = 0) -> None:
+        """Write the note, unless it is written."""
+        if self._taken:
+            return
+        self._taken = True
+        request = self._request
+        self._log.append(
+            LoggedRequest(
+                method=request.method,
+                path=request.path,
+                query=request.query,
+                form=request.form,
+                headers=request.headers,
+                status=self.status,
+                range=request.headers.get("Range"),
+                body_bytes_sent=self.sent + about_to_send,
+                job_id=self.job_id,
+                started=self._started,
+                connection=self._connection,
+            )
+        )
+
+
+# --- One connection ----------------------------------------------------------------------------------
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Serves the requests of one connection, one after the other."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def setup(self) -> None:
+        # Here and not where connections are accepted: a client that says nothing holds up nobody else.
+        if isinstance(self.request, ssl.SSLSocket):
+            self.request.do_handshake()
+        super().setup()
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except OSError:
+            pass  # The client has gone, or the server stops.
+
+    def version_string(self) -> str:
+        return "mwa_client-sandbox"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        LOGGER.debug(format, *args)
+
+    def _serve(self) -> None:
+        request = self._read()
+        note = _Note(self.server.log, request, self.server.clock(), self.server.number(self.request))
+        try:
+            reply = self.server.reply_to(request)
+            note.job_id = reply.job_id
+            self._pause(reply.wire.delay)
+            if reply.wire.drop:
+                self._hang_up(reply.wire.reset)
+            else:
+                self._send(reply, note)
+        finally:
+            note.take()
+
+    do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = do_OPTIONS = _serve  # noqa: N815
+
+    def _read(self) -> Request:
+        url = urlsplit(self.path)
+        length = self.headers.get("Content-Length", "0")
+        body = self.rfile.read(int(length)) if length.isdecimal() else b""
+        query = dict(parse_qsl(url.query, keep_blank_values=True))
+        return Request(self.command, url.path, query, self.headers, body)
+
+    def _send(self, reply: Reply, note: _Note) -> None:
+        note.status = reply.status
+        length = None if reply.wire.chunked else reply.body.length
+        last = reply.body.length if reply.wire.cut_after is None else reply.wire.cut_after
+        if last == 0 or self.command == "HEAD":
+            note.take()
+        self._send_head(reply, length)
+        if self.command != "HEAD":
+            self._send_body(reply, note, last, in_chunks=length is None)
+        if reply.wire.length_error:
+            self.close_connection = True
+
+    def _send_head(self, reply: Reply, length: int | None) -> None:
+        self.send_response(reply.status)
+        for name, value in reply.headers:
+            self.send_header(name, value)
+        if length is None:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(length + reply.wire.length_error))
+        self.end_headers()
+
+    def _send_body(self, reply: Reply, note: _Note, last: int | None, *, in_chunks: bool) -> None:
+        wire = reply.wire
+        rate = self.server.rate if reply.is_product else None
+        began = time.monotonic()
+        for burst in _bursts(reply.body, rate, [wire.stall_after, wire.cut_after]):
+            if rate is not None:
+                self._pause(began + note.sent / rate - time.monotonic())
+            if note.sent == wire.stall_after:
+                self._pause(wire.stall_seconds)
+            if note.sent == wire.cut_after:
+                self._hang_up(wire.reset)
+                return
+            if note.sent + len(burst) == last:
+                # Before the client can have it all: whoever waits for the client finds the note here.
+                note.take(about_to_send=len(burst))
+            self.connection.sendall(b"%x\r\n" % len(burst) + burst + b"\r\n" if in_chunks else burst)
+            note.sent += len(burst)
+        if in_chunks:
+            note.take()
+            self.connection.sendall(b"0\r\n\r\n")
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, unless the client goes away or the server stops: then the connection becomes readable."""
+        if seconds <= 0:
+            return
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.connection, selectors.EVENT_READ)
+            if selector.select(min(seconds, _LONGEST_PAUSE)):
+                raise ConnectionAbortedError("the client has gone")
+
+    def _hang_up(self, reset: bool) -> None:
+        self.close_connection = True
+        if reset:
+            self._let_arrive()
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(1, 0))
+
+    def _let_arrive(self) -> None:
+        # A reset throws away what has not yet arrived, and the client is to get all that was meant for it.
+        deadline = time.monotonic() + 5
+        while _bytes_on_the_way(self.connection) and time.monotonic() < deadline:
+            self._pause(0.001)
+
+
+def _bursts(body: Body, rate: float | None, marks: Iterable[int | None]) -> Iterator[memoryview]:
+    """Yield the bytes of a body; none of the bursts is too long, or goes beyond a mark."""
+    longest = _BURST if rate is None else max(1, min(_BURST, int(rate / _BURSTS_PER_SECOND)))
+    sent = 0
+    for piece in body.pieces():
+        rest = memoryview(piece)
+        while rest:
+            to_marks = [mark - sent for mark in marks if mark is not None and mark > sent]
+            burst = rest[: min([longest, *to_marks])]
+            yield burst
+            sent += len(burst)
+            rest = rest[len(burst) :]
+
+
+def _bytes_on_the_way(connection: socket.socket) -> int:
+    """Return how many bytes the other side has not acknowledged; 0 where the system does not tell."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    import fcntl
+    import termios
+
+    return int(struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+
+
+def _shut_down(connection: socket.socket) -> None:
+    """End a socket that another thread may be using."""
+    try:
+        # The plain socket's method: that of a TLS socket takes the cipher from under its reader.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+    except OSError:
+        pass  # It has ended by itself.
+
+
+# --- All connections ---------------------------------------------------------------------------------
+
+
+class Server(ThreadingHTTPServer):
+    """Listens on the loopback interface and serves each connection in a thread of its own.
+
+    Parameters
+    ----------
+    port : int
+        Port to listen on; 0 takes a free one.
+    answer : Callable
+        Gives the reply to a request.
+    log : RequestLog
+        Where requests are noted.
+    clock : Callable
+        Gives the time for the notes.
+    rate : float or None
+        Bytes a second for each reply that carries a product.
+    ssl_context : ssl.SSLContext or None
+        Speak TLS.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        port: int,
+        answer: Callable[[Request], Reply],
+        log: RequestLog,
+        *,
+        clock: Callable[[], float],
+        rate: float | None,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        self.log = log
+        self.clock = clock
+        self.rate = rate
+        self._answer = answer
+        self._ssl_context = ssl_context
+        self._connections: dict[Any, tuple[int, threading.Thread]] = {}
+        self._accepted = 0
+        self._lock = threading.Lock()
+        self._loop = threading.Thread(target=self.serve_forever, args=(0.05,), name="sandbox", daemon=True)
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.server_address[1])
+
+    def start(self) -> None:
+        """Serve, in the background."""
+        self._loop.start()
+
+    def stop(self) -> None:
+        """Close all connections, at whatever point they are, and stop listening."""
+        _shut_down(self.socket)  # It wakes the loop, which would notice a little later by itself.
+        self.shutdown()
+        self.server_close()
+        with self._lock:
+            connections = dict(self._connections)
+        for connection in connections:
+            _shut_down(connection)
+        deadline = time.monotonic() + 5
+        for thread in [self._loop, *(thread for _, thread in connections.values())]:
+            thread.join(max(0, deadline - time.monotonic()))
+
+    def reply_to(self, request: Request) -> Reply:
+        """Return the reply to a request, whatever happens."""
+        try:
+            return self._answer(request)
+        except Exception:
+            LOGGER.exception("%s %s", request.method, request.path)
+            return refusal(500, "The practice service has a bug")
+
+    def number(self, connection: Any) -> int:
+        """Return the number of a connection, from 1."""
+        return self._connections[connection][0]
+
+    # --- How socketserver wants it -------------------------------------------------------------------
+
+    def server_bind(self) -> None:
+        """Bind, without looking up the host's name as HTTPServer does: that can take long."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "127.0.0.1", self.port
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection."""
+        connection, address = super().get_request()
+        if self._ssl_context is not None:
+            connection = self._ssl_context.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        return connection, address
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start a thread for a connection, and keep both in mind."""
+        thread = threading.Thread(
+            target=self.process_request_thread, args=(request, client_address), name="sandbox", daemon=True
+        )
+        with self._lock:
+            self._accepted += 1
+            self._connections[request] = self._accepted, thread
+        thread.start()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection, in order unless it is set to be reset."""
+        linger = request.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.size)
+        if _LINGER.unpack(linger)[0]:
+            self.close_request(request)
+        else:
+            super().shutdown_request(request)
+        with self._lock:
+            self._connections.pop(request, None)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Note an error of a connection; the base class prints it."""
+        LOGGER.debug("a connection of %s ended", client_address, exc_info=True)
