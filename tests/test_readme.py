@@ -1,0 +1,88 @@
+"""The README says what the program does: its table of keys, its exit statuses, its example.
+
+python tests/test_readme.py        writes the table of keys into the README
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mwa_client.errors import ExitStatus
+from mwa_client.jobfile import parse
+from mwa_client.jobkeys import KEYS, Api, JobKey, JobType, Kind, Required
+
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- keys -->\n", "<!-- /keys -->"
+
+
+def key_table() -> str:
+    """The table of job keys, as Markdown."""
+    lines = ["| today | 2018 | jobs | value | default | meaning |", "|---|---|---|---|---|---|"]
+    return "\n".join(lines + [_line(key) for key in KEYS]) + "\n"
+
+
+def _line(key: JobKey) -> str:
+    today = "" if key.only_2018 else f"`{key.word}`"
+    if key.v1 and key.v1 != key.word:
+        today += f" (v1: `{key.v1}`)"
+    required = {Required.ALWAYS: "**required**", Required.WITH_CUSTOM_CENTRE: "with `centre=custom`"}
+    default = required.get(key.required) or (f"`{key.default}`" if key.default else "")
+    if key.required is Required.IN_2018:
+        default += " (2018: **required**)"
+    jobs = "all" if len(key.jobs) == len(JobType) else " ".join(sorted(job.value for job in key.jobs))
+    word_2018 = f"`{key.word_2018}`" if key.word_2018 else ""
+    return f"| {today} | {word_2018} | {jobs} | {_value(key)} | {default} | {_meaning(key)} |"
+
+
+def _value(key: JobKey) -> str:
+    if key.kind is Kind.BOOLEAN:
+        return "`true`, `false`"
+    if key.kind is Kind.CHOICE:
+        return ", ".join(f"`{choice}`" for choice in key.choices) + (f" {key.unit}" if key.unit else "")
+    kind = "whole number" if key.kind is Kind.INTEGER else "number"
+    limits = [f"from {key.minimum}"] if key.minimum is not None else []
+    limits += [f"to {key.maximum}"] if key.maximum is not None else []
+    return " ".join([kind, *limits]) + (f", {key.unit}" if key.unit else "")
+
+
+def _meaning(key: JobKey) -> str:
+    if key.word == "no_flag_dc":
+        return f"{key.meaning}; `flagdcchannels` is its opposite"
+    if key.word == "centre":
+        return f"{key.meaning}; `usepcentre=true` is `centre=pointing`"
+    if Api.V2018 in key.limits and key.limits[Api.V2018].kind is Kind.INTEGER:
+        return f"{key.meaning} (2018: a whole number)"
+    return key.meaning or key.word.replace("_", " ")
+
+
+def test_table_of_keys_is_the_one_the_program_uses() -> None:
+    assert BEGIN + key_table() + END in README.read_text(encoding="utf-8"), "run python tests/test_readme.py"
+
+
+def test_every_exit_status_is_in_the_readme() -> None:
+    text = README.read_text(encoding="utf-8")
+    shown = {int(number) for row in re.findall(r"^\| ([0-9, ]+) \|", text, re.M) for number in row.split(",")}
+    assert shown == {int(status) for status in ExitStatus}
+
+
+def test_the_example_in_the_readme_is_right_and_is_the_example_file() -> None:
+    text = README.read_text(encoding="utf-8")
+    block = re.search(r"```\n(# Convert to .*?)```", text, re.S)
+    assert block is not None
+    example = (README.parent / "examples" / "jobs.csv").read_text(encoding="utf-8")
+    in_readme = [job.identity for job in parse(block[1], Api.V2018).jobs]
+    assert in_readme == [job.identity for job in parse(example, Api.V2018).jobs]
+    assert len(in_readme) == 3
+
+
+def test_the_two_commands_are_lines_that_can_be_pasted() -> None:
+    commands = re.findall(r"^python3 -m venv .*$", README.read_text(encoding="utf-8"), re.M)
+    assert len(commands) == 2
+    assert "--sandbox --csv=examples/jobs.csv" in commands[0]
+    assert "pytest" in commands[1]
+
+
+if __name__ == "__main__":
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    README.write_text(before + BEGIN + key_table() + END + rest.partition(END)[2], encoding="utf-8")
