@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Callable
 __version__ = "0.1.0"
 __all__ = ["Client", "MwaClientError", "__version__", "login"]
 
-from mwa_client.errors import JobFailed, MwaClientError, NotFinished, ServiceRefused
+from mwa_client.errors import JobFailed, MwaClientError, NotFinished, ServiceRefused, SettingsError
 
 # The rest is imported where it is needed: `mwa_client --help` must not wait for it.
 if TYPE_CHECKING:
@@ -201,6 +201,8 @@ class Client:
         ------
         JobFileError
             The file has mistakes; nothing was sent.
+        SettingsError
+            The file cannot be read, or `parallel` is below 1.
         ServiceError
             The service refuses to let us in.
         DirectoryUnusable, DiskFull
@@ -211,6 +213,8 @@ class Client:
         from mwa_client.ledger import Ledger
         from mwa_client.pace import SystemClock
 
+        if parallel < 1:
+            raise SettingsError(f"parallel={parallel} cannot be.", "It must be 1 or more.")
         jobs = read_file(csv, self._session.api).jobs
         ledger = Ledger(Path(directory), self._session.service)
         try:

@@ -22,7 +22,9 @@ from mwa_client.errors import (
     JobFailed,
     LoginRefused,
     MwaClientError,
+    ProductGone,
     ServiceUnavailable,
+    SessionLost,
     Stopped,
 )
 from mwa_client.events import (
@@ -184,8 +186,8 @@ class Batch:
         self._submitters = _Workers(SUBMITTERS, self._inbox)
         self._downloaders = _Workers(pacing.parallel, self._inbox)
         self._polls = _PollTimes(clock, pacing.poll)
+        self._unanswered = _Outage(clock, first=pacing.poll or FIRST_POLL)
         self._listing: dict[int, Job] = {}
-        self._known_before: frozenset[int] | None = None
         self._disk_full: DiskFull | None = None
         self._counted: Counts | None = None
 
@@ -211,6 +213,7 @@ class Batch:
                 self._wait_for_messages(started)
         finally:
             self._finish()
+        self._tell_counts()
         return self._summary()
 
     # --- The beginning and the end --------------------------------------------------------------------
@@ -224,6 +227,8 @@ class Batch:
             files = self._ledger.complete(identity)
             if files:
                 self._complete(row, files, from_before=True)
+            elif row.job_id is not None:
+                self._has_job(row, row.job_id, found=True)
 
     def _is_over(self, started: float) -> bool:
         if all(row.stage.is_settled for row in self._rows):
@@ -235,6 +240,8 @@ class Batch:
 
     def _wait_for_messages(self, started: float) -> None:
         """Sleep until a worker has something to say or the next listing is due; take all that came."""
+        if self._is_over(started):
+            return
         waiting = self._polls.remaining() if self._needs_listing() else LAST_POLL
         if self._pacing.give_up_after is not None:
             left = started + self._pacing.give_up_after - self._clock.monotonic()
@@ -258,13 +265,14 @@ class Batch:
                 self._end_download(message.row, message.outcome)
 
     def _summary(self) -> Summary:
+        pending = tuple(row.name for row in self._rows if not row.stage.is_settled)
         why = str(self._disk_full) if self._disk_full else "The time given with --give-up-after is over."
         summary = Summary(
             directory=self._ledger.place.directory,
             complete=tuple(row.result for row in self._rows if isinstance(row.result, Complete)),
             failed=tuple(row.result for row in self._rows if isinstance(row.result, RowFailed)),
-            pending=tuple(row.name for row in self._rows if not row.stage.is_settled),
-            why_pending=why,
+            pending=pending,
+            why_pending=why if pending else "",
         )
         self._listen(summary)
         return summary
@@ -279,33 +287,30 @@ class Batch:
         try:
             self._listing = self._session.jobs()
         except ServiceUnavailable as error:
+            is_first = not self._polls.outage.is_on
             waiting = self._polls.failed(error.retry_after)
-            if self._polls.failures == 1:
+            if is_first:
                 self._listen(Notice(f"{error.what} Trying again in {waiting:.0f} s, until it answers."))
             return
-        if self._polls.failures:
+        if self._polls.outage.is_on:
             self._listen(Notice("The service answers again."))
-        self._find_jobs()
-        has_changed = False
-        for row in self._rows:
-            if row.stage is Stage.WATCHED:
-                has_changed |= self._watch(row)
+        news = [self._watch(row) for row in self._at(Stage.WATCHED)]
+        news += [self._watch(row) for row in self._find_jobs()]
         has_submitted = self._submit_wanted()
-        self._polls.succeeded(has_changed or has_submitted)
+        self._polls.succeeded(any(news) or has_submitted)
 
-    def _find_jobs(self) -> None:
-        """Give the rows that are not submitted the jobs they have: their own, or a same one."""
-        if self._known_before is None:
-            self._known_before = frozenset(self._listing)
-        wanted = [row for row in self._rows if row.stage is Stage.WANTED]
+    def _find_jobs(self) -> list[Row]:
+        """Give the rows that are not submitted the listed jobs that ask for the same; return those rows."""
+        wanted = self._at(Stage.WANTED)
         observations: dict[int | None, list[Job]] = {row.request.obs_id: [] for row in wanted}
         for job in self._listing.values():
             if job.obs_id in observations:
                 observations[job.obs_id].append(job)
         for row in wanted:
-            job_id = row.job_id or self._same_job(row, observations[row.request.obs_id])
+            job_id = self._same_job(row, observations[row.request.obs_id])
             if job_id is not None:
                 self._has_job(row, job_id, found=True)
+        return [row for row in wanted if row.stage is Stage.WATCHED]
 
     def _same_job(self, row: Row, jobs: Iterable[Job]) -> int | None:
         """Return a listed job that asks for the same: a ready one if there is one, else the newest."""
@@ -321,10 +326,11 @@ class Batch:
         return None if best is None else best.job_id
 
     def _may_attach(self, row: Row, job: Job) -> bool:
-        """Say whether a job can be this row's, where the user wants a new one: only if it is new."""
-        if not row.request.allow_resubmit or self._ledger.row(row.request.identity).intended:
+        """Say whether a job can be this row's: where the user wants a new one, only if it was made for it."""
+        if not row.request.allow_resubmit:
             return True
-        return self._known_before is not None and job.job_id not in self._known_before
+        after = self._ledger.row(row.request.identity).intended_after
+        return after is not None and job.job_id > after
 
     def _watch(self, row: Row) -> bool:
         """Look at what the listing says about a row's job; return whether that is news."""
@@ -333,48 +339,42 @@ class Batch:
             return self._is_missing(row, job)
         row.missing = 0
         row.job = job
-        if self._wants_renewal(row, job):
-            self._renew(row, job)
-            return True
-        is_news = self._show(row, job.label)
+        is_news = row.label != job.label
         if is_news:
             self._ledger.changed(row.request.identity, job.job_id, job.state_word)
+        if job.state is not JobState.ERROR:  # That is told once, with the reason.
+            self._show(row, job.label)
         if job.state.is_lost:
-            self._fail(row, _lost(job))
+            # An expired product is gone, and the user still wants it.
+            self._lose(row, _lost(job), is_wanted_anew=job.state is JobState.EXPIRED)
         elif job.state.is_ready:
             row.stage = Stage.READY
         return is_news
 
-    def _wants_renewal(self, row: Row, job: Job) -> bool:
-        """Say whether a lost job is to be submitted anew; once in a run is enough."""
-        if row.was_renewed or not job.state.is_lost:
+    def _is_missing(self, row: Row, job: Job | None) -> bool:
+        row.missing += 1
+        if row.missing < MISSING_LISTINGS:
             return False
-        # An expired product is gone, and the user still wants it.
-        return job.state is JobState.EXPIRED or (row.request.allow_resubmit and row.from_before)
+        what = "is ready, but has no product" if job else "is no longer listed by the service"
+        self._lose(row, JobFailed(f"Job {row.job_id} {what}.", RESUBMIT))
+        return True
 
-    def _renew(self, row: Row, job: Job) -> None:
-        words = f"Job {job.job_id} (line {row.request.line}) is {job.label.lower()}: submitting it anew."
-        self._listen(Notice(words))
+    def _lose(self, row: Row, error: MwaClientError, *, is_wanted_anew: bool = False) -> None:
+        """Submit a row anew whose job will bring nothing, if that is wanted, once in a run; else fail it."""
+        is_wanted_anew |= row.request.allow_resubmit and row.from_before
+        if row.was_renewed or not is_wanted_anew:
+            self._fail(row, error)
+            return
+        self._listen(Notice(f"Submitting line {row.request.line} anew: {error.what}"))
         self._ledger.forget_job(row.request.identity)
         row.was_renewed = True
         row.job_id, row.job, row.stage = None, None, Stage.WANTED
-
-    def _is_missing(self, row: Row, job: Job | None) -> bool:
-        row.missing += 1
-        if row.missing >= MISSING_LISTINGS:
-            what = "is ready, but has no product" if job else "is no longer listed by the service"
-            self._fail(
-                row,
-                JobFailed(f"Job {row.job_id} {what}.", RESUBMIT),
-            )
-            return True
-        return False
 
     # --- Submitting -----------------------------------------------------------------------------------
 
     def _submit_wanted(self) -> bool:
         """Hand the rows that have no job to the submitters."""
-        wanted = [row for row in self._rows if row.stage is Stage.WANTED]
+        wanted = self._at(Stage.WANTED) if self._unanswered.is_due() else []
         for row in wanted:
             row.stage = Stage.SUBMITTING
             self._submitters.give(self._submission(row))
@@ -383,7 +383,7 @@ class Batch:
     def _submission(self, row: Row) -> Callable[[], _Message | None]:
         request = row.request
         parameters = request.parameters(self._session.api)
-        self._ledger.intend(request.identity)
+        self._ledger.intend(request.identity, after=max(self._listing, default=0))
 
         def submit() -> _Message | None:
             if self._stop.is_set():
@@ -402,6 +402,9 @@ class Batch:
             raise outcome
         elif isinstance(outcome, ServiceUnavailable):
             self._submission_unclear(row, outcome)
+        elif isinstance(outcome, SessionLost):
+            # Lost again right after a login: that says nothing about the row.
+            self._submission_unclear(row, BadReply(outcome.what))
         else:
             self._fail(row, outcome)
 
@@ -411,11 +414,11 @@ class Batch:
         row.unclear += isinstance(error, BadReply)
         if row.unclear >= UNCLEAR_SUBMISSIONS:
             self._fail(row, JobFailed(f"Not submitted: {error.what}", "Run the command again later."))
-        elif self._polls.failures == 0:
-            waiting = self._polls.failed(error.retry_after)
-            self._listen(
-                Notice(f"A submission was not answered: {error.what} Looking for its job in {waiting:.0f} s.")
-            )
+            return
+        if not self._unanswered.is_on:
+            next_step = "Looking for its job before trying again."
+            self._listen(Notice(f"A submission was not answered: {error.what} {next_step}"))
+        self._unanswered.failed(error.retry_after)
 
     def _has_job(self, row: Row, job_id: int, *, found: bool) -> None:
         row.job_id = job_id
@@ -425,13 +428,15 @@ class Batch:
         self._listen(Submitted(row.name, found))
         if not found:
             self._show(row, JobState.QUEUED.label)
+        if self._unanswered.is_on and not (self._at(Stage.WANTED) or self._at(Stage.SUBMITTING)):
+            self._unanswered.end()
+            self._listen(Notice("All jobs are submitted now."))
 
     # --- Downloading ----------------------------------------------------------------------------------
 
     def _start_downloads(self) -> None:
-        running = sum(row.stage is Stage.DOWNLOADING for row in self._rows)
-        ready = [row for row in self._rows if row.stage is Stage.READY]
-        for row in ready[: max(self._pacing.parallel - running, 0)]:
+        running = len(self._at(Stage.DOWNLOADING))
+        for row in self._at(Stage.READY)[: max(self._pacing.parallel - running, 0)]:
             if self._disk_full is None:
                 row.stage = Stage.DOWNLOADING
                 self._downloaders.give(self._download(row))
@@ -478,10 +483,15 @@ class Batch:
                 self._listen(Notice(str(outcome)))
         elif isinstance(outcome, LoginRefused):
             raise outcome
+        elif isinstance(outcome, ProductGone):
+            self._lose(row, outcome)
         else:
             self._fail(row, outcome)
 
     # --- Small steps ----------------------------------------------------------------------------------
+
+    def _at(self, stage: Stage) -> list[Row]:
+        return [row for row in self._rows if row.stage is stage]
 
     def _take(self, message: _Message) -> None:
         if isinstance(message, _SubmissionEnded):
@@ -539,18 +549,40 @@ def name_files(job: Job, ledger: Ledger) -> tuple[tuple[Wanted, ProductFile], ..
 
 
 def _lost(job: Job) -> JobFailed:
-    said = (
-        f": {job.error_text}"
-        if job.error_text
-        else ""
-        if job.state is JobState.CANCELLED
-        else (" and the service does not say why")
-    )
-    words = "was cancelled" if job.state is JobState.CANCELLED else "failed at the service"
-    return JobFailed(
-        f"Job {job.job_id} {words}{said}",
-        RESUBMIT,
-    )
+    if job.state is JobState.EXPIRED:
+        return JobFailed(f"Job {job.job_id} has expired.", "Run the command again to have it made anew.")
+    if job.state is JobState.CANCELLED:
+        return JobFailed(f"Job {job.job_id} was cancelled.", RESUBMIT)
+    said = f": {job.error_text}" if job.error_text else ", and the service does not say why."
+    return JobFailed(f"Job {job.job_id} failed at the service{said}", RESUBMIT)
+
+
+class _Outage:
+    """A time without usable answers: each try fails later than the last, until one is answered."""
+
+    def __init__(self, clock: Clock, first: float) -> None:
+        self._clock = clock
+        self._backoff = Backoff(clock, first=first, cap=LONGEST_OUTAGE_WAIT)
+        self._due = float("-inf")
+
+    @property
+    def is_on(self) -> bool:
+        return self._backoff.tries > 0
+
+    def is_due(self) -> bool:
+        """Say whether it is time for another try."""
+        return self._clock.monotonic() >= self._due
+
+    def failed(self, retry_after: float | None) -> float:
+        """Return how many seconds to wait; tries that fail together count as one."""
+        now = self._clock.monotonic()
+        waiting = self._backoff.next(retry_after) if self.is_due() else retry_after or 0.0
+        self._due = max(self._due, now + waiting)
+        return self._due - now
+
+    def end(self) -> None:
+        self._backoff.reset()
+        self._due = float("-inf")
 
 
 class _PollTimes:
@@ -560,13 +592,8 @@ class _PollTimes:
         self._clock = clock
         self._fixed = fixed
         self._interval = FIRST_POLL
-        self._outage = Backoff(clock, first=fixed or FIRST_POLL, cap=LONGEST_OUTAGE_WAIT)
         self._due = float("-inf")
-
-    @property
-    def failures(self) -> int:
-        """Listings in a row that had no usable answer."""
-        return self._outage.tries
+        self.outage = _Outage(clock, first=fixed or FIRST_POLL)
 
     def due(self) -> bool:
         return self._clock.monotonic() >= self._due
@@ -575,13 +602,13 @@ class _PollTimes:
         return max(self._due - self._clock.monotonic(), 0.05)
 
     def succeeded(self, has_changed: bool) -> None:
-        self._outage.reset()
+        self.outage.end()
         self._interval = FIRST_POLL if has_changed else min(self._interval * 1.3, LAST_POLL)
         jittered = self._interval * (0.9 + 0.2 * self._clock.chance())
         self._due = self._clock.monotonic() + (self._fixed or jittered)
 
     def failed(self, retry_after: float | None) -> float:
-        waiting = self._outage.next(retry_after)
+        waiting = self.outage.failed(retry_after)
         self._due = self._clock.monotonic() + waiting
         return waiting
 

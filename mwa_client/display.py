@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from mwa_client.asvo.job import JobState
 from mwa_client.events import (
     Begun,
     Complete,
@@ -23,7 +25,27 @@ from mwa_client.transfer.product import Progress, Setback
 
 HEARTBEAT = 600.0
 """Seconds after which a line says that the work goes on, where there are no bars."""
-TOTAL_BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} jobs{postfix}"
+TOTAL_BAR = "{n_fmt}/{total_fmt} jobs |{bar}| {desc}"
+FILE_BAR = "{desc} |{bar}| {percentage:3.0f}% of {total_fmt}B, {rate_fmt}, {remaining} left"
+NARROW_FILE_BAR = "{desc} {percentage:3.0f}% {rate_fmt} {remaining}"
+NARROW = 72
+"""Columns below which there is no room for a real bar."""
+SHORTEST_BAR = 8
+MARGIN = 3
+"""Columns kept free at the right: the ``^C`` of an interrupt must not begin a new line among the bars."""
+
+COMPLETE = "Download Complete"
+LIFE = (
+    "Not submitted",
+    *(state.label for state in JobState if state.is_pending),
+    JobState.READY.label,
+    "Downloading",
+    COMPLETE,
+    *(state.label for state in (JobState.EXPIRED, JobState.CANCELLED, JobState.ERROR)),
+)
+"""The states of a row in the order of its life."""
+SHORT = {JobState.READY.label: "Ready", COMPLETE: "Complete"}
+"""Words for the bar, where there is little room."""
 
 
 class Display:
@@ -46,18 +68,19 @@ class Display:
         self._errors = errors
         self._clock = clock
         self._quiet = quiet
-        self._last_line = clock.monotonic()
-        self._lines: dict[int, int] = {}
+        self._begun = self._last_time = clock.monotonic()
+        self._last_text = ""
+        self._rows: dict[int, RowName] = {}
+        self._counts: Counts | None = None
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, Submitted):
-            words = "Found" if event.found else "Submitted"
-            self._name_job(event.row)
-            self.line(_about(words, event.row))
+            self.line(_about("Found" if event.found else "Submitted", event.row))
         elif isinstance(event, StateChanged):
             self.line(_about(event.label, event.row))
         elif isinstance(event, Downloading):
+            self._rows[event.row.job_id or 0] = event.row
             self.line(_about("Downloading", event.row, f"{event.name} ({_bytes(event.size)})"))
         elif isinstance(event, Complete):
             self._show_complete(event)
@@ -65,7 +88,7 @@ class Display:
             self.line(_about("Error", event.row, event.error.what))
         elif isinstance(event, Setback):
             words = f"{event.name}: {event.reason} Going on in {event.waiting:.0f} s."
-            self.line(f"Downloading: Job id: {event.job_id} {words}")
+            self.line(_about("Downloading", self._rows[event.job_id], words))
         elif isinstance(event, Notice):
             self.warn(event.text)
         elif isinstance(event, Summary):
@@ -85,21 +108,20 @@ class Display:
     def close(self) -> None:
         """Leave the terminal as it was."""
 
-    def _name_job(self, row: RowName) -> None:
-        if row.job_id is not None:
-            self._lines[row.job_id] = row.line
-
     def _show_motion(self, event: Begun | Progress | Counts) -> None:
         """Show what moves: here a heartbeat, so that a log shows that the program lives."""
-        if isinstance(event, Counts) and self._clock.monotonic() - self._last_line >= HEARTBEAT:
-            self.line(f"Waiting: {_counted(event)}")
+        if isinstance(event, Counts):
+            self._counts = event
+        now = self._clock.monotonic()
+        if self._counts is not None and now - self._last_time >= HEARTBEAT:
+            self.line(f"Still working after {_duration(now - self._begun)}: {_counted(self._counts)}")
 
     def _show_complete(self, event: Complete) -> None:
         for file in event.files:
             proof = "verified" if file.verified else "not verified: the service gave no SHA-1"
             when = ", from an earlier run" if event.from_before else ""
             words = f"{file.path} ({_bytes(file.size)}, {proof}{when})"
-            self.line(_about("Download Complete", event.row, words))
+            self.line(_about(COMPLETE, event.row, words))
 
     def _show_summary(self, summary: Summary) -> None:
         if summary.failed:
@@ -111,9 +133,15 @@ class Display:
         self._print(_summary_line(summary), self._out)
 
     def _print(self, text: str, stream: TextIO) -> None:
-        self._last_line = self._clock.monotonic()
+        if text == self._last_text:
+            return
+        self._last_text, self._last_time = text, self._clock.monotonic()
+        self._write(f"{text}\n", stream)
+
+    def _write(self, text: str, stream: TextIO) -> None:
         try:
-            print(text, file=stream, flush=True)
+            stream.write(text)
+            stream.flush()
         except (OSError, ValueError):
             pass  # The reader has gone (a closed pipe or terminal); the work goes on without an audience.
 
@@ -131,53 +159,82 @@ class BarDisplay(Display):
 
     def close(self) -> None:
         """Take the bars away."""
-        for bar in [*self._bars.values(), *([self._total] if self._total is not None else [])]:
+        if self._total is None:
+            return
+        for bar in (*self._bars.values(), self._total):
             bar.close()
         self._bars.clear()
         self._total = None
+        # tqdm cleans what it has written; the terminal itself has written ^C after it.
+        self._write("\r\x1b[J", self._errors)
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, (Complete, RowFailed)):
             self._close_bars(event.row.job_id)
-        if isinstance(event, Summary):
+        elif isinstance(event, Setback):
+            # A bar that stands still would tell a rate that is no more; it comes back with the bytes.
+            self._close_bars(event.job_id, event.name)
+        elif isinstance(event, Summary):
             self.close()
         super().__call__(event)
 
     def _show_motion(self, event: Begun | Progress | Counts) -> None:
         if isinstance(event, Begun):
             self._total = self._bar(total=event.rows, bar_format=TOTAL_BAR)
-        elif isinstance(event, Counts) and self._total is not None:
-            self._total.n = event.done
-            self._total.set_postfix_str(_counted(event))
         elif isinstance(event, Progress):
             self._move(event)
+        elif self._total is not None:
+            self._total.ncols = self._columns()
+            self._total.n = event.done
+            taken = len(TOTAL_BAR.format(n_fmt=event.done, total_fmt=event.rows, bar="", desc=""))
+            self._total.set_description_str(_fitting(event, self._columns() - taken - SHORTEST_BAR))
 
     def _move(self, event: Progress) -> None:
         key = (event.job_id, event.name)
+        if event.done == event.size or (key in self._bars and event.done < self._bars[key].n):
+            self._close_bars(*key)
+        if event.done == event.size:
+            return
         if key not in self._bars:
-            # A bar begins where the part file of an earlier run ends, so that the rate is true.
+            is_narrow = self._columns() < NARROW
             self._bars[key] = self._bar(
-                total=event.size, initial=event.done, desc=event.name, unit="B", unit_scale=True
+                total=event.size,
+                # A bar begins where the part file of an earlier run ends, so that the rate is true.
+                initial=event.done,
+                desc=_shortened(event.name, max(self._columns() - 24, 10) if is_narrow else 26),
+                bar_format=(NARROW_FILE_BAR if is_narrow else FILE_BAR) if event.size else None,
+                unit="B",
+                unit_scale=True,
             )
         bar = self._bars[key]
-        if event.done < bar.n:
-            bar.reset(total=event.size)
+        bar.ncols = self._columns()
         bar.update(event.done - bar.n)
-        if event.done == event.size:
-            bar.close()
-            del self._bars[key]
 
-    def _close_bars(self, job_id: int | None) -> None:
-        for key in [key for key in self._bars if key[0] == job_id]:
+    def _close_bars(self, job_id: int | None, name: str | None = None) -> None:
+        for key in [key for key in self._bars if key[0] == job_id and name in (None, key[1])]:
             self._bars.pop(key).close()
+        for place, bar in enumerate(self._bars.values(), start=1):
+            # tqdm leaves a gap where a bar was.
+            if bar.pos != place:
+                bar.clear()
+                bar.pos = place
+                bar.refresh()
 
     def _bar(self, **options: Any) -> Any:
         from tqdm import tqdm  # Not needed by runs without a terminal.
 
         if self._colour:
             options["colour"] = "green"
-        return tqdm(file=self._errors, leave=False, dynamic_ncols=True, **options)
+        return tqdm(file=self._errors, leave=False, ncols=self._columns(), miniters=1, **options)
+
+    def _columns(self) -> int:
+        """Return how wide a bar can be now."""
+        try:
+            columns = os.get_terminal_size(self._errors.fileno()).columns
+        except (OSError, ValueError):
+            columns = 0  # The terminal has gone.
+        return (columns or 80) - MARGIN
 
     def _print(self, text: str, stream: TextIO) -> None:
         if self._total is None:
@@ -193,7 +250,7 @@ def display_for(
     out: TextIO, errors: TextIO, clock: Clock, environment: Mapping[str, str], *, quiet: bool
 ) -> Display:
     """Return the display that fits: bars where `errors` is a terminal, lines elsewhere."""
-    if errors.isatty() and not quiet:
+    if errors.isatty() and not quiet and environment.get("TERM") != "dumb":
         return BarDisplay(out, errors, clock, colour=not environment.get("NO_COLOR"))
     return Display(out, errors, clock, quiet=quiet)
 
@@ -214,16 +271,45 @@ def _failure(failure: RowFailed) -> str:
 
 
 def _counted(counts: Counts) -> str:
-    return ", ".join(f"{number} {label}" for label, number in counts.states)
+    return ", ".join(f"{number} {label}" for label, number in _ordered(counts))
+
+
+def _fitting(counts: Counts, room: int) -> str:
+    """Return as many of the counts as there is room for: errors and downloads last longest."""
+    words = {label: f"{number} {SHORT.get(label, label)}" for label, number in _ordered(counts)}
+    for spared in (COMPLETE, *list(words)):
+        if len(", ".join(words.values())) <= room:
+            break
+        words.pop(spared, None)
+    return ", ".join(words.values())
+
+
+def _ordered(counts: Counts) -> list[tuple[str, int]]:
+    """Put the states in the order of a job's life; the service works on it in those that nobody knows."""
+    unknown = LIFE.index(JobState.READY.label) - 0.5
+    return sorted(counts.states, key=lambda state: LIFE.index(state[0]) if state[0] in LIFE else unknown)
+
+
+def _shortened(name: str, width: int) -> str:
+    """Return a name of exactly this width; what is left out is in the middle."""
+    if len(name) <= width:
+        return name.ljust(width)
+    end = (width - 2) // 2
+    return f"{name[: width - 2 - end]}..{name[len(name) - end :]}"
 
 
 def _summary_line(summary: Summary) -> str:
     unverified = len(summary.unverified)
     parts = [f"{len(summary.complete)} complete"]
-    parts += [f"{unverified} of its files not verified"] if unverified else []
+    parts += [f"{unverified} of the files not verified"] if unverified else []
     parts += [f"{len(summary.failed)} failed"] if summary.failed else []
     parts += [f"{len(summary.pending)} pending (run the same command again)"] if summary.pending else []
     return f"{', '.join(parts)}: {_bytes(summary.size)} in {summary.directory}"
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _bytes(size: int | None) -> str:

@@ -112,15 +112,24 @@ class ServiceRefused(ServiceError):
     ----------
     status : int or None
         The HTTP status.
+    body : object
+        What the service sent with it: parsed JSON, or text.
     """
 
-    def __init__(self, what: str, remedy: str = "", *, status: int | None = None) -> None:
+    def __init__(
+        self, what: str, remedy: str = "", *, status: int | None = None, body: object = None
+    ) -> None:
         super().__init__(what, remedy)
         self.status = status
+        self.body = body
 
 
 class LoginRefused(ServiceRefused):
     """The credentials were not accepted."""
+
+
+class WrongInterface(ServiceRefused):
+    """The server does not speak the interface that it was asked in (404 or 405 at the login)."""
 
 
 class SessionLost(ServiceRefused):
@@ -145,6 +154,14 @@ class ServiceUnavailable(ServiceError):
 
 class ServiceUnreachable(ServiceUnavailable):
     """Nobody answers at the address: no such host, connection refused, no route."""
+
+
+class ServiceOutage(ServiceUnavailable):
+    """The service takes no jobs at present, whatever they are; the one that was sent was not made."""
+
+
+class JobLimitReached(ServiceUnavailable):
+    """The user has as many jobs as the service allows; the one that was sent was not made."""
 
 
 class BadReply(ServiceUnavailable):

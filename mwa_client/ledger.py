@@ -30,15 +30,19 @@ class Remembered:
     ----------
     job_id : int or None
         Its job at the service, once submitted.
+    state : str
+        The last state that was seen of that job, in the service's word.
     files : tuple of FetchedFile
         Its verified files; empty until it is complete.
-    intended : bool
-        A submission was begun, and its answer is not known.
+    intended_after : int or None
+        A submission was begun and its answer is not known. If it made a job, that has a higher id than
+        this one, the highest that was listed before.
     """
 
     job_id: int | None = None
+    state: str = ""
     files: tuple[FetchedFile, ...] = ()
-    intended: bool = False
+    intended_after: int | None = None
 
 
 @dataclass
@@ -62,6 +66,10 @@ class _Names:
     def own(self, name: str, job_id: int, service: str) -> bool:
         owner = f"{service} {job_id}"
         return self.owners.setdefault(name.casefold(), owner) == owner
+
+    def release(self, job_id: int | None, service: str) -> None:
+        lost = f"{service} {job_id}"
+        self.owners = {name: owner for name, owner in self.owners.items() if owner != lost}
 
 
 class Ledger:
@@ -87,6 +95,7 @@ class Ledger:
         self._path = self.place.memory / "ledger.jsonl"
         self._rows: dict[str, Remembered] = {}
         self._names = _Names()
+        self._summed: set[str] = set()
         with disk_errors(directory):
             self.place.memory.mkdir(parents=True, exist_ok=True)
             entries = list(self._read())
@@ -95,7 +104,6 @@ class Ledger:
         self._refuse_to_mix(entry.get("service") for entry in entries)
         with disk_errors(self._path):
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-            self._mend_torn_line()
 
     def close(self) -> None:
         """Close the file."""
@@ -110,21 +118,24 @@ class Ledger:
         files = self.row(identity).files
         return files if all(_still_there(file) for file in files) else ()
 
-    def intend(self, identity: str) -> None:
-        """Record that a row is about to be submitted."""
-        self._record({"event": "intent", "row": identity})
+    def intend(self, identity: str, after: int) -> None:
+        """Record that a row is about to be submitted, when the highest job id listed is `after`."""
+        if self.row(identity).intended_after is None:
+            self._record({"event": "intent", "row": identity, "after": after})
 
     def submitted(self, identity: str, job_id: int) -> None:
         """Record a row's job."""
-        self._record({"event": "job", "row": identity, "job_id": job_id})
+        if self.row(identity).job_id != job_id:
+            self._record({"event": "job", "row": identity, "job_id": job_id})
 
     def forget_job(self, identity: str) -> None:
-        """Record that a row's job is of no more use and it needs another."""
+        """Record that a row's job is of no more use and it needs another, which may have its names."""
         self._record({"event": "job", "row": identity, "job_id": None})
 
     def changed(self, identity: str, job_id: int, state: str) -> None:
         """Record a change of state."""
-        self._record({"event": "state", "row": identity, "job_id": job_id, "state": state})
+        if self.row(identity).state != state:
+            self._record({"event": "state", "row": identity, "job_id": job_id, "state": state})
 
     def claim_name(self, name: str, job_id: int) -> str:
         """Return the name under which a job's file is to stand, which no other job's file has."""
@@ -140,8 +151,11 @@ class Ledger:
             {"name": file.path.name, "size": file.size, "sha1": file.sha1, "verified": file.verified}
             for file in files
         ]
-        self._record({"event": "complete", "row": identity, "job_id": job_id, "files": described})
+        entry = {"event": "complete", "row": identity, "job_id": job_id, "files": described}
+        self._learn({**entry, "service": self._service})
+        # SHA1SUMS first: a row that the ledger calls complete is not looked at again.
         self._write_sums()
+        self._append(entry)
 
     def _record(self, entry: dict[str, object]) -> None:
         self._append(entry)
@@ -150,8 +164,11 @@ class Ledger:
     def _append(self, entry: dict[str, object]) -> None:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = json.dumps({"time": when, "service": self._service, **entry}) + "\n"
-        with disk_errors(self._path):
-            os.write(self._file, line.encode("utf-8"))
+        with disk_errors(self._path), memoryview(line.encode("utf-8")) as rest:
+            self._mend_torn_line()
+            written = 0
+            while written < len(rest):
+                written += os.write(self._file, rest[written:])
             os.fsync(self._file)
 
     def _read(self) -> Iterator[dict[str, object]]:
@@ -160,7 +177,7 @@ class Ledger:
         for line in self._path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(entry, dict):
                 yield entry
@@ -173,20 +190,33 @@ class Ledger:
             return
         row = self._rows.setdefault(identity, Remembered())
         if entry.get("event") == "intent":
-            row.intended = True
+            after = entry.get("after")
+            row.intended_after = after if isinstance(after, int) else 0
         elif entry.get("event") == "job":
-            row.intended = False
-            row.job_id = job_id if isinstance(job_id, int) else None
+            if job_id is None:
+                self._names.release(row.job_id, self._service)
+            row.intended_after = None
+            row.job_id, row.state = job_id if isinstance(job_id, int) else None, ""
+        elif entry.get("event") == "state":
+            row.state = str(entry.get("state"))
         elif entry.get("event") == "complete":
-            row.files = tuple(self._read_files(entry.get("files")))
+            row.files = self._read_files(entry.get("files"))
+            self._summed |= {file.path.name for file in row.files if file.verified}
 
-    def _read_files(self, described: object) -> Iterator[FetchedFile]:
-        for file in described if isinstance(described, list) else []:
-            try:
-                path = self.place.directory / str(file["name"])
-                yield FetchedFile(path, int(file["size"]), str(file["sha1"]), bool(file["verified"]))
-            except (KeyError, TypeError, ValueError):
-                continue
+    def _read_files(self, described: object) -> tuple[FetchedFile, ...]:
+        """Return a row's files; none where one of them cannot be read: half a product is no product."""
+        try:
+            return tuple(
+                FetchedFile(
+                    self.place.directory / str(file["name"]),
+                    int(file["size"]),
+                    str(file["sha1"]),
+                    bool(file["verified"]),
+                )
+                for file in (described if isinstance(described, list) else [])
+            )
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return ()
 
     def _refuse_to_mix(self, services: Iterable[object]) -> None:
         """Keep practice products and real ones apart: nobody could tell them from each other."""
@@ -199,7 +229,7 @@ class Ledger:
             )
 
     def _mend_torn_line(self) -> None:
-        """End a last line that a crash has cut off, so that the next one starts on its own."""
+        """End a last line that a crash or a full disk has cut off, so that the next starts on its own."""
         length = os.fstat(self._file).st_size
         if length and os.pread(self._file, 1, length - 1) != b"\n":
             os.write(self._file, b"\n")
@@ -212,7 +242,8 @@ class Ledger:
         }
         with disk_errors(path):
             before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
-            others = [line for line in before.splitlines() if line[42:] not in ours]
+            # A name that was ours and is no more belonged to a product that had to be made anew.
+            others = [line for line in before.split("\n") if line and line[42:] not in self._summed]
             lines = others + [f"{sha1}  {name}" for name, sha1 in sorted(ours.items())]
             write_safely(path, "".join(f"{line}\n" for line in lines))
 

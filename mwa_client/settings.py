@@ -20,11 +20,8 @@ MOST_SECONDS = 1e8
 DOWNLOADS, MOST_DOWNLOADS = 4, 32
 SANDBOX_POLL = 0.5
 
-HOW_TO_LOG_IN = (
-    "Set ASVO_USER and ASVO_PASS to your account at the service:\n"
-    "    export ASVO_USER=your_name ASVO_PASS=your_password\n"
-    "To practise without an account, add --sandbox."
-)
+ACCOUNT = {"ASVO_USER": "your_name", "ASVO_PASS": "your_password"}
+"""The variables that hold the user's account, with examples."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +118,8 @@ def settings_from(options: argparse.Namespace) -> Settings:
     """
     poll = _seconds("--poll", options.poll, SANDBOX_POLL if options.sandbox else 0.0) or None
     return Settings(
-        csv=options.csv,
-        directory=Path(options.dir),
+        csv=str(_path("--csv", options.csv)),
+        directory=_path("--dir", options.dir),
         check=options.check,
         sandbox=options.sandbox,
         allow_resubmit=options.allow_resubmit,
@@ -172,18 +169,15 @@ def address_of(host: str, port: str) -> str:
     SettingsError
         They mean none.
     """
-    host, port = host.strip().rstrip("/"), port.strip()
-    if not host:
-        host = "asvo.mwatelescope.org"
-    has_scheme = "://" in host
+    host, port = host.strip() or "asvo.mwatelescope.org", port.strip()
+    if port and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):
+        raise SettingsError(f"ASVO_PORT={port} is not a port.", "It must be a number from 1 to 65535.")
+    if "@" in host:
+        raise SettingsError(
+            "ASVO_HOST must not hold a user name or password.", "Use ASVO_USER and ASVO_PASS for them."
+        )
     try:
-        if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-            raise SettingsError(f"ASVO_PORT={port} is not a port.", "It must be a number from 1 to 65535.")
-        parts = urlsplit(host if has_scheme else f"https://{host}")
-        if parts.username is not None or parts.password is not None:
-            raise SettingsError(
-                "ASVO_HOST must not hold a user name or password.", "Use ASVO_USER and ASVO_PASS for them."
-            )
+        parts = urlsplit(host if "://" in host else f"https://{host}")
         name, own_port = parts.hostname, parts.port
     except ValueError:
         name, own_port, parts = None, None, urlsplit("")
@@ -191,7 +185,7 @@ def address_of(host: str, port: str) -> str:
     if not name or parts.scheme not in ("http", "https") or not is_plain or re.search(r"\s", name):
         raise SettingsError(
             f"ASVO_HOST={host} is not an address.",
-            "It must be a host name or a URL: asvo.mwatelescope.org, https://asvo.mwatelescope.org:8778.",
+            f"It must be a host name, or a URL without a path: asvo.mwatelescope.org, {ADDRESS_2018}.",
         )
     shown = f"[{name}]" if ":" in name else name
     standard = 80 if parts.scheme == "http" else PORT_2018
@@ -199,17 +193,18 @@ def address_of(host: str, port: str) -> str:
 
 
 def _credentials(environment: Mapping[str, str]) -> Credentials:
-    user, password = environment.get("ASVO_USER", ""), environment.get("ASVO_PASS", "")
-    missing = [name for name, value in (("ASVO_USER", user), ("ASVO_PASS", password)) if not value]
-    if missing and environment.get("MWA_ASVO_API_KEY"):
-        raise CredentialsMissing(
-            f"{' and '.join(missing)} not set. MWA_ASVO_API_KEY is, but this version of mwa_client "
-            "speaks the password interface only.",
-            HOW_TO_LOG_IN,
-        )
+    missing = [name for name in ACCOUNT if not environment.get(name)]
     if missing:
-        verb = "is" if len(missing) == 1 else "are"
-        raise CredentialsMissing(f"No credentials: {' and '.join(missing)} {verb} not set.", HOW_TO_LOG_IN)
+        what = f"No credentials: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set."
+        if environment.get("MWA_ASVO_API_KEY"):
+            what += " MWA_ASVO_API_KEY is, but this version speaks the password interface only."
+        exports = " ".join(f"{name}={ACCOUNT[name]}" for name in missing)
+        raise CredentialsMissing(
+            what,
+            f"For your account at the service:\n    export {exports}\n"
+            "To practise without an account, add --sandbox.",
+        )
+    user, password = (environment[name] for name in ACCOUNT)
     if ":" in user:
         raise SettingsError("ASVO_USER must not hold a colon.", "Give the user name alone.")
     return Credentials(user, password)
@@ -221,9 +216,18 @@ def _verify(value: str) -> bool | str:
         return True
     if word in ("0", "false", "no", "off"):
         return False
-    if "/" in word or word.endswith((".pem", ".crt")):
+    if Path(value.strip()).exists():
         return value.strip()
-    raise SettingsError(f"SSL_VERIFY={value} is not understood.", "It must be 1, 0 or a .pem file.")
+    raise SettingsError(f"SSL_VERIFY={value}: no such file.", "It must be 1, 0 or the path of a .pem file.")
+
+
+def _path(name: str, value: str) -> Path:
+    if not value:
+        raise SettingsError(f"{name} is empty.", "Give a path, or leave the option out.")
+    try:
+        return Path(value).expanduser()  # Most shells leave the ~ of --dir=~/data as it is.
+    except RuntimeError:
+        raise SettingsError(f"{name}={value}: there is no such user.") from None
 
 
 def _seconds(name: str, value: str | None, default: float) -> float:
@@ -241,6 +245,6 @@ def _seconds(name: str, value: str | None, default: float) -> float:
 def _count(name: str, value: str | None, default: int, most: int) -> int:
     if value is None:
         return default
-    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= most):
+    if not (re.fullmatch("[0-9]{1,9}", value) and 1 <= int(value) <= most):
         raise SettingsError(f"{name}={value} cannot be.", f"It must be a whole number from 1 to {most}.")
     return int(value)

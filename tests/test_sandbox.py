@@ -27,8 +27,8 @@ import trustme
 from mwa_client.sandbox import KINDS, Faults, Job, JobState, JobType, LoggedRequest, Sandbox, Service
 from mwa_client.sandbox.__main__ import main, parse_fault
 from mwa_client.sandbox.delivery import parse_range
+from mwa_client.sandbox.jobs import default_product_size
 from mwa_client.sandbox.products import BLOCK, Content
-from mwa_client.sandbox.service import default_product_size
 
 OBS = "1191828584"
 CONVERSION = {"obs_id": OBS, "timeres": "20", "freqres": "40", "edgewidth": "80", "conversion": "ms"}

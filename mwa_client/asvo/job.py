@@ -75,6 +75,24 @@ _LABELS = {
 }
 
 
+class Delivery(enum.Enum):
+    """Where the service has put a product."""
+
+    SERVICE = "service"
+    """The service itself sends it (2018)."""
+    ACACIA = "acacia"
+    """An object store; a signed URL, which dies after 7 days."""
+    SCRATCH = "scratch"
+    """A folder of the archive's supercomputer centre."""
+    DUG = "dug"
+    """A folder of another computer centre."""
+
+    @property
+    def is_folder(self) -> bool:
+        """The product is on a file system that this host may or may not see."""
+        return self in (Delivery.SCRATCH, Delivery.DUG)
+
+
 @dataclass(frozen=True)
 class ProductFile:
     """One file of a finished job.
@@ -87,11 +105,20 @@ class ProductFile:
         Size in bytes.
     sha1 : str or None
         SHA-1 of the whole file, 40 lower-case hexadecimal digits.
+    delivery : Delivery
+        Where it is.
+    url : str
+        Its signed URL, where it is in an object store. Not shown by ``repr``: who has it has the file.
+    path : str
+        The file or folder, where it is on a file system.
     """
 
     name: str
     size: int | None = None
     sha1: str | None = None
+    delivery: Delivery = Delivery.SERVICE
+    url: str = field(default="", repr=False)
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +143,8 @@ class Job:
         Why it failed; empty when the service does not say.
     product : tuple of ProductFile
         The files to fetch; empty until the job is ready.
+    raw : mapping of str to object
+        The service's own words for the job, all of them.
     """
 
     job_id: int
@@ -126,6 +155,7 @@ class Job:
     parameters: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     error_text: str = ""
     product: tuple[ProductFile, ...] = ()
+    raw: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
     @property
     def label(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Callable, Protocol, TypeVar
 
 from mwa_client.asvo.job import Job, ProductFile
@@ -15,6 +16,20 @@ from mwa_client.errors import SessionLost
 from mwa_client.jobkeys import Api, JobType
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What came of a submission.
+
+    Attributes
+    ----------
+    existed : bool
+        The service had a job for the same already; this is its id.
+    """
+
+    job_id: int
+    existed: bool = False
 
 
 class Interface(Protocol):

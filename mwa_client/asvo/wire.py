@@ -6,14 +6,16 @@ Nothing that leaves this room names a credential: not an error, not a log, not a
 from __future__ import annotations
 
 import http.cookiejar
-import json
+import json as jsonlib
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 import urllib3
@@ -26,11 +28,19 @@ from mwa_client.errors import (
     ServiceUnavailable,
     ServiceUnreachable,
     SessionLost,
+    SettingsError,
 )
 from mwa_client.pace import retry_after
 
 CONNECT_TIMEOUT = 20.0
 MOST_REDIRECTS = 5
+NO_ADDRESS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    urllib3.exceptions.LocationValueError,
+    UnicodeError,
+)
 
 
 class Reply:
@@ -85,6 +95,18 @@ class Wire:
         Seconds without a byte after which a download's connection is dropped.
     user_agent : str
         A request without one is refused by the service's firewall.
+
+    Raises
+    ------
+    SettingsError
+        There are no certificates at the path given with `verify`.
+
+    Attributes
+    ----------
+    cookies : mapping of str to str
+        What goes with each call to the service, and to no other host.
+    received : mapping of str to str
+        The cookies that the last call has brought.
     """
 
     def __init__(
@@ -95,9 +117,12 @@ class Wire:
         self._timeout = timeout
         self._stall = stall
         self._user_agent = user_agent
-        self._cookies = requests.cookies.RequestsCookieJar()
+        self.cookies: Mapping[str, str] = {}
+        self.received: Mapping[str, str] = {}
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
+        if isinstance(verify, str):
+            _check_authorities(verify)
         if verify is False:
             # The user has switched it off and is told so aloud, once, elsewhere.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
@@ -114,6 +139,7 @@ class Wire:
         *,
         query: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
+        json: Mapping[str, object] | None = None,
     ) -> Any:
         """Make one call and return its JSON.
 
@@ -126,8 +152,9 @@ class Wire:
         ServiceUnavailable
             No usable answer this time. Whether the call was acted on is not known.
         """
-        response = self._request(method, self.address + path, query=query, form=form)
+        response = self._request(method, self.address + path, query=query, form=form, json=json)
         self._raise_for_status(response)
+        self.received = response.cookies.get_dict()
         return _json_of(response)
 
     def login(self, path: str, auth: tuple[str, str]) -> None:
@@ -138,12 +165,15 @@ class Wire:
         SessionLost, ServiceRefused, ServiceUnavailable
             As `call`.
         """
-        self._cookies = requests.cookies.RequestsCookieJar()
-        response = self._request("POST", self.address + path, auth=auth)
+        self.cookies = {}
+        # As bytes: from a string, requests makes Latin-1, which not every password can be written in.
+        user, password = (text.encode("utf-8", "surrogateescape") for text in auth)
+        basic = requests.auth.HTTPBasicAuth(user, password)
+        response = self._request("POST", self.address + path, auth=basic)
         self._raise_for_status(response)
         if not response.cookies:
-            raise BadReply(f"{self.address} answered the login without opening a session")
-        self._cookies = response.cookies
+            raise BadReply(f"{self.address} answered the login without opening a session.")
+        self.cookies = response.cookies.get_dict()
 
     def open(self, path: str, *, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         """Start a download and return the answer, its body unread.
@@ -155,14 +185,28 @@ class Wire:
         ServiceUnavailable
             No usable answer this time.
         """
-        url, parameters = self.address + path, query
+        return self._open(self.address + path, query, headers)
+
+    def open_elsewhere(self, url: str, headers: Mapping[str, str]) -> Reply:
+        """Start a download from another party's host, which is told nothing of the session.
+
+        Raises
+        ------
+        ServiceUnavailable
+            No usable answer this time.
+        """
+        return self._open(url, {}, headers, bare=True)
+
+    def _open(
+        self, url: str, query: Mapping[str, str], headers: Mapping[str, str], bare: bool = False
+    ) -> Reply:
         for _ in range(MOST_REDIRECTS + 1):
-            response = self._request("GET", url, query=parameters, headers=headers, stream=True)
+            response = self._request("GET", url, query=query, headers=headers, stream=True, bare=bare)
             if not response.is_redirect:
                 return Reply(response)
             response.close()
-            url, parameters = urljoin(url, response.headers["Location"]), {}
-        raise BadReply(f"{self.address} redirects in a circle")
+            url, query = urljoin(url, response.headers["Location"]), {}
+        raise BadReply("The product's address redirects in a circle.")
 
     def _request(
         self,
@@ -172,19 +216,22 @@ class Wire:
         query: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        auth: tuple[str, str] | None = None,
+        json: Mapping[str, object] | None = None,
+        auth: requests.auth.AuthBase | None = None,
         stream: bool = False,
+        bare: bool = False,
     ) -> requests.Response:
-        ours = _origin(url) == _origin(self.address)
-        with _errors_explained(self.address):
+        is_ours = not bare and _origin(url) == _origin(self.address)
+        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        with _errors_explained(_host(url)):
             return self._connections().request(
                 method,
                 url,
                 params=query,
                 data=form,
-                headers=dict(headers or {}),
+                json=json,
+                headers={**(headers or {}), **({"Cookie": cookie} if is_ours and cookie else {})},
                 auth=auth,
-                cookies=self._cookies if ours else None,
                 stream=stream,
                 timeout=(CONNECT_TIMEOUT, self._stall if stream else self._timeout),
                 verify=self._verify,
@@ -209,16 +256,17 @@ class Wire:
         status = response.status_code
         if 200 <= status < 300:
             return
-        said = _explanation(response)
+        body = _body_of(response)
+        said = _explanation(response, body)
         if status == 401:
-            raise SessionLost(f"The service does not know this session: {said}", status=status)
+            raise SessionLost(f"The service does not know this session: {said}", status=status, body=body)
         if status in (408, 425, 429) or status >= 500:
             raise ServiceUnavailable(
                 f"The service is not available: {said}", retry_after=retry_after(response.headers)
             )
         if 300 <= status < 400:
             raise BadReply(f"{self.address} sends us elsewhere; is the address right?")
-        raise ServiceRefused(f"The service refused: {said}", status=status)
+        raise ServiceRefused(f"The service refused: {said}", status=status, body=body)
 
 
 # --- Errors, in words ---------------------------------------------------------------------------------
@@ -239,6 +287,11 @@ def _explained(error: Exception, address: str) -> ServiceError:
     def caused_by(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in chain)
 
+    if "TLS CA certificate bundle" in str(error):
+        return ServiceRefused(
+            "The certificates of authorities, which servers are checked with, are not where they should be.",
+            "Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment, or unset it.",
+        )
     if caused_by(requests.exceptions.SSLError, urllib3.exceptions.SSLError):
         words = " ".join(str(cause) for cause in chain)
         if "CERTIFICATE_VERIFY_FAILED" in words or "doesn't match" in words:
@@ -256,23 +309,32 @@ def _explained(error: Exception, address: str) -> ServiceError:
         return ServiceUnreachable(f"Nobody answers at {address} (no connection in {CONNECT_TIMEOUT:.0f} s).")
     if caused_by(requests.Timeout, urllib3.exceptions.TimeoutError):
         return ServiceUnavailable(f"No answer from {address} in time.")
-    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
+    if isinstance(error, NO_ADDRESS):
         return ServiceRefused(f"{address} is not an address that can be called.")
     return ServiceUnavailable(f"The connection to {address} broke ({_system_words(chain)}).")
+
+
+def _check_authorities(path: str) -> None:
+    kind = "capath" if Path(path).is_dir() else "cafile"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(**{kind: path})
+    except OSError:
+        raise SettingsError(
+            f"SSL_VERIFY={path}: there are no certificates of authorities.", "It must be 1, 0 or a .pem file."
+        ) from None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and all that caused it, also those that the libraries carry in other places."""
     seen: set[int] = set()
-    waiting = [error]
+    waiting: list[object] = [error]
     while waiting:
         cause = waiting.pop(0)
-        if cause is None or id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        yield cause
-        waiting += [cause.__cause__, cause.__context__, getattr(cause, "reason", None)]
-        waiting += [argument for argument in cause.args if isinstance(argument, BaseException)]
+        if isinstance(cause, BaseException) and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            # A reason can also be a word.
+            waiting += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
 
 
 def _system_words(chain: list[BaseException]) -> str:
@@ -283,23 +345,38 @@ def _system_words(chain: list[BaseException]) -> str:
     return "connection closed early"
 
 
-def _explanation(response: requests.Response) -> str:
-    """Return the service's own words for a refusal, from JSON, HTML or plain text."""
-    text = response.text[:20_000]
+def _body_of(response: requests.Response) -> object:
+    """Return a refusal's JSON, or its text where it is none."""
     try:
-        body = json.loads(text)
-    except ValueError:
-        body = None
+        return jsonlib.loads(_text_of(response))
+    except (ValueError, RecursionError):
+        return _text_of(response)[:20_000]
+
+
+def _explanation(response: requests.Response, body: object) -> str:
+    """Return the service's own words for a refusal, from JSON, HTML or plain text."""
     if isinstance(body, dict):
-        for key in ("error", "message", "detail"):
-            if isinstance(body.get(key), str) and body[key].strip():
-                return clean_text(body[key])
-    if isinstance(body, str):
-        text = body
+        said = [body[key] for key in ("error", "message", "detail", "suggestion") if _is_text(body.get(key))]
+        fields = body.get("field_errors")
+        for entry in fields if isinstance(fields, list) else []:
+            if isinstance(entry, dict):
+                said.append(f"{entry.get('field')}: {entry.get('message')}")
+        if said:
+            return clean_text(" ".join(said))
+    text = body if isinstance(body, str) else _text_of(response)[:20_000]
     if "<" in text:
-        text = re.sub(r"(?s)<(style|script|head)\b.*?</\1>", " ", text)
+        text = re.sub(r"(?si)<(style|script|head)\b.*?</\1>", " ", text)
         text = re.sub(r"(?s)<[^>]*>", " ", text)
     return clean_text(text) or clean_text(f"HTTP {response.status_code} {response.reason or ''}")
+
+
+def _text_of(response: requests.Response) -> str:
+    # Not response.text: it believes whatever character set the reply claims to be in.
+    return response.content.decode("utf-8-sig", "replace")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _json_of(response: requests.Response) -> Any:
@@ -310,10 +387,26 @@ def _json_of(response: requests.Response) -> Any:
         raise BadReply(f"The service answered with {kind} where JSON was expected.") from None
 
 
+def _host(url: str) -> str:
+    """Return a URL's scheme, host and port: the rest can hold a signature."""
+    parts = _split(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "What the service gave"
+
+
 def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
+    parts = _split(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, parts.hostname, port
+
+
+def _split(url: str) -> SplitResult:
+    """Return a URL's parts; of one that is none, nothing: it will be refused when it is called."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (it raises)
+    except ValueError:
+        return urlsplit("")
+    return parts
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:

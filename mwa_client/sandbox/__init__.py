@@ -10,8 +10,21 @@ It listens on this machine alone, takes jobs through their states in seconds, an
 
 from .fault_kinds import KINDS
 from .faults import Fault, Faults
+from .interfaces import Interface
+from .jobs import Job, JobState, JobType
 from .sandbox import Sandbox
 from .server import LoggedRequest
-from .service import Job, JobState, JobType, Service
+from .service import Service
 
-__all__ = ["KINDS", "Fault", "Faults", "Job", "JobState", "JobType", "LoggedRequest", "Sandbox", "Service"]
+__all__ = [
+    "KINDS",
+    "Fault",
+    "Faults",
+    "Interface",
+    "Job",
+    "JobState",
+    "JobType",
+    "LoggedRequest",
+    "Sandbox",
+    "Service",
+]

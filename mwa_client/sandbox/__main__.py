@@ -17,16 +17,14 @@ from typing import Any
 
 from .fault_kinds import KINDS
 from .faults import COMMON_OPTIONS
-from .sandbox import Sandbox
+from .sandbox import APIS, Sandbox
 
 USER = PASSWORD = "practice"
+API_KEY = "practice-key"
 
-_GREETING = """\
-Practice service at {url}; Ctrl-C ends it. To point a client at it:
-
-    export ASVO_HOST={url} ASVO_USER={user} ASVO_PASS={password}
-    mwa_client --csv=jobs.csv --dir=/tmp/
-"""
+_GREETING = "Practice service at {url}; Ctrl-C ends it. To point a client at it:\n"
+_EXPORT_2018 = "    export ASVO_HOST={url} ASVO_USER={user} ASVO_PASS={password}  # the interface of 2018"
+_EXPORT_TODAY = "    export MWA_ASVO_HOST={url} MWA_ASVO_API_KEY={key}  # today's: {names}"
 
 
 def _until_interrupted() -> None:
@@ -54,7 +52,7 @@ def main(argv: Sequence[str] | None = None, wait: Callable[[], None] = _until_in
     except OSError as error:
         print(f"Cannot listen on port {options.port}: {error}", file=sys.stderr)
         return 1
-    print(_GREETING.format(url=sandbox.url, user=USER, password=PASSWORD), flush=True)
+    print(_greeting(sandbox.url, options.apis), flush=True)
     try:
         wait()
     except KeyboardInterrupt:
@@ -62,6 +60,17 @@ def main(argv: Sequence[str] | None = None, wait: Callable[[], None] = _until_in
     finally:
         sandbox.stop()
     return 0
+
+
+def _greeting(url: str, apis: Sequence[str]) -> str:
+    lines = [_GREETING]
+    if "2018" in apis:
+        lines.append(_EXPORT_2018)
+    todays = [name for name in apis if name != "2018"]
+    if todays:
+        lines.append(_EXPORT_TODAY)
+    text = "\n".join([*lines, "    mwa_client --csv=jobs.csv --dir=/tmp/\n"])
+    return text.format(url=url, user=USER, password=PASSWORD, key=API_KEY, names=", ".join(todays))
 
 
 def parse_fault(text: str) -> tuple[str, dict[str, Any]]:
@@ -96,6 +105,10 @@ def _sandbox(options: argparse.Namespace) -> Sandbox:
     sandbox = Sandbox(
         user=USER,
         password=PASSWORD,
+        api_key=API_KEY,
+        apis=options.apis,
+        scratch_folder=options.scratch_folder,
+        job_limit=options.job_limit,
         seconds_per_state=1 / options.speed,
         rate=options.rate,
         product_size=None if options.size is None else lambda job: int(options.size),
@@ -122,6 +135,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rate", type=_positive, metavar="B", help="bytes a second for each product")
     parser.add_argument("--size", type=int, metavar="B", help="bytes in each product")
+    parser.add_argument(
+        "--apis", type=_names, default=APIS, metavar="A,B", help=f"interfaces to speak ({','.join(APIS)})"
+    )
+    parser.add_argument(
+        "--scratch-folder", type=Path, metavar="DIR", help="write deliveries to scratch and dug here"
+    )
+    parser.add_argument("--job-limit", type=int, metavar="N", help="take this many unfinished jobs at a time")
     parser.add_argument("--state", type=Path, metavar="FILE", help="remember jobs in this file")
     parser.add_argument("--log", type=Path, metavar="FILE", help="note requests in this file, as JSON lines")
     parser.add_argument(
@@ -146,6 +166,10 @@ def _option_help(parameter: inspect.Parameter) -> str:
     if parameter.default is inspect.Parameter.empty:
         return f"{parameter.name} (needed)"
     return f"{parameter.name}={json.dumps(parameter.default)}"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 def _positive(text: str) -> float:

@@ -6,18 +6,23 @@ An interface turns requests into calls of `Service`, and what `Service` says int
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from .delivery import Offer, deliver
 from .fault_kinds import Point
 from .faults import Faults
+from .interfaces import Interface
+from .jobs import Job, Row
 from .messages import Reply, Request, Target
-from .service import Job, Row, Service
+from .service import Service
+
+USER_ID = 7
 
 
-class Api(abc.ABC):
-    """One interface of the service.
+class Party(abc.ABC):
+    """Somebody who can be asked: an interface of the service, or the object store.
 
     Parameters
     ----------
@@ -27,13 +32,13 @@ class Api(abc.ABC):
         What goes wrong meanwhile.
     """
 
+    interface: Interface
+    product_type = "application/zip"
+    """Media type of products."""
+
     def __init__(self, service: Service, faults: Faults) -> None:
         self.service = service
         self.faults = faults
-
-    @abc.abstractmethod
-    def speaks(self, request: Request) -> bool:
-        """Return whether a request is meant for this interface."""
 
     @abc.abstractmethod
     def target(self, request: Request) -> Target:
@@ -43,19 +48,60 @@ class Api(abc.ABC):
     def answer(self, request: Request, target: Target) -> Reply:
         """Do what a request asks for and return the reply."""
 
-    def rows(self, target: Target) -> Iterator[Row]:
-        """Yield what the listing says of each job, true or not."""
-        for job in self.service.jobs():
-            aim = replace(target, job_id=job.id, obs_id=job.obs_id)
-            row = self.faults.apply(Point.JOB, aim, self.service.row(job))
-            if row.job is not job:
-                self.service.put(row.job)
-                row = self.service.row(row.job)
-            row = self.faults.apply(Point.ROW, aim, row)
-            if not row.hidden:
-                yield row
-
     def deliver(self, request: Request, target: Target, job: Job) -> Reply:
         """Return the reply to a request for a job's product."""
         content = job.content
-        return deliver(self.faults.apply(Point.OFFER, target, Offer(content, content.etag)), request)
+        offer = self.faults.apply(Point.OFFER, target, Offer(content, content.etag, self.product_type))
+        return deliver(offer, request)
+
+
+class Api(Party):
+    """One interface of the service."""
+
+    cookie: str | None = None
+    """The cookie that holds the session."""
+
+    @abc.abstractmethod
+    def speaks(self, request: Request) -> bool:
+        """Return whether a request is meant for this interface."""
+
+    @abc.abstractmethod
+    def document(self, row: Row) -> dict[str, Any]:
+        """Return the JSON object that stands for a job."""
+
+    def familiarity(self, request: Request) -> int:
+        """Return 2 for a request with a session of this interface, 1 for one that had one, else 0."""
+        token = request.cookie(self.cookie) if self.cookie else None
+        if token is None:
+            return 0
+        return 2 if token in self.service.sessions else 1
+
+    def rows(self, target: Target, jobs: Iterable[Job]) -> Iterator[Row]:
+        """Yield what the listing says of each job, true or not."""
+        for job in jobs:
+            row = self.service.row(job)
+            if self.faults:
+                row = self._spoilt(replace(target, job_id=job.id, obs_id=job.obs_id), row)
+            if not row.hidden:
+                yield row
+
+    def _spoilt(self, aim: Target, honest: Row) -> Row:
+        row = self.faults.apply(Point.JOB, aim, honest)
+        if row.job is not honest.job:
+            row = self.service.row(self.service.put(row.job))
+        return self.faults.apply(Point.ROW, aim, row)
+
+    def documents(self, target: Target, rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
+        """Yield the JSON object that stands for each job."""
+        for row in rows:
+            document = self.document(row)
+            if self.faults:
+                aim = replace(target, job_id=row.job.id, obs_id=row.job.obs_id)
+                document = self.faults.apply(Point.DOCUMENT, aim, document)
+            yield document
+
+    def envelopes(self, target: Target) -> list[Any]:
+        """Return the listing of all jobs, each in the wrapping that 2018 and v1 have."""
+        documents = self.documents(target, self.rows(target, self.service.jobs()))
+        entries = [{"action": "INSERT", "table": "jobs", "row": document} for document in documents]
+        return self.faults.apply(Point.LISTING, target, entries)

@@ -5,18 +5,16 @@ Products are fetched from the service itself.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import replace
 from typing import Any
 
-from .api import Api
+from .api import USER_ID, Api
 from .fault_kinds import Point
+from .interfaces import Interface
+from .jobs import Job, JobState, JobType, Row
 from .messages import Call, Reply, Request, Target, json_reply, refusal, text_reply
-from .service import Job, JobState, JobType, Row
 
 COOKIE = "MWA_JOB_COOKIE"
-USER_ID = 7
 
 _CALLS = {
     "/api/login": ("POST", Call.LOGIN),
@@ -28,15 +26,11 @@ _CALLS = {
 }
 
 _STATES = {
-    JobState.QUEUED: 0,
-    JobState.PROCESSING: 1,
     JobState.READY: 2,
     JobState.ERROR: 3,
     JobState.EXPIRED: 4,
     JobState.CANCELLED: 5,
 }
-
-_TYPES = {JobType.CONVERSION: 0, JobType.VISIBILITIES: 1, JobType.METADATA: 2}
 
 _CONVERSION_KEYS = ("obs_id", "timeres", "freqres", "edgewidth", "conversion")
 _DOWNLOAD_KEYS = ("obs_id", "download_type")
@@ -44,6 +38,9 @@ _DOWNLOAD_KEYS = ("obs_id", "download_type")
 
 class Api2018(Api):
     """The password interface."""
+
+    interface = Interface.V2018
+    cookie = COOKIE
 
     def speaks(self, request: Request) -> bool:
         """Return whether a request is meant for this interface."""
@@ -76,12 +73,12 @@ class Api2018(Api):
         return self._product(request, target)
 
     def _login(self, request: Request) -> Reply:
-        credentials = _basic_credentials(request)
+        credentials = request.credentials
         token = self.service.login(*credentials) if credentials else None
         if token is None:
             reply = refusal(401, "Wrong user name or password")
             return reply.with_header("WWW-Authenticate", 'Basic realm="practice"')
-        return text_reply(200, "").with_header("Set-Cookie", f"{COOKIE}={token}; Path=/; HttpOnly")
+        return text_reply(200, "").with_cookie(COOKIE, token)
 
     def _submit(self, request: Request, target: Target) -> Reply:
         form = request.form
@@ -105,12 +102,23 @@ class Api2018(Api):
         return replace(json_reply(200, document), job_id=job.id)
 
     def _list(self, target: Target) -> Reply:
-        entries: list[Any] = []
-        for row in self.rows(target):
-            aim = replace(target, job_id=row.job.id, obs_id=row.job.obs_id)
-            document = self.faults.apply(Point.DOCUMENT, aim, _row_document(row))
-            entries.append({"action": "INSERT", "table": "jobs", "row": document})
-        return json_reply(200, self.faults.apply(Point.LISTING, target, entries))
+        return json_reply(200, self.envelopes(target))
+
+    def document(self, row: Row) -> dict[str, Any]:
+        """Return the JSON object that stands for a job."""
+        product = None
+        if row.product is not None:
+            entry = [row.product.name, row.product.size, row.product.sha1]
+            product = {"files": [entry if row.product.sha1 is not None else entry[:2]]}
+        return {
+            "id": row.job.id,
+            "job_type": row.job.type.number,
+            "job_state": _state_number(row.state),
+            "user_id": USER_ID,
+            "job_params": dict(row.job.params),
+            "error_text": row.job.error_text,
+            "product": product,
+        }
 
     def _cancel(self, target: Target) -> Reply:
         job = self.service.find(target.job_id)
@@ -129,20 +137,10 @@ class Api2018(Api):
         return _no_product(job, self.service.state(job)) or self.deliver(request, target, job)
 
 
-def _row_document(row: Row) -> dict[str, Any]:
-    product = None
-    if row.product is not None:
-        entry = [row.product.name, row.product.size, row.product.sha1]
-        product = {"files": [entry if row.product.sha1 is not None else entry[:2]]}
-    return {
-        "id": row.job.id,
-        "job_type": _TYPES[row.job.type],
-        "job_state": _STATES[row.state] if isinstance(row.state, JobState) else row.state,
-        "user_id": USER_ID,
-        "job_params": dict(row.job.params),
-        "error_text": row.job.error_text,
-        "product": product,
-    }
+def _state_number(state: JobState | int | str) -> int | str:
+    if not isinstance(state, JobState):
+        return state
+    return _STATES.get(state, 0 if state.is_waiting else 1)
 
 
 def _no_product(job: Job, state: JobState) -> Reply | None:
@@ -151,14 +149,3 @@ def _no_product(job: Job, state: JobState) -> Reply | None:
     if state is JobState.EXPIRED:
         return refusal(410, f"The product of job {job.id} has expired")
     return refusal(404, f"Job {job.id} has no product: {state.value}")
-
-
-def _basic_credentials(request: Request) -> tuple[str, str] | None:
-    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        user, colon, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return None
-    return (user, password) if colon else None

@@ -26,12 +26,15 @@ class Offer:
         Its bytes.
     etag : str or None
         Its entity tag, quotes and all.
+    media_type : str
+        What it is said to be.
     ranges : bool
         Whether parts of it can be had.
     """
 
     content: Content
     etag: str | None
+    media_type: str
     ranges: bool = True
 
 
@@ -98,7 +101,7 @@ class Gzipped:
 def deliver(offer: Offer, request: Request) -> Reply:
     """Return the reply to a request for a product: 200, 206 or 416."""
     size = offer.content.size
-    headers = [("Content-Type", "application/zip"), ("Accept-Ranges", "bytes")]
+    headers = [("Content-Type", offer.media_type), ("Accept-Ranges", "bytes")]
     if offer.etag is not None:
         headers.append(("ETag", offer.etag))
     wanted = _wanted_range(offer, request)

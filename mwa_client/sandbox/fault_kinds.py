@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from .delivery import Gzipped, Offer, Part
+from .interfaces import Interface
+from .jobs import JobState, Row
 from .messages import Call, Reply, Target, Text, refusal, text_reply
-from .service import JobState, Row
 
-API = frozenset({Call.LOGIN, Call.SUBMIT, Call.LIST, Call.CANCEL})
+LISTED = frozenset({Call.LIST, Call.JOB})
+API = LISTED | {Call.LOGIN, Call.REFRESH, Call.SUBMIT, Call.CANCEL, Call.OBSERVATION}
 ALL = API | {Call.PRODUCT}
 AFTER_LOGIN = ALL - {Call.LOGIN}
 
@@ -27,6 +29,7 @@ class Point(enum.Enum):
     REQUEST = "the target of a request that has not been carried out, and will not be if it is answered"
     JOB = "what the listing is about to say of a job; it is the job itself that is changed"
     ROW = "what the listing is about to say of a job"
+    DUPLICATE = "the answer to a submission of what is there already"
     DOCUMENT = "the JSON object that stands for a job, or that answers a submission"
     LISTING = "the JSON list of all jobs"
     OFFER = "a product, before it is known which part of it is wanted"
@@ -47,12 +50,15 @@ class Kind:
         Which requests it strikes when it was not given a path.
     spoil : Callable
         What it does.
+    interfaces : frozenset of Interface
+        Where it can strike.
     """
 
     name: str
     point: Point
     calls: frozenset[Call]
     spoil: Callable[..., Any]
+    interfaces: frozenset[Interface] = frozenset(Interface)
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
@@ -72,9 +78,14 @@ KINDS: dict[str, Kind] = {}
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def _fault(point: Point, calls: Iterable[Call]) -> Callable[[_F], _F]:
+def fault(
+    point: Point, calls: Iterable[Call], interfaces: Iterable[Interface] = Interface
+) -> Callable[[_F], _F]:
+    """Register a function as a kind of fault."""
+
     def register(spoil: _F) -> _F:
-        KINDS[spoil.__name__] = Kind(spoil.__name__, point, frozenset(calls), spoil)
+        kind = Kind(spoil.__name__, point, frozenset(calls), spoil, frozenset(interfaces))
+        KINDS[kind.name] = kind
         return spoil
 
     return register
@@ -92,21 +103,30 @@ def _page(status: int, body: str | None, retry_after: int | str | None = None) -
 # --- Requests that are not carried out ---------------------------------------------------------------
 
 
-@_fault(Point.REQUEST, {Call.LOGIN})
+@fault(Point.REQUEST, {Call.LOGIN})
 def refuse_login(target: Target, *, status: int = 401, text: str = "Unauthorized") -> Reply:
     """Refuse the login."""
-    return refusal(status, text)
+    return refusal(status, text, target.interface, v2="AUTH_INVALID_CREDENTIALS")
 
 
-@_fault(Point.REQUEST, {Call.SUBMIT})
+@fault(Point.REQUEST, {Call.SUBMIT})
 def refuse_submission(
-    target: Target, *, status: int = 400, text: str = "Observation does not exist", json: bool = True
+    target: Target,
+    *,
+    status: int = 400,
+    text: str = "Observation does not exist",
+    json: bool = True,
+    code: int | str | None = None,
 ) -> Reply:
-    """Refuse a submission and say why, in JSON or as plain text."""
-    return refusal(status, text) if json else text_reply(status, text)
+    """Refuse a submission and say why, in JSON or as plain text; `code` is a number in v1, a word in v2."""
+    if not json:
+        return text_reply(status, text)
+    v1 = code if isinstance(code, int) else 0
+    v2 = code if isinstance(code, str) else "OBSID_NOT_FOUND"
+    return refusal(status, text, target.interface, v1=v1, v2=v2)
 
 
-@_fault(Point.REQUEST, API)
+@fault(Point.REQUEST, API)
 def fail_call(
     target: Target, *, status: int = 500, body: str | None = None, retry_after: int | str | None = None
 ) -> Reply:
@@ -114,19 +134,19 @@ def fail_call(
     return _page(status, body, retry_after)
 
 
-@_fault(Point.REQUEST, API)
+@fault(Point.REQUEST, API)
 def html_reply(target: Target, *, body: str | None = None) -> Reply:
     """Answer 200 with an HTML page, as hotel networks do."""
     return _page(200, body)
 
 
-@_fault(Point.REQUEST, ALL)
+@fault(Point.REQUEST, ALL)
 def busy(target: Target, *, retry_after: int | str = 1) -> Reply:
     """Answer 503 and ask to come back later, products included."""
     return _page(503, None, retry_after)
 
 
-@_fault(Point.REQUEST, {Call.PRODUCT})
+@fault(Point.REQUEST, {Call.PRODUCT})
 def product_status(
     target: Target,
     *,
@@ -140,13 +160,13 @@ def product_status(
     return reply if total is None else reply.with_header("Content-Range", f"bytes */{total}")
 
 
-@_fault(Point.REQUEST, {Call.PRODUCT})
+@fault(Point.REQUEST, {Call.PRODUCT})
 def redirect(target: Target, *, url: str, status: int = 302) -> Reply:
     """Send a request for a product elsewhere."""
     return text_reply(status, "").with_header("Location", url)
 
 
-@_fault(Point.SESSIONS, AFTER_LOGIN)
+@fault(Point.SESSIONS, AFTER_LOGIN)
 def expire_session(sessions: frozenset[str]) -> frozenset[str] | None:
     """Forget everybody's session: 401 until the next login."""
     return frozenset() if sessions else None
@@ -155,19 +175,19 @@ def expire_session(sessions: frozenset[str]) -> frozenset[str] | None:
 # --- Replies that do not arrive, or not as they were -------------------------------------------------
 
 
-@_fault(Point.REPLY, {Call.SUBMIT})
+@fault(Point.REPLY, {Call.SUBMIT})
 def drop_reply(reply: Reply, *, reset: bool = False) -> Reply | None:
     """Carry out a submission, then hang up without a reply."""
     return None if reply.status >= 400 else reply.on_wire(drop=True, reset=reset)
 
 
-@_fault(Point.REPLY, ALL)
+@fault(Point.REPLY, ALL)
 def slow(reply: Reply, *, seconds: float) -> Reply:
     """Carry out a request, then wait before answering."""
     return reply.on_wire(delay=reply.wire.delay + seconds)
 
 
-@_fault(Point.REPLY, API)
+@fault(Point.REPLY, API)
 def broken_json(reply: Reply) -> Reply | None:
     """Send the first half of a reply as if it were all."""
     if not isinstance(reply.body, Text) or not reply.body.data:
@@ -178,19 +198,19 @@ def broken_json(reply: Reply) -> Reply | None:
 # --- What becomes of jobs ----------------------------------------------------------------------------
 
 
-@_fault(Point.JOB, {Call.LIST})
+@fault(Point.JOB, LISTED)
 def job_error(row: Row, *, text: str | None = "Practice error") -> Row | None:
     """Let a job that was about to be ready end in error, for good."""
     return _ended(row, JobState.ERROR, text) if row.state is JobState.READY else None
 
 
-@_fault(Point.JOB, {Call.LIST})
+@fault(Point.JOB, LISTED)
 def expire_job(row: Row) -> Row | None:
     """Let a job that was about to be ready be expired, for good."""
     return _ended(row, JobState.EXPIRED) if row.state is JobState.READY else None
 
 
-@_fault(Point.JOB, {Call.LIST})
+@fault(Point.JOB, LISTED)
 def cancel_job(row: Row) -> Row | None:
     """Let somebody else cancel a job, for good."""
     if isinstance(row.state, JobState) and row.state.has_ended:
@@ -202,7 +222,7 @@ def _ended(row: Row, state: JobState, text: str | None = None) -> Row:
     return replace(row, state=state, job=replace(row.job, fixed_state=state, error_text=text))
 
 
-@_fault(Point.JOB, {Call.LIST})
+@fault(Point.JOB, LISTED)
 def hostile_name(row: Row, *, name: str = "../../evil") -> Row | None:
     """Give a job's product a name that means harm, for good; it can be fetched under that name."""
     return None if row.job.file_name == name else replace(row, job=replace(row.job, file_name=name))
@@ -211,43 +231,43 @@ def hostile_name(row: Row, *, name: str = "../../evil") -> Row | None:
 # --- Listings that do not tell the truth -------------------------------------------------------------
 
 
-@_fault(Point.ROW, {Call.LIST})
+@fault(Point.ROW, {Call.LIST})
 def missing_job(row: Row) -> Row:
     """Leave a job out of the listing."""
     return replace(row, hidden=True)
 
 
-@_fault(Point.ROW, {Call.LIST})
+@fault(Point.ROW, LISTED)
 def unknown_state(row: Row, *, state: int | str = 9) -> Row:
     """Show a job in a state that nobody has heard of."""
     return replace(row, state=state, product=None)
 
 
-@_fault(Point.ROW, {Call.LIST})
+@fault(Point.ROW, LISTED)
 def null_product(row: Row) -> Row | None:
     """Show a job as ready, without a product."""
     return replace(row, product=None) if row.product else None
 
 
-@_fault(Point.ROW, {Call.LIST})
+@fault(Point.ROW, LISTED)
 def no_sha1(row: Row) -> Row | None:
     """Leave out the SHA-1 of a product, as the oldest replies did."""
     return replace(row, product=replace(row.product, sha1=None)) if row.product else None
 
 
-@_fault(Point.ROW, {Call.LIST})
+@fault(Point.ROW, LISTED)
 def wrong_sha1(row: Row, *, sha1: str = "0" * 40) -> Row | None:
     """Tell a wrong SHA-1 of a product."""
     return replace(row, product=replace(row.product, sha1=sha1)) if row.product else None
 
 
-@_fault(Point.ROW, {Call.LIST})
+@fault(Point.ROW, LISTED)
 def wrong_size(row: Row, *, by: int = 1) -> Row | None:
     """Tell a size of a product that is so many bytes too large (below zero: too small)."""
     return replace(row, product=replace(row.product, size=row.product.size + by)) if row.product else None
 
 
-@_fault(Point.LISTING, {Call.LIST})
+@fault(Point.LISTING, {Call.LIST})
 def extra_job_rows(entries: list[Any]) -> list[Any]:
     """Put entries into the listing that make no sense, before the others."""
     return [None, "job", 7, {}, {"row": None}, {"row": {"job_state": 2}}, *entries]
@@ -256,7 +276,7 @@ def extra_job_rows(entries: list[Any]) -> list[Any]:
 # --- JSON that is not as agreed ----------------------------------------------------------------------
 
 
-@_fault(Point.DOCUMENT, {Call.SUBMIT, Call.LIST})
+@fault(Point.DOCUMENT, LISTED | {Call.SUBMIT})
 def missing_field(document: dict[str, Any], *, field: str = "job_id") -> dict[str, Any] | None:
     """Leave a field out of the jobs in the listing, or ``job_id`` out of the reply to a submission."""
     if field not in document:
@@ -264,13 +284,13 @@ def missing_field(document: dict[str, Any], *, field: str = "job_id") -> dict[st
     return {key: value for key, value in document.items() if key != field}
 
 
-@_fault(Point.DOCUMENT, {Call.SUBMIT})
+@fault(Point.DOCUMENT, {Call.SUBMIT})
 def null_job_id(document: dict[str, Any]) -> dict[str, Any]:
     """Take a submission and answer that its job's id is null."""
     return {**document, "job_id": None}
 
 
-@_fault(Point.DOCUMENT, {Call.SUBMIT, Call.LIST})
+@fault(Point.DOCUMENT, LISTED | {Call.SUBMIT})
 def strings_for_numbers(document: dict[str, Any]) -> dict[str, Any]:
     """Write all numbers as strings: ids, states, sizes."""
     return {key: _stringed(value) for key, value in document.items()}
@@ -287,32 +307,32 @@ def _stringed(value: Any) -> Any:
 # --- Products that are not what they were ------------------------------------------------------------
 
 
-@_fault(Point.OFFER, {Call.PRODUCT})
+@fault(Point.OFFER, {Call.PRODUCT})
 def change_content(offer: Offer) -> Offer:
     """Send other bytes of the same size, with an entity tag of their own; the listing is not changed."""
     content = offer.content.changed()
     return replace(offer, content=content, etag=content.etag)
 
 
-@_fault(Point.OFFER, {Call.PRODUCT})
+@fault(Point.OFFER, {Call.PRODUCT})
 def change_etag(offer: Offer, *, etag: str = '"another"') -> Offer:
     """Send the right bytes with another entity tag."""
     return replace(offer, etag=etag)
 
 
-@_fault(Point.OFFER, {Call.PRODUCT})
+@fault(Point.OFFER, {Call.PRODUCT})
 def weak_etag(offer: Offer) -> Offer | None:
     """Send a weak entity tag."""
     return replace(offer, etag=f"W/{offer.etag}") if offer.etag else None
 
 
-@_fault(Point.OFFER, {Call.PRODUCT})
+@fault(Point.OFFER, {Call.PRODUCT})
 def no_etag(offer: Offer) -> Offer:
     """Send no entity tag."""
     return replace(offer, etag=None)
 
 
-@_fault(Point.OFFER, {Call.PRODUCT})
+@fault(Point.OFFER, {Call.PRODUCT})
 def ignore_range(offer: Offer) -> Offer:
     """Send the whole product, whatever part was asked for."""
     return replace(offer, ranges=False)
@@ -321,7 +341,7 @@ def ignore_range(offer: Offer) -> Offer:
 # --- Bytes that go astray ----------------------------------------------------------------------------
 
 
-@_fault(Point.REPLY, {Call.PRODUCT})
+@fault(Point.REPLY, {Call.PRODUCT})
 def lie_in_content_range(
     reply: Reply, *, shift: int | None = None, total: int | None = None, header: str | None = None
 ) -> Reply | None:
@@ -339,7 +359,7 @@ def lie_in_content_range(
     return reply.with_header("Content-Range", header or None)
 
 
-@_fault(Point.REPLY, {Call.PRODUCT})
+@fault(Point.REPLY, {Call.PRODUCT})
 def corrupt_byte(reply: Reply, *, at: int = 0) -> Reply | None:
     """Send one byte of a product wrong, the one at this offset in the file."""
     part = reply.body
@@ -348,7 +368,7 @@ def corrupt_byte(reply: Reply, *, at: int = 0) -> Reply | None:
     return replace(reply, body=replace(part, flipped=at))
 
 
-@_fault(Point.REPLY, {Call.PRODUCT})
+@fault(Point.REPLY, {Call.PRODUCT})
 def long_body(reply: Reply, *, by: int = 1, chunked: bool = False) -> Reply | None:
     """Send more bytes than the listing and ``Content-Range`` promise, in a reply of that length."""
     if not isinstance(reply.body, Part):
@@ -356,7 +376,7 @@ def long_body(reply: Reply, *, by: int = 1, chunked: bool = False) -> Reply | No
     return replace(reply, body=replace(reply.body, surplus=by)).on_wire(chunked=chunked)
 
 
-@_fault(Point.REPLY, {Call.PRODUCT})
+@fault(Point.REPLY, {Call.PRODUCT})
 def short_body(reply: Reply, *, by: int = 1, chunked: bool = False) -> Reply | None:
     """Send fewer bytes than the listing and ``Content-Range`` promise, in a reply of that length."""
     if not isinstance(reply.body, Part):
@@ -364,19 +384,19 @@ def short_body(reply: Reply, *, by: int = 1, chunked: bool = False) -> Reply | N
     return replace(reply, body=replace(reply.body, surplus=-by)).on_wire(chunked=chunked)
 
 
-@_fault(Point.REPLY, {Call.PRODUCT})
+@fault(Point.REPLY, {Call.PRODUCT})
 def wrong_content_length(reply: Reply, *, by: int = 1) -> Reply:
     """Send a ``Content-Length`` that is so many bytes too large (below zero: too small), then hang up."""
     return reply.on_wire(length_error=by)
 
 
-@_fault(Point.REPLY, {Call.PRODUCT})
+@fault(Point.REPLY, {Call.PRODUCT})
 def chunked(reply: Reply) -> Reply:
     """Send a product in chunks, without a ``Content-Length``."""
     return reply.on_wire(chunked=True)
 
 
-@_fault(Point.REPLY, {Call.PRODUCT})
+@fault(Point.REPLY, {Call.PRODUCT})
 def gzip(reply: Reply) -> Reply | None:
     """Send a product compressed, although nobody asked for that."""
     if not isinstance(reply.body, Part):
@@ -384,7 +404,7 @@ def gzip(reply: Reply) -> Reply | None:
     return replace(reply, body=Gzipped(reply.body)).with_header("Content-Encoding", "gzip")
 
 
-@_fault(Point.REPLY, {Call.PRODUCT})
+@fault(Point.REPLY, {Call.PRODUCT})
 def cut_product(reply: Reply, *, after: int, reset: bool = False) -> Reply | None:
     """Hang up when so many bytes of a longer reply are sent, in order or with a reset."""
     if not reply.is_product or not _is_within(reply, after):
@@ -392,7 +412,7 @@ def cut_product(reply: Reply, *, after: int, reset: bool = False) -> Reply | Non
     return reply.on_wire(cut_after=after, reset=reset)
 
 
-@_fault(Point.REPLY, {Call.PRODUCT})
+@fault(Point.REPLY, {Call.PRODUCT})
 def stall(reply: Reply, *, after: int = 0, seconds: float = 3600.0) -> Reply | None:
     """Fall silent when so many bytes of a reply are sent, and go on later."""
     return reply.on_wire(stall_after=after, stall_seconds=seconds) if _is_within(reply, after) else None

@@ -1,6 +1,6 @@
 """The faults that are switched on, whom they strike, and how often.
 
-What each of them does stands in ``fault_kinds``.
+What each of them does stands in ``fault_kinds`` and ``fault_kinds_today``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
+from . import fault_kinds_today  # noqa: F401 - it adds its kinds to the others
 from .fault_kinds import KINDS, Kind, Point
 from .messages import Reply, Target
 
-COMMON_OPTIONS = ("times", "skip", "path", "obs_id", "job_id")
+COMMON_OPTIONS = ("times", "skip", "path", "obs_id", "job_id", "api")
 """The options that every fault takes."""
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -47,6 +48,7 @@ class Fault:
         path: str | None = None,
         obs_id: int | str | None = None,
         job_id: int | str | None = None,
+        api: str | None = None,
     ) -> None:
         # A list of values is used up, one value a hit.
         lengths = [len(value) for value in options.values() if isinstance(value, list)]
@@ -57,6 +59,7 @@ class Fault:
         self.path = path
         self.obs_id = obs_id
         self.job_id = job_id
+        self.api = api
         self.hits = 0
         self._passed = 0
         self._lock = threading.Lock()
@@ -71,6 +74,8 @@ class Fault:
             if target.call not in self.kind.calls:
                 return False
         elif not fnmatchcase(target.path, self.path):
+            return False
+        if self.api not in (None, target.interface.value) or target.interface not in self.kind.interfaces:
             return False
         return _agrees(self.obs_id, target.obs_id) and _agrees(self.job_id, target.job_id)
 
@@ -101,6 +106,9 @@ class Faults:
     def __init__(self) -> None:
         self._active: tuple[Fault, ...] = ()
 
+    def __bool__(self) -> bool:
+        return bool(self._active)
+
     def __iter__(self) -> Iterator[Fault]:
         return iter(self._active)
 
@@ -114,6 +122,7 @@ class Faults:
         path: str | None = None,
         obs_id: int | str | None = None,
         job_id: int | str | None = None,
+        api: str | None = None,
         **options: Any,
     ) -> Fault:
         """Switch a fault on.
@@ -130,6 +139,9 @@ class Faults:
             Strike the requests with this path (``*`` and ``?`` as in a shell), not the usual ones.
         obs_id, job_id : int or str, optional
             Strike only what is about this observation, this job.
+        api : str, optional
+            Strike only what is spoken in this interface: ``2018``, ``v1``, ``v2``, or ``store`` for the
+            object store.
         **options
             What is particular to the fault. A list gives one value for each hit; after the last, the
             fault is over.
@@ -155,7 +167,9 @@ class Faults:
         _check_options(kind, options)
         if not isinstance(times, (int, type(None))) or not isinstance(skip, int):
             raise ValueError(f"{name}: times and skip must be whole numbers")
-        fault = Fault(kind, options, times=times, skip=skip, path=path, obs_id=obs_id, job_id=job_id)
+        if api is not None and api not in {interface.value for interface in kind.interfaces}:
+            raise ValueError(f"{name}: no such api here: {api}")
+        fault = Fault(kind, options, times=times, skip=skip, path=path, obs_id=obs_id, job_id=job_id, api=api)
         self._active = (*self._active, fault)
         return fault
 

@@ -5,23 +5,32 @@ A reply also says how it goes over the wire, so that a fault is a change to a re
 
 from __future__ import annotations
 
+import base64
+import binascii
 import enum
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from email.message import Message
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
+
+from .interfaces import Interface
 
 
 class Call(enum.Enum):
     """What a request is for, whichever interface it speaks."""
 
     LOGIN = "login"
+    REFRESH = "refresh"
     SUBMIT = "submit"
     LIST = "list"
+    JOB = "job"
     CANCEL = "cancel"
+    OBSERVATION = "observation"
     PRODUCT = "product"
     OTHER = "other"
 
@@ -43,6 +52,28 @@ class Request:
             return {}
         return dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
 
+    @property
+    def json(self) -> Any:
+        """What the body says, when it is JSON; None when it is not."""
+        if self.headers.get_content_type() != "application/json":
+            return None
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+    @property
+    def credentials(self) -> tuple[str, str] | None:
+        """User name and password by HTTP Basic."""
+        scheme, _, encoded = self.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "basic":
+            return None
+        try:
+            user, colon, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        return (user, password) if colon else None
+
     def cookie(self, name: str) -> str | None:
         """Return the value of a cookie, or None."""
         try:
@@ -54,12 +85,31 @@ class Request:
 
 @dataclass(frozen=True)
 class Target:
-    """What a request is about; faults are aimed with it."""
+    """What a request is about; faults are aimed with it.
+
+    Attributes
+    ----------
+    path : str
+        Path of the request.
+    call : Call
+        What it is for.
+    job_id, obs_id : int or None, str or None
+        The job, the observation that it is about.
+    interface : Interface
+        How it is spoken; the shape of a refusal follows.
+    client : str or None
+        For a login with a key, the client's name and version.
+    delivery : str or None
+        For a submission, where the product is to go.
+    """
 
     path: str
     call: Call
     job_id: int | None = None
     obs_id: str | None = None
+    interface: Interface = Interface.V2018
+    client: str | None = None
+    delivery: str | None = None
 
 
 class Body(Protocol):
@@ -154,9 +204,24 @@ class Reply:
         others = tuple(header for header in self.headers if header[0].lower() != name.lower())
         return replace(self, headers=others if value is None else (*others, (name, value)))
 
+    def with_cookie(self, name: str, value: str, *, max_age: int | None = None) -> Reply:
+        """Return this reply with one more cookie to be set."""
+        age = "" if max_age is None else f"; Max-Age={max_age}"
+        return replace(
+            self, headers=(*self.headers, ("Set-Cookie", f"{name}={value}; Path=/{age}; HttpOnly"))
+        )
+
     def on_wire(self, **changes: Any) -> Reply:
         """Return this reply, sent in another way; see `Wire`."""
         return replace(self, wire=replace(self.wire, **changes))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A status and the JSON object that goes with it."""
+
+    status: int
+    document: dict[str, Any]
 
 
 def text_reply(status: int, text: str, content_type: str = "text/plain") -> Reply:
@@ -169,6 +234,44 @@ def json_reply(status: int, document: object) -> Reply:
     return Reply(status, (("Content-Type", "application/json"),), Text(json.dumps(document).encode()))
 
 
-def refusal(status: int, why: str) -> Reply:
-    """Return a reply that says no."""
+def refusal(
+    status: int,
+    why: str,
+    interface: Interface = Interface.V2018,
+    *,
+    v1: int | None = None,
+    v2: str = "REFUSED",
+    **more: Any,
+) -> Reply:
+    """Return a reply that says no, in the shape of an interface.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status.
+    why : str
+        The reason, for people.
+    interface : Interface, optional
+        Whose shape; 2018 knows no codes.
+    v1 : int, optional
+        What v1 gives as ``error_code``.
+    v2 : str, optional
+        What v2 gives as ``error_code``.
+    **more
+        What else today's interfaces say.
+    """
+    if interface is Interface.V1:
+        code = {} if v1 is None else {"error_code": v1}
+        return json_reply(status, {"error": why, **code, **more})
+    if interface is Interface.V2:
+        document = {"error_code": v2, "message": why, **more, "request_id": secrets.token_hex(8)}
+        return json_reply(status, document)
+    if interface is Interface.STORE:
+        return xml_refusal(status, v2, why)
     return json_reply(status, {"error": why})
+
+
+def xml_refusal(status: int, code: str, why: str) -> Reply:
+    """Return how an object store says no."""
+    error = f"<Error><Code>{escape(code)}</Code><Message>{escape(why)}</Message></Error>"
+    return text_reply(status, f'<?xml version="1.0" encoding="UTF-8"?>{error}', "application/xml")

@@ -49,7 +49,7 @@ class Content:
     def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes from `start` up to, not including, `stop`, at most a block at a time."""
         stop = self.size if stop is None else stop
-        block = bytearray(_pattern(self.seed))
+        block = bytearray(_pattern(self.seed, min(BLOCK, -(-self.size // PAGE) * PAGE)))
         while start < stop:
             number, offset = divmod(start, BLOCK)
             _stamp(block, number)
@@ -59,18 +59,18 @@ class Content:
 
 
 @functools.lru_cache(maxsize=8)
-def _pattern(seed: str) -> bytes:
-    return hashlib.shake_128(seed.encode()).digest(BLOCK)
+def _pattern(seed: str, length: int) -> bytes:
+    return hashlib.shake_128(seed.encode()).digest(length)
 
 
 def _stamp(block: bytearray, number: int) -> None:
     # Every page, not the block's head alone: bytes that a client puts one block too far are found wherever
     # in the block they are.
     for index, value in enumerate(number.to_bytes(4, "big")):
-        block[index::PAGE] = bytes([value]) * (BLOCK // PAGE)
+        block[index::PAGE] = bytes([value]) * (len(block) // PAGE)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1 << 16)
 def _sha1(content: Content) -> str:
     digest = hashlib.sha1(usedforsecurity=False)
     for piece in content.pieces():

@@ -63,7 +63,11 @@ class LoggedRequest:
     started : float
         When the request came in, by the sandbox's clock.
     connection : int
-        Number of the connection that it came by.
+        Number of the connection that it came by; service and object store count each for itself.
+    store : bool
+        Whether the object store was asked, not the service.
+    json : object
+        What the body said, when it was JSON.
     """
 
     method: str
@@ -77,6 +81,8 @@ class LoggedRequest:
     job_id: int | None
     started: float
     connection: int
+    store: bool = False
+    json: Any = None
 
 
 class RequestLog:
@@ -113,29 +119,31 @@ def _without_credentials(entry: LoggedRequest) -> dict[str, Any]:
         "path": entry.path,
         "query": _masked(entry.query),
         "form": _masked(entry.form),
+        "json": _masked(entry.json) if isinstance(entry.json, dict) else entry.json,
         "user_agent": entry.headers.get("User-Agent"),
         "range": entry.range,
         "status": entry.status,
         "body_bytes_sent": entry.body_bytes_sent,
         "job_id": entry.job_id,
         "connection": entry.connection,
+        "store": entry.store,
     }
 
 
-def _masked(values: Mapping[str, str]) -> dict[str, str]:
+def _masked(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: "***" if _SECRET.search(key) else value for key, value in values.items()}
 
 
 class _Note:
     """Takes down one request, once, with what is known by then."""
 
-    def __init__(self, log: RequestLog, request: Request, started: float, connection: int) -> None:
+    def __init__(self, server: Server, request: Request, connection: int) -> None:
         self.status: int | None = None
         self.job_id: int | None = None
         self.sent = 0
-        self._log = log
+        self._server = server
         self._request = request
-        self._started = started
+        self._started = server.clock()
         self._connection = connection
         self._taken = False
 
@@ -145,7 +153,7 @@ class _Note:
             return
         self._taken = True
         request = self._request
-        self._log.append(
+        self._server.log.append(
             LoggedRequest(
                 method=request.method,
                 path=request.path,
@@ -158,6 +166,8 @@ class _Note:
                 job_id=self.job_id,
                 started=self._started,
                 connection=self._connection,
+                store=self._server.is_store,
+                json=request.json,
             )
         )
 
@@ -192,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         request = self._read()
-        note = _Note(self.server.log, request, self.server.clock(), self.server.number(self.request))
+        note = _Note(self.server, request, self.server.number(self.request))
         try:
             reply = self.server.reply_to(request)
             note.job_id = reply.job_id
@@ -204,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             note.take()
 
-    do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = do_OPTIONS = _serve  # noqa: N815
+    do_GET = do_POST = do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve  # noqa: N815
 
     def _read(self) -> Request:
         url = urlsplit(self.path)
@@ -331,6 +341,8 @@ class Server(ThreadingHTTPServer):
         Bytes a second for each reply that carries a product.
     ssl_context : ssl.SSLContext or None
         Speak TLS.
+    is_store : bool
+        Note that the object store was asked.
     """
 
     daemon_threads = True
@@ -345,8 +357,10 @@ class Server(ThreadingHTTPServer):
         clock: Callable[[], float],
         rate: float | None,
         ssl_context: ssl.SSLContext | None,
+        is_store: bool = False,
     ) -> None:
         self.log = log
+        self.is_store = is_store
         self.clock = clock
         self.rate = rate
         self._answer = answer

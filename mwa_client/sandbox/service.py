@@ -5,17 +5,27 @@ It knows nothing of HTTP; the interfaces (``api_2018`` and others) speak for it.
 
 from __future__ import annotations
 
-import enum
 import json
 import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from .products import Content
+from .interfaces import Interface
+from .jobs import (
+    Job,
+    JobState,
+    JobType,
+    ListedProduct,
+    Row,
+    Times,
+    default_product_size,
+    usual_file_name,
+)
 
 EXPIRES_AFTER = 7 * 86400.0
 """Seconds from a product's being ready to its being deleted."""
@@ -23,108 +33,16 @@ EXPIRES_AFTER = 7 * 86400.0
 FIRST_JOB_ID = 10001
 
 
-class JobType(enum.Enum):
-    """What a job asks for."""
+class AlreadyThere(Exception):
+    """The same job was asked for before, and has not been lost since."""
 
-    CONVERSION = "conversion"
-    VISIBILITIES = "vis"
-    METADATA = "vis_meta"
-
-
-class JobState(enum.Enum):
-    """Where a job stands."""
-
-    QUEUED = "queued"
-    PROCESSING = "processing"
-    READY = "ready"
-    ERROR = "error"
-    EXPIRED = "expired"
-    CANCELLED = "cancelled"
-
-    @property
-    def has_product(self) -> bool:
-        """Whether there is something to download."""
-        return self is JobState.READY
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether there is not, and never will be again."""
-        return self in (JobState.ERROR, JobState.EXPIRED, JobState.CANCELLED)
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"job {job.id}")
+        self.job = job
 
 
-@dataclass(frozen=True)
-class Job:
-    """One job, as the service remembers it.
-
-    Attributes
-    ----------
-    id : int
-        Number of the job.
-    type : JobType
-        What was asked for.
-    params : Mapping of str to str
-        The keys and values of the submission.
-    created : float
-        When it was submitted, in seconds since 1970.
-    size : int
-        Length of its product in bytes.
-    file_name : str
-        Name of its product.
-    fixed_state : JobState or None
-        The state that it was put into; None while it follows the clock.
-    error_text : str or None
-        Why it failed.
-    """
-
-    id: int
-    type: JobType
-    params: Mapping[str, str]
-    created: float
-    size: int = 0
-    file_name: str = ""
-    fixed_state: JobState | None = None
-    error_text: str | None = None
-
-    @property
-    def obs_id(self) -> str:
-        """The observation that it is about."""
-        return self.params["obs_id"]
-
-    @property
-    def content(self) -> Content:
-        """The bytes of its product."""
-        return Content(f"job {self.id}", self.size)
-
-
-@dataclass(frozen=True)
-class ListedProduct:
-    """What a listing says about a product; `sha1` is None where it is not told."""
-
-    name: str
-    size: int
-    sha1: str | None
-
-
-@dataclass(frozen=True)
-class Row:
-    """What a listing says about a job.
-
-    Attributes
-    ----------
-    job : Job
-        The job.
-    state : JobState or int or str
-        Where it stands; a number or word is shown as it is (see the fault ``unknown_state``).
-    product : ListedProduct or None
-        Its product, when it is ready.
-    hidden : bool
-        Whether the listing leaves the job out.
-    """
-
-    job: Job
-    state: JobState | int | str
-    product: ListedProduct | None
-    hidden: bool = False
+class LimitReached(Exception):
+    """There are as many unfinished jobs as there may be."""
 
 
 class Service:
@@ -134,14 +52,29 @@ class Service:
     ----------
     user, password : str
         The one account.
+    api_key : str
+        Its key.
     seconds_per_state : float
-        How long a job is queued, and then processing; 0 makes it ready at once.
+        How long a job is in each state on its way; 0 makes it ready at once.
     clock : Callable
         Gives seconds since 1970.
     product_size : Callable, optional
         Gives the size in bytes of a new job's product.
     state_file : Path, optional
         Where jobs are kept from one run to the next.
+    job_limit : int, optional
+        How many unfinished jobs today's interfaces allow.
+
+    Attributes
+    ----------
+    seconds_per_state : float
+        As above; can be changed.
+    user : str
+        Name of the account.
+    job_limit : int or None
+        As above; can be changed.
+    logins : int
+        How many logins succeeded.
 
     Raises
     ------
@@ -154,13 +87,19 @@ class Service:
         *,
         user: str = "practice",
         password: str = "practice",
+        api_key: str = "practice-key",
         seconds_per_state: float = 1.0,
         clock: Callable[[], float] = time.time,
         product_size: Callable[[Job], int] | None = None,
         state_file: Path | None = None,
+        job_limit: int | None = None,
     ) -> None:
         self.seconds_per_state = seconds_per_state
-        self._account = (user, password)
+        self.user = user
+        self.job_limit = job_limit
+        self.logins = 0
+        self._password = password
+        self._api_key = api_key
         self._clock = clock
         self._product_size = product_size or default_product_size
         self._state_file = state_file
@@ -170,6 +109,10 @@ class Service:
         self._next_id = FIRST_JOB_ID
         self._load()
 
+    def now(self) -> float:
+        """Return the time, in seconds since 1970."""
+        return self._clock()
+
     # --- Accounts ------------------------------------------------------------------------------------
 
     @property
@@ -177,25 +120,66 @@ class Service:
         """The tokens of those who are logged in."""
         return self._sessions
 
+    def knows_user(self, user: str, password: str) -> bool:
+        """Return whether this is the account."""
+        return (user, password) == (self.user, self._password)
+
+    def knows_key(self, key: str) -> bool:
+        """Return whether this is the account's key."""
+        return key == self._api_key
+
     def login(self, user: str, password: str) -> str | None:
         """Return a new session's token, or None when the account is not known."""
-        if (user, password) != self._account:
-            return None
+        return self.open_session() if self.knows_user(user, password) else None
+
+    def open_session(self) -> str:
+        """Return a new session's token."""
         token = secrets.token_urlsafe(24)
-        with self._lock:
-            self._sessions |= {token}
+        self.count_login()
+        self.admit(token)
         return token
 
-    def forget_sessions(self) -> None:
-        """Log everybody out."""
+    def count_login(self) -> None:
+        """Note that somebody has logged in."""
         with self._lock:
-            self._sessions = frozenset()
+            self.logins += 1
+
+    def admit(self, *tokens: str) -> None:
+        """Let those who have these tokens in from now on."""
+        with self._lock:
+            self._sessions |= set(tokens)
+
+    def forget_sessions(self, but: frozenset[str] = frozenset()) -> None:
+        """Log everybody out, except those who have one of these tokens."""
+        with self._lock:
+            self._sessions &= but
 
     # --- Jobs, for the interfaces --------------------------------------------------------------------
 
-    def submit(self, type: JobType, params: Mapping[str, str]) -> Job:
-        """Take a new job. The same thing asked for twice makes two jobs."""
-        return self.add(params, type)
+    def submit(
+        self,
+        type: JobType,
+        params: Mapping[str, Any],
+        *,
+        made_by: Interface = Interface.V2018,
+        allow_resubmit: bool = True,
+    ) -> Job:
+        """Take a new job. The same thing asked for twice makes two jobs, where that is allowed.
+
+        Raises
+        ------
+        AlreadyThere
+            When the same job is there already and `allow_resubmit` is false.
+        LimitReached
+            When there are too many unfinished jobs for today's interfaces; that of 2018 does not count.
+        """
+        with self._lock:
+            twin = None if allow_resubmit else self._twin(type, params)
+            if twin is not None:
+                raise AlreadyThere(twin)
+            if made_by is not Interface.V2018 and self._is_full():
+                raise LimitReached
+            return self.add(params, type, made_by=made_by)
 
     def jobs(self) -> list[Job]:
         """Return every job, oldest first."""
@@ -211,42 +195,79 @@ class Service:
         if job.fixed_state is not None:
             return job.fixed_state
         age = self._clock() - job.created
-        ready_age = 2 * self.seconds_per_state
-        if age < self.seconds_per_state:
-            return JobState.QUEUED
+        ready_age = len(job.course) * self.seconds_per_state
         if age < ready_age:
-            return JobState.PROCESSING
+            return job.course[self._step(job, age)]
         return JobState.READY if age < ready_age + EXPIRES_AFTER else JobState.EXPIRED
+
+    def times(self, job: Job) -> Times:
+        """Return when what happened to a job."""
+        state = self.state(job)
+        if job.fixed_state is not None:
+            since = job.created if job.fixed_at is None else job.fixed_at
+            started = None if state.is_waiting else job.created
+            return Times(job.created, started, None if state.is_under_way else since, since)
+        begun = sum(step.is_waiting for step in job.course)
+        step = len(job.course) if not state.is_under_way else self._step(job, self._clock() - job.created)
+        modified = job.created + step * self.seconds_per_state
+        started = None if state.is_waiting else job.created + begun * self.seconds_per_state
+        return Times(job.created, started, None if state.is_under_way else modified, modified)
 
     def row(self, job: Job) -> Row:
         """Return what an honest listing says about a job."""
         state = self.state(job)
-        product = ListedProduct(job.file_name, job.size, job.content.sha1) if state.has_product else None
-        return Row(job, state, product)
+        if not state.has_product:
+            return Row(job, state, None)
+        return Row(job, state, self.product(job))
 
-    def put(self, job: Job) -> None:
-        """Remember a job, in the place of what was known of it."""
+    def product(self, job: Job) -> ListedProduct:
+        """Return what an honest listing says about a job's product."""
+        return ListedProduct(job.file_name, job.size, None if job.goes_to_folder else job.sha1)
+
+    def put(self, job: Job) -> Job:
+        """Remember a job, in the place of what was known of it, and return it with the time noted."""
         with self._lock:
+            if job.fixed_state is not None and job.fixed_at is None:
+                job = replace(job, fixed_at=self._clock())
             self._jobs[job.id] = job
             self._save()
+            return job
+
+    def _step(self, job: Job, age: float) -> int:
+        """Return how many states a job that is under way has behind it."""
+        return min(max(0, int(age // self.seconds_per_state)), len(job.course) - 1)
+
+    def _is_full(self) -> bool:
+        if self.job_limit is None:
+            return False
+        return sum(self.state(job).is_under_way for job in self._jobs.values()) >= self.job_limit
+
+    def _twin(self, type: JobType, params: Mapping[str, Any]) -> Job | None:
+        """Return a job that asks for the same thing, if there is one that has not been lost."""
+        wanted = Job(0, type, params, 0.0)
+        alike = (job for job in self._jobs.values() if job.type is type and job.obs_id == wanted.obs_id)
+        same = (job for job in alike if _asked(job) == _asked(wanted))
+        return next((job for job in same if not self.state(job).has_ended), None)
 
     # --- Jobs, for whoever sets the scene ------------------------------------------------------------
 
     def add(
         self,
-        params: Mapping[str, str],
+        params: Mapping[str, Any],
         type: JobType = JobType.CONVERSION,
         *,
         created: float | None = None,
         size: int | None = None,
         state: JobState | None = None,
         error_text: str | None = None,
+        sha1: str | None = None,
+        made_by: Interface = Interface.V2018,
     ) -> Job:
         """Put a job into the service, of any age, size and state.
 
         Parameters
         ----------
-        params : Mapping of str to str
+        params : Mapping of str to object
             The keys and values of the submission; ``obs_id`` must be among them.
         type : JobType, optional
             What the job asks for.
@@ -258,21 +279,28 @@ class Service:
             The state that it is in and stays in; it follows the clock if left out.
         error_text : str, optional
             Why it failed.
+        sha1 : str, optional
+            What a listing says of its product; the truth if left out, which takes time to work out.
+        made_by : Interface, optional
+            The interface that it was submitted by.
         """
         with self._lock:
+            now = self._clock()
             job = Job(
                 id=self._next_id,
                 type=type,
                 params=dict(params),
-                created=self._clock() if created is None else created,
-                file_name=_file_name(type, params),
+                created=now if created is None else created,
+                file_name=usual_file_name(type, params),
                 fixed_state=state,
                 error_text=error_text,
+                made_by=made_by,
+                given_sha1=sha1,
+                fixed_at=None if state is None else created,
             )
             job = replace(job, size=self._product_size(job) if size is None else size)
             self._next_id += 1
-            self.put(job)
-            return job
+            return self.put(job)
 
     def cancel(self, job_id: int) -> None:
         """Cancel a job."""
@@ -302,7 +330,7 @@ class Service:
 
     def _change(self, job_id: int, **changes: Any) -> None:
         with self._lock:
-            self.put(replace(self._jobs[job_id], **changes))
+            self.put(replace(self._jobs[job_id], **changes, fixed_at=None))
 
     # --- From one run to the next --------------------------------------------------------------------
 
@@ -328,24 +356,35 @@ class Service:
         draft.replace(self._state_file)
 
 
-def default_product_size(job: Job) -> int:
-    """Return a size in bytes: about 24 MB for a conversion, 16 MB for visibilities, 1 MB for metadata."""
-    middle = {JobType.CONVERSION: 24_000_000, JobType.VISIBILITIES: 16_000_000, JobType.METADATA: 1_000_000}
-    # A multiple of the id by a prime spreads the sizes over a fifth of the middle, and repeats on a rerun.
-    spread = middle[job.type] // 5
-    return middle[job.type] - spread // 2 + job.id * 7_919_783 % spread
+# What a job is, not what it asks for: the interfaces have words of their own for it.
+_NOT_ASKED = ("allow_resubmit", "job_type", "download_type")
 
 
-def _file_name(type: JobType, params: Mapping[str, str]) -> str:
-    kind = params.get("conversion", "ms") if type is JobType.CONVERSION else type.value
-    return f"{params['obs_id']}_{kind}.zip"
+def _asked(job: Job) -> dict[str, str]:
+    """Return what a job asks for, told in one way: 20, "20" and "20.0" are the same."""
+    asked = {key: _plain(value) for key, value in job.params.items() if key not in _NOT_ASKED}
+    return {**asked, "delivery": job.delivery}
+
+
+def _plain(value: Any) -> str:
+    try:
+        return str(Decimal(str(value)).normalize())
+    except InvalidOperation:
+        return str(value).lower()
 
 
 def _job_to_json(job: Job) -> dict[str, Any]:
     fixed = job.fixed_state.value if job.fixed_state else None
-    return {**asdict(job), "type": job.type.value, "fixed_state": fixed}
+    return {**asdict(job), "type": job.type.value, "fixed_state": fixed, "made_by": job.made_by.value}
 
 
 def _job_from_json(entry: dict[str, Any]) -> Job:
     fixed = entry["fixed_state"]
-    return Job(**{**entry, "type": JobType(entry["type"]), "fixed_state": JobState(fixed) if fixed else None})
+    return Job(
+        **{
+            **entry,
+            "type": JobType(entry["type"]),
+            "fixed_state": JobState(fixed) if fixed else None,
+            "made_by": Interface(entry.get("made_by", Interface.V2018.value)),
+        }
+    )

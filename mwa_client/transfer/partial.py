@@ -13,12 +13,12 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mwa_client.disk import boot_id, disk_errors, sync_directory, write_safely
-from mwa_client.errors import DiskFull, Stopped
+from mwa_client.errors import DirectoryUnusable, DiskFull, Stopped
 
 WRITE_SIZE = 1 << 20
 """Bytes that are written and hashed at a time."""
@@ -85,7 +85,7 @@ class PartFile:
 
     def __init__(self, path: Path, wanted: Wanted) -> None:
         self._path = path
-        self._note_path = path.with_name(path.name + ".json")
+        self._note_path = _note_path(path)
         self._note = Note(wanted.job_id, wanted.size, wanted.sha1, boot=boot_id())
         self._pending = bytearray()
         self._written = 0
@@ -123,7 +123,8 @@ class PartFile:
         self._sha1 = hashlib.sha1(usedforsecurity=False)
         with disk_errors(self._path):
             os.ftruncate(self._file, 0)
-        self._write_note(dataclasses.replace(self._note, etag=etag, synced=0))
+        # A note on the disk that vouches for bytes must not outlive them.
+        self._write_note(dataclasses.replace(self._note, etag=etag, synced=0), sync=self._note.synced > 0)
 
     def sync(self) -> None:
         """Bring every byte to the disk, and note how many they are."""
@@ -144,12 +145,13 @@ class PartFile:
             os.fsync(self._file)
             self._path.replace(final)
             sync_directory(final.parent)
-            self._note_path.unlink()
+            self._note_path.unlink(missing_ok=True)
+        self._close()
 
     def discard(self) -> None:
         """Remove the part file and its note."""
-        self._path.unlink()
-        self._note_path.unlink()
+        remove_part(self._path)
+        self._close()
 
     def _open(self, wanted: Wanted, stop: threading.Event) -> None:
         """Take up the bytes of an earlier run where they can be trusted, or begin anew."""
@@ -160,13 +162,15 @@ class PartFile:
             if note is None or not note.belongs_to(wanted):
                 self.restart()
                 return
-            trusted = there if note.boot == boot_id() else min(there, note.synced)
+            is_same_boot = bool(note.boot) and note.boot == boot_id()
+            trusted = there if is_same_boot else min(there, note.synced)
             if note.size is not None and trusted > note.size:
                 trusted = 0
             if trusted < there:
                 os.ftruncate(self._file, trusted)
             self._read_again(trusted, stop)
-            self._write_note(dataclasses.replace(note, synced=min(note.synced, trusted), boot=boot_id()))
+            note = dataclasses.replace(note, synced=min(note.synced, trusted), boot=boot_id())
+            self._write_note(note, sync=note.synced > 0)
 
     def _read_again(self, length: int, stop: threading.Event) -> None:
         """Hash what an earlier run has left."""
@@ -197,6 +201,12 @@ class PartFile:
         with disk_errors(self._note_path):
             write_safely(self._note_path, json.dumps(dataclasses.asdict(note)) + "\n", sync)
 
+    def _keep(self) -> None:
+        """Keep every byte that has arrived, through a reboot too; what ended the work is told, not this."""
+        if self._file >= 0:
+            with suppress(DiskFull, DirectoryUnusable):
+                self.sync()
+
     def _close(self) -> None:
         if self._file >= 0:
             os.close(self._file)
@@ -226,15 +236,23 @@ def open_part(path: Path, wanted: Wanted, stop: threading.Event) -> Iterator[Par
     part = PartFile(path, wanted)
     try:
         part._open(wanted, stop)
-        yield part
-    finally:
         try:
-            # Whatever ends the work, the bytes that have arrived are kept.
-            part._write_pending()
-        except DiskFull:
-            pass  # They are lost to the full disk, which has been or will be reported.
+            yield part
         finally:
-            part._close()
+            part._keep()
+    finally:
+        part._close()
+
+
+def remove_part(path: Path) -> None:
+    """Remove a part file and its note, as far as they are there."""
+    with disk_errors(path):
+        path.unlink(missing_ok=True)
+        _note_path(path).unlink(missing_ok=True)
+
+
+def _note_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
 
 
 def _read_note(path: Path) -> Note | None:

@@ -19,7 +19,7 @@ from mwa_client.errors import (
 )
 from mwa_client.pace import Backoff, Clock
 from mwa_client.transfer import ranges
-from mwa_client.transfer.partial import WRITE_SIZE, PartFile, Wanted, open_part
+from mwa_client.transfer.partial import WRITE_SIZE, PartFile, Wanted, open_part, remove_part
 
 TRIES_WITHOUT_PROGRESS = 12
 """Tries in a row that bring no byte, with waits from 1 s to 5 min between them (about 20 min in all)."""
@@ -99,6 +99,10 @@ class Place:
     directory: Path
     memory: Path
 
+    def part(self, name: str) -> Path:
+        """Return where the part file of a product stands."""
+        return self.memory / f"{name}.part"
+
 
 def fetch(
     wanted: Wanted,
@@ -147,6 +151,8 @@ def fetch(
     """
     there = _already_there(wanted, place.directory / wanted.name, stop)
     if there is not None:
+        # A run that was killed in its last moment may have left something.
+        remove_part(place.part(wanted.name))
         return there
     download = _Download(wanted, source, place, clock, stop, listen)
     for _ in range(2):
@@ -206,7 +212,8 @@ class _Download:
     def run(self) -> FetchedFile:
         """Fetch what is missing, check the whole, rename."""
         wanted = self._wanted
-        with open_part(self._place.memory / f"{wanted.name}.part", wanted, self._stop) as part:
+        self._furthest = 0
+        with open_part(self._place.part(wanted.name), wanted, self._stop) as part:
             self._tell(part)
             self._fill(part)
             sha1 = part.sha1()
@@ -225,6 +232,7 @@ class _Download:
         """Append bytes until all are there, over as many connections as it takes."""
         size = self._wanted.size
         while part.length != size:
+            self._heed_stop()
             try:
                 size = self._fetch_stretch(part)
             except ranges.WrongSize as error:
@@ -267,8 +275,7 @@ class _Download:
             self._wrong_answers = 0
             self._backoff.reset()
         self._tell(part)
-        if self._stop.is_set():
-            raise Stopped("The work was told to stop.")
+        self._heed_stop()
 
     def _wait(self, error: ServiceUnavailable) -> None:
         """Wait before the next try, longer each time that no byte has come."""
@@ -282,6 +289,8 @@ class _Download:
         if is_first:
             self._listen(Setback(self._wanted.job_id, self._wanted.name, error.what, waiting))
         self._clock.sleep(waiting, self._stop)
+
+    def _heed_stop(self) -> None:
         if self._stop.is_set():
             raise Stopped("The work was told to stop.")
 

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from mwa_client.errors import MwaClientError, ProductGone, ServiceRefused, ServiceUnavailable, TransferFailed
+from mwa_client.errors import (
+    LoginRefused,
+    MwaClientError,
+    ProductGone,
+    ServiceRefused,
+    ServiceUnavailable,
+    SessionLost,
+    TransferFailed,
+)
 from mwa_client.pace import retry_after
 
 READ_SIZE = 1 << 20
@@ -127,6 +135,8 @@ def ask(source: Source, start: int, size: int | None, etag: str, *, whole: bool 
     ------
     ProductGone
         404 or 410.
+    LoginRefused
+        The session was lost, and the credentials are not accepted any more.
     TransferFailed
         The server refuses for good.
     ServiceUnavailable
@@ -137,36 +147,46 @@ def ask(source: Source, start: int, size: int | None, etag: str, *, whole: bool 
         The server's file has another size.
     """
     headers = {"Accept-Encoding": "identity"}
-    if start and not whole:
+    wants_range = start > 0 and not whole
+    if wants_range:
         headers["Range"] = f"bytes={start}-"
         if etag:
             headers["If-Range"] = etag
     try:
         answer = source.get(headers)
+    except LoginRefused:
+        raise
+    except SessionLost as error:
+        # Lost again right after the login: somebody else may have logged in meanwhile.
+        raise ServiceUnavailable(error.what) from error
     except ServiceRefused as error:
         raise TransferFailed(f"The product was refused: {error.what}", error.remedy) from error
     try:
-        yield _stretch(answer, start if "Range" in headers else 0, size)
+        yield _stretch(answer, start, size, wants_range)
     finally:
         answer.close()
 
 
-def _stretch(answer: Answer, start: int, size: int | None) -> Stretch:
-    if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        raise WrongAnswer("The server packs the file, although it was asked not to.")
+def _stretch(answer: Answer, start: int, size: int | None, wants_range: bool) -> Stretch:
+    if answer.status in (200, 206) and not _is_plain(answer.headers):
+        raise ServiceUnavailable("The server packs the file, although it was asked not to.")
     etag = _strong_etag(answer.headers)
     length = _length(answer.headers)
     if answer.status == 200:
         if None not in (size, length) and length != size:
-            raise WrongSize(f"The server's file has {length} bytes, but the service says {size}.")
+            what = f"The server's file has {length} bytes, but the service says {size}."
+            # It may be somebody else's page: bytes that are here already are not thrown away for it.
+            raise ServiceUnavailable(what) if start else WrongSize(what)
         known = length if size is None else size
         return Stretch(0, known, known, etag, answer)
-    if start and answer.status == 206:
+    if wants_range and answer.status == 206:
         end, total = _checked_range(answer.headers.get("Content-Range", ""), start, size)
         if length not in (None, end - start):
             raise WrongAnswer("The server's Content-Length and Content-Range do not agree.")
         return Stretch(start, end, total, etag, answer)
-    if start and answer.status == 416 and _is_at_end(answer.headers.get("Content-Range", ""), start):
+    if wants_range and answer.status == 416 and _is_at_end(answer.headers.get("Content-Range", ""), start):
+        if size not in (None, start):
+            raise WrongSize(f"The server's file has {start} bytes, but the service says {size}.")
         return Stretch(start, start, start, etag, _Nothing())
     raise _refusal(answer)
 
@@ -203,6 +223,10 @@ def _is_at_end(content_range: str, start: int) -> bool:
     """Say whether a 416 answer means that nothing is missing."""
     match = re.fullmatch(r"\s*bytes\s+\*/([0-9]{1,19})\s*", content_range)
     return match is not None and int(match[1]) == start
+
+
+def _is_plain(headers: Mapping[str, str]) -> bool:
+    return headers.get("Content-Encoding", "").strip().lower() in ("", "identity")
 
 
 def _length(headers: Mapping[str, str]) -> int | None:

@@ -1,0 +1,136 @@
+"""The interface since the end of 2018: an API key, a session cookie, signed URLs for products."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from mwa_client.asvo.job import Job, ProductFile, read_integer
+from mwa_client.asvo.session import Submission
+from mwa_client.asvo.today import read_jobs
+from mwa_client.asvo.wire import Reply, Wire
+from mwa_client.errors import (
+    BadReply,
+    JobLimitReached,
+    LoginRefused,
+    ServiceOutage,
+    ServiceRefused,
+    SessionLost,
+    WrongInterface,
+)
+from mwa_client.jobkeys import Api, JobType
+
+SUBMIT_PATHS = {
+    JobType.CONVERSION: "/api/conversion_job",
+    JobType.DOWNLOAD: "/api/download_vis_job",
+    JobType.VOLTAGE: "/api/voltage_job",
+    JobType.BEAMFORMER: "/api/beamformer_job",
+    JobType.IMAGING: "/api/imaging_job",
+}
+IMAGE_FROM_JOB_PATH = "/api/preprocessed_imaging_job"
+
+ALREADY_THERE = 2
+JOB_LIMIT = 1
+
+
+class ApiV1:
+    """The v1 interface.
+
+    Parameters
+    ----------
+    wire : Wire
+        The way to the service.
+    service : str
+        The service's name in what the client remembers.
+    key : str
+        The user's API key.
+    client_name : str
+        The client name and version that the service is told. It may refuse one that it does not know.
+    """
+
+    api = Api.V1
+
+    def __init__(self, wire: Wire, *, service: str, key: str, client_name: str) -> None:
+        self.service = service
+        self._wire = wire
+        self._key = key
+        self._client_name = client_name
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._wire.close()
+
+    def login(self) -> None:
+        """Open a session with the API key."""
+        try:
+            self._wire.login("/api/api_login", (self._client_name, self._key))
+        except SessionLost as error:
+            raise LoginRefused(
+                f"{self._wire.address} does not accept this API key.",
+                "Check MWA_ASVO_API_KEY; the key is on the profile page of the service's web site.",
+                status=error.status,
+            ) from None
+        except ServiceRefused as error:
+            if error.status in (404, 405):
+                raise WrongInterface(
+                    f"{self._wire.address} does not speak the v1 interface (HTTP {error.status}).",
+                    "Check MWA_ASVO_HOST, or leave out --api to have the interface found.",
+                    status=error.status,
+                ) from None
+            raise
+
+    def submit(self, job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> Submission:
+        """Post a job as a form; a job that is there already is no failure: its id comes back."""
+        path = IMAGE_FROM_JOB_PATH if "source_job_id" in parameters else SUBMIT_PATHS[job_type]
+        form = {**parameters, "allow_resubmit": "true" if allow_resubmit else "false"}
+        try:
+            return _submission(self._wire.call("POST", path, form=form))
+        except ServiceRefused as error:
+            raise_if_about_all_rows(error)
+            if isinstance(error.body, dict) and _is_already_there(error.body):
+                return _submission(error.body)
+            raise
+
+    def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
+        """Read the whole job list."""
+        listing = self._wire.call("GET", "/api/get_jobs")
+        if not isinstance(listing, list):
+            raise BadReply("The service answered with something that is not a list of jobs.")
+        return list(read_jobs(listing))
+
+    def cancel(self, job_id: int) -> None:
+        """Cancel a job."""
+        try:
+            self._wire.call("GET", "/api/cancel_job", query={"job_id": str(job_id)})
+        except BadReply:
+            pass  # The status was 200, which decides.
+
+    def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> Reply:
+        """Ask the object store for the file."""
+        return self._wire.open_elsewhere(file.url, headers)
+
+
+def raise_if_about_all_rows(error: ServiceRefused) -> None:
+    """Raise another error where a refusal concerns every row and passes: an outage, the job limit.
+
+    The texts were seen in v1; where v2 has codes of its own for them, nobody has seen those yet.
+    """
+    words = error.what.lower()
+    code = error.body.get("error_code") if isinstance(error.body, dict) else None
+    if "outage" in words or "staging server is down" in words:
+        raise ServiceOutage(error.what) from None
+    if code == JOB_LIMIT or "job limit" in words:
+        raise JobLimitReached(error.what) from None
+
+
+def _submission(body: object) -> Submission:
+    job_id = read_integer(body.get("job_id")) if isinstance(body, dict) else None
+    if not isinstance(body, dict) or job_id is None:
+        raise BadReply("The service took the job but did not say its job id.")
+    return Submission(job_id, existed=_is_already_there(body))
+
+
+def _is_already_there(body: dict[str, object]) -> bool:
+    code, words = body.get("error_code"), str(body.get("error") or "").lower()
+    return read_integer(body.get("job_id")) is not None and (
+        read_integer(code) == ALREADY_THERE or words.startswith("job already")
+    )

@@ -1,0 +1,253 @@
+"""The interface since September 2026: an API key or a password, tokens, JSON, signed URLs for products."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from mwa_client.asvo.api_v1 import raise_if_about_all_rows
+from mwa_client.asvo.job import Job, ProductFile, read_integer
+from mwa_client.asvo.session import Submission
+from mwa_client.asvo.today import read_job, read_jobs
+from mwa_client.asvo.tokens import Tokens, TokenStore
+from mwa_client.asvo.wire import Reply, Wire
+from mwa_client.errors import (
+    BadReply,
+    LoginRefused,
+    ServiceRefused,
+    SessionLost,
+    WrongInterface,
+)
+from mwa_client.jobkeys import Api, JobType, Kind, find
+
+SUBMIT_PATHS = {
+    JobType.CONVERSION: "/api/v2/conversion_job",
+    JobType.DOWNLOAD: "/api/v2/download_vis_job",
+    JobType.VOLTAGE: "/api/v2/voltage_job",
+    JobType.BEAMFORMER: "/api/v2/beamformer_job",
+    JobType.IMAGING: "/api/v2/imaging_job",
+}
+IMAGE_FROM_JOB_PATH = "/api/v2/image_from_job"
+PAGE = 500
+"""The most jobs that the service lists at once."""
+MOST_PAGES = 1000
+
+ALREADY_THERE = "JOB_ALREADY_SUBMITTED"
+NOT_LOGGED_IN = ("AUTH_INVALID_TOKEN", "AUTH_REQUIRED")
+
+
+class ApiV2:
+    """The v2 interface.
+
+    Parameters
+    ----------
+    wire : Wire
+        The way to the service.
+    service : str
+        The service's name in what the client remembers.
+    login_path : str
+        ``/api/v2/api_login``, or ``/api/v2/login`` for user name and password.
+    login_body : mapping of str to str
+        The credentials, as that path wants them.
+    credentials_name : str
+        What to call them in a message.
+    tokens : TokenStore
+        Where tokens are kept between runs.
+    """
+
+    api = Api.V2
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        service: str,
+        login_path: str,
+        login_body: Mapping[str, str],
+        credentials_name: str,
+        tokens: TokenStore,
+    ) -> None:
+        self.service = service
+        self._wire = wire
+        self._login_path = login_path
+        self._login_body = login_body
+        self._credentials_name = credentials_name
+        self._store = tokens
+        self._tokens: Tokens | None = None
+        self._refused: set[str] = set()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._wire.close()
+
+    def login(self) -> None:
+        """Get tokens that work: kept ones, refreshed ones, or those of a login."""
+        with self._store.locked():
+            self._tokens = self._kept() or self._refreshed() or self._logged_in()
+            self._wire.cookies = {"mwa_access_token": self._tokens.access}
+
+    def submit(self, job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> Submission:
+        """Post a job as JSON; a job that is there already is no failure."""
+        path = IMAGE_FROM_JOB_PATH if "source_job_id" in parameters else SUBMIT_PATHS[job_type]
+        body = {**typed(parameters), "allow_resubmit": allow_resubmit}
+        try:
+            reply = self._call("POST", path, body)
+        except ServiceRefused as error:
+            raise_if_about_all_rows(error)
+            if _code(error) == ALREADY_THERE:
+                return _existing(error)
+            raise
+        job_id = read_integer(reply.get("job_id")) if isinstance(reply, dict) else None
+        if job_id is None:
+            raise BadReply("The service took the job but did not say its job id.")
+        return Submission(job_id)
+
+    def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
+        """Read the job list page by page; it ends after 30 days, so older known jobs are asked for singly."""
+        listed = {job.job_id: job for job in read_jobs(list(self._pages()))}
+        for job_id in known:
+            if job_id not in listed:
+                job = self._one_job(job_id)
+                if job is not None:
+                    listed[job_id] = job
+        return listed.values()
+
+    def cancel(self, job_id: int) -> None:
+        """Cancel a job. The HTTP status decides: cancelling a cancelled job is well."""
+        try:
+            self._call("DELETE", f"/api/v2/jobs/{job_id}")
+        except BadReply:
+            pass
+
+    def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> Reply:
+        """Ask the object store for the file."""
+        return self._wire.open_elsewhere(file.url, headers)
+
+    # --- Tokens ---------------------------------------------------------------------------------------
+
+    def _kept(self) -> Tokens | None:
+        tokens = self._store.load()
+        if tokens is None or tokens.access in self._refused or not self._store.is_good(tokens.access_until):
+            return None
+        return tokens
+
+    def _refreshed(self) -> Tokens | None:
+        tokens = self._store.load()
+        if tokens is None or tokens.refresh in self._refused or not self._store.is_good(tokens.refresh_until):
+            return None
+        self._wire.cookies = {"mwa_refresh_token": tokens.refresh}
+        try:
+            reply = self._wire.call("POST", "/api/v2/refresh", json={})
+        except ServiceRefused:
+            self._refused.add(tokens.refresh)  # A refused refresh means: log in again.
+            return None
+        return self._store.save(reply) if isinstance(reply, dict) else None
+
+    def _logged_in(self) -> Tokens:
+        self._wire.cookies = {}
+        self._store.count_login()
+        try:
+            reply = self._wire.call("POST", self._login_path, json=self._login_body)
+        except ServiceRefused as error:
+            raise self._login_error(error) from None
+        if isinstance(reply, dict) and "access_token" not in reply:
+            reply = {**reply, **_tokens_in_cookies(self._wire.received)}
+        tokens = self._store.save(reply) if isinstance(reply, dict) else None
+        if tokens is None:
+            raise BadReply(f"{self._wire.address} answered the login without tokens.")
+        return tokens
+
+    def _login_error(self, error: ServiceRefused) -> ServiceRefused:
+        if error.status in (404, 405):
+            return WrongInterface(
+                f"{self._wire.address} does not speak the v2 interface (HTTP {error.status}).",
+                "Check MWA_ASVO_HOST, or leave out --api to have the interface found.",
+                status=error.status,
+            )
+        if error.status in (400, 401, 403, 422):
+            return LoginRefused(
+                f"{self._wire.address} does not accept this {self._credentials_name}. {error.what}",
+                "An API key is MWA_ASVO_API_KEY, from the profile page of the service's web site; "
+                "a user name and password are ASVO_USER and ASVO_PASS.",
+                status=error.status,
+            )
+        return error
+
+    # --- Calls ----------------------------------------------------------------------------------------
+
+    def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+        tokens = self._tokens
+        try:
+            return self._wire.call(method, path, json=body)
+        except ServiceRefused as error:
+            if isinstance(error, SessionLost) or _code(error) in NOT_LOGGED_IN:
+                if tokens is not None:
+                    self._refused.add(tokens.access)
+                raise SessionLost(error.what, status=error.status) from None
+            raise
+
+    def _pages(self) -> Iterator[object]:
+        """Yield the entries of all pages of the job list."""
+        offset = 0
+        for _ in range(MOST_PAGES):
+            query = {"limit": PAGE, "offset": offset, "sort_by": "id"}
+            page = self._call("POST", "/api/v2/get_jobs", query)
+            entries = page.get("jobs") if isinstance(page, dict) else None
+            if not isinstance(entries, list):
+                raise BadReply("The service answered with something that is not a list of jobs.")
+            yield from entries
+            offset += len(entries)
+            total = read_integer(page.get("total_count"))
+            if (
+                not entries
+                or (total is None and len(entries) < PAGE)
+                or (total is not None and offset >= total)
+            ):
+                return
+
+    def _one_job(self, job_id: int) -> Job | None:
+        try:
+            row = self._call("GET", f"/api/v2/jobs/{job_id}")
+        except SessionLost:
+            raise
+        except ServiceRefused as error:
+            if error.status == 404:
+                return None
+            raise
+        return read_job(row) if isinstance(row, dict) else None
+
+
+def typed(parameters: Mapping[str, str]) -> dict[str, object]:
+    """Return a job's parameters as JSON wants them: numbers as numbers, booleans as booleans."""
+    return {word: _typed(word, value) for word, value in parameters.items()}
+
+
+def _typed(word: str, value: str) -> object:
+    key = find(word)
+    kind = Kind.CHOICE if key is None else key.kind
+    if kind is Kind.BOOLEAN:
+        return value == "true"
+    if kind is Kind.DECIMAL:
+        return float(value)
+    # The sizes of images are choices, and numbers all the same.
+    return int(value) if kind is Kind.INTEGER or value.isdigit() else value
+
+
+def _code(error: ServiceRefused) -> object:
+    return error.body.get("error_code") if isinstance(error.body, dict) else None
+
+
+def _existing(error: ServiceRefused) -> Submission:
+    """Return the job that is there already; where the refusal does not name it, the next listing must."""
+    body = error.body if isinstance(error.body, dict) else {}
+    detail = body.get("detail")
+    for place in (body, detail if isinstance(detail, dict) else {}):
+        job_id = read_integer(place.get("job_id"))
+        if job_id is not None:
+            return Submission(job_id, existed=True)
+    raise BadReply("The service has this job already, but does not say its job id.") from None
+
+
+def _tokens_in_cookies(cookies: Mapping[str, str]) -> dict[str, str]:
+    names = {"access_token": "mwa_access_token", "refresh_token": "mwa_refresh_token"}
+    return {key: cookies[name] for key, name in names.items() if name in cookies}

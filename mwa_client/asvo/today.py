@@ -1,0 +1,105 @@
+"""How today's service (v1 and v2) describes a job: states in words, products by URL or path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import MappingProxyType
+from urllib.parse import unquote, urlsplit
+
+from mwa_client.asvo.job import (
+    Delivery,
+    Job,
+    JobState,
+    ProductFile,
+    clean_text,
+    read_integer,
+    read_sha1,
+    read_size,
+)
+from mwa_client.jobkeys import JobType
+
+JOB_TYPES = {
+    0: JobType.CONVERSION,
+    1: JobType.DOWNLOAD,
+    2: JobType.DOWNLOAD,
+    3: JobType.VOLTAGE,
+    5: JobType.BEAMFORMER,
+    6: JobType.IMAGING,
+}
+
+JOB_TYPE_WORDS = {
+    "conversion": JobType.CONVERSION,
+    "download": JobType.DOWNLOAD,
+    "download_visibilities": JobType.DOWNLOAD,
+    "download_metadata": JobType.DOWNLOAD,
+    "voltage": JobType.VOLTAGE,
+    "beamformer": JobType.BEAMFORMER,
+    "imaging": JobType.IMAGING,
+}
+
+
+def read_jobs(entries: list[object]) -> Iterator[Job]:
+    """Yield the jobs of a listing; an entry that makes no sense is passed over."""
+    for entry in entries:
+        row = entry.get("row", entry) if isinstance(entry, dict) else None
+        job = read_job(row) if isinstance(row, dict) else None
+        if job is not None:
+            yield job
+
+
+def read_job(row: dict[str, object]) -> Job | None:
+    """Return the job that a row of a listing describes, or None where it has no id."""
+    job_id = read_integer(row.get("id"))
+    if job_id is None:
+        return None
+    given = row.get("job_params")
+    parameters = {str(key): value for key, value in given.items()} if isinstance(given, dict) else {}
+    return Job(
+        job_id=job_id,
+        state=_state(row.get("job_state")),
+        state_word=clean_text(row.get("job_state"), 40),
+        obs_id=read_integer(parameters.get("obs_id")),
+        job_type=_job_type(row.get("job_type")),
+        parameters=MappingProxyType(parameters),
+        error_text=clean_text(row.get("error_text")),
+        product=tuple(_read_product(row.get("product"), job_id)),
+        raw=MappingProxyType(row),
+    )
+
+
+def _state(word: object) -> JobState:
+    try:
+        return JobState(str(word).strip().lower() or None)
+    except ValueError:
+        return JobState.UNKNOWN
+
+
+def _job_type(value: object) -> JobType | None:
+    number = read_integer(value)
+    if number is not None:
+        return JOB_TYPES.get(number)
+    return JOB_TYPE_WORDS.get(str(value).strip().lower())
+
+
+def _read_product(product: object, job_id: int) -> Iterator[ProductFile]:
+    files = product.get("files") if isinstance(product, dict) else None
+    for entry in files if isinstance(files, list) else []:
+        file = _read_file(entry, job_id) if isinstance(entry, dict) else None
+        if file is not None:
+            yield file
+
+
+def _read_file(entry: dict[str, object], job_id: int) -> ProductFile | None:
+    """Read one file; None where it says neither where to fetch it nor where it is."""
+    url, path = entry.get("url"), entry.get("path")
+    size, sha1 = read_size(entry.get("size")), read_sha1(entry.get("sha1"))
+    if isinstance(url, str) and url:
+        name = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
+        return ProductFile(name, size, sha1, Delivery.ACACIA, url=url)
+    if isinstance(path, str) and path:
+        word = str(entry.get("type") or "").lower()
+        delivery = Delivery.DUG if word == Delivery.DUG.value else Delivery.SCRATCH
+        return ProductFile(
+            path.rstrip("/").rsplit("/", 1)[-1] or str(job_id), size, sha1, delivery, path=path
+        )
+    return None

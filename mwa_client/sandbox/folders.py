@@ -1,0 +1,63 @@
+"""Products that are not fetched but put into a folder: deliveries to ``scratch`` and ``dug``.
+
+Where a real folder is given they are written, small files with a content of their own.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+from .jobs import Job
+from .products import Content
+
+ROOTS = {"scratch": "/scratch/practice/asvo", "dug": "/data/practice/asvo"}
+"""Folders that this machine does not have; ``practice`` is the user's group."""
+
+
+class Folders:
+    """Where deliveries go. Safe to use from several threads.
+
+    Parameters
+    ----------
+    root : Path or None
+        Write each product into a folder of this one, named after the job's id; None writes nothing.
+    """
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = None if root is None else root.absolute()
+        self._delivered: set[int] = set()
+        self._lock = threading.Lock()
+
+    def deliver(self, job: Job) -> str:
+        """Return the path of a job's product, which is there when there is a root."""
+        if self._root is None:
+            return f"{ROOTS.get(job.delivery, ROOTS['scratch'])}/{job.id}"
+        folder = self._root / str(job.id)
+        with self._lock:
+            # Once: whoever removes it afterwards, as happens to real ones, finds it removed.
+            if job.id not in self._delivered and not folder.exists():
+                _write(folder, job)
+            self._delivered.add(job.id)
+        return str(folder)
+
+
+def folder_contents(job: Job) -> dict[str, Content]:
+    """Return the files of a delivery, by their paths in its folder; their sizes add up to the product's."""
+    half, third = job.size // 2, job.size // 3
+    sizes = {"data_1": half, "data_2": third, "header": job.size - half - third}
+    inner = f"{job.obs_id}_{job.kind}"
+    return {f"{inner}/{name}.dat": Content(f"job {job.id} {name}", size) for name, size in sizes.items()}
+
+
+def _write(folder: Path, job: Job) -> None:
+    # Under another name first: a run that is killed here leaves no half of a product.
+    draft = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    for name, content in folder_contents(job).items():
+        path = draft / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.writelines(content.pieces())
+    draft.rename(folder)

@@ -1,0 +1,267 @@
+"""Jobs, as the service remembers them and as a listing tells of them.
+
+They know nothing of the time, and nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .interfaces import Interface
+from .products import Content
+
+
+class JobType(enum.Enum):
+    """What a job asks for."""
+
+    CONVERSION = "conversion"
+    VISIBILITIES = "vis"
+    METADATA = "vis_meta"
+    VOLTAGE = "voltage"
+    BEAMFORMER = "beamformer"
+    IMAGING = "imaging"
+
+    @property
+    def number(self) -> int:
+        """What every interface calls it."""
+        return _NUMBERS[self]
+
+    @property
+    def is_download(self) -> bool:
+        """Whether it takes files from the archive as they are."""
+        return self in (JobType.VISIBILITIES, JobType.METADATA)
+
+
+# 4 is a job that cancels another.
+_NUMBERS = dict(zip(JobType, (0, 1, 2, 3, 5, 6)))
+
+
+class JobState(enum.Enum):
+    """Where a job stands."""
+
+    PREPARING = "preparing"
+    QUEUED = "queued"
+    WAITCAL = "waitcal"
+    STAGING = "staging"
+    STAGED = "staged"
+    RETRIEVING = "downloading"
+    """The service fetches the files from the archive."""
+    PROCESSING = "processing"
+    """What the service does in one word; it was the only one until March 2025."""
+    PREPROCESSING = "preprocessing"
+    IMAGING = "imaging"
+    DELIVERING = "delivering"
+    READY = "ready"
+    ERROR = "error"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the work has not begun."""
+        return self in (JobState.PREPARING, JobState.QUEUED)
+
+    @property
+    def has_product(self) -> bool:
+        """Whether there is something to download."""
+        return self is JobState.READY
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is not, and never will be again."""
+        return self in (JobState.ERROR, JobState.EXPIRED, JobState.CANCELLED)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether there may be something to download later."""
+        return not self.has_product and not self.has_ended
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job, as the service remembers it.
+
+    Attributes
+    ----------
+    id : int
+        Number of the job.
+    type : JobType
+        What was asked for.
+    params : Mapping of str to object
+        The keys and values of the submission; the values are text unless it came as JSON.
+    created : float
+        When it was submitted, in seconds since 1970.
+    size : int
+        Length of its product in bytes.
+    file_name : str
+        Name of its product.
+    fixed_state : JobState or None
+        The state that it was put into; None while it follows the clock.
+    error_text : str or None
+        Why it failed.
+    made_by : Interface
+        The interface that it was submitted by; today's jobs pass through more states.
+    given_sha1 : str or None
+        SHA-1 to be told of its product; None for the true one.
+    fixed_at : float or None
+        When it was put into its state, in seconds since 1970.
+    """
+
+    id: int
+    type: JobType
+    params: Mapping[str, Any]
+    created: float
+    size: int = 0
+    file_name: str = ""
+    fixed_state: JobState | None = None
+    error_text: str | None = None
+    made_by: Interface = Interface.V2018
+    given_sha1: str | None = None
+    fixed_at: float | None = None
+
+    @property
+    def obs_id(self) -> str:
+        """The observation that it is about."""
+        return str(self.params["obs_id"])
+
+    @property
+    def content(self) -> Content:
+        """The bytes of its product."""
+        return Content(f"job {self.id}", self.size)
+
+    @property
+    def sha1(self) -> str:
+        """SHA-1 of its product, in hex."""
+        return self.given_sha1 or self.content.sha1
+
+    @property
+    def delivery(self) -> str:
+        """Where its product goes: ``acacia``, ``scratch`` or ``dug``."""
+        return str(self.params.get("delivery") or ("scratch" if self.type is JobType.VOLTAGE else "acacia"))
+
+    @property
+    def goes_to_folder(self) -> bool:
+        """Whether its product is a folder on somebody's file system, not a file to download."""
+        return self.delivery != "acacia"
+
+    @property
+    def kind(self) -> str:
+        """What its product is, as today's file names say."""
+        if self.type is JobType.CONVERSION:
+            return str(self.params.get("output") or self.params.get("conversion") or "ms")
+        names = {JobType.METADATA: "meta", JobType.IMAGING: "image"}
+        return names.get(self.type) or str(self.type.value)
+
+    @property
+    def object_name(self) -> str:
+        """Name of its product in the object store."""
+        if self.file_name != usual_file_name(self.type, self.params):
+            return self.file_name  # It was given another; see the fault hostile_name.
+        return f"{self.obs_id}_{self.id}_{self.kind}.tar"
+
+    @property
+    def course(self) -> tuple[JobState, ...]:
+        """The states that it passes through until it is ready."""
+        return _COURSES[self.made_by, self.type]
+
+
+_WORK: dict[JobType, tuple[JobState, ...]] = {
+    JobType.CONVERSION: (JobState.PREPROCESSING,),
+    JobType.VISIBILITIES: (JobState.RETRIEVING,),
+    JobType.METADATA: (JobState.RETRIEVING,),
+    JobType.VOLTAGE: (JobState.RETRIEVING,),
+    JobType.BEAMFORMER: (JobState.PREPROCESSING,),
+    JobType.IMAGING: (JobState.PREPROCESSING, JobState.IMAGING),
+}
+
+
+def _course(made_by: Interface, type: JobType) -> tuple[JobState, ...]:
+    if made_by is Interface.V2018:
+        return JobState.QUEUED, JobState.PROCESSING
+    start = (JobState.PREPARING,) if made_by is Interface.V2 else ()
+    return (*start, JobState.QUEUED, JobState.STAGING, *_WORK[type], JobState.DELIVERING)
+
+
+_COURSES = {(made_by, type): _course(made_by, type) for made_by in Interface for type in JobType}
+
+
+@dataclass(frozen=True)
+class Times:
+    """When what happened to a job, in seconds since 1970; None for what has not happened yet."""
+
+    created: float
+    started: float | None
+    completed: float | None
+    modified: float
+
+
+@dataclass(frozen=True)
+class ListedProduct:
+    """What a listing says about a product.
+
+    Attributes
+    ----------
+    name : str
+        Name of the file.
+    size : int
+        Size in bytes.
+    sha1 : str or None
+        None where it is not told.
+    link_is_stale : bool
+        Whether the URL, where it has one, is one that has expired.
+    """
+
+    name: str
+    size: int
+    sha1: str | None
+    link_is_stale: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a listing says about a job.
+
+    Attributes
+    ----------
+    job : Job
+        The job.
+    state : JobState or int or str
+        Where it stands; a number or word is shown as it is (see the fault ``unknown_state``).
+    product : ListedProduct or None
+        Its product, when it is ready.
+    hidden : bool
+        Whether the listing leaves the job out.
+    """
+
+    job: Job
+    state: JobState | int | str
+    product: ListedProduct | None
+    hidden: bool = False
+
+
+def usual_file_name(type: JobType, params: Mapping[str, Any]) -> str:
+    """Return the name that a product had in 2018, when two jobs on one observation could share one."""
+    conversion = params.get("conversion") or params.get("output") or "ms"
+    kind = conversion if type is JobType.CONVERSION else type.value
+    return f"{params['obs_id']}_{kind}.zip"
+
+
+_SIZES = {
+    JobType.CONVERSION: 24_000_000,
+    JobType.VISIBILITIES: 16_000_000,
+    JobType.METADATA: 1_000_000,
+    JobType.VOLTAGE: 3_000_000,
+    JobType.BEAMFORMER: 8_000_000,
+    JobType.IMAGING: 4_000_000,
+}
+
+
+def default_product_size(job: Job) -> int:
+    """Return a size in bytes: about 24 MB for a conversion, 16 MB for visibilities, 1 MB for metadata."""
+    # A multiple of the id by a prime spreads the sizes over a fifth of the middle, and repeats on a rerun.
+    middle = _SIZES[job.type]
+    spread = middle // 5
+    return middle - spread // 2 + job.id * 7_919_783 % spread

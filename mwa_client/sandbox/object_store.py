@@ -1,0 +1,101 @@
+"""The object store: another host, where a product is fetched with a URL that is signed for GET alone.
+
+It knows no users: who has the URL has the product, until the URL has expired.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from urllib.parse import quote, unquote
+
+from .api import Party
+from .faults import Faults
+from .interfaces import Interface
+from .jobs import Job
+from .messages import Call, Reply, Request, Target, xml_refusal
+from .service import Service
+
+BUCKET = "/mwa-asvo/"
+ACCESS_KEY_ID = "practice"
+
+_IN_QUERY = str.maketrans({"+": "%2B", "/": "%2F", "=": "%3D"})
+
+
+class ObjectStore(Party):
+    """Gives products to whoever comes with a good URL.
+
+    Parameters
+    ----------
+    service : Service
+        Whose products they are.
+    faults : Faults
+        What goes wrong meanwhile.
+    link_seconds : float
+        How long a URL is good.
+
+    Attributes
+    ----------
+    address : str
+        Where it listens: ``http://127.0.0.1:PORT``.
+    """
+
+    interface = Interface.STORE
+    product_type = "application/x-tar"
+
+    def __init__(self, service: Service, faults: Faults, link_seconds: float) -> None:
+        super().__init__(service, faults)
+        self.address = ""
+        self._link_seconds = link_seconds
+        self._secret = secrets.token_bytes(20)
+
+    def url_of(self, job: Job, *, stale: bool = False) -> str:
+        """Return a URL for a job's product, signed now, or so long ago that it is no good any more."""
+        now = int(self.service.now())
+        expires = now - 1 if stale else now + int(self._link_seconds)
+        name = job.object_name
+        signature = self._signature(name, str(expires)).translate(_IN_QUERY)
+        query = f"AWSAccessKeyId={ACCESS_KEY_ID}&Signature={signature}&Expires={expires}"
+        return f"{self.address}{BUCKET}{quote(name, safe='')}?{query}"
+
+    def target(self, request: Request) -> Target:
+        """Return what a request is about."""
+        job = self._find(_name(request))
+        if job is None:
+            return Target(request.path, Call.PRODUCT, interface=self.interface)
+        return Target(request.path, Call.PRODUCT, job.id, job.obs_id, self.interface, delivery=job.delivery)
+
+    def answer(self, request: Request, target: Target) -> Reply:
+        """Return a product or a part of it, or an error as XML."""
+        return self._refusal(request) or self._product(request, target)
+
+    def _refusal(self, request: Request) -> Reply | None:
+        query = request.query
+        expires = query.get("Expires", "")
+        if query.get("AWSAccessKeyId") != ACCESS_KEY_ID or not expires.isdecimal():
+            return xml_refusal(403, "AccessDenied", "Access Denied")
+        signature = self._signature(_name(request), expires)
+        if request.method != "GET" or not hmac.compare_digest(query.get("Signature", ""), signature):
+            return xml_refusal(403, "SignatureDoesNotMatch", "The signature is not that of this request")
+        if self.service.now() >= int(expires):
+            return xml_refusal(403, "AccessDenied", "Request has expired")
+        return None
+
+    def _product(self, request: Request, target: Target) -> Reply:
+        job = self.service.find(target.job_id)
+        if job is None or job.goes_to_folder or not self.service.state(job).has_product:
+            return xml_refusal(404, "NoSuchKey", "The specified key does not exist.")
+        return self.deliver(request, target, job)
+
+    def _find(self, name: str) -> Job | None:
+        return next((job for job in self.service.jobs() if job.object_name == name), None)
+
+    def _signature(self, name: str, expires: str) -> str:
+        text = f"GET\n\n\n{expires}\n{BUCKET}{name}"
+        return base64.b64encode(hmac.digest(self._secret, text.encode(), hashlib.sha1)).decode()
+
+
+def _name(request: Request) -> str:
+    return unquote(request.path[len(BUCKET) :]) if request.path.startswith(BUCKET) else ""

@@ -1,0 +1,142 @@
+"""What v1 and v2 have in common: jobs of every type, states in words, products elsewhere.
+
+They differ in how they are told and in how they tell it.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from .api import Api
+from .fault_kinds import Point
+from .faults import Faults
+from .folders import Folders
+from .jobs import Job, JobState, JobType, ListedProduct, Row
+from .keys import Order
+from .messages import Answer, Reply, Target, json_reply, refusal
+from .object_store import ObjectStore
+from .service import AlreadyThere, LimitReached, Service
+
+GROUP = "practice"
+"""The user's group at the computer centres."""
+
+METADATA_WORDS = ("meta", "vis_meta")
+
+
+class TodaysApi(Api):
+    """An interface of today's service.
+
+    Parameters
+    ----------
+    service : Service
+        Who does the work.
+    faults : Faults
+        What goes wrong meanwhile.
+    store : ObjectStore
+        Where products are fetched.
+    folders : Folders
+        Where products go that are not fetched.
+    """
+
+    def __init__(self, service: Service, faults: Faults, store: ObjectStore, folders: Folders) -> None:
+        super().__init__(service, faults)
+        self.store = store
+        self.folders = folders
+
+    # --- Submissions ---------------------------------------------------------------------------------
+
+    def place(self, target: Target, order: Order, params: Mapping[str, Any], *, again: bool) -> Reply:
+        """Take a job, whose keys are known to be right, or say why not; `again` if it may be there twice."""
+        params = {key: value for key, value in params.items() if key != "allow_resubmit"}
+        if "source_job_id" in params:
+            source = self.service.find(int(params["source_job_id"]))
+            if source is None:
+                return self.no_such_job(params["source_job_id"])
+            if source.type is not JobType.CONVERSION or not self.service.state(source).has_product:
+                return self.refuse(400, f"Job {source.id} is not a completed conversion job")
+            params = {**params, "obs_id": params.get("obs_id") or source.obs_id}
+        metadata = params.get("download_type") in METADATA_WORDS
+        job_type = JobType.METADATA if metadata else order.type
+        try:
+            job = self.service.submit(job_type, params, made_by=self.interface, allow_resubmit=again)
+        except AlreadyThere as there:
+            return self._duplicate(target, there.job)
+        except LimitReached:
+            text = f"Job limit reached: you may have {self.service.job_limit} unfinished jobs."
+            return self.refuse(400, text, v1=1, v2="JOB_LIMIT_REACHED")
+        aim = replace(target, job_id=job.id)
+        document = self.faults.apply(Point.DOCUMENT, aim, self.accepted(job))
+        return replace(json_reply(200, document), job_id=job.id)
+
+    def asked_obs_id(self, params: Mapping[str, Any]) -> str | None:
+        """Return the observation that a submission is about, or its source job is."""
+        if params.get("obs_id") is not None:
+            return str(params["obs_id"])
+        source = str(params.get("source_job_id"))
+        job = self.service.find(int(source)) if source.isdecimal() else None
+        return job.obs_id if job else None
+
+    def _duplicate(self, target: Target, job: Job) -> Reply:
+        aim = replace(target, job_id=job.id)
+        answer = self.faults.apply(Point.DUPLICATE, aim, self.already_there(job))
+        return replace(json_reply(answer.status, answer.document), job_id=job.id)
+
+    @abc.abstractmethod
+    def accepted(self, job: Job) -> dict[str, Any]:
+        """Return what is said of a job that was taken."""
+
+    @abc.abstractmethod
+    def already_there(self, job: Job) -> Answer:
+        """Return what is said when the job is there already."""
+
+    # --- Refusals ------------------------------------------------------------------------------------
+
+    def refuse(self, status: int, why: str, *, v1: int | None = 0, v2: str = "REFUSED", **more: Any) -> Reply:
+        """Return a reply that says no, in the shape of this interface."""
+        return refusal(status, why, self.interface, v1=v1, v2=v2, **more)
+
+    def no_such_job(self, job_id: object) -> Reply:
+        """Return the reply to a request about a job that is not there."""
+        return self.refuse(404, f"Job {job_id} not found", v1=3, v2="JOB_NOT_FOUND")
+
+    # --- Listings ------------------------------------------------------------------------------------
+
+    def files(self, row: Row, product: ListedProduct | None) -> dict[str, Any] | None:
+        """Return what a listing says of a product, None where there is none."""
+        if product is None:
+            return None
+        if row.job.goes_to_folder:
+            return {
+                "files": [
+                    {"type": row.job.delivery, "path": self.folders.deliver(row.job), "size": product.size}
+                ]
+            }
+        url = self.store.url_of(row.job, stale=product.link_is_stale)
+        entry = {"type": "acacia", "url": url, "size": product.size}
+        return {"files": [entry if product.sha1 is None else {**entry, "sha1": product.sha1}]}
+
+
+def state_word(state: JobState | int | str) -> int | str:
+    """Return the word for a state; that which is none already is one."""
+    if not isinstance(state, JobState):
+        return state
+    return "completed" if state is JobState.READY else str(state.value)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def moment(seconds: float | None) -> str | None:
+    """Return a time in ISO 8601, UTC, without saying so.
+
+    Examples
+    --------
+    >>> moment(1_500_000_000.25)
+    '2017-07-14T02:40:00.250000'
+    """
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, timezone.utc).replace(tzinfo=None).isoformat()

@@ -1,0 +1,178 @@
+"""A product that was delivered to a file system which this host can see: copied, never moved.
+
+Each file takes the way of a download (part file, resume, rename); the folder gets its name at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from mwa_client.disk import disk_errors, sync_directory
+from mwa_client.errors import ServiceUnavailable, TransferFailed
+from mwa_client.pace import Clock
+from mwa_client.transfer.partial import Wanted
+from mwa_client.transfer.product import FetchedFile, Place, TransferEvent, fetch
+
+
+def is_visible(path: str) -> bool:
+    """Say whether this host can see a delivered file or folder."""
+    try:
+        return Path(path).is_absolute() and os.access(path, os.R_OK)
+    except ValueError:
+        return False
+
+
+def copy(
+    wanted: Wanted,
+    source: Path,
+    place: Place,
+    clock: Clock,
+    stop: threading.Event,
+    listen: Callable[[TransferEvent], None],
+) -> tuple[FetchedFile, ...]:
+    """Copy a delivered file or folder into the directory under its final name.
+
+    Parameters
+    ----------
+    wanted : Wanted
+        The job and the final name.
+    source : Path
+        What was delivered. It is only read.
+    place, clock, stop, listen
+        As for `mwa_client.transfer.product.fetch`.
+
+    Returns
+    -------
+    tuple of FetchedFile
+        The files under the final name.
+
+    Raises
+    ------
+    TransferFailed
+        The source cannot be read, or has gone.
+    DiskFull, DirectoryUnusable, Stopped
+        As for `mwa_client.transfer.product.fetch`.
+    """
+    if source.is_file():
+        return (fetch(wanted, FileSource(source), place, clock, stop, listen),)
+    files = _files_below(source)
+    final, part = place.directory / wanted.name, place.memory / f"{wanted.name}.part"
+    pieces = place.memory / f"{wanted.name}.pieces"
+    copied_to = final if _has_all(final, files) else part
+    copies = []
+    for relative, size in files:
+        with disk_errors(copied_to):
+            (copied_to / relative).parent.mkdir(parents=True, exist_ok=True)
+            (pieces / relative).parent.mkdir(parents=True, exist_ok=True)
+        copy = fetch(
+            Wanted(wanted.job_id, relative.name, size, None),
+            FileSource(source / relative),
+            Place((copied_to / relative).parent, (pieces / relative).parent),
+            clock,
+            stop,
+            listen,
+        )
+        copies.append(FetchedFile(final / relative, copy.size, copy.sha1, False, copy.fetched))
+    with disk_errors(final):
+        if copied_to is part:
+            _swap(part, final, place)
+        shutil.rmtree(pieces, ignore_errors=True)
+    return tuple(copies)
+
+
+class FileSource:
+    """A file on this host as a source of bytes.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get(self, headers: Mapping[str, str]) -> FileAnswer:
+        """Open the file, from where a ``Range`` header says."""
+        start = re.fullmatch(r"bytes=([0-9]+)-", headers.get("Range", ""))
+        try:
+            return FileAnswer(self._path, int(start[1]) if start else 0)
+        except OSError as error:
+            raise TransferFailed(
+                f"Cannot read {self._path}: {error.strerror}.", "Look whether the delivery is still there."
+            ) from error
+
+
+class FileAnswer:
+    """An open file, as an answer to a request for it."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        self._path = path
+        self._file = path.open("rb", buffering=0)
+        state = os.fstat(self._file.fileno())
+        self._file.seek(start)
+        self.status = 206 if start else 200
+        fields = {
+            "Content-Length": str(max(state.st_size - start, 0)),
+            "ETag": f'"{state.st_size}-{state.st_mtime_ns}"',
+        }
+        if start:
+            fields["Content-Range"] = f"bytes {start}-{state.st_size - 1}/{state.st_size}"
+        self.headers: Mapping[str, str] = MappingProxyType(fields)
+
+    def read(self, most: int) -> bytes:
+        """Return the next bytes, at most so many."""
+        try:
+            return self._file.read(most) or b""
+        except OSError as error:
+            # File systems of clusters hang and come back as networks do.
+            raise ServiceUnavailable(f"Reading {self._path} failed ({error.strerror}).") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _files_below(folder: Path) -> list[tuple[Path, int]]:
+    """Return every file below a folder, relative to it, with its size."""
+    try:
+        return sorted(
+            (path.relative_to(folder), path.stat().st_size)
+            for parent, _, names in os.walk(folder, onerror=_raise)
+            for path in (Path(parent) / name for name in names)
+            if path.is_file()
+        )
+    except OSError as error:
+        raise TransferFailed(
+            f"Cannot read {folder}: {error.strerror}.", "Look at its permissions."
+        ) from error
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _has_all(folder: Path, files: list[tuple[Path, int]]) -> bool:
+    """Say whether a folder has all the files, with their sizes."""
+    try:
+        return folder.is_dir() and all((folder / name).stat().st_size == size for name, size in files)
+    except OSError:
+        return False
+
+
+def _swap(part: Path, final: Path, place: Place) -> None:
+    """Give the finished folder its final name, in place of what an older client left there."""
+    old = place.memory / f"{final.name}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    part.mkdir(exist_ok=True)  # A delivery without files is a folder all the same.
+    if final.exists():
+        final.rename(old)
+    part.rename(final)
+    sync_directory(place.directory)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,286 @@
+"""Real processes that are killed, interrupted or starved, and the same command again."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import FastClock, command, environment, run_batch, run_command, wait_until
+
+from mwa_client.sandbox import Job, JobState, JobType, LoggedRequest, Sandbox
+from mwa_client.transfer.partial import WRITE_SIZE
+
+OBS = 1191828528
+PRODUCT = "/api/download"
+MEGABYTE = 1_000_000
+
+
+def vis(*obs_ids: int, more: str = "") -> str:
+    return "".join(f"obs_id={obs_id}, job_type=d, download_type=vis{more}\n" for obs_id in obs_ids)
+
+
+def sha1_of(path: Path) -> str:
+    return hashlib.sha1(path.read_bytes()).hexdigest()
+
+
+def products(directory: Path) -> list[Path]:
+    """What stands in the directory under a final name."""
+    ours = (".mwa_client", "SHA1SUMS", "SHA1SUMS.new")
+    return [path for path in directory.iterdir() if path.name not in ours] if directory.exists() else []
+
+
+def downloads(sandbox: Sandbox) -> list[LoggedRequest]:
+    return [request for request in sandbox.requests if request.path == PRODUCT]
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+class Place:
+    """A job file, a directory, and the command that brings the one into the other."""
+
+    def __init__(self, folder: Path, text: str, *options: str) -> None:
+        self.directory = folder / "data"
+        self.csv = folder / "jobs.csv"
+        self.csv.write_text(text)
+        self.arguments = (f"--csv={self.csv}", f"--dir={self.directory}", "--poll=0.05", *options)
+
+    def memory(self) -> list[str]:
+        return sorted(path.name for path in (self.directory / ".mwa_client").iterdir())
+
+    def part(self, job: Job) -> Path:
+        return self.directory / ".mwa_client" / f"{job.file_name}.part"
+
+    def run(self, sandbox: Sandbox) -> subprocess.CompletedProcess[str]:
+        return run_command(*self.arguments, env=environment(sandbox))
+
+    @contextmanager
+    def running(self, sandbox: Sandbox) -> Iterator[subprocess.Popen[str]]:
+        process = subprocess.Popen(
+            command(*self.arguments),
+            env=environment(sandbox),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+# --- SIGKILL ------------------------------------------------------------------------------------------
+
+
+def test_a_killed_download_is_continued(tmp_path: Path) -> None:
+    size = 6 * MEGABYTE + 17
+    place = Place(tmp_path, vis(OBS))
+    with Sandbox(seconds_per_state=0, rate=8e6, product_size=lambda job: size) as sandbox:
+        with place.running(sandbox) as process:
+            wait_until(lambda: bool(sandbox.jobs) and size_of(place.part(sandbox.jobs[0])) >= 3 * MEGABYTE)
+            process.kill()
+            process.wait()
+        (job,) = sandbox.jobs
+        kept = size_of(place.part(job))
+        assert 3 * MEGABYTE <= kept < size and products(place.directory) == []
+        wait_until(lambda: len(downloads(sandbox)) == 1)
+        done = place.run(sandbox)
+        assert done.returncode == 0, done.stderr
+        first, second = downloads(sandbox)
+        assert (first.range, second.range) == (None, f"bytes={kept}-")
+        assert second.headers["If-Range"] == job.content.etag
+        assert (second.status, second.body_bytes_sent) == (206, size - kept)
+        # What was on the way, and what was not written yet, is all that is fetched again.
+        assert first.body_bytes_sent + second.body_bytes_sent <= size + 2 * WRITE_SIZE
+        assert [sha1_of(path) for path in products(place.directory)] == [job.content.sha1]
+        assert place.memory() == ["ledger.jsonl"]
+        assert len(sandbox.jobs) == 1
+
+
+def test_kills_at_random_moments_do_nothing_twice_and_nothing_wrong(tmp_path: Path) -> None:
+    seed = 20180613
+    dice = random.Random(seed)
+    place = Place(tmp_path, vis(*range(OBS, OBS + 5)) + vis(OBS + 5, more=", allow_resubmit=true"))
+    sizes = [3_000_000, 40_000, 1_500_000, 0, 2_500_001, 700_000, 1_100_000]
+    with Sandbox(
+        seconds_per_state=0.15, rate=2e6, product_size=lambda job: sizes[job.id % 7], delay=0.01
+    ) as sandbox:
+        # A job like that of the last row is there already, but that row wants its own.
+        old = sandbox.service.add(
+            {"obs_id": str(OBS + 5), "download_type": "vis"}, JobType.VISIBILITIES, state=JobState.READY
+        )
+        faults = sandbox.faults
+        faults.add("drop_reply", times=2, skip=1)
+        faults.add("broken_json", path="/api/download_vis_job", times=1, skip=3)
+        faults.add("fail_call", path="/api/get_jobs", times=2, skip=9)
+        for skip in (5, 20, 40):
+            faults.add("expire_session", times=1, skip=skip)
+        faults.add("cut_product", after=[100_000, 999_999, 5, 250_000], skip=2)
+        kills, status = 0, None
+        while status is None:
+            assert kills < 60, "it gets nowhere"
+            with place.running(sandbox) as process:
+                try:
+                    # Twelve kills; then it is left alone, in case this machine is slow.
+                    limit = dice.uniform(0.2, 0.8) if kills < 12 else 60.0
+                    process.wait(limit)
+                    status = process.returncode
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                    kills += 1
+            right = {job.content.sha1 for job in sandbox.jobs}
+            assert all(sha1_of(path) in right for path in products(place.directory)), (seed, kills)
+        assert status == 0
+        jobs = [job for job in sandbox.jobs if job is not old]
+        assert sorted(int(job.obs_id) for job in jobs) == list(range(OBS, OBS + 6)), "each made once"
+        found = {path.name: sha1_of(path) for path in products(place.directory)}
+        assert found == {job.file_name: job.content.sha1 for job in jobs}
+        assert place.memory() == ["ledger.jsonl"]
+    sums = subprocess.run(
+        ["sha1sum", "-c", "SHA1SUMS"], cwd=place.directory, capture_output=True, check=False
+    )
+    assert sums.returncode == 0 and sums.stdout.count(b": OK") == 6
+    assert kills >= 3, "the batch was over before it could be killed"
+
+
+# --- Ctrl-C and SIGTERM -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "is_stalled"),
+    [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, False), (signal.SIGINT, 130, True)],
+)
+def test_an_interrupted_download_is_kept(
+    tmp_path: Path, number: signal.Signals, status: int, is_stalled: bool
+) -> None:
+    size = 4 * MEGABYTE
+    place = Place(tmp_path, vis(OBS))
+    with Sandbox(seconds_per_state=0, rate=6e6, product_size=lambda job: size) as sandbox:
+        if is_stalled:
+            sandbox.faults.add("stall", after=2_500_000, times=1)
+        with place.running(sandbox) as process:
+            wait_until(lambda: bool(sandbox.jobs) and size_of(place.part(sandbox.jobs[0])) >= 2 * MEGABYTE)
+            if is_stalled:
+                time.sleep(0.3)  # For the rest of what comes to come.
+            asked_at = time.monotonic()
+            process.send_signal(number)
+            output, errors = process.communicate(timeout=20)
+            took = time.monotonic() - asked_at
+        assert process.returncode == status
+        assert took < 2.0
+        word = "Interrupted" if number is signal.SIGINT else "Terminated"
+        assert errors.splitlines()[-1].startswith(f"{word}. Everything so far is kept: run the same command")
+        assert "Traceback" not in output + errors
+        kept = size_of(place.part(sandbox.jobs[0]))
+        assert kept >= 2 * MEGABYTE and products(place.directory) == []
+        done = place.run(sandbox)
+        assert done.returncode == 0, done.stderr
+        assert downloads(sandbox)[-1].range == f"bytes={kept}-"
+        assert [sha1_of(path) for path in products(place.directory)] == [sandbox.jobs[0].content.sha1]
+        assert len(sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize("path", ["/api/login", "/api/get_jobs", "/api/download_vis_job"])
+def test_an_interrupt_does_not_wait_for_an_answer(tmp_path: Path, path: str) -> None:
+    place = Place(tmp_path, vis(OBS))
+    with Sandbox(seconds_per_state=0, product_size=lambda job: 10) as sandbox:
+        slow = sandbox.faults.add("slow", path=path, seconds=60.0, times=1)
+        with place.running(sandbox) as process:
+            wait_until(lambda: slow.hits == 1)
+            asked_at = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
+            assert time.monotonic() - asked_at < 2.0
+        assert process.returncode == 130
+        assert place.run(sandbox).returncode == 0
+        assert len(sandbox.jobs) == 1, "the submission that was given up is found again"
+
+
+# --- A bad line ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_products_that_are_cut_again_and_again_arrive(clock: FastClock, tmp_path: Path, reset: bool) -> None:
+    dice = random.Random(7)
+    sizes = {OBS: 3_000_000, OBS + 1: 1, OBS + 2: 1_048_577}
+    with Sandbox(clock=clock.now, product_size=lambda job: sizes[int(job.obs_id)]) as sandbox:
+        cuts = {
+            obs_id: sandbox.faults.add(
+                "cut_product",
+                # Of what is left at the time; a cut beyond the end does not happen.
+                after=[dice.randrange(0, max(size // 8, 1)) for _ in range(10)],
+                reset=reset,
+                obs_id=obs_id,
+            )
+            for obs_id, size in sizes.items()
+        }
+        run = run_batch(sandbox, tmp_path, clock, vis(*sizes))
+        assert run.summary.exit_status == 0
+        for row in run.summary.complete:
+            job = sandbox.service.find(row.row.job_id)
+            assert job is not None and [sha1_of(file.path) for file in row.files] == [job.content.sha1]
+        assert cuts[OBS].hits == cuts[OBS + 1].hits == 10
+        sent = sum(request.body_bytes_sent for request in downloads(sandbox))
+        assert sent == sum(sizes.values()), "no byte was fetched twice"
+
+
+# --- A full disk --------------------------------------------------------------------------------------
+
+
+@functools.cache
+def can_mount() -> bool:
+    """Whether this user may have a small disk of its own."""
+    if shutil.which("unshare") is None:
+        return False
+    mount = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return subprocess.run(mount, capture_output=True, check=False).returncode == 0
+
+
+FULL_DISK = """
+mount -t tmpfs -o size=2m tmpfs "$DISK" || exit 99
+{client} --parallel 1; echo "status $?"
+ls "$DISK"
+mount -o remount,size=16m "$DISK" || exit 99
+{client}; echo "status $?"
+cd "$DISK" && sha1sum -c SHA1SUMS
+"""
+
+
+@pytest.mark.skipif("not can_mount()", reason="needs user namespaces, for a disk that can be full")
+def test_a_full_disk_keeps_what_is_there(tmp_path: Path) -> None:
+    disk = tmp_path / "data"
+    disk.mkdir()
+    sizes = {OBS: 300_000, OBS + 1: 3_000_000, OBS + 2: 200_000}
+    place = Place(tmp_path, vis(*sizes))
+    client = " ".join(f"'{word}'" for word in command(*place.arguments))
+    with Sandbox(seconds_per_state=0, product_size=lambda job: sizes[int(job.obs_id)]) as sandbox:
+        done = subprocess.run(
+            ["unshare", "-rm", "sh", "-c", FULL_DISK.replace("{client}", client)],
+            env=environment(sandbox, DISK=str(disk)),
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        statuses = re.findall(r"^status (\d+)$", done.stdout, re.MULTILINE)
+        assert statuses == ["75", "0"], done.stderr
+        first, second = done.stdout.split("status 75\n")
+        assert "1 complete" in first.splitlines()[-1] and "2 pending" in first.splitlines()[-1]
+        assert "No room left to write" in done.stderr and "Make room" in done.stderr
+        assert second.splitlines()[:2] == [f"{OBS}_vis.zip", "SHA1SUMS"], "no half product has a final name"
+        assert second.count(": OK") == 3 and len(sandbox.jobs) == 3
+        big = [
+            request for request in downloads(sandbox) if request.query["file_name"] == f"{OBS + 1}_vis.zip"
+        ]
+        assert len(big) == 2 and big[1].range is not None, "it went on where the disk was full"

@@ -1,0 +1,262 @@
+"""Options and environment: what each value comes to mean, and what is said of those that mean nothing."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from mwa_client.errors import CredentialsMissing, ExitStatus, SettingsError
+from mwa_client.jobkeys import Api
+from mwa_client.settings import (
+    ADDRESS_2018,
+    Credentials,
+    Service,
+    Settings,
+    address_of,
+    service_from,
+    settings_from,
+)
+
+ACCOUNT = {"ASVO_USER": "ada", "ASVO_PASS": "s3cret-word"}
+
+
+def service(**environment: str) -> Service:
+    return service_from({**ACCOUNT, **environment})
+
+
+def settings(**given: object) -> Settings:
+    """Settings from options; what is not given is as on a bare command line."""
+    bare: dict[str, object] = {"csv": "jobs.csv", "dir": ".", "parallel": None, "poll": None}
+    bare |= {"check": False, "sandbox": False, "allow_resubmit": False, "quiet": False, "give_up_after": None}
+    return settings_from(argparse.Namespace(**{**bare, **given}))
+
+
+# --- Where the service is ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "address"),
+    [
+        ("", "", "https://asvo.mwatelescope.org:8778"),
+        ("  ", " ", "https://asvo.mwatelescope.org:8778"),
+        ("", "9000", "https://asvo.mwatelescope.org:9000"),
+        ("asvo.example", "", "https://asvo.example:8778"),
+        ("asvo.example", " 443 ", "https://asvo.example:443"),
+        ("ASVO.Example", "", "https://asvo.example:8778"),
+        ("asvo.example:99", "", "https://asvo.example:99"),
+        ("asvo.example:99", "8778", "https://asvo.example:99"),
+        ("https://asvo.example", "", "https://asvo.example:8778"),
+        ("HTTPS://asvo.example:443/", "", "https://asvo.example:443"),
+        ("http://127.0.0.1:8080", "", "http://127.0.0.1:8080"),
+        ("http://localhost", "", "http://localhost:80"),
+        ("http://localhost", "81", "http://localhost:81"),
+        ("192.168.0.7", "65535", "https://192.168.0.7:65535"),
+        ("[::1]", "", "https://[::1]:8778"),
+        ("[::1]:99", "", "https://[::1]:99"),
+        ("http://[2001:db8::7]:99/", "", "http://[2001:db8::7]:99"),
+    ],
+)
+def test_address(host: str, port: str, address: str) -> None:
+    assert address_of(host, port) == address
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "https://asvo.example/asvo",
+        "asvo.example/asvo",
+        "https://asvo.example?key=1",
+        "https://asvo.example#top",
+        "ftp://asvo.example",
+        "file:///etc/passwd",
+        "https://",
+        "://asvo.example",
+        "asvo example",
+        "asvo.example:port",
+        "asvo.example:99999",
+        "::1",
+        "[::1",
+    ],
+)
+def test_what_is_no_address(host: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        address_of(host, "")
+    assert caught.value.what == f"ASVO_HOST={host} is not an address."
+    assert ADDRESS_2018 in caught.value.remedy
+    assert caught.value.exit_status is ExitStatus.FAILED
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "8778.0", "https", "٨٧٧٨", "1" * 5000, "87 78"])
+def test_what_is_no_port(port: str) -> None:
+    with pytest.raises(SettingsError, match="is not a port") as caught:
+        address_of("asvo.example", port)
+    assert "1 to 65535" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "https://ada:s3cret-word@asvo.example",
+        "ada:s3cret-word@asvo.example:8778",
+        "https://ada:s3cret/word@asvo.example",
+        "https://ada:s3cret?word@asvo.example",
+        "https://s3cret@asvo.example:port",
+    ],
+)
+def test_a_password_in_the_address_is_refused_and_not_repeated(host: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        address_of(host, "")
+    assert "s3cret" not in f"{caught.value} {caught.value!r}"
+    assert "ASVO_PASS" in caught.value.remedy
+
+
+def test_default_service() -> None:
+    default = service()
+    assert default == Service(
+        api=Api.V2018,
+        address=ADDRESS_2018,
+        name="asvo.mwatelescope.org:8778",
+        credentials=Credentials("ada", "s3cret-word"),
+        is_default=True,
+        verify=True,
+        call_timeout=60.0,
+    )
+
+
+def test_a_service_elsewhere_is_known_by_its_host_and_port() -> None:
+    elsewhere = service(ASVO_HOST="asvo.example", ASVO_PORT="99")
+    assert (elsewhere.name, elsewhere.is_default) == ("asvo.example:99", False)
+    assert service(ASVO_HOST="asvo.mwatelescope.org").is_default
+
+
+@pytest.mark.parametrize(
+    ("host", "in_clear"),
+    [
+        ("http://asvo.example", True),
+        ("http://192.168.0.7:8080", True),
+        ("http://127.0.0.1.example", True),
+        ("https://asvo.example", False),
+        ("http://127.0.0.1:8080", False),
+        ("http://localhost:8080", False),
+        ("http://[::1]:8080", False),
+    ],
+)
+def test_it_is_known_when_the_password_would_be_readable(host: str, in_clear: bool) -> None:
+    assert service(ASVO_HOST=host).sends_password_in_clear is in_clear
+
+
+@pytest.mark.parametrize("word", ["", " ", "1", "true", "TRUE", "yes", "on"])
+def test_certificates_are_verified(word: str) -> None:
+    assert service(SSL_VERIFY=word).verify is True
+
+
+@pytest.mark.parametrize("word", ["0", "false", "False", "NO", "off", " 0 "])
+def test_certificates_are_not_verified_when_told_so(word: str) -> None:
+    assert service(SSL_VERIFY=word).verify is False
+
+
+def test_certificates_are_verified_with_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "Authorities.PEM"
+    file.touch()
+    assert service(SSL_VERIFY=f" {file} ").verify == str(file)
+
+
+@pytest.mark.parametrize("word", ["maybe", "/no/such/file.pem", "2"])
+def test_verification_that_cannot_be(word: str) -> None:
+    with pytest.raises(SettingsError, match="no such file") as caught:
+        service(SSL_VERIFY=word)
+    assert "1, 0" in caught.value.remedy
+
+
+def test_timeout_of_a_call() -> None:
+    assert service(MWA_ASVO_API_TIMEOUT="2.5").call_timeout == 2.5
+    with pytest.raises(SettingsError, match="MWA_ASVO_API_TIMEOUT=never is not a time"):
+        service(MWA_ASVO_API_TIMEOUT="never")
+
+
+# --- The account -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "missing", "there"),
+    [
+        ({}, ["ASVO_USER", "ASVO_PASS"], []),
+        ({"ASVO_USER": "ada"}, ["ASVO_PASS"], ["ASVO_USER"]),
+        ({"ASVO_PASS": "s3cret-word"}, ["ASVO_USER"], ["ASVO_PASS"]),
+        ({"ASVO_USER": "ada", "ASVO_PASS": ""}, ["ASVO_PASS"], ["ASVO_USER"]),
+    ],
+)
+def test_missing_credentials_are_named_and_no_others(
+    given: dict[str, str], missing: list[str], there: list[str]
+) -> None:
+    with pytest.raises(CredentialsMissing) as caught:
+        service_from(given)
+    assert all(name in caught.value.what and f"{name}=" in caught.value.remedy for name in missing)
+    assert not any(name in str(caught.value) for name in there)
+    assert "s3cret-word" not in str(caught.value)
+    assert "--sandbox" in caught.value.remedy
+
+
+def test_a_key_in_the_place_of_a_password_is_noticed() -> None:
+    with pytest.raises(CredentialsMissing, match="MWA_ASVO_API_KEY is, but") as caught:
+        service_from({"MWA_ASVO_API_KEY": "k3y-word"})
+    assert "k3y-word" not in str(caught.value)
+
+
+def test_a_user_name_with_a_colon_cannot_be() -> None:
+    with pytest.raises(SettingsError, match="colon"):
+        service_from({"ASVO_USER": "ada:x", "ASVO_PASS": "s3cret-word"})
+
+
+def test_no_repr_shows_the_password() -> None:
+    assert "ada" in repr(service())
+    assert "s3cret-word" not in f"{service()!r} {service()} {service().credentials!r} {[service()]}"
+
+
+# --- Options -----------------------------------------------------------------------------------------
+
+
+def test_bare_options() -> None:
+    assert settings() == Settings(csv="jobs.csv", directory=Path(), parallel=4, poll=None, give_up_after=None)
+
+
+def test_all_options() -> None:
+    switches = {"check": True, "sandbox": True, "allow_resubmit": True, "quiet": True}
+    given = settings(csv="-", dir="/tmp/x", parallel="32", poll="0.5", give_up_after="1e3", **switches)
+    assert given == Settings("-", Path("/tmp/x"), True, True, True, True, 32, 0.5, 1000.0)
+
+
+def test_the_sandbox_is_asked_more_often() -> None:
+    assert settings(sandbox=True).poll == 0.5
+    assert settings(sandbox=True, poll="3").poll == 3.0
+
+
+def test_home_directories_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = settings(csv="~/jobs.csv", dir="~/data")
+    assert (given.csv, given.directory) == (str(tmp_path / "jobs.csv"), tmp_path / "data")
+    with pytest.raises(SettingsError, match="no such user"):
+        settings(dir="~nobody-has-this-name/data")
+
+
+@pytest.mark.parametrize("name", ["csv", "dir"])
+def test_an_empty_path_is_a_mistake(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"--{name} is empty"):
+        settings(**{name: ""})
+
+
+@pytest.mark.parametrize("value", ["0", "33", "-1", "2.5", "four", "", "²", "9" * 5000])
+def test_numbers_of_downloads_that_cannot_be(value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^--parallel={value} cannot be") as caught:
+        settings(parallel=value)
+    assert "1 to 32" in caught.value.remedy
+
+
+@pytest.mark.parametrize("value", ["abc", "0", "-5", "nan", "inf", "1e99", "5 s"])
+@pytest.mark.parametrize("name", ["poll", "give_up_after"])
+def test_times_that_cannot_be(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^--{name.replace('_', '-')}={value} is not a time") as caught:
+        settings(**{name: value})
+    assert "seconds" in caught.value.remedy
