@@ -21,7 +21,7 @@ import trustme
 from conftest import THREE_ROWS, FastClock, command, environment, run_command, wait_until
 
 from mwa_client import __version__
-from mwa_client.sandbox import Job, Sandbox
+from mwa_client.sandbox import Job, JobType, Sandbox
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -42,6 +42,12 @@ obs_id=1191828584, job_type=x
 obs_id=1191828584, job_type=d, download_type=vis
 """
 Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep whatever a test leaves out of the repository."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -349,11 +355,11 @@ def test_a_submission_that_is_refused_concerns_its_row(sandbox: Sandbox, csv: Pa
 
 def test_allow_resubmit_submits_what_is_there(sandbox: Sandbox, csv: Path, tmp_path: Path) -> None:
     csv.write_text(ONE_ROW)
-    options = (f"--csv={csv}", "--poll=0.1")
-    for number, more in enumerate([[], [], ["--allow-resubmit"]]):
-        directory = f"--dir={tmp_path / str(number)}"
-        assert run_command(*options, directory, *more, env=environment(sandbox)).returncode == 0
-    assert len(sandbox.jobs) == 2
+    sandbox.service.add({"obs_id": OBS, "download_type": "vis"}, JobType.VISIBILITIES)
+    for more, jobs in ((["--poll=0.1"], 1), (["--poll=0.1", "--allow-resubmit"], 2)):
+        directory = f"--dir={tmp_path / str(jobs)}"
+        assert run_command(f"--csv={csv}", directory, *more, env=environment(sandbox)).returncode == 0
+        assert len(sandbox.jobs) == jobs
 
 
 def test_the_summary_is_the_very_last_line(sandbox: Sandbox, csv: Path, data: Path) -> None:
@@ -401,7 +407,7 @@ def test_nobody_at_the_address_of_2018(csv: Path, data: Path) -> None:
 def test_nobody_at_another_address(csv: Path, data: Path) -> None:
     address = f"http://127.0.0.1:{closed_port()}"
     env = environment(ASVO_HOST=address, ASVO_USER="ada", ASVO_PASS="s3cret-word")
-    options = ("--poll=0.1", "--give-up-after=1.5")
+    options = ("--poll=0.1", "--give-up-after=0.7")
     done = run_command(f"--csv={csv}", f"--dir={data}", *options, env=env)
     assert done.returncode == 75
     assert done.stderr.count("Nobody answers") == 1
@@ -424,7 +430,7 @@ def test_a_service_that_comes_back(sandbox: Sandbox, csv: Path, data: Path) -> N
 def test_giving_up_keeps_the_jobs(clock: FastClock, csv: Path, data: Path) -> None:
     with Sandbox(clock=clock.now, product_size=lambda job: 1000) as sandbox:
         options = (f"--csv={csv}", f"--dir={data}", "--poll=0.1")
-        done = run_command(*options, "--give-up-after=1", env=environment(sandbox))
+        done = run_command(*options, "--give-up-after=0.5", env=environment(sandbox))
         assert done.returncode == 75
         assert done.stdout.splitlines()[-1].startswith("0 complete, 3 pending (run the same command again)")
         clock.advance(10.0)
@@ -517,7 +523,6 @@ def interrupted(*arguments: str, env: dict[str, str]) -> Iterator[subprocess.Pop
     [
         (signal.SIGINT, 130, "Interrupted. Everything so far is kept: run the same command again to go on."),
         (signal.SIGTERM, 143, "Terminated. Everything so far is kept: run the same command again to go on."),
-        (signal.SIGHUP, 143, "Terminated. Everything so far is kept: run the same command again to go on."),
         (signal.SIGKILL, -9, ""),
     ],
 )
@@ -545,6 +550,16 @@ def test_ended_in_the_middle_and_run_again(
         paths = [request.path for request in sandbox.requests]
         assert paths.count("/api/download_vis_job") == 1
         assert sandbox.requests[-1].range == f"bytes={kept}-"
+
+
+def test_a_hangup_ends_it(clock: FastClock, csv: Path, data: Path) -> None:
+    with Sandbox(clock=clock.now) as sandbox:
+        with interrupted(f"--csv={csv}", f"--dir={data}", env=environment(sandbox)) as process:
+            wait_until(lambda: len(sandbox.jobs) == 3)
+            process.send_signal(signal.SIGHUP)
+            assert process.stderr is not None
+            assert process.stderr.read().startswith("Terminated. Everything so far is kept")
+        assert process.returncode == 143
 
 
 def test_an_ignored_hangup_stays_ignored(clock: FastClock, csv: Path, data: Path) -> None:
@@ -632,9 +647,7 @@ def test_a_reader_that_leaves_does_not_end_the_run(sandbox: Sandbox, csv: Path, 
     assert products(data) == PRODUCTS
 
 
-@pytest.mark.parametrize(
-    "redirection", [">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full", ">/dev/full 2>/dev/full"]
-)
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full 2>/dev/full"])
 def test_streams_that_cannot_be_written(sandbox: Sandbox, csv: Path, data: Path, redirection: str) -> None:
     options = (f"--csv={csv}", f"--dir={data}", "--poll=0.1")
     shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command(*options)]
@@ -800,12 +813,6 @@ def test_a_narrow_terminal(slow_sandbox: Sandbox, csv: Path, data: Path) -> None
     assert window.has_shown(r"0/3 jobs \|[^|]*\| 3 Downloading", narrow, narrow, narrow), window.raw
     assert window.picture[-1] == "3 complete: 780.0 kB in data"
     assert not any("jobs |" in line or "%" in line for line in window.picture)
-
-
-@pytest.fixture(autouse=True)
-def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep whatever a test leaves out of the repository."""
-    monkeypatch.chdir(tmp_path)
 
 
 def test_no_color(sandbox: Sandbox, csv: Path, data: Path) -> None:

@@ -86,16 +86,16 @@ class Place:
 
 
 def test_a_killed_download_is_continued(tmp_path: Path) -> None:
-    size = 6 * MEGABYTE + 17
+    size = 8 * MEGABYTE + 17
     place = Place(tmp_path, vis(OBS))
-    with Sandbox(seconds_per_state=0, rate=8e6, product_size=lambda job: size) as sandbox:
+    with Sandbox(seconds_per_state=0, rate=5e6, product_size=lambda job: size) as sandbox:
         with place.running(sandbox) as process:
-            wait_until(lambda: bool(sandbox.jobs) and size_of(place.part(sandbox.jobs[0])) >= 3 * MEGABYTE)
+            wait_until(lambda: bool(sandbox.jobs) and size_of(place.part(sandbox.jobs[0])) >= 4 * MEGABYTE)
             process.kill()
             process.wait()
         (job,) = sandbox.jobs
         kept = size_of(place.part(job))
-        assert 3 * MEGABYTE <= kept < size and products(place.directory) == []
+        assert 4 * MEGABYTE <= kept < size and products(place.directory) == []
         wait_until(lambda: len(downloads(sandbox)) == 1)
         done = place.run(sandbox)
         assert done.returncode == 0, done.stderr
@@ -104,7 +104,7 @@ def test_a_killed_download_is_continued(tmp_path: Path) -> None:
         assert second.headers["If-Range"] == job.content.etag
         assert (second.status, second.body_bytes_sent) == (206, size - kept)
         # What was on the way, and what was not written yet, is all that is fetched again.
-        assert first.body_bytes_sent + second.body_bytes_sent <= size + 2 * WRITE_SIZE
+        assert first.body_bytes_sent + second.body_bytes_sent <= size + 3 * WRITE_SIZE
         assert [sha1_of(path) for path in products(place.directory)] == [job.content.sha1]
         assert place.memory() == ["ledger.jsonl"]
         assert len(sandbox.jobs) == 1
@@ -167,9 +167,9 @@ def test_kills_at_random_moments_do_nothing_twice_and_nothing_wrong(tmp_path: Pa
 def test_an_interrupted_download_is_kept(
     tmp_path: Path, number: signal.Signals, status: int, is_stalled: bool
 ) -> None:
-    size = 4 * MEGABYTE
+    size = 5 * MEGABYTE
     place = Place(tmp_path, vis(OBS))
-    with Sandbox(seconds_per_state=0, rate=6e6, product_size=lambda job: size) as sandbox:
+    with Sandbox(seconds_per_state=0, rate=4e6, product_size=lambda job: size) as sandbox:
         if is_stalled:
             sandbox.faults.add("stall", after=2_500_000, times=1)
         with place.running(sandbox) as process:

@@ -414,7 +414,7 @@ def lives_with(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Life]]:
 # --- What holds --------------------------------------------------------------------------------------
 
 
-@patient(800)
+@patient(500)
 @given(lives_with(hostile_steps))
 def test_never_a_wrong_file(lives: list[Life]) -> None:
     with machine() as here:
@@ -435,7 +435,7 @@ def test_never_a_wrong_file(lives: list[Life]) -> None:
         event(f"{server.requests} requests in the end")
 
 
-@patient(800)
+@patient(500)
 @given(lives_with(honest_steps))
 def test_even_without_a_sha1_nothing_gets_mixed_up(lives: list[Life]) -> None:
     wanted = replace(WANTED, sha1=None)

@@ -61,11 +61,11 @@ class Key:
             return f"must be {self.kind.value}"
         measure = len(value) if isinstance(value, str) else value
         assert isinstance(measure, (int, float))
-        if self.minimum is not None and measure < self.minimum:
-            return f"must be {self.minimum:g} or more"
-        # A number that is none, NaN, is not within limits either.
+        # "Not within" and not "beyond": NaN, which JSON lets through, is neither.
+        if self.minimum is not None and not measure >= self.minimum:
+            return f"must be {self.minimum:.10g} or more"
         if self.maximum is not None and not measure <= self.maximum:
-            return f"must be {self.maximum:g} or less"
+            return f"must be {self.maximum:.10g} or less"
         return None
 
     def read(self, text: str) -> object:
@@ -117,7 +117,7 @@ def mistakes(keys: Iterable[Key], values: Mapping[str, Any]) -> Iterator[Mistake
         if key.is_needed and values.get(key.name) is None:
             yield Mistake(key.name, "field required", is_missing=True)
     if values.get("centre") == "custom":
-        for name in _CUSTOM_CENTRE & known.keys():
+        for name in (name for name in _CUSTOM_CENTRE if name in known):
             if values.get(name) is None:
                 yield Mistake(name, "field required with centre=custom", is_missing=True)
 
@@ -156,7 +156,7 @@ _OBS_ID = _whole("obs_id", 888_888_889, 9_999_999_999, needed=True)
 _EVERY = (_choice("delivery_format", "tar", "files"), _switch("allow_resubmit"))
 _ANYWHERE = _choice("delivery", "acacia", "scratch", "dug")
 _NOT_DUG = _choice("delivery", "acacia", "scratch")
-_CUSTOM_CENTRE = {"custom_centre_ra", "custom_centre_dec", "phase_centre_ra", "phase_centre_dec"}
+_CUSTOM_CENTRE = ("custom_centre_ra", "custom_centre_dec", "phase_centre_ra", "phase_centre_dec")
 
 _CONVERSION = (
     _number("avg_time_res", 0),

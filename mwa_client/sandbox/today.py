@@ -54,12 +54,10 @@ class TodaysApi(Api):
         """Take a job, whose keys are known to be right, or say why not; `again` if it may be there twice."""
         params = {key: value for key, value in params.items() if key != "allow_resubmit"}
         if "source_job_id" in params:
-            source = self.service.find(int(params["source_job_id"]))
-            if source is None:
-                return self.no_such_job(params["source_job_id"])
-            if source.type is not JobType.CONVERSION or not self.service.state(source).has_product:
-                return self.refuse(400, f"Job {source.id} is not a completed conversion job")
-            params = {**params, "obs_id": params.get("obs_id") or source.obs_id}
+            refused = self._refusal_of_source(int(params["source_job_id"]))
+            if refused is not None:
+                return refused
+            params["obs_id"] = params.get("obs_id") or self.asked_obs_id(params)
         metadata = params.get("download_type") in METADATA_WORDS
         job_type = JobType.METADATA if metadata else order.type
         try:
@@ -80,6 +78,14 @@ class TodaysApi(Api):
         source = str(params.get("source_job_id"))
         job = self.service.find(int(source)) if source.isdecimal() else None
         return job.obs_id if job else None
+
+    def _refusal_of_source(self, job_id: int) -> Reply | None:
+        source = self.service.find(job_id)
+        if source is None:
+            return self.no_such_job(job_id)
+        if source.type is not JobType.CONVERSION or not self.service.state(source).has_product:
+            return self.refuse(400, f"Job {job_id} is not a completed conversion job")
+        return None
 
     def _duplicate(self, target: Target, job: Job) -> Reply:
         aim = replace(target, job_id=job.id)
@@ -111,11 +117,8 @@ class TodaysApi(Api):
         if product is None:
             return None
         if row.job.goes_to_folder:
-            return {
-                "files": [
-                    {"type": row.job.delivery, "path": self.folders.deliver(row.job), "size": product.size}
-                ]
-            }
+            path = self.folders.deliver(row.job)
+            return {"files": [{"type": row.job.delivery, "path": path, "size": product.size}]}
         url = self.store.url_of(row.job, stale=product.link_is_stale)
         entry = {"type": "acacia", "url": url, "size": product.size}
         return {"files": [entry if product.sha1 is None else {**entry, "sha1": product.sha1}]}
