@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
@@ -38,34 +39,51 @@ if TYPE_CHECKING:
 
 
 def login(
-    user: str | None = None, password: str | None = None, *, host: str | None = None, port: int | None = None
+    user: str | None = None,
+    password: str | None = None,
+    *,
+    key: str | None = None,
+    api: str | None = None,
+    host: str | None = None,
+    port: int | None = None,
 ) -> Client:
     """Log in to the service.
 
     Parameters
     ----------
     user, password : str, optional
-        The account; default is ``ASVO_USER`` and ``ASVO_PASS`` of the environment.
+        An account of 2018; default is ``ASVO_USER`` and ``ASVO_PASS`` of the environment.
+    key : str, optional
+        The API key for today's service; default is ``MWA_ASVO_API_KEY``.
+    api : str, optional
+        The interface to speak, ``2018``, ``v1`` or ``v2``; default is to find out.
     host : str, optional
-        Host name or URL; default is ``ASVO_HOST``, or the service's address of 2018.
+        Host name or URL; default is ``MWA_ASVO_HOST`` (``ASVO_HOST`` for 2018), or the service's address.
     port : int, optional
-        Default is ``ASVO_PORT``, or 8778.
+        Default is ``MWA_ASVO_PORT`` (``ASVO_PORT``), or the service's port.
 
     Raises
     ------
     CredentialsMissing
-        No user name or no password.
+        No key, or no user name or password.
     LoginRefused
         They are not accepted.
     ServiceError
         The service refuses or does not answer.
     """
-    from mwa_client.settings import service_from
+    from mwa_client.jobkeys import Api
+    from mwa_client.settings import services_from
 
-    given = {"ASVO_USER": user, "ASVO_PASS": password, "ASVO_HOST": host, "ASVO_PORT": port}
-    client = Client(
-        service_from({**os.environ, **{key: str(value) for key, value in given.items() if value is not None}})
-    )
+    environment = dict(os.environ)
+    if user is not None:
+        environment.pop(
+            "MWA_ASVO_API_KEY", None
+        )  # An account that is given counts more than a key that is not.
+    given = {"ASVO_USER": user, "ASVO_PASS": password, "MWA_ASVO_API_KEY": key}
+    for family in ("ASVO", "MWA_ASVO"):
+        given |= {f"{family}_HOST": host, f"{family}_PORT": None if port is None else str(port)}
+    environment |= {name: value for name, value in given.items() if value is not None}
+    client = Client(*services_from(environment, None if api is None else Api(api)))
     client.login()
     return client
 
@@ -75,14 +93,14 @@ class Client:
 
     Parameters
     ----------
-    service : Service
-        Which service, and the account there.
+    services : Service
+        The ways to the service to try, in order, and the account there.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, *services: Service) -> None:
         from mwa_client.asvo import open_session
 
-        self._session = open_session(service)
+        self._session = open_session(*services)
 
     def login(self) -> None:
         """Log in now rather than with the first call; raises as the function `login` does."""
@@ -99,7 +117,9 @@ class Client:
         self.close()
 
     def submit(self, row: str | Mapping[str, object]) -> int:
-        """Submit one job, without looking whether there is one like it, and return its job id.
+        """Submit one job and return its job id.
+
+        Today's service answers with the id of the same job where there is one; that of 2018 makes a new one.
 
         Parameters
         ----------
@@ -119,7 +139,8 @@ class Client:
         from mwa_client.jobfile import parse_row
 
         request = parse_row(row, self._session.api)
-        return self._session.submit(request.job_type, request.parameters(self._session.api))
+        api, allow = self._session.api, request.allow_resubmit
+        return self._session.submit(request.job_type, request.parameters(api), allow_resubmit=allow).job_id
 
     def jobs(self) -> dict[int, Job]:
         """Return every job that the service lists for the user, by job id."""
@@ -143,33 +164,26 @@ class Client:
         ServiceRefused
             There is no such job.
         """
-        from mwa_client.batch import name_files
+        from mwa_client.batch import fetch_all, name_files
         from mwa_client.ledger import Ledger
         from mwa_client.pace import SystemClock
-        from mwa_client.transfer.product import fetch
 
-        job = self._session.jobs().get(job_id)
+        job = self._session.jobs(known=(job_id,)).get(job_id)
         if job is None:
             raise ServiceRefused(f"The service lists no job {job_id}.")
         if job.state.is_lost:
             raise JobFailed(f"Job {job_id}: {job.label}. {job.error_text}".strip())
         if not job.state.is_ready or not job.product:
             raise NotFinished(f"Job {job_id} is not ready for download: {job.label}.", "Try again later.")
-        ledger = Ledger(Path(directory), self._session.service)
-        try:
-            return tuple(
-                fetch(
-                    wanted,
-                    self._session.source(job_id, file),
-                    ledger.place,
-                    SystemClock(),
-                    threading.Event(),
-                    lambda event: None,
-                )
-                for wanted, file in name_files(job, ledger)
+        with closing(Ledger(Path(directory), self._session.service)) as ledger:
+            means = (ledger.place, SystemClock(), threading.Event(), lambda event: None)
+            fetched = fetch_all(job, name_files(job, ledger), self._session, *means)
+        if fetched.elsewhere:
+            raise NotFinished(
+                f"Job {job_id} was delivered to {', '.join(fetched.elsewhere)}, which this host cannot see.",
+                "Call this on a host that can.",
             )
-        finally:
-            ledger.close()
+        return fetched.files
 
     def run(
         self,

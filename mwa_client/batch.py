@@ -11,18 +11,21 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Callable, Union
 
 from mwa_client.asvo.job import Job, JobState, ProductFile
-from mwa_client.asvo.session import Session
+from mwa_client.asvo.session import Session, Submission
 from mwa_client.errors import (
     BadReply,
     DiskFull,
     JobFailed,
+    JobLimitReached,
     LoginRefused,
     MwaClientError,
     ProductGone,
+    ServiceOutage,
     ServiceUnavailable,
     SessionLost,
     Stopped,
@@ -41,10 +44,20 @@ from mwa_client.events import (
     Summary,
 )
 from mwa_client.jobfile import JobRequest, identity_of
-from mwa_client.ledger import Ledger
+from mwa_client.jobkeys import Api
+from mwa_client.ledger import Fetched, Ledger
 from mwa_client.pace import Backoff, Clock
+from mwa_client.transfer import folder
 from mwa_client.transfer.partial import Wanted
-from mwa_client.transfer.product import FetchedFile, Progress, Setback, fetch, safe_name
+from mwa_client.transfer.product import (
+    FetchedFile,
+    Place,
+    Progress,
+    Setback,
+    TransferEvent,
+    fetch,
+    safe_name,
+)
 
 SUBMITTERS = 4
 FIRST_POLL, LAST_POLL = 5.0, 60.0
@@ -97,6 +110,29 @@ class Stage(enum.Enum):
         return self in (Stage.COMPLETE, Stage.FAILED)
 
 
+@dataclass(frozen=True)
+class ListedJob:
+    """A job that is at the service already, as a row: it is watched and fetched, never submitted.
+
+    Attributes
+    ----------
+    identity : str
+        What it asks for, where that can be read; it is known to the ledger by that.
+    """
+
+    job_id: int
+    obs_id: int
+    identity: str
+    line: int = 0
+    allow_resubmit: bool = False
+
+    @classmethod
+    def of(cls, job: Job, api: Api) -> ListedJob:
+        """Return a job of a listing as a row."""
+        identity = None if job.job_type is None else identity_of(job.job_type, job.parameters, api)
+        return cls(job.job_id, job.obs_id or 0, identity or f"job {job.job_id}")
+
+
 @dataclass
 class Row:
     """One row of the job file and how far it has come. Only the loop's thread changes it.
@@ -115,7 +151,7 @@ class Row:
         Its lost job has been given up for a new one in this run.
     """
 
-    request: JobRequest
+    request: JobRequest | ListedJob
     stage: Stage = Stage.WANTED
     job: Job | None = None
     job_id: int | None = None
@@ -135,13 +171,14 @@ class Row:
 @dataclass(frozen=True)
 class _SubmissionEnded:
     row: Row
-    outcome: int | MwaClientError
+    outcome: Submission | MwaClientError | None
+    """None: it was not sent, because others were refused meanwhile."""
 
 
 @dataclass(frozen=True)
 class _DownloadEnded:
     row: Row
-    outcome: tuple[FetchedFile, ...] | MwaClientError
+    outcome: Fetched | MwaClientError
 
 
 _Message = Union[_SubmissionEnded, _DownloadEnded, Progress, Setback, BaseException]
@@ -152,7 +189,7 @@ class Batch:
 
     Parameters
     ----------
-    requests : sequence of JobRequest
+    requests : sequence of JobRequest or ListedJob
         What is wanted, in order.
     session : Session
         The service.
@@ -164,16 +201,24 @@ class Batch:
         Is told every `Event`, from the loop's thread alone.
     pacing : Pacing
         How many at a time, how often, how long.
+    check : callable
+        Is told which interface the service turned out to speak, before anything is submitted; raises
+        `JobFileError` where that one cannot do what is wanted.
+    only_submit : bool
+        Be content when every row has a job.
     """
 
     def __init__(
         self,
-        requests: Sequence[JobRequest],
+        requests: Sequence[JobRequest | ListedJob],
         session: Session,
         ledger: Ledger,
         clock: Clock,
         listen: Callable[[Event], None],
         pacing: Pacing,
+        *,
+        check: Callable[[Api], None] = lambda api: None,
+        only_submit: bool = False,
     ) -> None:
         self._rows = [Row(request) for request in requests]
         self._session = session
@@ -181,8 +226,12 @@ class Batch:
         self._clock = clock
         self._listen = listen
         self._pacing = pacing
+        self._only_submit = only_submit
+        self._check: Callable[[Api], None] | None = check
         self._inbox: queue.Queue[_Message] = queue.Queue()
         self._stop = threading.Event()
+        self._hold = threading.Event()
+        self._has_told_why = False
         self._submitters = _Workers(SUBMITTERS, self._inbox)
         self._downloaders = _Workers(pacing.parallel, self._inbox)
         self._polls = _PollTimes(clock, pacing.poll)
@@ -224,19 +273,31 @@ class Batch:
             identity = row.request.identity
             row.job_id = self._ledger.row(identity).job_id
             row.from_before = row.job_id is not None
-            files = self._ledger.complete(identity)
-            if files:
-                self._complete(row, files, from_before=True)
+            if isinstance(row.request, ListedJob):
+                self._recall_listed(row, row.request)
+                identity = row.request.identity
+            fetched = self._ledger.complete(identity, row.job_id)
+            if fetched is not None:
+                self._complete(row, fetched, from_before=True)
             elif row.job_id is not None:
                 self._has_job(row, row.job_id, found=True)
 
+    def _recall_listed(self, row: Row, request: ListedJob) -> None:
+        """Take up a listed job; where another job is known for the same, this one goes by its id."""
+        if row.job_id not in (None, request.job_id):
+            row.request = replace(request, identity=f"job {request.job_id}")
+        row.job_id = request.job_id
+
     def _is_over(self, started: float) -> bool:
-        if all(row.stage.is_settled for row in self._rows):
+        if all(row.stage.is_settled or self._is_enough(row) for row in self._rows):
             return True
         if self._disk_full and not any(row.stage is Stage.DOWNLOADING for row in self._rows):
             return True
         limit = self._pacing.give_up_after
         return limit is not None and self._clock.monotonic() - started >= limit
+
+    def _is_enough(self, row: Row) -> bool:
+        return self._only_submit and row.stage in (Stage.WATCHED, Stage.READY)
 
     def _wait_for_messages(self, started: float) -> None:
         """Sleep until a worker has something to say or the next listing is due; take all that came."""
@@ -259,18 +320,20 @@ class Batch:
         self._downloaders.finish(deadline)
         while not self._inbox.empty():
             message = self._inbox.get()
-            if isinstance(message, _SubmissionEnded) and isinstance(message.outcome, int):
-                self._has_job(message.row, message.outcome, found=False)
-            elif isinstance(message, _DownloadEnded) and isinstance(message.outcome, tuple):
+            if isinstance(message, _SubmissionEnded) and isinstance(message.outcome, Submission):
+                self._has_job(message.row, message.outcome.job_id, found=message.outcome.existed)
+            elif isinstance(message, _DownloadEnded) and isinstance(message.outcome, Fetched):
                 self._end_download(message.row, message.outcome)
 
     def _summary(self) -> Summary:
-        pending = tuple(row.name for row in self._rows if not row.stage.is_settled)
+        left = [row for row in self._rows if not row.stage.is_settled]
+        pending = tuple(row.name for row in left if not self._is_enough(row))
         why = str(self._disk_full) if self._disk_full else "The time given with --give-up-after is over."
         summary = Summary(
             directory=self._ledger.place.directory,
             complete=tuple(row.result for row in self._rows if isinstance(row.result, Complete)),
             failed=tuple(row.result for row in self._rows if isinstance(row.result, RowFailed)),
+            submitted=tuple(row.name for row in left if self._is_enough(row)),
             pending=pending,
             why_pending=why if pending else "",
         )
@@ -285,15 +348,21 @@ class Batch:
     def _poll(self) -> None:
         """List the jobs once, for all rows; wait out what passes."""
         try:
-            self._listing = self._session.jobs()
-        except ServiceUnavailable as error:
+            known = [row.job_id for row in self._at(Stage.WATCHED) if row.job_id is not None]
+            self._listing = self._session.jobs(known)
+        except (ServiceUnavailable, SessionLost) as error:
+            # A session that is lost again right after the login is the service's trouble, not the user's.
             is_first = not self._polls.outage.is_on
-            waiting = self._polls.failed(error.retry_after)
+            waiting = self._polls.failed(getattr(error, "retry_after", None))
             if is_first:
                 self._listen(Notice(f"{error.what} Trying again in {waiting:.0f} s, until it answers."))
             return
         if self._polls.outage.is_on:
             self._listen(Notice("The service answers again."))
+        self._counted = None  # So that the display hears from us now and then, though nothing changes.
+        if self._check is not None:
+            self._check(self._session.api)
+            self._check = None
         news = [self._watch(row) for row in self._at(Stage.WATCHED)]
         news += [self._watch(row) for row in self._find_jobs()]
         has_submitted = self._submit_wanted()
@@ -356,13 +425,14 @@ class Batch:
         if row.missing < MISSING_LISTINGS:
             return False
         what = "is ready, but has no product" if job else "is no longer listed by the service"
-        self._lose(row, JobFailed(f"Job {row.job_id} {what}.", RESUBMIT))
+        self._lose(row, JobFailed(f"The job {what}.", RESUBMIT))
         return True
 
     def _lose(self, row: Row, error: MwaClientError, *, is_wanted_anew: bool = False) -> None:
         """Submit a row anew whose job will bring nothing, if that is wanted, once in a run; else fail it."""
         is_wanted_anew |= row.request.allow_resubmit and row.from_before
-        if row.was_renewed or not is_wanted_anew:
+        can_be_made = isinstance(row.request, JobRequest) and not row.was_renewed
+        if not (is_wanted_anew and can_be_made):
             self._fail(row, error)
             return
         self._listen(Notice(f"Submitting line {row.request.line} anew: {error.what}"))
@@ -373,31 +443,43 @@ class Batch:
     # --- Submitting -----------------------------------------------------------------------------------
 
     def _submit_wanted(self) -> bool:
-        """Hand the rows that have no job to the submitters."""
-        wanted = self._at(Stage.WANTED) if self._unanswered.is_due() else []
-        for row in wanted:
+        """Hand the rows that have no job to the submitters; after a refusal of all, a few to try."""
+        if not self._unanswered.is_due():
+            return False
+        self._hold.clear()
+        wanted = self._at(Stage.WANTED)
+        for row in wanted[:SUBMITTERS] if self._unanswered.is_on else wanted:
             row.stage = Stage.SUBMITTING
             self._submitters.give(self._submission(row))
         return bool(wanted)
 
     def _submission(self, row: Row) -> Callable[[], _Message | None]:
         request = row.request
+        assert isinstance(request, JobRequest)
         parameters = request.parameters(self._session.api)
+        # The service may take an expired job for the same one: then only a new one helps.
+        allow_resubmit = request.allow_resubmit or row.was_renewed
         self._ledger.intend(request.identity, after=max(self._listing, default=0))
 
         def submit() -> _Message | None:
-            if self._stop.is_set():
-                return None
+            if self._stop.is_set() or self._hold.is_set():
+                return _SubmissionEnded(row, None)
             try:
-                return _SubmissionEnded(row, self._session.submit(request.job_type, parameters))
+                outcome = self._session.submit(request.job_type, parameters, allow_resubmit=allow_resubmit)
+            except (ServiceOutage, JobLimitReached) as error:
+                self._hold.set()
+                return _SubmissionEnded(row, error)
             except MwaClientError as error:
                 return _SubmissionEnded(row, error)
+            return _SubmissionEnded(row, outcome)
 
         return submit
 
-    def _end_submission(self, row: Row, outcome: int | MwaClientError) -> None:
-        if isinstance(outcome, int):
-            self._has_job(row, outcome, found=False)
+    def _end_submission(self, row: Row, outcome: Submission | MwaClientError | None) -> None:
+        if outcome is None:
+            row.stage = Stage.WANTED
+        elif isinstance(outcome, Submission):
+            self._has_job(row, outcome.job_id, found=outcome.existed)
         elif isinstance(outcome, LoginRefused):
             raise outcome
         elif isinstance(outcome, ServiceUnavailable):
@@ -409,15 +491,15 @@ class Batch:
             self._fail(row, outcome)
 
     def _submission_unclear(self, row: Row, error: ServiceUnavailable) -> None:
-        """Nobody knows whether the job was made: the next listing will tell."""
+        """Wait, and let the next listing tell whether the job was made."""
         row.stage = Stage.WANTED
         row.unclear += isinstance(error, BadReply)
         if row.unclear >= UNCLEAR_SUBMISSIONS:
             self._fail(row, JobFailed(f"Not submitted: {error.what}", "Run the command again later."))
             return
-        if not self._unanswered.is_on:
-            next_step = "Looking for its job before trying again."
-            self._listen(Notice(f"A submission was not answered: {error.what} {next_step}"))
+        if not self._has_told_why:
+            self._has_told_why = True
+            self._listen(Notice(_why_not_submitted(error)))
         self._unanswered.failed(error.retry_after)
 
     def _has_job(self, row: Row, job_id: int, *, found: bool) -> None:
@@ -428,8 +510,10 @@ class Batch:
         self._listen(Submitted(row.name, found))
         if not found:
             self._show(row, JobState.QUEUED.label)
-        if self._unanswered.is_on and not (self._at(Stage.WANTED) or self._at(Stage.SUBMITTING)):
+        if self._unanswered.is_on:
             self._unanswered.end()
+        if self._has_told_why and not (self._at(Stage.WANTED) or self._at(Stage.SUBMITTING)):
+            self._has_told_why = False
             self._listen(Notice("All jobs are submitted now."))
 
     # --- Downloading ----------------------------------------------------------------------------------
@@ -445,26 +529,14 @@ class Batch:
         job = row.job
         assert job is not None
         files = name_files(job, self._ledger)
-        for wanted, _ in files:
-            self._listen(Downloading(row.name, wanted.name, wanted.size))
+        for wanted, file in files:
+            if not file.delivery.is_folder:
+                self._listen(Downloading(row.name, wanted.name, wanted.size))
         row.label = "Downloading"
 
         def download() -> _Message | None:
             try:
-                return _DownloadEnded(
-                    row,
-                    tuple(
-                        fetch(
-                            wanted,
-                            self._session.source(job.job_id, file),
-                            self._ledger.place,
-                            self._clock,
-                            self._stop,
-                            self._inbox.put,
-                        )
-                        for wanted, file in files
-                    ),
-                )
+                return _DownloadEnded(row, self._fetch(job, files))
             except Stopped:
                 return None
             except MwaClientError as error:
@@ -472,8 +544,13 @@ class Batch:
 
         return download
 
-    def _end_download(self, row: Row, outcome: tuple[FetchedFile, ...] | MwaClientError) -> None:
-        if isinstance(outcome, tuple):
+    def _fetch(self, job: Job, files: Sequence[tuple[Wanted, ProductFile]]) -> Fetched:
+        """Bring a job's files into the directory; of what this host cannot see, say where it is."""
+        means = (self._ledger.place, self._clock, self._stop, self._inbox.put)
+        return fetch_all(job, files, self._session, *means)
+
+    def _end_download(self, row: Row, outcome: Fetched | MwaClientError) -> None:
+        if isinstance(outcome, Fetched):
             self._ledger.finished(row.request.identity, row.job_id or 0, outcome)
             self._complete(row, outcome, from_before=False)
         elif isinstance(outcome, DiskFull):
@@ -511,10 +588,11 @@ class Batch:
         self._listen(StateChanged(row.name, label))
         return True
 
-    def _complete(self, row: Row, files: tuple[FetchedFile, ...], *, from_before: bool) -> None:
+    def _complete(self, row: Row, fetched: Fetched, *, from_before: bool) -> None:
         row.stage = Stage.COMPLETE
         row.label = "Download Complete"
-        row.result = Complete(row.name, files, from_before)
+        place = self._ledger.place.directory
+        row.result = Complete(row.name, fetched.files, from_before, fetched.elsewhere, place)
         self._listen(row.result)
 
     def _fail(self, row: Row, error: MwaClientError) -> None:
@@ -534,27 +612,72 @@ class Batch:
 
 def name_files(job: Job, ledger: Ledger) -> tuple[tuple[Wanted, ProductFile], ...]:
     """Return each file of a ready job with what it must be under which name in the directory."""
-    return tuple(
-        (
-            Wanted(
-                job.job_id,
-                ledger.claim_name(safe_name(file.name, job.obs_id, job.job_id), job.job_id),
-                file.size,
-                file.sha1,
-            ),
-            file,
-        )
-        for file in job.product
-    )
+    named: dict[str, tuple[Wanted, ProductFile]] = {}
+    for number, file in enumerate(job.product, start=1):
+        name = safe_name(file.name, job.obs_id, job.job_id)
+        if file.delivery.is_folder and job.obs_id is not None and name == str(job.job_id):
+            name = f"{job.obs_id}_{name}"
+        claimed = ledger.claim_name(name, job.job_id)
+        if claimed in named:
+            claimed = ledger.claim_name(f"{number}_{name}", job.job_id)
+        named[claimed] = Wanted(job.job_id, claimed, file.size, file.sha1), file
+    return tuple(named.values())
+
+
+def fetch_all(
+    job: Job,
+    files: Sequence[tuple[Wanted, ProductFile]],
+    session: Session,
+    place: Place,
+    clock: Clock,
+    stop: threading.Event,
+    listen: Callable[[TransferEvent], None],
+) -> Fetched:
+    """Bring the files of a ready job into the directory, each the way that its delivery asks for.
+
+    Parameters
+    ----------
+    files : sequence of (Wanted, ProductFile)
+        As `name_files` returns them.
+
+    Returns
+    -------
+    Fetched
+        The files, and the places of what was delivered to a file system that this host cannot see.
+
+    Raises
+    ------
+    JobFailed, DiskFull, DirectoryUnusable, Stopped
+        As `mwa_client.transfer.product.fetch`.
+    """
+    fetched: list[FetchedFile] = []
+    elsewhere: list[str] = []
+    for wanted, file in files:
+        if not file.delivery.is_folder:
+            source = session.source(job.job_id, file)
+            fetched.append(fetch(wanted, source, place, clock, stop, listen))
+        elif folder.is_visible(file.path):
+            fetched += folder.copy(wanted, Path(file.path), place, clock, stop, listen)
+        else:
+            elsewhere.append(file.path)
+    return Fetched(tuple(fetched), tuple(elsewhere))
+
+
+def _why_not_submitted(error: ServiceUnavailable) -> str:
+    if isinstance(error, JobLimitReached):
+        return f"{error.what} The other rows are submitted as jobs finish."
+    if isinstance(error, ServiceOutage):
+        return f"{error.what} Trying again until it is over."
+    return f"A submission was not answered: {error.what} Looking for its job before trying again."
 
 
 def _lost(job: Job) -> JobFailed:
     if job.state is JobState.EXPIRED:
-        return JobFailed(f"Job {job.job_id} has expired.", "Run the command again to have it made anew.")
+        return JobFailed("The job has expired.", "Run the command again to have it made anew.")
     if job.state is JobState.CANCELLED:
-        return JobFailed(f"Job {job.job_id} was cancelled.", RESUBMIT)
+        return JobFailed("The job was cancelled.", RESUBMIT)
     said = f": {job.error_text}" if job.error_text else ", and the service does not say why."
-    return JobFailed(f"Job {job.job_id} failed at the service{said}", RESUBMIT)
+    return JobFailed(f"The job failed at the service{said}", RESUBMIT)
 
 
 class _Outage:

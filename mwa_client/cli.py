@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import os
 import re
 import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from mwa_client import __version__
-from mwa_client.errors import DirectoryUnusable, ExitStatus, MwaClientError
-from mwa_client.jobfile import JobFile, plan, read_file
-from mwa_client.jobkeys import Api
-from mwa_client.settings import Credentials, Service, Settings, service_from, settings_from
-
-if TYPE_CHECKING:
-    from mwa_client.display import Display
+from mwa_client.errors import ExitStatus, MwaClientError
+from mwa_client.settings import settings_from
+from mwa_client.tasks import perform
 
 DESCRIPTION = """\
 Get data out of the archive of the MWA radio telescope. Every row of a CSV file
@@ -32,7 +28,7 @@ is a job: it is submitted, waited for, and its product downloaded and verified.
 row:   obs_id=1191828584, job_type=d, download_type=vis
 check: mwa_client --csv=jobs.csv --check              (sends nothing)
 try:   mwa_client --sandbox --csv=jobs.csv --dir=try  (no account needed)
-run:   mwa_client --csv=jobs.csv --dir=/data/mwa      (set ASVO_USER, ASVO_PASS)
+run:   mwa_client --csv=jobs.csv --dir=/data/mwa      (set MWA_ASVO_API_KEY)
 
 Run the same command again at any time: it goes on where it was.
 """
@@ -46,8 +42,6 @@ exit status:
   75       not finished: run the same command again
   130,143  interrupted, terminated; everything so far is kept
 """
-SANDBOX_RATE = 8e6
-"""Bytes a second: slow enough for people to see what happens."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     try:
         with _signals_caught():
-            return int(_run(settings_from(options)))
+            settings = settings_from(options)
+            if settings.verbose:
+                _show_requests()
+            return int(perform(settings, _say, lambda text: _say(text, sys.stdout)))
     except MwaClientError as error:
         _say(f"mwa_client: {error}" if error.exit_status is not ExitStatus.BAD_FILE else str(error))
         return int(error.exit_status)
@@ -88,72 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(ExitStatus.FAILED)
 
 
-def _run(settings: Settings) -> ExitStatus:
-    """Do what the options say."""
-    jobs = read_file(settings.csv, Api.V2018)
-    for warning in jobs.warnings:
-        _say(f"Warning: {warning}")
-    if settings.check:
-        _say(f"{plan(jobs)}\nNothing was sent.", sys.stdout)
-        return ExitStatus.COMPLETE
-    if settings.sandbox:
-        return _practise(settings, jobs)
-    return _work(settings, jobs, service_from(os.environ))
-
-
-def _practise(settings: Settings, jobs: JobFile) -> ExitStatus:
-    """Run against the practice service, started for the occasion."""
-    from mwa_client.ledger import MEMORY, PRACTICE, Ledger
-    from mwa_client.sandbox import Sandbox
-
-    _say("Practising: the products are small and made up; nothing goes to the real service.")
-    # Opened once before the sandbox writes there: it refuses a directory with real products.
-    Ledger(settings.directory, PRACTICE).close()
-    account = Credentials("practice", "practice")
-    state = settings.directory / MEMORY / "sandbox.json"
-    try:
-        sandbox = Sandbox(user=account.user, password=account.password, state_file=state, rate=SANDBOX_RATE)
-    except ValueError:
-        raise DirectoryUnusable(
-            f"{state} is damaged.", "Remove it, or choose another directory with --dir."
-        ) from None
-    with sandbox:
-        return _work(settings, jobs, Service(Api.V2018, sandbox.url, PRACTICE, account))
-
-
-def _work(settings: Settings, jobs: JobFile, service: Service) -> ExitStatus:
-    """Submit, watch and fetch, and show it."""
-    from mwa_client.asvo import open_session
-    from mwa_client.batch import Batch, Pacing
-    from mwa_client.display import display_for
-    from mwa_client.ledger import Ledger
-    from mwa_client.pace import SystemClock
-
-    clock = SystemClock()
-    requests = (
-        [replace(job, allow_resubmit=True) for job in jobs.jobs] if settings.allow_resubmit else jobs.jobs
-    )
-    pacing = Pacing(settings.parallel, settings.poll, settings.give_up_after)
-    display = display_for(sys.stdout, sys.stderr, clock, os.environ, quiet=settings.quiet)
-    with ExitStack() as open_things:
-        ledger = open_things.enter_context(closing(Ledger(settings.directory, service.name)))
-        session = open_things.enter_context(closing(open_session(service)))
-        open_things.enter_context(closing(display))
-        _warn_of_risks(service, display)
-        return Batch(requests, session, ledger, clock, display, pacing).run().exit_status
-
-
-def _warn_of_risks(service: Service, display: Display) -> None:
-    if service.verify is False:
-        display.warn(
-            "Warning: certificates are not verified (SSL_VERIFY=0): anybody in between can read along."
-        )
-    if service.sends_password_in_clear:
-        display.warn(
-            f"Warning: {service.address} is not encrypted: anybody in between can read the password."
-        )
-
-
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; end with status 2 and a hint where that cannot be done."""
     parser = _parser()
@@ -166,7 +97,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"give the job file as --csv={unknown[0]}")
     if unknown:
         parser.error(f"{unknown[0]} is not understood (mwa_client --help shows the options)")
-    if options.csv is None:
+    starts_from_rows = not (options.list_only or options.download_only or options.cancel)
+    if starts_from_rows and options.csv is None and not options.job:
         parser.error("no job file: give --csv=jobs.csv (mwa_client --help shows examples)")
     return options
 
@@ -189,15 +121,29 @@ def _parser() -> argparse.ArgumentParser:
     before = parser.add_argument_group("before the real run")
     before.add_argument("--check", action="store_true", help="check the file, show the plan, send nothing")
     before.add_argument("--sandbox", action="store_true", help="practise against a built-in service")
+    part = parser.add_argument_group("only a part of it")
+    part.add_argument("-s", "--submit-only", action="store_true", help="submit, do not wait")
+    part.add_argument("-l", "--list-only", action="store_true", help="list your jobs")
+    part.add_argument(
+        "-w", "--download-only", metavar="JOB", nargs="+", action="extend",
+        help="fetch jobs that are there: job ids, obs_ids, or all that are ready",
+    )  # fmt: skip
+    part.add_argument("--cancel", metavar="JOB", nargs="+", action="extend", help="cancel jobs, by job id")
+    part.add_argument("-j", "--job", metavar="ROW", action="append", help="a row, in place of a file")
+    out = parser.add_argument_group("what comes out")
+    out.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
+    out.add_argument("-e", "--error-file", metavar="FILE", help="write the errors there as a JSON list")
+    out.add_argument("-q", "--quiet", action="store_true", help="show only errors and the summary")
+    out.add_argument("-v", "--verbose", action="store_true", help="show each request")
     more = parser.add_argument_group("more")
     more.add_argument(
         "-ar", "--allow-resubmit", action="store_true",
         help="submit even what is there, and again what failed",
     )  # fmt: skip
+    more.add_argument("--api", metavar="NAME", help="2018, v1 or v2 (default: find out)")
     more.add_argument("--parallel", metavar="N", help="downloads at a time (default: 4)")
     more.add_argument("--poll", metavar="SECONDS", help="ask for states so often (default: 5 to 60 s)")
     more.add_argument("--give-up-after", metavar="SECONDS", help="stop then, with status 75 if jobs are left")
-    more.add_argument("-q", "--quiet", action="store_true", help="show only errors and the summary")
     more.add_argument("--version", action="version", version=f"mwa_client {__version__}", help="show it")
     more.add_argument("-h", "--help", action="help", help="show this")
     return parser
@@ -233,6 +179,15 @@ def _mend_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _show_requests() -> None:
+    """Show each request on standard error; what is logged holds no credential."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger("mwa_client")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
 
 
 def _say(text: str, stream: TextIO | None = None) -> None:

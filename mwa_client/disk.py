@@ -62,7 +62,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DiskFull(
                 f"No room left to write {path} ({(error.strerror or '').lower()}).",
                 "Make room, then run the same command again; what was fetched is kept.",

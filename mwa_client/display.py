@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
@@ -22,9 +24,12 @@ from mwa_client.events import (
 )
 from mwa_client.pace import Clock
 from mwa_client.transfer.product import Progress, Setback
+from mwa_client.words import duration, size_in_words
 
 HEARTBEAT = 600.0
 """Seconds after which a line says that the work goes on, where there are no bars."""
+CALM = 5.0
+"""Seconds between two reports of a download's progress, where a program reads them."""
 TOTAL_BAR = "{n_fmt}/{total_fmt} jobs |{bar}| {desc}"
 FILE_BAR = "{desc} |{bar}| {percentage:3.0f}% of {total_fmt}B, {rate_fmt}, {remaining} left"
 NARROW_FILE_BAR = "{desc} {percentage:3.0f}% {rate_fmt} {remaining}"
@@ -76,12 +81,14 @@ class Display:
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, Submitted):
-            self.line(_about("Found" if event.found else "Submitted", event.row))
+            # A new job's first line is its first state.
+            if event.found:
+                self.line(_about("Found", event.row, "(it was there already)"))
         elif isinstance(event, StateChanged):
             self.line(_about(event.label, event.row))
         elif isinstance(event, Downloading):
             self._rows[event.row.job_id or 0] = event.row
-            self.line(_about("Downloading", event.row, f"{event.name} ({_bytes(event.size)})"))
+            self.line(_about("Downloading", event.row, f"{event.name} ({size_in_words(event.size)})"))
         elif isinstance(event, Complete):
             self._show_complete(event)
         elif isinstance(event, RowFailed):
@@ -114,14 +121,18 @@ class Display:
             self._counts = event
         now = self._clock.monotonic()
         if self._counts is not None and now - self._last_time >= HEARTBEAT:
-            self.line(f"Still working after {_duration(now - self._begun)}: {_counted(self._counts)}")
+            self.line(f"Still working after {duration(now - self._begun)}: {_counted(self._counts)}")
 
     def _show_complete(self, event: Complete) -> None:
-        for file in event.files:
-            proof = "verified" if file.verified else "not verified: the service gave no SHA-1"
-            when = ", from an earlier run" if event.from_before else ""
-            words = f"{file.path} ({_bytes(file.size)}, {proof}{when})"
-            self.line(_about(COMPLETE, event.row, words))
+        when = ", from an earlier run" if event.from_before else ""
+        for place, files in event.products.items():
+            is_verified = all(file.verified for file in files)
+            proof = "verified" if is_verified else "not verified: the service gave no SHA-1"
+            number = "" if len(files) == 1 else f"{len(files)} files, "
+            size = size_in_words(sum(file.size for file in files))
+            self.line(_about(COMPLETE, event.row, f"{place} ({number}{size}, {proof}{when})"))
+        for path in event.elsewhere:
+            self.line(_about(COMPLETE, event.row, f"{path} (delivered there; this host cannot see it{when})"))
 
     def _show_summary(self, summary: Summary) -> None:
         if summary.failed:
@@ -246,11 +257,99 @@ class BarDisplay(Display):
             super()._print(text, stream)
 
 
+class JsonDisplay(Display):
+    """For programs: one JSON object a line, with field names that stay; notices go to the other stream."""
+
+    def __init__(self, out: TextIO, errors: TextIO, clock: Clock) -> None:
+        super().__init__(out, errors, clock, quiet=True)
+        self._told: dict[tuple[int, str], float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, Submitted):
+            self._tell("submitted", event.row, found=event.found)
+        elif isinstance(event, StateChanged):
+            self._tell("state", event.row, state=event.label)
+        elif isinstance(event, Downloading):
+            self._rows[event.row.job_id or 0] = event.row
+        elif isinstance(event, Progress):
+            self._tell_progress(event)
+        elif isinstance(event, Complete):
+            self._tell_complete(event)
+        elif isinstance(event, RowFailed):
+            self._tell("error", event.row, message=event.error.what, remedy=event.error.remedy)
+        elif isinstance(event, Summary):
+            self._tell_summary(event)
+        elif isinstance(event, (Notice, Setback)):
+            super().__call__(event)
+
+    def _tell_progress(self, event: Progress) -> None:
+        now = self._clock.monotonic()
+        key = (event.job_id, event.name)
+        if key in self._told and event.done != event.size and now - self._told[key] < CALM:
+            return
+        self._told[key] = now
+        row = self._rows.get(event.job_id) or RowName(0, 0, event.job_id)
+        self._tell("downloading", row, file=event.name, bytes=event.done, size=event.size)
+
+    def _tell_complete(self, event: Complete) -> None:
+        for file in event.files:
+            self._tell(
+                "complete",
+                event.row,
+                path=str(file.path),
+                size=file.size,
+                sha1=file.sha1,
+                verified=file.verified,
+                here=True,
+                from_before=event.from_before,
+            )
+        for path in event.elsewhere:
+            self._tell(
+                "complete",
+                event.row,
+                path=path,
+                size=None,
+                sha1=None,
+                verified=False,
+                here=False,
+                from_before=event.from_before,
+            )
+
+    def _tell_summary(self, summary: Summary) -> None:
+        self._tell(
+            "summary",
+            None,
+            complete=len(summary.complete),
+            failed=len(summary.failed),
+            pending=len(summary.pending),
+            submitted=len(summary.submitted),
+            unverified=len(summary.unverified),
+            bytes=summary.size,
+            directory=str(summary.directory),
+            exit_status=int(summary.exit_status),
+        )
+
+    def _tell(self, event: str, row: RowName | None, **fields: object) -> None:
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock.now()))
+        about = {} if row is None else {"line": row.line, "obs_id": row.obs_id, "job_id": row.job_id}
+        self._write(json.dumps({"event": event, "time": when, **about, **fields}) + "\n", self._out)
+
+
 def display_for(
-    out: TextIO, errors: TextIO, clock: Clock, environment: Mapping[str, str], *, quiet: bool
+    out: TextIO,
+    errors: TextIO,
+    clock: Clock,
+    environment: Mapping[str, str],
+    *,
+    quiet: bool = False,
+    json: bool = False,
+    verbose: bool = False,
 ) -> Display:
-    """Return the display that fits: bars where `errors` is a terminal, lines elsewhere."""
-    if errors.isatty() and not quiet and environment.get("TERM") != "dumb":
+    """Return the display that fits: bars where `errors` is a terminal, lines elsewhere, JSON if asked for."""
+    if json:
+        return JsonDisplay(out, errors, clock)
+    if errors.isatty() and not (quiet or verbose) and environment.get("TERM") != "dumb":
         return BarDisplay(out, errors, clock, colour=not environment.get("NO_COLOR"))
     return Display(out, errors, clock, quiet=quiet)
 
@@ -300,26 +399,10 @@ def _shortened(name: str, width: int) -> str:
 
 def _summary_line(summary: Summary) -> str:
     unverified = len(summary.unverified)
-    parts = [f"{len(summary.complete)} complete"]
+    parts = [f"{len(summary.submitted)} submitted"] if summary.submitted else []
+    parts += [f"{len(summary.complete)} complete"] if summary.complete or not parts else []
+    parts += [f"{len(summary.elsewhere)} of them delivered elsewhere"] if summary.elsewhere else []
     parts += [f"{unverified} of the files not verified"] if unverified else []
     parts += [f"{len(summary.failed)} failed"] if summary.failed else []
     parts += [f"{len(summary.pending)} pending (run the same command again)"] if summary.pending else []
-    return f"{', '.join(parts)}: {_bytes(summary.size)} in {summary.directory}"
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = divmod(int(seconds) // 60, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
-def _bytes(size: int | None) -> str:
-    if size is None:
-        return "size not known"
-    if size < 1000:
-        return f"{size} B"
-    amount = float(size)
-    for unit in ("kB", "MB", "GB", "TB"):
-        amount /= 1000.0
-        if amount < 999.95 or unit == "TB":
-            break
-    return f"{amount:.1f} {unit}"
+    return f"{', '.join(parts)}: {size_in_words(summary.size)} in {summary.directory}"

@@ -132,6 +132,10 @@ class WrongInterface(ServiceRefused):
     """The server does not speak the interface that it was asked in (404 or 405 at the login)."""
 
 
+class ServiceMoved(WrongInterface):
+    """Nobody answers at the address that the service had in 2018."""
+
+
 class SessionLost(ServiceRefused):
     """The session has expired; logging in again mends it."""
 

@@ -63,12 +63,35 @@ class Downloading:
 
 @dataclass(frozen=True)
 class Complete:
-    """A row is complete: its files are in the directory."""
+    """A row is complete.
+
+    Attributes
+    ----------
+    files : tuple of FetchedFile
+        Its files in the directory.
+    from_before : bool
+        Whether an earlier run had completed it.
+    elsewhere : tuple of str
+        What was delivered to file systems that this host cannot see: where it is.
+    directory : Path
+        The download directory.
+    """
 
     row: RowName
     files: tuple[FetchedFile, ...]
     from_before: bool
-    """Whether an earlier run had completed it."""
+    elsewhere: tuple[str, ...] = ()
+    directory: Path = Path()
+
+    @property
+    def products(self) -> dict[Path, list[FetchedFile]]:
+        """The files, by the file or folder of the download directory that they are in."""
+        products: dict[Path, list[FetchedFile]] = {}
+        for file in self.files:
+            inside = self.directory in file.path.parents
+            first = file.path.relative_to(self.directory).parts[0] if inside else file.path
+            products.setdefault(self.directory / first, []).append(file)
+        return products
 
 
 @dataclass(frozen=True)
@@ -111,6 +134,8 @@ class Summary:
         The rows whose products are in the directory.
     failed : tuple of RowFailed
         The rows that cannot be completed, in order of the file.
+    submitted : tuple of RowName
+        The rows that are at the service, where no more was wanted.
     pending : tuple of RowName
         The rows that a later run will complete.
     directory : Path
@@ -122,6 +147,7 @@ class Summary:
     directory: Path
     complete: tuple[Complete, ...] = ()
     failed: tuple[RowFailed, ...] = ()
+    submitted: tuple[RowName, ...] = ()
     pending: tuple[RowName, ...] = ()
     why_pending: str = field(default="")
 
@@ -136,6 +162,11 @@ class Summary:
     def size(self) -> int:
         """Bytes of all complete products."""
         return sum(file.size for row in self.complete for file in row.files)
+
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """The places of what was delivered where this host cannot see it."""
+        return tuple(path for row in self.complete for path in row.elsewhere)
 
     @property
     def unverified(self) -> tuple[FetchedFile, ...]:

@@ -125,16 +125,27 @@ def read_file(path: str | Path, api: Api, *, stdin: BinaryIO | None = None) -> J
     JobFileError
         The file has mistakes; the error holds all of them.
     """
+    data, source = read_bytes(path, stdin=stdin)
+    return parse(data, api, source)
+
+
+def read_bytes(path: str | Path, *, stdin: BinaryIO | None = None) -> tuple[bytes, str]:
+    """Return what a job file holds, and its name for messages.
+
+    Raises
+    ------
+    SettingsError
+        The file cannot be read.
+    """
     if str(path) == "-":
-        return parse((stdin or sys.stdin.buffer).read(), api, source="standard input")
+        return (stdin or sys.stdin.buffer).read(), "standard input"
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes(), str(path)
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise SettingsError(
             f"cannot read {_shown(str(path))}: {reason}", "Give the job file with --csv=FILE."
         ) from error
-    return parse(data, api, source=str(path))
 
 
 def parse(data: bytes | str, api: Api, source: str = "jobs.csv") -> JobFile:
@@ -269,7 +280,7 @@ def plan(jobfile: JobFile) -> str:
     observations = len({job.obs_id for job in jobfile.jobs})
     kinds = Counter(job.job_type for job in jobfile.jobs)
     lines = [f"{jobfile.source}: {_count(len(jobfile.jobs), 'job')} on {_count(observations, 'observation')}"]
-    lines += [f"  {kinds[job_type]} {job_type.label}" for job_type in JobType if kinds[job_type]]
+    lines += [f"  {_count(kinds[job_type], job_type.noun)}" for job_type in JobType if kinds[job_type]]
     return "\n".join(lines)
 
 

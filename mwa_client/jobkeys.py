@@ -37,6 +37,15 @@ class JobType(enum.Enum):
         """The word that people use for it."""
         return self.name.lower()
 
+    @property
+    def noun(self) -> str:
+        """What one such job is called when they are counted."""
+        return (
+            f"{self.label} job"
+            if self in (JobType.VOLTAGE, JobType.BEAMFORMER, JobType.IMAGING)
+            else self.label
+        )
+
     def is_known_to(self, api: Api) -> bool:
         """Say whether an interface has such jobs: 2018 has conversions and downloads alone."""
         return api is not Api.V2018 or self in (JobType.CONVERSION, JobType.DOWNLOAD)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mwa_client.disk import disk_errors, write_safely
 from mwa_client.errors import DirectoryUnusable
@@ -20,6 +21,22 @@ from mwa_client.transfer.product import FetchedFile, Place
 MEMORY = ".mwa_client"
 PRACTICE = "sandbox"
 """The service's name in the ledger while practising."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a row's job has brought.
+
+    Attributes
+    ----------
+    files : tuple of FetchedFile
+        The files in the directory.
+    elsewhere : tuple of str
+        What was delivered to file systems that this host cannot see: where it is.
+    """
+
+    files: tuple[FetchedFile, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass
@@ -32,8 +49,8 @@ class Remembered:
         Its job at the service, once submitted.
     state : str
         The last state that was seen of that job, in the service's word.
-    files : tuple of FetchedFile
-        Its verified files; empty until it is complete.
+    fetched : Fetched or None
+        What that job has brought, once it is complete.
     intended_after : int or None
         A submission was begun and its answer is not known. If it made a job, that has a higher id than
         this one, the highest that was listed before.
@@ -41,7 +58,7 @@ class Remembered:
 
     job_id: int | None = None
     state: str = ""
-    files: tuple[FetchedFile, ...] = ()
+    fetched: Fetched | None = None
     intended_after: int | None = None
 
 
@@ -113,10 +130,12 @@ class Ledger:
         """Return what is known of a row; it is known by what it asks for."""
         return self._rows.get(identity) or Remembered()
 
-    def complete(self, identity: str) -> tuple[FetchedFile, ...]:
-        """Return a row's verified files if all of them still stand there with their sizes, else nothing."""
-        files = self.row(identity).files
-        return files if all(_still_there(file) for file in files) else ()
+    def complete(self, identity: str, job_id: int | None) -> Fetched | None:
+        """Return what a row's job has brought, if all of its files still stand there with their sizes."""
+        row = self.row(identity)
+        if row.fetched is None or row.job_id != job_id:
+            return None
+        return row.fetched if all(_still_there(file) for file in row.fetched.files) else None
 
     def intend(self, identity: str, after: int) -> None:
         """Record that a row is about to be submitted, when the highest job id listed is `after`."""
@@ -145,13 +164,20 @@ class Ledger:
             self._append({"event": "name", "name": claimed, "job_id": job_id})
         return claimed
 
-    def finished(self, identity: str, job_id: int, files: Iterable[FetchedFile]) -> None:
-        """Record a row's verified files, and write them into ``SHA1SUMS``."""
+    def finished(self, identity: str, job_id: int, fetched: Fetched) -> None:
+        """Record what a row's job has brought, and write its verified files into ``SHA1SUMS``."""
         described = [
-            {"name": file.path.name, "size": file.size, "sha1": file.sha1, "verified": file.verified}
-            for file in files
+            {"name": self._name_of(file), "size": file.size, "sha1": file.sha1, "verified": file.verified}
+            for file in fetched.files
         ]
-        entry = {"event": "complete", "row": identity, "job_id": job_id, "files": described}
+        entry: dict[str, object] = {
+            "event": "complete",
+            "row": identity,
+            "job_id": job_id,
+            "files": described,
+        }
+        if fetched.elsewhere:
+            entry["elsewhere"] = list(fetched.elsewhere)
         self._learn({**entry, "service": self._service})
         # SHA1SUMS first: a row that the ledger calls complete is not looked at again.
         self._write_sums()
@@ -200,23 +226,32 @@ class Ledger:
         elif entry.get("event") == "state":
             row.state = str(entry.get("state"))
         elif entry.get("event") == "complete":
-            row.files = self._read_files(entry.get("files"))
-            self._summed |= {file.path.name for file in row.files if file.verified}
+            row.fetched = self._read_fetched(entry)
+            row.job_id = job_id if isinstance(job_id, int) else row.job_id
+            self._summed |= set(self._verified_in(row))
 
-    def _read_files(self, described: object) -> tuple[FetchedFile, ...]:
-        """Return a row's files; none where one of them cannot be read: half a product is no product."""
+    def _read_fetched(self, entry: dict[str, object]) -> Fetched | None:
+        """Return what a row has; nothing where a part cannot be read: half a product is no product."""
+        files, elsewhere = entry.get("files"), entry.get("elsewhere")
         try:
-            return tuple(
-                FetchedFile(
-                    self.place.directory / str(file["name"]),
-                    int(file["size"]),
-                    str(file["sha1"]),
-                    bool(file["verified"]),
-                )
-                for file in (described if isinstance(described, list) else [])
+            fetched = Fetched(
+                tuple(self._read_file(file) for file in (files if isinstance(files, list) else [])),
+                tuple(str(path) for path in (elsewhere if isinstance(elsewhere, list) else [])),
             )
         except (KeyError, TypeError, ValueError, OverflowError):
-            return ()
+            return None
+        return fetched if fetched.files or fetched.elsewhere else None
+
+    def _read_file(self, file: dict[str, Any]) -> FetchedFile:
+        path = self.place.directory / str(file["name"])
+        return FetchedFile(path, int(file["size"]), str(file["sha1"]), bool(file["verified"]))
+
+    def _name_of(self, file: FetchedFile) -> str:
+        return file.path.relative_to(self.place.directory).as_posix()
+
+    def _verified_in(self, row: Remembered) -> dict[str, str]:
+        files = row.fetched.files if row.fetched is not None else ()
+        return {self._name_of(file): file.sha1 for file in files if file.verified}
 
     def _refuse_to_mix(self, services: Iterable[object]) -> None:
         """Keep practice products and real ones apart: nobody could tell them from each other."""
@@ -237,9 +272,7 @@ class Ledger:
     def _write_sums(self) -> None:
         """Keep ``SHA1SUMS`` true; lines for other files, which somebody else wrote, stay."""
         path = self.place.directory / "SHA1SUMS"
-        ours = {
-            file.path.name: file.sha1 for row in self._rows.values() for file in row.files if file.verified
-        }
+        ours = {name: sha1 for row in self._rows.values() for name, sha1 in self._verified_in(row).items()}
         with disk_errors(path):
             before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
             # A name that was ours and is no more belonged to a product that had to be made anew.

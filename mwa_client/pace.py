@@ -16,6 +16,9 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
+MOST_RETRY_AFTER = 3600.0
+"""Seconds that another side can make us wait before we ask again: it may have erred by a few digits."""
+
 
 class Clock(Protocol):
     """Time, waiting and chance, as the program needs them."""
@@ -102,9 +105,9 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a ``Retry-After`` header asks for (a number or a date), or None."""
     value = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
-        return float(value)
+        return min(float(value), MOST_RETRY_AFTER)
     try:
         when = email.utils.parsedate_to_datetime(value).timestamp()
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
-    return max(when - time.time(), 0.0)
+    return min(max(when - time.time(), 0.0), MOST_RETRY_AFTER)

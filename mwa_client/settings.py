@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,11 @@ from urllib.parse import urlsplit
 from mwa_client.errors import CredentialsMissing, SettingsError
 from mwa_client.jobkeys import Api
 
-ADDRESS_2018 = "https://asvo.mwatelescope.org:8778"
-PORT_2018 = 8778
+HOST = "asvo.mwatelescope.org"
+PORTS = {Api.V2018: 8778, Api.V1: 443, Api.V2: 443}
+CLIENT_NAME = "mantaray-clientv2.0"
+"""What v1 and v2 are told at the login. They may refuse a client that they do not know, and this is the
+client whose protocol we speak."""
 CALL_TIMEOUT = 60.0
 STALL_TIMEOUT = 60.0
 MOST_SECONDS = 1e8
@@ -22,19 +26,26 @@ SANDBOX_POLL = 0.5
 
 ACCOUNT = {"ASVO_USER": "your_name", "ASVO_PASS": "your_password"}
 """The variables that hold the user's account, with examples."""
+HOW_TO_SET_KEY = (
+    "Your API key is on the profile page of the service's web site, https://asvo.mwatelescope.org:\n"
+    "    export MWA_ASVO_API_KEY=your_key"
+)
+HOW_TO_PRACTISE = "To practise without an account, add --sandbox."
+NO = ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """A user's account. Its ``repr`` does not show the password."""
+    """A user's account: name and password, or an API key. Its ``repr`` shows neither password nor key."""
 
-    user: str
-    password: str = field(repr=False)
+    user: str = ""
+    password: str = field(default="", repr=False)
+    key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
 class Service:
-    """Which service to talk to, and how.
+    """One way to the service: which interface at which address.
 
     Attributes
     ----------
@@ -43,7 +54,7 @@ class Service:
     address : str
         Scheme, host and port.
     name : str
-        What it is called in the directory's memory: host and port.
+        What it is called in the directory's memory: its host, and its port if that is not the usual one.
     is_default : bool
         Nobody has set another address.
     verify : bool or str
@@ -52,6 +63,10 @@ class Service:
         Seconds without a byte after which a call is given up.
     stall_timeout : float
         Seconds without a byte after which a download's connection is dropped.
+    client_name : str
+        The client name and version that v1 and v2 are told at the login.
+    tokens : Path or None
+        Where v2's tokens are kept between runs; None keeps them in memory.
     """
 
     api: Api
@@ -62,6 +77,8 @@ class Service:
     verify: bool | str = True
     call_timeout: float = CALL_TIMEOUT
     stall_timeout: float = STALL_TIMEOUT
+    client_name: str = CLIENT_NAME
+    tokens: Path | None = None
 
     @property
     def sends_password_in_clear(self) -> bool:
@@ -71,24 +88,50 @@ class Service:
         return parts.scheme == "http" and not is_here
 
 
+class Task(enum.Enum):
+    """What the command is to do."""
+
+    RUN = "submit, watch and fetch"
+    CHECK = "check the job file"
+    SUBMIT = "submit alone"
+    LIST = "list the user's jobs"
+    FETCH = "fetch jobs that are there"
+    CANCEL = "cancel jobs"
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether it starts from a job file."""
+        return self in (Task.RUN, Task.CHECK, Task.SUBMIT)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the user wants of a run.
 
     Attributes
     ----------
-    csv : str
+    task : Task
+        What to do.
+    csv : str or None
         The job file; ``-`` is standard input.
+    rows : tuple of str
+        Rows given on the command line.
+    targets : tuple of str
+        The jobs to fetch or cancel: job ids, obs_ids, or ``all``.
     directory : Path
         Where the products go.
-    check : bool
-        Only check the file and show the plan.
+    api : Api or None
+        The interface to speak; None: find out.
     sandbox : bool
         Practise against the built-in service.
     allow_resubmit : bool
         Submit even where the same job is there already, and again where it has failed.
-    quiet : bool
-        Show only errors and the summary.
+    json : bool
+        One JSON object a line on standard output, nothing else there.
+    error_file : Path or None
+        Where the errors are written as a JSON list.
+    quiet, verbose : bool
+        Show only errors and the summary; show each request.
     parallel : int
         Downloads at a time.
     poll : float or None
@@ -97,12 +140,18 @@ class Settings:
         Seconds after which to stop with jobs still pending; None: never.
     """
 
-    csv: str
     directory: Path
-    check: bool = False
+    task: Task = Task.RUN
+    csv: str | None = None
+    rows: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    api: Api | None = None
     sandbox: bool = False
     allow_resubmit: bool = False
+    json: bool = False
+    error_file: Path | None = None
     quiet: bool = False
+    verbose: bool = False
     parallel: int = DOWNLOADS
     poll: float | None = None
     give_up_after: float | None = None
@@ -114,54 +163,121 @@ def settings_from(options: argparse.Namespace) -> Settings:
     Raises
     ------
     SettingsError
-        A value cannot be used.
+        A value cannot be used, or two options contradict each other.
     """
-    poll = _seconds("--poll", options.poll, SANDBOX_POLL if options.sandbox else 0.0) or None
+    task = _task(options)
+    targets = options.download_only if task is Task.FETCH else options.cancel or []
     return Settings(
-        csv=str(_path("--csv", options.csv)),
+        task=task,
+        csv=None if options.csv is None else str(_path("--csv", options.csv)),
+        rows=tuple(options.job or ()),
+        targets=_targets(targets, all_allowed=task is Task.FETCH),
         directory=_path("--dir", options.dir),
-        check=options.check,
+        api=_api(options.api),
         sandbox=options.sandbox,
         allow_resubmit=options.allow_resubmit,
+        json=options.json,
+        error_file=None if options.error_file is None else _path("--error-file", options.error_file),
         quiet=options.quiet,
+        verbose=options.verbose,
         parallel=_count("--parallel", options.parallel, DOWNLOADS, MOST_DOWNLOADS),
-        poll=poll,
+        poll=_seconds("--poll", options.poll, SANDBOX_POLL if options.sandbox else 0.0) or None,
         give_up_after=_seconds("--give-up-after", options.give_up_after, 0.0) or None,
     )
 
 
-def service_from(environment: Mapping[str, str]) -> Service:
-    """Read from the environment which service to talk to.
+def _task(options: argparse.Namespace) -> Task:
+    wanted = {
+        Task.CHECK: ("--check", options.check),
+        Task.SUBMIT: ("--submit-only", options.submit_only),
+        Task.LIST: ("--list-only", options.list_only),
+        Task.FETCH: ("--download-only", options.download_only),
+        Task.CANCEL: ("--cancel", options.cancel),
+    }
+    asked = [task for task, (_, is_asked) in wanted.items() if is_asked]
+    names = " and ".join(wanted[task][0] for task in asked)
+    if len(asked) > 1:
+        raise SettingsError(f"{names} do not go together.", "Give one of them.")
+    task = asked[0] if asked else Task.RUN
+    has_rows = options.csv is not None or bool(options.job)
+    if has_rows and not task.needs_rows:
+        raise SettingsError(f"{names} takes no job file.", "Leave out --csv and --job.")
+    if options.csv is not None and options.job:
+        raise SettingsError("--csv and --job do not go together.", "Give one of them.")
+    return task
+
+
+def _targets(given: list[str], *, all_allowed: bool) -> tuple[str, ...]:
+    words = [word for text in given for word in text.replace(",", " ").split()]
+    for word in words:
+        if not (re.fullmatch("[0-9]{1,19}", word) or (all_allowed and word == "all")):
+            right = "a job id, an obs_id, or all" if all_allowed else "a job id"
+            raise SettingsError(f"{word} is not a job.", f"It must be {right}.")
+    return tuple(dict.fromkeys(words))
+
+
+def _api(value: str | None) -> Api | None:
+    try:
+        return None if value is None else Api(value)
+    except ValueError:
+        raise SettingsError(f"--api={value} is not an interface.", "It must be 2018, v1 or v2.") from None
+
+
+def services_from(environment: Mapping[str, str], api: Api | None = None) -> tuple[Service, ...]:
+    """Read from the environment which service to talk to: the ways to try, in order.
 
     Parameters
     ----------
     environment : mapping
-        ``ASVO_USER`` and ``ASVO_PASS``; optionally ``ASVO_HOST`` (host or URL), ``ASVO_PORT``,
-        ``SSL_VERIFY`` (0 switches the check of certificates off; a path names a bundle of authorities)
-        and ``MWA_ASVO_API_TIMEOUT`` (seconds).
+        ``MWA_ASVO_API_KEY``, or ``ASVO_USER`` and ``ASVO_PASS``; optionally ``MWA_ASVO_HOST`` or
+        ``ASVO_HOST`` (host or URL), ``MWA_ASVO_PORT`` or ``ASVO_PORT``, ``MWA_ASVO_HTTPS`` (0: plain HTTP),
+        ``SSL_VERIFY`` (0 switches the check of certificates off; a path names a bundle of authorities),
+        ``MWA_ASVO_API_TIMEOUT`` (seconds) and ``MWA_ASVO_CLIENT`` (client name and version).
+    api : Api, optional
+        The interface to speak. Otherwise a key means today's service, v2 before v1; user name and password
+        mean that of 2018, and v2 where nobody answers at the address of 2018.
 
     Raises
     ------
     CredentialsMissing
-        No user name or no password.
+        There are none for the interface.
     SettingsError
         A variable's value cannot be used.
     """
-    address = address_of(environment.get("ASVO_HOST", ""), environment.get("ASVO_PORT", ""))
-    verify = _verify(environment.get("SSL_VERIFY", ""))
-    timeout = _seconds("MWA_ASVO_API_TIMEOUT", environment.get("MWA_ASVO_API_TIMEOUT", ""), CALL_TIMEOUT)
+    if api is not None:
+        apis = [api]
+    elif environment.get("MWA_ASVO_API_KEY"):
+        apis = [Api.V2, Api.V1]
+    else:
+        apis = [Api.V2018]
+    services = [_service(environment, each) for each in apis]
+    if api is None and services[0].api is Api.V2018 and services[0].is_default:
+        services.append(_service(environment, Api.V2))
+    return tuple(services)
+
+
+def _service(environment: Mapping[str, str], api: Api) -> Service:
+    family = "ASVO" if api is Api.V2018 else "MWA_ASVO"
+    given = {name: environment.get(f"{family}_{name}", "") for name in ("HOST", "PORT")}
+    is_plain = family == "MWA_ASVO" and environment.get("MWA_ASVO_HTTPS", "").strip().lower() in NO
+    address = address_of(given["HOST"], given["PORT"], api, scheme="http" if is_plain else "https")
+    parts = urlsplit(address)
+    is_default = parts.hostname == HOST and parts.port == PORTS[api]
+    timeout = environment.get("MWA_ASVO_API_TIMEOUT", "")
     return Service(
-        api=Api.V2018,
+        api=api,
         address=address,
-        name=urlsplit(address).netloc,
-        credentials=_credentials(environment),
-        is_default=address == ADDRESS_2018,
-        verify=verify,
-        call_timeout=timeout,
+        name=parts.netloc.removesuffix(f":{PORTS[api]}"),
+        credentials=_credentials(environment, api),
+        is_default=is_default,
+        verify=_verify(environment.get("SSL_VERIFY", "")),
+        call_timeout=_seconds("MWA_ASVO_API_TIMEOUT", timeout, CALL_TIMEOUT),
+        client_name=environment.get("MWA_ASVO_CLIENT", "").strip() or CLIENT_NAME,
+        tokens=_tokens_path(environment, parts.netloc, is_default),
     )
 
 
-def address_of(host: str, port: str) -> str:
+def address_of(host: str, port: str, api: Api = Api.V2018, *, scheme: str = "https") -> str:
     """Return the address that a host (or URL) and a port mean: ``https://host:8778``.
 
     Raises
@@ -169,40 +285,49 @@ def address_of(host: str, port: str) -> str:
     SettingsError
         They mean none.
     """
-    host, port = host.strip() or "asvo.mwatelescope.org", port.strip()
+    family = "ASVO" if api is Api.V2018 else "MWA_ASVO"
+    host, port = host.strip() or HOST, port.strip()
     if port and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):
-        raise SettingsError(f"ASVO_PORT={port} is not a port.", "It must be a number from 1 to 65535.")
+        raise SettingsError(f"{family}_PORT={port} is not a port.", "It must be a number from 1 to 65535.")
     if "@" in host:
         raise SettingsError(
-            "ASVO_HOST must not hold a user name or password.", "Use ASVO_USER and ASVO_PASS for them."
+            f"{family}_HOST must not hold a user name or password.",
+            "ASVO_USER and ASVO_PASS are for them, or MWA_ASVO_API_KEY.",
         )
     try:
-        parts = urlsplit(host if "://" in host else f"https://{host}")
+        parts = urlsplit(host if "://" in host else f"{scheme}://{host}")
         name, own_port = parts.hostname, parts.port
     except ValueError:
         name, own_port, parts = None, None, urlsplit("")
     is_plain = parts.path in ("", "/") and not parts.query and not parts.fragment
     if not name or parts.scheme not in ("http", "https") or not is_plain or re.search(r"\s", name):
         raise SettingsError(
-            f"ASVO_HOST={host} is not an address.",
-            f"It must be a host name, or a URL without a path: asvo.mwatelescope.org, {ADDRESS_2018}.",
+            f"{family}_HOST={host} is not an address.",
+            f"It must be a host name, or a URL without a path: {HOST}, https://{HOST}:{PORTS[api]}.",
         )
     shown = f"[{name}]" if ":" in name else name
-    standard = 80 if parts.scheme == "http" else PORT_2018
+    standard = 80 if parts.scheme == "http" else PORTS[api]
     return f"{parts.scheme}://{shown}:{own_port or int(port or standard)}"
 
 
-def _credentials(environment: Mapping[str, str]) -> Credentials:
+def _credentials(environment: Mapping[str, str], api: Api) -> Credentials:
+    key = environment.get("MWA_ASVO_API_KEY", "").strip()
+    if api is not Api.V2018 and key:
+        return Credentials(key=key)
     missing = [name for name in ACCOUNT if not environment.get(name)]
-    if missing:
-        what = f"No credentials: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set."
-        if environment.get("MWA_ASVO_API_KEY"):
-            what += " MWA_ASVO_API_KEY is, but this version speaks the password interface only."
-        exports = " ".join(f"{name}={ACCOUNT[name]}" for name in missing)
+    if api is Api.V1 or (api is Api.V2 and missing):
         raise CredentialsMissing(
-            what,
-            f"For your account at the service:\n    export {exports}\n"
-            "To practise without an account, add --sandbox.",
+            f"No credentials: MWA_ASVO_API_KEY is not set, and the {api.value} interface wants it.",
+            f"{HOW_TO_SET_KEY}\n{HOW_TO_PRACTISE}",
+        )
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        exports = " ".join(f"{name}={ACCOUNT[name]}" for name in missing)
+        why = "and the 2018 interface wants them" if key else "nor is MWA_ASVO_API_KEY"
+        raise CredentialsMissing(
+            f"No credentials: {' and '.join(missing)} {verb} not set, {why}.",
+            f"{HOW_TO_SET_KEY}\nFor the service of 2018, your account there:\n    export {exports}\n"
+            f"{HOW_TO_PRACTISE}",
         )
     user, password = (environment[name] for name in ACCOUNT)
     if ":" in user:
@@ -210,11 +335,21 @@ def _credentials(environment: Mapping[str, str]) -> Credentials:
     return Credentials(user, password)
 
 
+def _tokens_path(environment: Mapping[str, str], host: str, is_default: bool) -> Path | None:
+    """Return where v2's tokens are kept: for the default host the file that the other clients share."""
+    home = environment.get("HOME")
+    if not home:
+        return None
+    # The shared file names no host, and tokens of one server are refused by another.
+    name = "tokens.json" if is_default else f"tokens-{re.sub('[^A-Za-z0-9.-]', '_', host)}.json"
+    return Path(home) / ".mwa-asvo" / name
+
+
 def _verify(value: str) -> bool | str:
     word = value.strip().lower()
     if word in ("", "1", "true", "yes", "on"):
         return True
-    if word in ("0", "false", "no", "off"):
+    if word in NO:
         return False
     if Path(value.strip()).exists():
         return value.strip()

@@ -153,7 +153,7 @@ def run_command(
         input=stdin.decode() if stdin else "",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=15,
         check=False,
     )
 

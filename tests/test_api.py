@@ -36,19 +36,21 @@ PASSWORD = "s3cret-word"
 @pytest.fixture
 def sandbox(clock: FastClock) -> Iterator[Sandbox]:
     """A practice service where time stands still, with an account of our own."""
-    with Sandbox(user="ada", password=PASSWORD, clock=clock.now, product_size=lambda job: 50_000) as sandbox:
+    with Sandbox(
+        user="someone", password=PASSWORD, clock=clock.now, product_size=lambda job: 50_000
+    ) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def client(sandbox: Sandbox) -> Iterator[mwa_client.Client]:
-    with mwa_client.login("ada", PASSWORD, host=sandbox.url) as client:
+    with mwa_client.login("someone", PASSWORD, host=sandbox.url) as client:
         yield client
 
 
 @pytest.fixture
 def logged_in_by_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("ASVO_HOST", sandbox.url), ("ASVO_USER", "ada"), ("ASVO_PASS", PASSWORD)):
+    for name, value in (("ASVO_HOST", sandbox.url), ("ASVO_USER", "someone"), ("ASVO_PASS", PASSWORD)):
         monkeypatch.setenv(name, value)
 
 
@@ -73,7 +75,7 @@ def true_bytes(job: Job) -> bytes:
 
 def test_login_by_arguments(sandbox: Sandbox) -> None:
     port = int(sandbox.url.rpartition(":")[2])
-    with mwa_client.login("ada", PASSWORD, host="http://127.0.0.1", port=port) as client:
+    with mwa_client.login("someone", PASSWORD, host="http://127.0.0.1", port=port) as client:
         assert client.jobs() == {}
     assert [request.path for request in sandbox.requests] == ["/api/login", "/api/get_jobs"]
 
@@ -89,13 +91,13 @@ def test_login_by_environment(sandbox: Sandbox) -> None:
 def test_arguments_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASVO_USER", "bob")
     monkeypatch.setenv("ASVO_PASS", "another")
-    with mwa_client.login("ada", PASSWORD) as client:
+    with mwa_client.login("someone", PASSWORD) as client:
         assert client.jobs() == {}
 
 
 def test_a_wrong_password_is_refused_and_not_repeated(sandbox: Sandbox) -> None:
     with pytest.raises(LoginRefused) as caught:
-        mwa_client.login("ada", "wr0ng-word", host=sandbox.url)
+        mwa_client.login("someone", "wr0ng-word", host=sandbox.url)
     assert "user name and password" in caught.value.what
     assert "wr0ng" not in f"{caught.value} {caught.value!r}"
     assert caught.value.exit_status is ExitStatus.REFUSED
@@ -105,14 +107,14 @@ def test_login_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ASVO_USER", raising=False)
     monkeypatch.delenv("ASVO_PASS", raising=False)
     with pytest.raises(CredentialsMissing, match="ASVO_PASS is not set") as caught:
-        mwa_client.login("ada")
+        mwa_client.login("someone")
     assert isinstance(caught.value, mwa_client.MwaClientError)
 
 
 def test_login_where_nobody_answers(sandbox: Sandbox) -> None:
     sandbox.stop()
     with pytest.raises(ServiceUnreachable, match="Nobody answers"):
-        mwa_client.login("ada", PASSWORD, host=sandbox.url)
+        mwa_client.login("someone", PASSWORD, host=sandbox.url)
 
 
 def test_no_repr_shows_the_password(client: mwa_client.Client) -> None:
@@ -122,7 +124,7 @@ def test_no_repr_shows_the_password(client: mwa_client.Client) -> None:
 
 
 def test_a_with_block_closes_the_connections(sandbox: Sandbox) -> None:
-    with mwa_client.login("ada", PASSWORD, host=sandbox.url) as client:
+    with mwa_client.login("someone", PASSWORD, host=sandbox.url) as client:
         client.jobs()
         client.jobs()
         assert {request.connection for request in sandbox.requests} == {1}

@@ -157,7 +157,7 @@ def test_states_are_told_once_each_in_order(tmp_path: Path) -> None:
     assert_nothing_said_twice(run)
     words = [line.partition(":")[0] for line in screen(run)[:-1]]
     assert set(words) == {
-        "Submitted", "Queued", "Processing", "Ready for Download", "Downloading", "Download Complete"
+        "Queued", "Processing", "Ready for Download", "Downloading", "Download Complete"
     }  # fmt: skip
 
 
@@ -218,7 +218,7 @@ def test_a_job_in_error_leaves_the_others_alone(
     run = run_batch(sandbox, tmp_path, clock)
     assert run.summary.exit_status is ExitStatus.JOBS_FAILED
     assert [row.row.line for row in run.summary.complete] == [1, 2]
-    assert failure(run, 3) == f"Job {run.summary.failed[0].row.job_id} {said}"
+    assert failure(run, 3) == f"The job {said}"
     assert_right(sandbox, run)
     assert_nothing_said_twice(run)
     errors = [line for line in screen(run) if line.startswith("Error")]
@@ -239,9 +239,9 @@ def test_an_expired_job_is_submitted_anew(sandbox: Sandbox, clock: FastClock, tm
     sandbox.faults.add("expire_job", times=1)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS))
     assert run.summary.exit_status is ExitStatus.COMPLETE
-    first, second = sandbox.jobs
+    _, second = sandbox.jobs
     assert [row.row.job_id for row in run.summary.complete] == [second.id]
-    assert notices(run) == [f"Submitting line 1 anew: Job {first.id} has expired."]
+    assert notices(run) == ["Submitting line 1 anew: The job has expired."]
     assert final_names(tmp_path) == {second.file_name}, "the name of the expired product is free again"
     assert_right(sandbox, run)
 
@@ -251,7 +251,7 @@ def test_a_job_that_expires_twice_has_failed(sandbox: Sandbox, clock: FastClock,
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER))
     assert run.summary.exit_status is ExitStatus.JOBS_FAILED
     assert fault.hits == 2 and len(sandbox.jobs) == 3
-    assert failure(run) == f"Job {sandbox.jobs[-1].id} has expired."
+    assert failure(run) == "The job has expired."
     assert "allow-resubmit" not in run.summary.failed[0].error.remedy
     # The next run has another try.
     sandbox.faults.clear()
@@ -277,7 +277,7 @@ def test_a_job_missing_from_three_listings_has_failed(
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER))
     assert run.summary.exit_status is ExitStatus.JOBS_FAILED
     assert fault.hits == 3
-    assert failure(run) == f"Job {sandbox.jobs[0].id} is no longer listed by the service."
+    assert failure(run) == "The job is no longer listed by the service."
     assert len(run.summary.complete) == 1 and len(sandbox.jobs) == 2
 
 
@@ -306,7 +306,7 @@ def test_a_job_that_never_gets_a_product_has_failed(
     sandbox.faults.add("null_product", obs_id=OBS)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER))
     assert run.summary.exit_status is ExitStatus.JOBS_FAILED
-    assert failure(run) == f"Job {sandbox.jobs[0].id} is ready, but has no product."
+    assert failure(run) == "The job is ready, but has no product."
     assert not asked(sandbox, PRODUCT)[1:]
 
 

@@ -84,7 +84,7 @@ def without_network(**more: str) -> dict[str, str]:
         key: value for key, value in environment().items() if key.lower() not in ("no_proxy", "all_proxy")
     }
     proxies = {"HTTPS_PROXY": proxy, "https_proxy": proxy, "HTTP_PROXY": proxy, "http_proxy": proxy}
-    return {**plain, **proxies, "ASVO_USER": "ada", "ASVO_PASS": "s3cret-word", **more}
+    return {**plain, **proxies, "ASVO_USER": "someone", "ASVO_PASS": "s3cret-word", **more}
 
 
 def products(directory: Path) -> set[str]:
@@ -109,7 +109,7 @@ def test_help_is_for_newcomers() -> None:
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     first_screen = "\n".join(lines[:24])
-    for wanted in ("--csv=jobs.csv", "--dir=", "--check", "--sandbox", "ASVO_USER, ASVO_PASS", "obs_id="):
+    for wanted in ("--csv=jobs.csv", "--dir=", "--check", "--sandbox", "MWA_ASVO_API_KEY", "obs_id="):
         assert wanted in first_screen
     for status in ("0", "1", "2", "3", "4", "75", "130"):
         assert re.search(rf"^  {status}\b", done.stdout, re.M)
@@ -182,7 +182,7 @@ def test_a_value_that_cannot_be(option: str, said: str, csv: Path, data: Path) -
     ("given", "missing"),
     [
         ({}, "ASVO_USER and ASVO_PASS are not set"),
-        ({"ASVO_USER": "ada"}, "ASVO_PASS is not set"),
+        ({"ASVO_USER": "someone"}, "ASVO_PASS is not set"),
         ({"ASVO_PASS": "s3cret-word"}, "ASVO_USER is not set"),
     ],
 )
@@ -294,7 +294,7 @@ def test_a_run_from_beginning_to_end(sandbox: Sandbox, csv: Path, data: Path) ->
     for job in sandbox.jobs:
         about = f"Job id: {job.id} obs_id: {job.obs_id}"
         story = [line.partition(":")[0] for line in lines if about in line]
-        wanted = ["Submitted", "Queued", "Ready for Download", "Downloading", "Download Complete"]
+        wanted = ["Queued", "Ready for Download", "Downloading", "Download Complete"]
         assert story == wanted
 
     sandbox.reset_log()
@@ -406,7 +406,7 @@ def test_nobody_at_the_address_of_2018(csv: Path, data: Path) -> None:
 
 def test_nobody_at_another_address(csv: Path, data: Path) -> None:
     address = f"http://127.0.0.1:{closed_port()}"
-    env = environment(ASVO_HOST=address, ASVO_USER="ada", ASVO_PASS="s3cret-word")
+    env = environment(ASVO_HOST=address, ASVO_USER="someone", ASVO_PASS="s3cret-word")
     options = ("--poll=0.1", "--give-up-after=0.7")
     done = run_command(f"--csv={csv}", f"--dir={data}", *options, env=env)
     assert done.returncode == 75
@@ -440,7 +440,7 @@ def test_giving_up_keeps_the_jobs(clock: FastClock, csv: Path, data: Path) -> No
 
 def test_a_password_in_the_address(csv: Path, data: Path) -> None:
     done = run_command(
-        f"--csv={csv}", f"--dir={data}", env=without_network(ASVO_HOST="http://ada:0pen@x.example")
+        f"--csv={csv}", f"--dir={data}", env=without_network(ASVO_HOST="http://someone:0pen@x.example")
     )
     assert done.returncode == 1
     assert "0pen" not in done.stderr
@@ -586,7 +586,7 @@ from mwa_client import cli
 def broken(*arguments):
     password = "s3cret-word"
     raise RuntimeError(password)
-cli.plan = broken
+cli.perform = broken
 sys.exit(cli.main(sys.argv[1:]))
 """
     done = subprocess.run(
@@ -614,8 +614,8 @@ def test_lines_arrive_while_it_runs(clock: FastClock, csv: Path, data: Path) -> 
         with started(*options, env=environment(sandbox)) as process:
             assert process.stdout is not None
             # The service's clock stands still: nothing more comes until it is moved.
-            heard = [process.stdout.readline() for _ in range(2)]
-            assert [line.partition(":")[0] for line in heard] == ["Submitted", "Queued"]
+            heard = [process.stdout.readline() for _ in range(1)]
+            assert [line.partition(":")[0] for line in heard] == ["Queued"]
             for state in ("Processing", "Ready for Download"):
                 assert process.poll() is None
                 clock.advance(1.0)
@@ -639,7 +639,7 @@ def test_without_a_terminal_there_are_lines_alone(sandbox: Sandbox, csv: Path, d
 def test_a_reader_that_leaves_does_not_end_the_run(sandbox: Sandbox, csv: Path, data: Path) -> None:
     with started(f"--csv={csv}", f"--dir={data}", "--poll=0.1", env=environment(sandbox)) as process:
         assert process.stdout is not None and process.stderr is not None
-        assert process.stdout.readline().startswith("Submitted")
+        assert process.stdout.readline().startswith("Queued")
         process.stdout.close()
         errors = process.stderr.read()
         assert process.wait(20) == 0
@@ -694,7 +694,7 @@ def test_practising_killed_in_the_middle_and_again(data: Path) -> None:
     assert done.returncode == 0
     assert products(data) == PRODUCTS
     assert "Found: " in done.stdout or "Download Complete: " in done.stdout
-    assert "Submitted: " not in done.stdout
+    assert "Queued: " not in done.stdout
     assert done.stdout.splitlines()[-1].startswith("3 complete: ")
     sums = subprocess.run(["sha1sum", "-c", "SHA1SUMS"], cwd=data, capture_output=True, check=False)
     assert sums.returncode == 0

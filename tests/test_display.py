@@ -86,8 +86,7 @@ def log() -> Log:
 @pytest.mark.parametrize(
     ("event", "line"),
     [
-        (Submitted(ROW, found=False), "Submitted: Job id: 10001 obs_id: 1191828584"),
-        (Submitted(ROW, found=True), "Found: Job id: 10001 obs_id: 1191828584"),
+        (Submitted(ROW, found=True), "Found: Job id: 10001 obs_id: 1191828584 (it was there already)"),
         (StateChanged(ROW, "Processing"), "Processing: Job id: 10001 obs_id: 1191828584"),
         (
             Downloading(ROW, MS, 22_500_000),
@@ -117,6 +116,10 @@ def log() -> Log:
 def test_one_line_for_an_event(log: Log, event: Event, line: str) -> None:
     assert log.show(event) == [line]
     assert log.errors.getvalue() == ""
+
+
+def test_a_new_job_is_told_by_its_first_state(log: Log) -> None:
+    assert log.show(Submitted(ROW, found=False)) == []
 
 
 def test_a_setback_names_the_row(log: Log) -> None:
@@ -195,7 +198,6 @@ def test_a_long_download_has_a_heartbeat(log: Log) -> None:
     assert heard[0] == "Still working after 10 min: 1 Downloading"
 
 
-@pytest.mark.xfail(reason="the batch tells its counts when they change, not with each listing")
 def test_a_whole_run_that_waits_has_a_heartbeat(tmp_path: Path) -> None:
     out, clock = io.StringIO(), FastClock()
     display = Display(out, out, clock)

@@ -7,7 +7,7 @@ import json
 import os
 import resource
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from conftest import THREE_ROWS, FastClock, run_batch, service_of
 
-from mwa_client.errors import DirectoryUnusable, ExitStatus
+from mwa_client.errors import DirectoryUnusable, DiskFull, ExitStatus
 from mwa_client.jobfile import parse
 from mwa_client.jobkeys import Api
-from mwa_client.ledger import MEMORY, PRACTICE, Ledger, Remembered
+from mwa_client.ledger import MEMORY, PRACTICE, Fetched, Ledger, Remembered
 from mwa_client.sandbox import KINDS, JobType, Sandbox
 from mwa_client.sandbox.fault_kinds import Kind, Point
 from mwa_client.sandbox.messages import Call, Reply
@@ -27,6 +27,17 @@ from mwa_client.transfer.product import FetchedFile
 
 SERVICE = "service.example:8778"
 ROW = "job_type=d obs_id=1191828528"
+
+
+def finish(ledger: Ledger, row: str, job_id: int, files: Iterable[FetchedFile]) -> None:
+    ledger.finished(row, job_id, Fetched(tuple(files)))
+
+
+def files_of(ledger: Ledger, row: str) -> tuple[FetchedFile, ...]:
+    fetched = ledger.complete(row, ledger.row(row).job_id)
+    return () if fetched is None else fetched.files
+
+
 ONE_ROW = "obs_id=1191828528, job_type=d, download_type=vis"
 
 
@@ -152,15 +163,15 @@ def test_what_another_service_has_done_does_not_count(book: Book) -> None:
     with other.opened() as ledger:
         ledger.submitted(ROW, 42)
         assert ledger.claim_name("a.zip", 42) == "a.zip"
-        ledger.finished(ROW, 42, [other.file("a.zip", b"their bytes")])
+        finish(ledger, ROW, 42, [other.file("a.zip", b"their bytes")])
     assert book.row() == Remembered()
     with book.opened() as ledger:
-        assert ledger.complete(ROW) == ()
+        assert files_of(ledger, ROW) == ()
         # But its files stand there: job 42 here is another job.
         assert ledger.claim_name("a.zip", 42) == "42_a.zip"
-        ledger.finished(ROW, 42, [book.file("42_a.zip", b"our bytes")])
+        finish(ledger, ROW, 42, [book.file("42_a.zip", b"our bytes")])
     with other.opened() as ledger:
-        assert [file.path.name for file in ledger.complete(ROW)] == ["a.zip"]
+        assert [file.path.name for file in files_of(ledger, ROW)] == ["a.zip"]
     done = check_sums(book.directory)
     assert done.returncode == 0 and done.stdout.splitlines() == ["a.zip: OK", "42_a.zip: OK"]
 
@@ -238,7 +249,7 @@ def test_lines_without_sense_are_passed_over(book: Book) -> None:
 def test_what_a_later_version_writes_does_no_harm(book: Book) -> None:
     with book.opened() as ledger:
         ledger.submitted(ROW, 42)
-        ledger.finished(ROW, 42, [book.file("a.zip", b"bytes")])
+        finish(ledger, ROW, 42, [book.file("a.zip", b"bytes")])
     changed = [{**entry, "version": 9, "more": {"deep": [1]}} for entry in entries(book.directory)]
     for file in changed[-1]["files"]:
         file["blake3"] = "abc"
@@ -246,7 +257,7 @@ def test_what_a_later_version_writes_does_no_harm(book: Book) -> None:
     path_of(book.directory).write_text("".join(json.dumps(entry) + "\n" for entry in changed))
     with book.opened() as ledger:
         assert ledger.row(ROW).job_id == 42
-        assert [file.path.name for file in ledger.complete(ROW)] == ["a.zip"]
+        assert [file.path.name for file in files_of(ledger, ROW)] == ["a.zip"]
 
 
 @pytest.mark.parametrize(
@@ -272,7 +283,7 @@ def test_a_row_is_complete_only_where_every_file_can_be_read(book: Book, files: 
     with path_of(book.directory).open("a") as file:
         file.write(json.dumps(entry) + "\n")
     with book.opened() as ledger:
-        assert ledger.complete(ROW) == () and ledger.row(ROW).job_id == 42
+        assert files_of(ledger, ROW) == () and ledger.row(ROW).job_id == 42
 
 
 def test_an_intent_of_an_earlier_version_counts_as_one(book: Book) -> None:
@@ -296,7 +307,7 @@ def test_a_line_that_did_not_fit_spoils_no_other(book: Book) -> None:
     with book.opened() as ledger:
         ledger.submitted("first", 1)
         before = path_of(book.directory).stat().st_size
-        with longest_file(before + 20), pytest.raises(DirectoryUnusable):
+        with longest_file(before + 20), pytest.raises(DiskFull):
             ledger.submitted("second", 2)
         assert path_of(book.directory).stat().st_size == before + 20, "half of it was written"
         assert ledger.row("second").job_id is None, "what is not on disk is not known"
@@ -335,18 +346,18 @@ def test_a_row_is_complete_while_its_files_stand_there(book: Book) -> None:
     book.directory.mkdir()
     files = (book.file("a.zip", b"bytes"), book.file("b.zip", b"more bytes", verified=False))
     with book.opened() as ledger:
-        ledger.finished(ROW, 42, files)
-        assert ledger.complete(ROW) == files
+        finish(ledger, ROW, 42, files)
+        assert files_of(ledger, ROW) == files
     with book.opened() as ledger:
-        assert ledger.complete(ROW) == files
+        assert files_of(ledger, ROW) == files
         files[1].path.write_bytes(b"more")
-        assert ledger.complete(ROW) == ()
+        assert files_of(ledger, ROW) == ()
         files[1].path.write_bytes(b"more bytes")
-        assert ledger.complete(ROW) == files
+        assert files_of(ledger, ROW) == files
         files[0].path.unlink()
-        assert ledger.complete(ROW) == ()
+        assert files_of(ledger, ROW) == ()
         files[0].path.mkdir()
-        assert ledger.complete(ROW) == ()
+        assert files_of(ledger, ROW) == ()
 
 
 def test_sha1sums_is_true(sandbox: Sandbox, clock: FastClock, tmp_path: Path) -> None:
@@ -376,9 +387,9 @@ def test_lines_of_others_in_sha1sums_stay(book: Book) -> None:
     stale = b"0" * 40 + b"  a.zip"
     sums.write_bytes(b"\n".join([*foreign, stale]))  # No line end at the end.
     with book.opened() as ledger:
-        ledger.finished(ROW, 42, [book.file("b.zip", b"other bytes")])
-        ledger.finished("another", 43, [book.file("a.zip", b"bytes")])
-        ledger.finished(ROW, 42, [book.file("b.zip", b"other bytes")])
+        finish(ledger, ROW, 42, [book.file("b.zip", b"other bytes")])
+        finish(ledger, "another", 43, [book.file("a.zip", b"bytes")])
+        finish(ledger, ROW, 42, [book.file("b.zip", b"other bytes")])
     lines = sums.read_bytes().split(b"\n")
     assert lines == [
         *foreign,
@@ -398,12 +409,12 @@ def test_sha1sums_forgets_a_product_that_had_to_be_made_anew(book: Book) -> None
     book.directory.mkdir()
     with book.opened() as ledger:
         ledger.submitted(ROW, 1)
-        ledger.finished(ROW, 1, [book.file("1_vis.tar", b"bytes")])
+        finish(ledger, ROW, 1, [book.file("1_vis.tar", b"bytes")])
     (book.directory / "1_vis.tar").unlink()
     with book.opened() as ledger:
         ledger.forget_job(ROW)
         ledger.submitted(ROW, 2)
-        ledger.finished(ROW, 2, [book.file("2_vis.tar", b"bytes")])
+        finish(ledger, ROW, 2, [book.file("2_vis.tar", b"bytes")])
     done = check_sums(book.directory)
     assert done.returncode == 0 and done.stdout == "2_vis.tar: OK\n"
 
@@ -411,7 +422,7 @@ def test_sha1sums_forgets_a_product_that_had_to_be_made_anew(book: Book) -> None
 def test_files_that_are_not_verified_are_not_in_sha1sums(book: Book) -> None:
     book.directory.mkdir()
     with book.opened() as ledger:
-        ledger.finished(ROW, 1, [book.file("a.zip", b"bytes", verified=False)])
+        finish(ledger, ROW, 1, [book.file("a.zip", b"bytes", verified=False)])
     assert "a.zip" not in (book.directory / "SHA1SUMS").read_text()
 
 

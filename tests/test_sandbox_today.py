@@ -531,8 +531,8 @@ def test_v2_a_job(
     assert job == {
         "id": 10001,
         "user_id": 7,
-        "first_name": "Pat",
-        "last_name": "Practice",
+        "first_name": "practice",
+        "last_name": "account",
         "job_type": number,
         "job_state": "completed",
         "job_params": {"obs_id": OBS, **body, **more},

@@ -92,7 +92,7 @@ def test_it_logs_in_when_first_needed_and_once(sandbox: Sandbox, session: Sessio
 
 
 def test_each_call_carries_the_cookie_and_a_name(sandbox: Sandbox, session: Session) -> None:
-    job_id = session.submit(JobType.DOWNLOAD, VISIBILITIES)
+    job_id = session.submit(JobType.DOWNLOAD, VISIBILITIES).job_id
     session.jobs()
     sandbox.service.hold(job_id, AtService.READY)
     file = session.jobs()[job_id].product[0]
@@ -202,8 +202,8 @@ def test_an_address_that_has_answered_is_waited_for(sandbox: Sandbox) -> None:
 
 
 def test_a_submission_is_the_rows_keys_and_values(sandbox: Sandbox, session: Session) -> None:
-    first = session.submit(JobType.CONVERSION, CONVERSION)
-    second = session.submit(JobType.DOWNLOAD, VISIBILITIES)
+    first = session.submit(JobType.CONVERSION, CONVERSION).job_id
+    second = session.submit(JobType.DOWNLOAD, VISIBILITIES).job_id
     (conversion,) = asked(sandbox, "/api/conversion_job")
     (download,) = asked(sandbox, "/api/download_vis_job")
     assert (conversion.form, download.form) == (CONVERSION, VISIBILITIES)
@@ -235,7 +235,7 @@ def test_a_submission_is_the_rows_keys_and_values(sandbox: Sandbox, session: Ses
 def test_the_reply_to_a_submission(sandbox: Sandbox, session: Session, body: str, job_id: int | None) -> None:
     sandbox.faults.add("fail_call", path="/api/download_vis_job", status=200, body=body)
     if job_id is not None:
-        assert session.submit(JobType.DOWNLOAD, VISIBILITIES) == job_id
+        assert session.submit(JobType.DOWNLOAD, VISIBILITIES).job_id == job_id
         return
     with pytest.raises(BadReply):
         session.submit(JobType.DOWNLOAD, VISIBILITIES)

@@ -10,26 +10,29 @@ import pytest
 from mwa_client.errors import CredentialsMissing, ExitStatus, SettingsError
 from mwa_client.jobkeys import Api
 from mwa_client.settings import (
-    ADDRESS_2018,
     Credentials,
     Service,
     Settings,
+    Task,
     address_of,
-    service_from,
+    services_from,
     settings_from,
 )
 
-ACCOUNT = {"ASVO_USER": "ada", "ASVO_PASS": "s3cret-word"}
+ADDRESS_2018 = "https://asvo.mwatelescope.org:8778"
+ACCOUNT = {"ASVO_USER": "someone", "ASVO_PASS": "s3cret-word"}
 
 
 def service(**environment: str) -> Service:
-    return service_from({**ACCOUNT, **environment})
+    return services_from({**ACCOUNT, **environment})[0]
 
 
 def settings(**given: object) -> Settings:
     """Settings from options; what is not given is as on a bare command line."""
     bare: dict[str, object] = {"csv": "jobs.csv", "dir": ".", "parallel": None, "poll": None}
-    bare |= {"check": False, "sandbox": False, "allow_resubmit": False, "quiet": False, "give_up_after": None}
+    flags = ("check", "sandbox", "allow_resubmit", "quiet", "verbose", "json", "submit_only", "list_only")
+    others = ("give_up_after", "api", "job", "download_only", "cancel", "error_file")
+    bare |= dict.fromkeys(flags, False) | dict.fromkeys(others)
     return settings_from(argparse.Namespace(**{**bare, **given}))
 
 
@@ -98,10 +101,10 @@ def test_what_is_no_port(port: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        "https://ada:s3cret-word@asvo.example",
-        "ada:s3cret-word@asvo.example:8778",
-        "https://ada:s3cret/word@asvo.example",
-        "https://ada:s3cret?word@asvo.example",
+        "https://someone:s3cret-word@asvo.example",
+        "someone:s3cret-word@asvo.example:8778",
+        "https://someone:s3cret/word@asvo.example",
+        "https://someone:s3cret?word@asvo.example",
         "https://s3cret@asvo.example:port",
     ],
 )
@@ -117,8 +120,8 @@ def test_default_service() -> None:
     assert default == Service(
         api=Api.V2018,
         address=ADDRESS_2018,
-        name="asvo.mwatelescope.org:8778",
-        credentials=Credentials("ada", "s3cret-word"),
+        name="asvo.mwatelescope.org",
+        credentials=Credentials("someone", "s3cret-word"),
         is_default=True,
         verify=True,
         call_timeout=60.0,
@@ -183,35 +186,121 @@ def test_timeout_of_a_call() -> None:
     ("given", "missing", "there"),
     [
         ({}, ["ASVO_USER", "ASVO_PASS"], []),
-        ({"ASVO_USER": "ada"}, ["ASVO_PASS"], ["ASVO_USER"]),
+        ({"ASVO_USER": "someone"}, ["ASVO_PASS"], ["ASVO_USER"]),
         ({"ASVO_PASS": "s3cret-word"}, ["ASVO_USER"], ["ASVO_PASS"]),
-        ({"ASVO_USER": "ada", "ASVO_PASS": ""}, ["ASVO_PASS"], ["ASVO_USER"]),
+        ({"ASVO_USER": "someone", "ASVO_PASS": ""}, ["ASVO_PASS"], ["ASVO_USER"]),
     ],
 )
 def test_missing_credentials_are_named_and_no_others(
     given: dict[str, str], missing: list[str], there: list[str]
 ) -> None:
     with pytest.raises(CredentialsMissing) as caught:
-        service_from(given)
+        services_from(given)
     assert all(name in caught.value.what and f"{name}=" in caught.value.remedy for name in missing)
     assert not any(name in str(caught.value) for name in there)
     assert "s3cret-word" not in str(caught.value)
     assert "--sandbox" in caught.value.remedy
 
 
-def test_a_key_in_the_place_of_a_password_is_noticed() -> None:
-    with pytest.raises(CredentialsMissing, match="MWA_ASVO_API_KEY is, but") as caught:
-        service_from({"MWA_ASVO_API_KEY": "k3y-word"})
-    assert "k3y-word" not in str(caught.value)
+def test_a_key_means_todays_service_v2_before_v1() -> None:
+    ways = services_from({**ACCOUNT, "MWA_ASVO_API_KEY": "k3y-word", "HOME": "/home/someone"})
+    assert [way.api for way in ways] == [Api.V2, Api.V1]
+    assert {way.address for way in ways} == {"https://asvo.mwatelescope.org:443"}
+    assert {way.name for way in ways} == {"asvo.mwatelescope.org"}
+    assert all(way.credentials == Credentials(key="k3y-word") for way in ways)
+    assert ways[0].tokens == Path("/home/someone/.mwa-asvo/tokens.json")
+    assert "k3y-word" not in repr(ways)
+
+
+def test_a_password_means_2018_and_v2_where_nobody_answers_there() -> None:
+    assert [way.api for way in services_from(ACCOUNT)] == [Api.V2018, Api.V2]
+    assert [way.api for way in services_from({**ACCOUNT, "ASVO_HOST": "asvo.example"})] == [Api.V2018]
+
+
+@pytest.mark.parametrize("api", list(Api))
+def test_the_interface_can_be_chosen_by_hand(api: Api) -> None:
+    (way,) = services_from({**ACCOUNT, "MWA_ASVO_API_KEY": "k3y-word"}, api)
+    assert way.api is api
+    assert way.credentials == (
+        Credentials("someone", "s3cret-word") if api is Api.V2018 else Credentials(key="k3y-word")
+    )
+
+
+def test_v2_takes_an_account_and_v1_does_not() -> None:
+    (way,) = services_from(ACCOUNT, Api.V2)
+    assert way.credentials == Credentials("someone", "s3cret-word")
+    with pytest.raises(
+        CredentialsMissing, match="MWA_ASVO_API_KEY is not set, and the v1 interface wants it"
+    ):
+        services_from(ACCOUNT, Api.V1)
+    with pytest.raises(CredentialsMissing, match="ASVO_USER and ASVO_PASS are not set, and the 2018"):
+        services_from({"MWA_ASVO_API_KEY": "k3y-word"}, Api.V2018)
+
+
+@pytest.mark.parametrize(
+    ("given", "address", "tokens"),
+    [
+        ({"MWA_ASVO_HOST": "asvo.example"}, "https://asvo.example:443", "tokens-asvo.example_443.json"),
+        ({"MWA_ASVO_HOST": "https://h:99"}, "https://h:99", "tokens-h_99.json"),
+        ({"MWA_ASVO_HOST": "h", "MWA_ASVO_PORT": "8"}, "https://h:8", "tokens-h_8.json"),
+        ({"MWA_ASVO_HOST": "h:8", "MWA_ASVO_HTTPS": "0"}, "http://h:8", "tokens-h_8.json"),
+        ({"ASVO_HOST": "elsewhere.example"}, "https://asvo.mwatelescope.org:443", "tokens.json"),
+    ],
+)
+def test_where_todays_service_is(given: dict[str, str], address: str, tokens: str) -> None:
+    way = services_from({"MWA_ASVO_API_KEY": "k3y-word", "HOME": "/h", **given})[0]
+    assert (way.address, way.tokens) == (address, Path("/h/.mwa-asvo") / tokens)
+
+
+def test_the_client_name_is_a_setting() -> None:
+    given = {"MWA_ASVO_API_KEY": "k3y-word"}
+    assert services_from(given)[0].client_name == "mantaray-clientv2.0"
+    assert services_from({**given, "MWA_ASVO_CLIENT": "another-v1"})[0].client_name == "another-v1"
+
+
+@pytest.mark.parametrize(
+    ("given", "task"),
+    [
+        ({}, Task.RUN),
+        ({"check": True}, Task.CHECK),
+        ({"submit_only": True}, Task.SUBMIT),
+        ({"csv": None, "list_only": True}, Task.LIST),
+        ({"csv": None, "download_only": ["1", "2,all"]}, Task.FETCH),
+        ({"csv": None, "cancel": ["7"]}, Task.CANCEL),
+    ],
+)
+def test_options_mean_a_task(given: dict[str, object], task: Task) -> None:
+    assert settings(**given).task is task
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"check": True, "submit_only": True}, "--check and --submit-only do not go together"),
+        ({"list_only": True}, "--list-only takes no job file"),
+        ({"job": ["obs_id=1"]}, "--csv and --job do not go together"),
+        ({"csv": None, "download_only": ["everything"]}, "everything is not a job"),
+        ({"csv": None, "cancel": ["all"]}, "all is not a job"),
+        ({"api": "v3"}, "--api=v3 is not an interface"),
+        ({"error_file": ""}, "--error-file is empty"),
+    ],
+)
+def test_options_that_contradict_each_other_or_mean_nothing(given: dict[str, object], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        settings(**given)
+
+
+def test_targets_are_numbers_or_all_once_each() -> None:
+    assert settings(csv=None, download_only=["3", "1,2 3", "all"]).targets == ("3", "1", "2", "all")
 
 
 def test_a_user_name_with_a_colon_cannot_be() -> None:
     with pytest.raises(SettingsError, match="colon"):
-        service_from({"ASVO_USER": "ada:x", "ASVO_PASS": "s3cret-word"})
+        services_from({"ASVO_USER": "someone:x", "ASVO_PASS": "s3cret-word"})
 
 
 def test_no_repr_shows_the_password() -> None:
-    assert "ada" in repr(service())
+    assert "someone" in repr(service())
     assert "s3cret-word" not in f"{service()!r} {service()} {service().credentials!r} {[service()]}"
 
 
@@ -225,7 +314,17 @@ def test_bare_options() -> None:
 def test_all_options() -> None:
     switches = {"check": True, "sandbox": True, "allow_resubmit": True, "quiet": True}
     given = settings(csv="-", dir="/tmp/x", parallel="32", poll="0.5", give_up_after="1e3", **switches)
-    assert given == Settings("-", Path("/tmp/x"), True, True, True, True, 32, 0.5, 1000.0)
+    assert given == Settings(
+        csv="-",
+        directory=Path("/tmp/x"),
+        task=Task.CHECK,
+        sandbox=True,
+        allow_resubmit=True,
+        quiet=True,
+        parallel=32,
+        poll=0.5,
+        give_up_after=1000.0,
+    )
 
 
 def test_the_sandbox_is_asked_more_often() -> None:

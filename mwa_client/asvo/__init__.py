@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from mwa_client import __version__
 from mwa_client.asvo.api_2018 import Api2018
-from mwa_client.asvo.session import Session
+from mwa_client.asvo.api_v1 import ApiV1
+from mwa_client.asvo.api_v2 import ApiV2
+from mwa_client.asvo.session import Interface, Session
+from mwa_client.asvo.tokens import TokenStore
 from mwa_client.asvo.wire import Wire
+from mwa_client.jobkeys import Api
+from mwa_client.pace import Clock, SystemClock
 from mwa_client.settings import Service
 
 
-def open_session(service: Service) -> Session:
+def open_session(*services: Service, clock: Clock | None = None) -> Session:
     """Return a session with a service; it logs in when it is first needed.
 
     Parameters
     ----------
-    service : Service
-        Address, interface and credentials.
+    services : Service
+        Address, interface and credentials; several are tried in order until one is understood.
+    clock : Clock, optional
+        Time; default is the machine's.
     """
+    return Session([_interface(service, clock or SystemClock()) for service in services])
+
+
+def _interface(service: Service, clock: Clock) -> Interface:
     wire = Wire(
         service.address,
         verify=service.verify,
@@ -24,12 +35,20 @@ def open_session(service: Service) -> Session:
         stall=service.stall_timeout,
         user_agent=f"mwa_client/{__version__}",
     )
-    return Session(
-        Api2018(
+    account = service.credentials
+    if service.api is Api.V2018:
+        return Api2018(
             wire,
             service=service.name,
-            user=service.credentials.user,
-            password=service.credentials.password,
+            user=account.user,
+            password=account.password,
             is_default=service.is_default,
         )
-    )
+    if service.api is Api.V1:
+        return ApiV1(wire, service=service.name, key=account.key, client_name=service.client_name)
+    tokens = TokenStore(service.tokens, account.key or f"{account.user} {account.password}", clock)
+    if account.key:
+        path, body = "/api/v2/api_login", {"login": service.client_name, "password": account.key}
+    else:
+        path, body = "/api/v2/login", {"username": account.user, "password": account.password}
+    return ApiV2(wire, service=service.name, login_path=path, login_body=body, tokens=tokens)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
-from mwa_client.asvo.job import Job, JobState, ProductFile, clean_text, read_integer, read_sha1, read_size
+from mwa_client.asvo.job import (
+    Job,
+    JobState,
+    ProductFile,
+    clean_text,
+    files_of,
+    read_integer,
+    read_sha1,
+    read_size,
+    rows_of,
+)
+from mwa_client.asvo.session import Submission
 from mwa_client.asvo.wire import Reply, Wire
 from mwa_client.errors import (
     BadReply,
     LoginRefused,
-    ServiceRefused,
+    ServiceMoved,
     ServiceUnavailable,
     ServiceUnreachable,
     SessionLost,
@@ -34,6 +45,9 @@ JOB_TYPES = {
     5: JobType.BEAMFORMER,
     6: JobType.IMAGING,
 }
+
+DOWNLOAD_TYPES = {1: "vis", 2: "vis_meta"}
+"""What a download job fetches, where its parameters do not say it."""
 
 SUBMIT_PATHS = {
     JobType.CONVERSION: "/api/conversion_job",
@@ -89,15 +103,15 @@ class Api2018:
             raise
         self._has_answered = True
 
-    def submit(self, job_type: JobType, parameters: Mapping[str, str]) -> int:
-        """Post the row's keys and values as a form; the answer is ``{"job_id": 12345}``."""
+    def submit(self, job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> Submission:
+        """Post the row's keys and values as a form; this service does not notice duplicates."""
         reply = self._wire.call("POST", SUBMIT_PATHS[job_type], form=parameters)
         job_id = read_integer(reply.get("job_id")) if isinstance(reply, dict) else None
         if job_id is None:
             raise BadReply("The service took the job but did not say its job id.")
-        return job_id
+        return Submission(job_id)
 
-    def jobs(self) -> Iterable[Job]:
+    def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
         """Read the whole job list; an entry that makes no sense is passed over."""
         listing = self._wire.call("GET", "/api/get_jobs")
         if not isinstance(listing, list):
@@ -122,8 +136,8 @@ class Api2018:
         return reply
 
 
-def _moved_on(error: ServiceUnavailable) -> ServiceRefused:
-    return ServiceRefused(
+def _moved_on(error: ServiceUnavailable) -> ServiceMoved:
+    return ServiceMoved(
         f"{error.what} This is the address of 2018; today's service wants an API key instead of a password.",
         "Set MWA_ASVO_API_KEY; the key is on the profile page of the service's web site, "
         "https://asvo.mwatelescope.org. If your service is elsewhere, set ASVO_HOST and ASVO_PORT.",
@@ -131,9 +145,8 @@ def _moved_on(error: ServiceUnavailable) -> ServiceRefused:
 
 
 def _read_jobs(listing: list[object]) -> Iterator[Job]:
-    for entry in listing:
-        row = entry.get("row", entry) if isinstance(entry, dict) else None
-        job = _read_job(row) if isinstance(row, dict) else None
+    for row in rows_of(listing):
+        job = _read_job(row)
         if job is not None:
             yield job
 
@@ -143,9 +156,11 @@ def _read_job(row: dict[str, object]) -> Job | None:
     if job_id is None:
         return None
     given = row.get("job_params")
-    parameters = {str(key): value for key, value in given.items()} if isinstance(given, dict) else {}
+    parameters: dict[str, object] = dict(given) if isinstance(given, dict) else {}
     state_number = read_integer(row.get("job_state"))
     type_number = read_integer(row.get("job_type"))
+    if type_number in DOWNLOAD_TYPES:
+        parameters.setdefault("download_type", DOWNLOAD_TYPES[type_number])
     return Job(
         job_id=job_id,
         state=JOB_STATES.get(-1 if state_number is None else state_number, JobState.UNKNOWN),
@@ -155,16 +170,20 @@ def _read_job(row: dict[str, object]) -> Job | None:
         parameters=MappingProxyType(parameters),
         error_text=clean_text(row.get("error_text")),
         product=_read_product(row.get("product")),
+        raw=MappingProxyType(row),
     )
 
 
 def _read_product(product: object) -> tuple[ProductFile, ...]:
-    """Read ``{"files": [[name, size], [name, size, sha1]]}``; null until the job is ready."""
-    files = product.get("files") if isinstance(product, dict) else None
-    if not isinstance(files, list):
-        return ()
-    return tuple(
-        ProductFile(entry[0], read_size(entry[1]), read_sha1(entry[2]) if len(entry) > 2 else None)
-        for entry in files
-        if isinstance(entry, list) and len(entry) >= 2 and isinstance(entry[0], str)
-    )
+    """Read ``{"files": [[name, size], [name, size, sha1]]}``; null until the job is ready.
+
+    A product with a file that makes no sense is none: half of it would not do.
+    """
+    files = [_read_file(entry) for entry in files_of(product)]
+    return tuple(file for file in files if file is not None) if None not in files else ()
+
+
+def _read_file(entry: object) -> ProductFile | None:
+    if not isinstance(entry, list) or len(entry) < 2 or not isinstance(entry[0], str):
+        return None
+    return ProductFile(entry[0], read_size(entry[1]), read_sha1(entry[2]) if len(entry) > 2 else None)

@@ -49,8 +49,6 @@ class ApiV2:
         ``/api/v2/api_login``, or ``/api/v2/login`` for user name and password.
     login_body : mapping of str to str
         The credentials, as that path wants them.
-    credentials_name : str
-        What to call them in a message.
     tokens : TokenStore
         Where tokens are kept between runs.
     """
@@ -64,14 +62,12 @@ class ApiV2:
         service: str,
         login_path: str,
         login_body: Mapping[str, str],
-        credentials_name: str,
         tokens: TokenStore,
     ) -> None:
         self.service = service
         self._wire = wire
         self._login_path = login_path
         self._login_body = login_body
-        self._credentials_name = credentials_name
         self._store = tokens
         self._tokens: Tokens | None = None
         self._refused: set[str] = set()
@@ -166,7 +162,7 @@ class ApiV2:
             )
         if error.status in (400, 401, 403, 422):
             return LoginRefused(
-                f"{self._wire.address} does not accept this {self._credentials_name}. {error.what}",
+                f"{self._wire.address} does not accept these credentials. {error.what}",
                 "An API key is MWA_ASVO_API_KEY, from the profile page of the service's web site; "
                 "a user name and password are ASVO_USER and ASVO_PASS.",
                 status=error.status,

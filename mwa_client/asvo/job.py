@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -166,6 +166,20 @@ class Job:
 
 
 # --- Reading what came over the wire -----------------------------------------------------------------
+
+
+def rows_of(listing: list[object]) -> Iterator[dict[str, object]]:
+    """Yield the rows of a listing, with or without an envelope; what makes no sense is passed over."""
+    for entry in listing:
+        row = entry.get("row", entry) if isinstance(entry, dict) else None
+        if isinstance(row, dict):
+            yield row
+
+
+def files_of(product: object) -> list[object]:
+    """Return the entries of a product; it is null until the job is ready."""
+    files = product.get("files") if isinstance(product, dict) else None
+    return files if isinstance(files, list) else []
 
 
 def read_integer(value: object) -> int | None:

@@ -6,13 +6,19 @@ It hides which interface of the service answers, and mends a session that has ex
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Callable, Protocol, TypeVar
 
 from mwa_client.asvo.job import Job, ProductFile
 from mwa_client.asvo.wire import Reply
-from mwa_client.errors import SessionLost
+from mwa_client.errors import (
+    ServiceMoved,
+    ServiceRefused,
+    ServiceUnreachable,
+    SessionLost,
+    WrongInterface,
+)
 from mwa_client.jobkeys import Api, JobType
 
 T = TypeVar("T")
@@ -53,15 +59,15 @@ class Interface(Protocol):
         ...
 
     def login(self) -> None:
-        """Open a session."""
+        """Open a session; raise `WrongInterface` where the server speaks another one."""
         ...
 
-    def submit(self, job_type: JobType, parameters: Mapping[str, str]) -> int:
-        """Submit a job whose parameters are in this interface's words; return its id."""
+    def submit(self, job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> Submission:
+        """Submit a job whose parameters are in this interface's words."""
         ...
 
-    def jobs(self) -> Iterable[Job]:
-        """List the user's jobs."""
+    def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
+        """List the user's jobs, the `known` ones also where they are too old for the listing."""
         ...
 
     def cancel(self, job_id: int) -> None:
@@ -78,18 +84,19 @@ class Session:
 
     Parameters
     ----------
-    interface : Interface
-        The interface to speak.
+    candidates : sequence of Interface
+        The interfaces that the service may speak; the first one whose login is understood is used.
     """
 
-    def __init__(self, interface: Interface) -> None:
-        self._interface = interface
+    def __init__(self, candidates: Sequence[Interface]) -> None:
+        self._candidates = tuple(candidates)
+        self._interface = self._candidates[0]
         self._lock = threading.Lock()
         self._logins = 0
 
     @property
     def api(self) -> Api:
-        """The interface that is spoken."""
+        """The interface that is spoken; before the login, the one that will be tried first."""
         return self._interface.api
 
     @property
@@ -99,7 +106,8 @@ class Session:
 
     def close(self) -> None:
         """Close the connections. The session at the service is left to expire."""
-        self._interface.close()
+        for interface in self._candidates:
+            interface.close()
 
     def login(self) -> None:
         """Log in, if that has not happened yet.
@@ -113,27 +121,38 @@ class Session:
         """
         self._login_after(0)
 
-    def submit(self, job_type: JobType, parameters: Mapping[str, str]) -> int:
-        """Submit one job and return its id.
+    def submit(
+        self, job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool = False
+    ) -> Submission:
+        """Submit one job.
 
         Raises
         ------
         ServiceRefused
             The service does not want this job; its words are in the message.
+        ServiceOutage, JobLimitReached
+            It takes no jobs at present; this one was not made.
         ServiceUnavailable
             No usable answer. The job may have been made: look for it in `jobs` before trying again.
         """
-        return self._logged_in(lambda: self._interface.submit(job_type, parameters))
+        return self._logged_in(
+            lambda: self._interface.submit(job_type, parameters, allow_resubmit=allow_resubmit)
+        )
 
-    def jobs(self) -> dict[int, Job]:
+    def jobs(self, known: Collection[int] = ()) -> dict[int, Job]:
         """Return every job that the service lists for this user, by job id.
+
+        Parameters
+        ----------
+        known : collection of int
+            Jobs to look up one by one where they are too old for the listing.
 
         Raises
         ------
         ServiceError
             The service refuses or does not answer.
         """
-        return self._logged_in(lambda: {job.job_id: job for job in self._interface.jobs()})
+        return self._logged_in(lambda: {job.job_id: job for job in self._interface.jobs(known)})
 
     def cancel(self, job_id: int) -> None:
         """Cancel a job.
@@ -172,9 +191,29 @@ class Session:
         """Log in unless another thread has done so since; return the number of logins so far."""
         with self._lock:
             if self._logins == logins:
-                self._interface.login()
+                self._login()
                 self._logins += 1
             return self._logins
+
+    def _login(self) -> None:
+        """Log in over the first interface that the server understands, and stay with it."""
+        if self._logins:
+            self._interface.login()
+            return
+        refusals: list[WrongInterface] = []
+        for candidate in self._candidates:
+            try:
+                candidate.login()
+            except WrongInterface as error:
+                refusals.append(error)
+                continue
+            except ServiceUnreachable:
+                if refusals and isinstance(refusals[0], ServiceMoved):
+                    raise refusals[0] from None  # Nobody there either: what was said first helps more.
+                raise
+            self._interface = candidate
+            return
+        raise refusals[0]
 
 
 class ProductSource:
@@ -186,5 +225,18 @@ class ProductSource:
         self._file = file
 
     def get(self, headers: Mapping[str, str]) -> Reply:
-        """Ask for the file, or a range of it."""
+        """Ask for the file, or a range of it; where its signed URL has died, with a new one."""
+        reply = self._session.open_product(self._job_id, self._file, headers)
+        if reply.status != 403 or not self._file.url:
+            return reply
+        reply.close()
+        self._file = self._listed_anew()
         return self._session.open_product(self._job_id, self._file, headers)
+
+    def _listed_anew(self) -> ProductFile:
+        """Return the file as a new listing of its job has it, with a new signed URL."""
+        job = self._session.jobs(known=(self._job_id,)).get(self._job_id)
+        for file in job.product if job is not None else ():
+            if (file.name, file.size) == (self._file.name, self._file.size):
+                return file
+        raise ServiceRefused("its link has expired, and the service gives no new one.")

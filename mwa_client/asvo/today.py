@@ -12,9 +12,11 @@ from mwa_client.asvo.job import (
     JobState,
     ProductFile,
     clean_text,
+    files_of,
     read_integer,
     read_sha1,
     read_size,
+    rows_of,
 )
 from mwa_client.jobkeys import JobType
 
@@ -38,11 +40,10 @@ JOB_TYPE_WORDS = {
 }
 
 
-def read_jobs(entries: list[object]) -> Iterator[Job]:
-    """Yield the jobs of a listing; an entry that makes no sense is passed over."""
-    for entry in entries:
-        row = entry.get("row", entry) if isinstance(entry, dict) else None
-        job = read_job(row) if isinstance(row, dict) else None
+def read_jobs(listing: list[object]) -> Iterator[Job]:
+    """Yield the jobs of a listing."""
+    for row in rows_of(listing):
+        job = read_job(row)
         if job is not None:
             yield job
 
@@ -62,7 +63,7 @@ def read_job(row: dict[str, object]) -> Job | None:
         job_type=_job_type(row.get("job_type")),
         parameters=MappingProxyType(parameters),
         error_text=clean_text(row.get("error_text")),
-        product=tuple(_read_product(row.get("product"), job_id)),
+        product=_read_product(row.get("product"), job_id),
         raw=MappingProxyType(row),
     )
 
@@ -81,12 +82,10 @@ def _job_type(value: object) -> JobType | None:
     return JOB_TYPE_WORDS.get(str(value).strip().lower())
 
 
-def _read_product(product: object, job_id: int) -> Iterator[ProductFile]:
-    files = product.get("files") if isinstance(product, dict) else None
-    for entry in files if isinstance(files, list) else []:
-        file = _read_file(entry, job_id) if isinstance(entry, dict) else None
-        if file is not None:
-            yield file
+def _read_product(product: object, job_id: int) -> tuple[ProductFile, ...]:
+    """Read a product; one with a file that makes no sense is none, for half of it would not do."""
+    files = [_read_file(entry, job_id) if isinstance(entry, dict) else None for entry in files_of(product)]
+    return tuple(file for file in files if file is not None) if None not in files else ()
 
 
 def _read_file(entry: dict[str, object], job_id: int) -> ProductFile | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.cookiejar
 import json as jsonlib
+import logging
 import re
 import socket
 import ssl
@@ -32,6 +33,7 @@ from mwa_client.errors import (
 )
 from mwa_client.pace import retry_after
 
+LOG = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 20.0
 MOST_REDIRECTS = 5
 NO_ADDRESS = (
@@ -224,7 +226,7 @@ class Wire:
         is_ours = not bare and _origin(url) == _origin(self.address)
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         with _errors_explained(_host(url)):
-            return self._connections().request(
+            response = self._connections().request(
                 method,
                 url,
                 params=query,
@@ -237,6 +239,12 @@ class Wire:
                 verify=self._verify,
                 allow_redirects=False,
             )
+        # Without the query: it can hold a signature.
+        place = f"{_host(url)}{urlsplit(url).path}"
+        LOG.debug(
+            "%s %s: %d in %.2f s", method, place, response.status_code, response.elapsed.total_seconds()
+        )
+        return response
 
     def _connections(self) -> requests.Session:
         """Return this thread's kept-alive connections."""

@@ -262,8 +262,8 @@ class ApiV2(TodaysApi):
         return {
             "id": job.id,
             "user_id": USER_ID,
-            "first_name": "Pat",
-            "last_name": "Practice",
+            "first_name": "practice",
+            "last_name": "account",
             "job_type": job.type.number,
             "job_state": _word(row.state),
             "job_params": _params(job),

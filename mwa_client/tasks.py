@@ -1,0 +1,269 @@
+"""What the command can be asked to do, each task from its settings to its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
+
+from mwa_client.errors import (
+    DirectoryUnusable,
+    ExitStatus,
+    MwaClientError,
+    ServiceRefused,
+    SettingsError,
+)
+from mwa_client.jobfile import JobFile, parse, plan, read_bytes
+from mwa_client.jobkeys import Api
+from mwa_client.settings import Credentials, Service, Settings, Task, services_from
+
+# The rest is imported where it is needed: checking a file must not wait for it.
+if TYPE_CHECKING:
+    from mwa_client.asvo.job import Job
+    from mwa_client.asvo.session import Session
+    from mwa_client.batch import ListedJob
+    from mwa_client.events import Summary
+    from mwa_client.jobfile import JobRequest
+
+SANDBOX_RATE = 8e6
+"""Bytes a second: slow enough for people to see what happens."""
+
+
+Show = Callable[[str], None]
+
+
+def perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
+    """Do what the settings say.
+
+    Parameters
+    ----------
+    settings : Settings
+        What the user wants.
+    say : callable
+        Shows a line that is no result: a warning, a remark.
+    show : callable
+        Shows a result.
+
+    Raises
+    ------
+    MwaClientError
+        It cannot be done; the error knows its exit status.
+    """
+    if settings.task.needs_rows:
+        rows = _Rows.of(settings)
+        # Before anything else, and before the service is known for sure: what is wrong is said at once.
+        jobs = rows.read(_likely_api(settings))
+        for warning in jobs.warnings:
+            say(f"Warning: {warning}")
+        if settings.task is Task.CHECK:
+            show(f"{plan(jobs)}\nNothing was sent.")
+            return ExitStatus.COMPLETE
+        return _at_the_service(settings, say, lambda services: _run_rows(settings, services, rows, jobs))
+    does = {Task.LIST: _list, Task.FETCH: _fetch, Task.CANCEL: _cancel}[settings.task]
+    return _at_the_service(settings, say, lambda services: does(settings, services, show))
+
+
+# --- The job file -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The text of the rows, to be read again if the service turns out to be another than was thought."""
+
+    data: bytes | str
+    source: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> _Rows:
+        if settings.csv is not None:
+            return cls(*read_bytes(settings.csv))
+        return cls("\n".join(settings.rows), "row")
+
+    def read(self, api: Api) -> JobFile:
+        return parse(self.data, api, self.source)
+
+
+def _likely_api(settings: Settings) -> Api:
+    """Return the interface that will probably be spoken: nothing is asked of the network here."""
+    if settings.api is not None:
+        return settings.api
+    is_todays = bool(os.environ.get("MWA_ASVO_API_KEY")) and not settings.sandbox
+    return Api.V2 if is_todays else Api.V2018
+
+
+# --- The service --------------------------------------------------------------------------------------
+
+
+def _at_the_service(
+    settings: Settings, say: Show, work: Callable[[Sequence[Service]], ExitStatus]
+) -> ExitStatus:
+    """Work at the real service, or at the sandbox, started for the occasion."""
+    if settings.sandbox:
+        return _practise(settings, say, work)
+    services = services_from(os.environ, settings.api)
+    if services[0].verify is False:
+        say("Warning: certificates are not verified (SSL_VERIFY=0): anybody in between can read along.")
+    for service in services:
+        if service.sends_password_in_clear:
+            say(f"Warning: {service.address} is not encrypted: anybody in between can read the password.")
+            break
+    return work(services)
+
+
+def _practise(settings: Settings, say: Show, work: Callable[[Sequence[Service]], ExitStatus]) -> ExitStatus:
+    from mwa_client.ledger import MEMORY, PRACTICE, Ledger
+    from mwa_client.sandbox import Sandbox
+
+    say("Practising: the products are small and made up; nothing goes to the real service.")
+    # Opened once before the sandbox writes there: it refuses a directory with real products.
+    Ledger(settings.directory, PRACTICE).close()
+    account = Credentials("practice", "practice", "practice-key")
+    memory = settings.directory.absolute() / MEMORY
+    try:
+        sandbox = Sandbox(
+            user=account.user,
+            password=account.password,
+            api_key=account.key,
+            state_file=memory / "sandbox.json",
+            scratch_folder=memory / "sandbox_scratch",
+            rate=SANDBOX_RATE,
+        )
+    except ValueError:
+        raise DirectoryUnusable(
+            f"{memory / 'sandbox.json'} is damaged.", "Remove it, or choose another directory with --dir."
+        ) from None
+    with sandbox:
+        return work([Service(settings.api or Api.V2018, sandbox.url, PRACTICE, account)])
+
+
+# --- The tasks ----------------------------------------------------------------------------------------
+
+
+def _run_rows(settings: Settings, services: Sequence[Service], rows: _Rows, jobs: JobFile) -> ExitStatus:
+    """Submit the rows and, unless only that is wanted, watch and fetch them."""
+    checked_for = _likely_api(settings)
+
+    def check(api: Api) -> None:
+        if api is not checked_for:
+            rows.read(api)
+
+    requests = [replace(job, allow_resubmit=True) if settings.allow_resubmit else job for job in jobs.jobs]
+    return _run_batch(settings, services, lambda session: requests, check)
+
+
+def _fetch(settings: Settings, services: Sequence[Service], show: Show) -> ExitStatus:
+    """Fetch jobs that are there: the named ones, waiting where they are not ready, or all ready ones."""
+    return _run_batch(settings, services, lambda session: _listed(session, settings.targets))
+
+
+def _listed(session: Session, targets: Sequence[str]) -> list[ListedJob]:
+    from mwa_client.batch import ListedJob
+
+    numbers = [int(target) for target in targets if target != "all"]
+    listing = session.jobs(known=[number for number in numbers if number < FIRST_OBS_ID])
+    wanted: dict[int, Job] = {}
+    for number in numbers:
+        found = [job for job in listing.values() if number in (job.job_id, job.obs_id)]
+        if not found:
+            raise ServiceRefused(f"The service lists no job {number}, and none on an observation {number}.")
+        wanted |= {job.job_id: job for job in found if number == job.job_id or not job.state.is_lost}
+    if "all" in targets:
+        wanted |= {job.job_id: job for job in listing.values() if job.state.is_ready}
+    return [ListedJob.of(wanted[job_id], session.api) for job_id in sorted(wanted)]
+
+
+FIRST_OBS_ID = 888888889
+"""Below it a number can only be a job id."""
+
+
+def _run_batch(
+    settings: Settings,
+    services: Sequence[Service],
+    wanted: Callable[[Session], Sequence[JobRequest | ListedJob]],
+    check: Callable[[Api], None] = lambda api: None,
+) -> ExitStatus:
+    """Run a batch, show it, and write the error file."""
+    from mwa_client.asvo import open_session
+    from mwa_client.batch import Batch, Pacing
+    from mwa_client.display import display_for
+    from mwa_client.ledger import Ledger
+    from mwa_client.pace import SystemClock
+
+    clock = SystemClock()
+    looks = {"quiet": settings.quiet, "json": settings.json, "verbose": settings.verbose}
+    display = display_for(sys.stdout, sys.stderr, clock, os.environ, **looks)
+    only_submit = settings.task is Task.SUBMIT
+    pacing = Pacing(settings.parallel, settings.poll, settings.give_up_after)
+    try:
+        with ExitStack() as open_things:
+            ledger = open_things.enter_context(closing(Ledger(settings.directory, services[0].name)))
+            session = open_things.enter_context(closing(open_session(*services, clock=clock)))
+            open_things.enter_context(closing(display))
+            batch = Batch(
+                wanted(session),
+                session,
+                ledger,
+                clock,
+                display,
+                pacing,
+                check=check,
+                only_submit=only_submit,
+            )
+            summary = batch.run()
+    except MwaClientError as error:
+        _write_errors(settings.error_file, [{"obs_id": None, "job_id": None, "result": error.what}])
+        raise
+    _write_errors(settings.error_file, _errors_of(summary))
+    return summary.exit_status
+
+
+def _list(settings: Settings, services: Sequence[Service], show: Show) -> ExitStatus:
+    from mwa_client.asvo import open_session
+    from mwa_client.listing import json_lines, table
+    from mwa_client.pace import SystemClock
+
+    with closing(open_session(*services)) as session:
+        jobs = session.jobs().values()
+    if not settings.json:
+        show(table(jobs, SystemClock().now()) if jobs else "No jobs.")
+    elif jobs:
+        show("\n".join(json_lines(jobs)))
+    return ExitStatus.COMPLETE
+
+
+def _cancel(settings: Settings, services: Sequence[Service], show: Show) -> ExitStatus:
+    from mwa_client.asvo import open_session
+
+    with closing(open_session(*services)) as session:
+        for target in settings.targets:
+            session.cancel(int(target))
+            event = json.dumps({"event": "cancelled", "job_id": int(target)})
+            show(event if settings.json else f"Cancelled: Job id: {target}")
+    return ExitStatus.COMPLETE
+
+
+# --- What comes out -----------------------------------------------------------------------------------
+
+
+def _errors_of(summary: Summary) -> list[dict[str, object]]:
+    return [
+        {"obs_id": failure.row.obs_id, "job_id": failure.row.job_id, "result": failure.error.what}
+        for failure in summary.failed
+    ]
+
+
+def _write_errors(path: Path | None, errors: list[dict[str, object]]) -> None:
+    """Write the errors as the JSON list that scripts read; an empty one where there are none."""
+    if path is None:
+        return
+    try:
+        path.write_text(json.dumps(errors, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot write {path}: {error.strerror}.", "Choose another --error-file."
+        ) from None
