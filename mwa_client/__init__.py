@@ -164,9 +164,9 @@ class Client:
         ServiceRefused
             There is no such job.
         """
-        from mwa_client.batch import fetch_all, name_files
         from mwa_client.ledger import Ledger
         from mwa_client.pace import SystemClock
+        from mwa_client.products import fetch_all, name_files
 
         job = self._session.jobs(known=(job_id,)).get(job_id)
         if job is None:

@@ -5,14 +5,12 @@ One thread decides; a few others submit and download, and send it what happens t
 
 from __future__ import annotations
 
-import enum
 import queue
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Callable, Union
 
 from mwa_client.asvo.job import Job, JobState, ProductFile
@@ -38,7 +36,6 @@ from mwa_client.events import (
     Event,
     Notice,
     RowFailed,
-    RowName,
     StateChanged,
     Submitted,
     Summary,
@@ -46,31 +43,20 @@ from mwa_client.events import (
 from mwa_client.jobfile import JobRequest, identity_of
 from mwa_client.jobkeys import Api
 from mwa_client.ledger import Fetched, Ledger
-from mwa_client.pace import Backoff, Clock
-from mwa_client.transfer import folder
+from mwa_client.pace import FIRST_POLL, LAST_POLL, Clock, Outage, PollTimes
+from mwa_client.products import fetch_all, name_files
+from mwa_client.rows import ListedJob, Row, Stage
 from mwa_client.transfer.partial import Wanted
-from mwa_client.transfer.product import (
-    FetchedFile,
-    Place,
-    Progress,
-    Setback,
-    TransferEvent,
-    fetch,
-    safe_name,
-)
+from mwa_client.transfer.product import Progress, Setback
+from mwa_client.workers import Workers
 
 SUBMITTERS = 4
-FIRST_POLL, LAST_POLL = 5.0, 60.0
-"""Seconds between two listings: the first while things change, growing to the last while nothing does."""
-LONGEST_OUTAGE_WAIT = 300.0
 LAST_MOMENTS = 1.0
 """Seconds in which the workers can put down what they hold when the work ends early."""
 MISSING_LISTINGS = 3
 """Listings in a row without a job, or without a ready job's product, after which it counts as lost."""
 UNCLEAR_SUBMISSIONS = 5
 """Submissions of one row whose answers made no sense and that made no job, after which the row fails."""
-
-
 RESUBMIT = "Look at it on the service's web site; to have it made anew, run again with --allow-resubmit."
 
 
@@ -91,81 +77,6 @@ class Pacing:
     parallel: int = 4
     poll: float | None = None
     give_up_after: float | None = None
-
-
-class Stage(enum.Enum):
-    """Where a row stands in this program. What the service says of its job is another matter."""
-
-    WANTED = "not submitted yet"
-    SUBMITTING = "being submitted"
-    WATCHED = "at the service"
-    READY = "ready for download"
-    DOWNLOADING = "being downloaded"
-    COMPLETE = "complete"
-    FAILED = "failed"
-
-    @property
-    def is_settled(self) -> bool:
-        """Nothing more will happen to the row."""
-        return self in (Stage.COMPLETE, Stage.FAILED)
-
-
-@dataclass(frozen=True)
-class ListedJob:
-    """A job that is at the service already, as a row: it is watched and fetched, never submitted.
-
-    Attributes
-    ----------
-    identity : str
-        What it asks for, where that can be read; it is known to the ledger by that.
-    """
-
-    job_id: int
-    obs_id: int
-    identity: str
-    line: int = 0
-    allow_resubmit: bool = False
-
-    @classmethod
-    def of(cls, job: Job, api: Api) -> ListedJob:
-        """Return a job of a listing as a row."""
-        identity = None if job.job_type is None else identity_of(job.job_type, job.parameters, api)
-        return cls(job.job_id, job.obs_id or 0, identity or f"job {job.job_id}")
-
-
-@dataclass
-class Row:
-    """One row of the job file and how far it has come. Only the loop's thread changes it.
-
-    Attributes
-    ----------
-    label : str
-        Its state in words for people.
-    missing : int
-        Listings in a row without its job.
-    unclear : int
-        Submissions whose answers made no sense.
-    from_before : bool
-        Its job was submitted by an earlier run.
-    was_renewed : bool
-        Its lost job has been given up for a new one in this run.
-    """
-
-    request: JobRequest | ListedJob
-    stage: Stage = Stage.WANTED
-    job: Job | None = None
-    job_id: int | None = None
-    label: str = "Not submitted"
-    missing: int = 0
-    unclear: int = 0
-    from_before: bool = False
-    was_renewed: bool = False
-    result: Complete | RowFailed | None = None
-
-    @property
-    def name(self) -> RowName:
-        """Which row this is, for people."""
-        return RowName(self.request.line, self.request.obs_id, self.job_id)
 
 
 @dataclass(frozen=True)
@@ -232,10 +143,10 @@ class Batch:
         self._stop = threading.Event()
         self._hold = threading.Event()
         self._has_told_why = False
-        self._submitters = _Workers(SUBMITTERS, self._inbox)
-        self._downloaders = _Workers(pacing.parallel, self._inbox)
-        self._polls = _PollTimes(clock, pacing.poll)
-        self._unanswered = _Outage(clock, first=pacing.poll or FIRST_POLL)
+        self._submitters = Workers(SUBMITTERS, self._inbox)
+        self._downloaders = Workers(pacing.parallel, self._inbox)
+        self._polls = PollTimes(clock, pacing.poll)
+        self._unanswered = Outage(clock, first=pacing.poll or FIRST_POLL)
         self._listing: dict[int, Job] = {}
         self._disk_full: DiskFull | None = None
         self._counted: Counts | None = None
@@ -610,59 +521,6 @@ class Batch:
             self._listen(counts)
 
 
-def name_files(job: Job, ledger: Ledger) -> tuple[tuple[Wanted, ProductFile], ...]:
-    """Return each file of a ready job with what it must be under which name in the directory."""
-    named: dict[str, tuple[Wanted, ProductFile]] = {}
-    for number, file in enumerate(job.product, start=1):
-        name = safe_name(file.name, job.obs_id, job.job_id)
-        if file.delivery.is_folder and job.obs_id is not None and name == str(job.job_id):
-            name = f"{job.obs_id}_{name}"
-        claimed = ledger.claim_name(name, job.job_id)
-        if claimed in named:
-            claimed = ledger.claim_name(f"{number}_{name}", job.job_id)
-        named[claimed] = Wanted(job.job_id, claimed, file.size, file.sha1), file
-    return tuple(named.values())
-
-
-def fetch_all(
-    job: Job,
-    files: Sequence[tuple[Wanted, ProductFile]],
-    session: Session,
-    place: Place,
-    clock: Clock,
-    stop: threading.Event,
-    listen: Callable[[TransferEvent], None],
-) -> Fetched:
-    """Bring the files of a ready job into the directory, each the way that its delivery asks for.
-
-    Parameters
-    ----------
-    files : sequence of (Wanted, ProductFile)
-        As `name_files` returns them.
-
-    Returns
-    -------
-    Fetched
-        The files, and the places of what was delivered to a file system that this host cannot see.
-
-    Raises
-    ------
-    JobFailed, DiskFull, DirectoryUnusable, Stopped
-        As `mwa_client.transfer.product.fetch`.
-    """
-    fetched: list[FetchedFile] = []
-    elsewhere: list[str] = []
-    for wanted, file in files:
-        if not file.delivery.is_folder:
-            source = session.source(job.job_id, file)
-            fetched.append(fetch(wanted, source, place, clock, stop, listen))
-        elif folder.is_visible(file.path):
-            fetched += folder.copy(wanted, Path(file.path), place, clock, stop, listen)
-        else:
-            elsewhere.append(file.path)
-    return Fetched(tuple(fetched), tuple(elsewhere))
-
-
 def _why_not_submitted(error: ServiceUnavailable) -> str:
     if isinstance(error, JobLimitReached):
         return f"{error.what} The other rows are submitted as jobs finish."
@@ -678,98 +536,3 @@ def _lost(job: Job) -> JobFailed:
         return JobFailed("The job was cancelled.", RESUBMIT)
     said = f": {job.error_text}" if job.error_text else ", and the service does not say why."
     return JobFailed(f"The job failed at the service{said}", RESUBMIT)
-
-
-class _Outage:
-    """A time without usable answers: each try fails later than the last, until one is answered."""
-
-    def __init__(self, clock: Clock, first: float) -> None:
-        self._clock = clock
-        self._backoff = Backoff(clock, first=first, cap=LONGEST_OUTAGE_WAIT)
-        self._due = float("-inf")
-
-    @property
-    def is_on(self) -> bool:
-        return self._backoff.tries > 0
-
-    def is_due(self) -> bool:
-        """Say whether it is time for another try."""
-        return self._clock.monotonic() >= self._due
-
-    def failed(self, retry_after: float | None) -> float:
-        """Return how many seconds to wait; tries that fail together count as one."""
-        now = self._clock.monotonic()
-        waiting = self._backoff.next(retry_after) if self.is_due() else retry_after or 0.0
-        self._due = max(self._due, now + waiting)
-        return self._due - now
-
-    def end(self) -> None:
-        self._backoff.reset()
-        self._due = float("-inf")
-
-
-class _PollTimes:
-    """When the next listing is due: soon while things change, seldom while nothing does."""
-
-    def __init__(self, clock: Clock, fixed: float | None) -> None:
-        self._clock = clock
-        self._fixed = fixed
-        self._interval = FIRST_POLL
-        self._due = float("-inf")
-        self.outage = _Outage(clock, first=fixed or FIRST_POLL)
-
-    def due(self) -> bool:
-        return self._clock.monotonic() >= self._due
-
-    def remaining(self) -> float:
-        return max(self._due - self._clock.monotonic(), 0.05)
-
-    def succeeded(self, has_changed: bool) -> None:
-        self.outage.end()
-        self._interval = FIRST_POLL if has_changed else min(self._interval * 1.3, LAST_POLL)
-        jittered = self._interval * (0.9 + 0.2 * self._clock.chance())
-        self._due = self._clock.monotonic() + (self._fixed or jittered)
-
-    def failed(self, retry_after: float | None) -> float:
-        waiting = self.outage.failed(retry_after)
-        self._due = self._clock.monotonic() + waiting
-        return waiting
-
-
-class _Workers:
-    """A few threads that do what they are given and put what comes of it into an inbox.
-
-    They are daemons, so that one that hangs in a dead connection cannot keep the program from ending.
-    """
-
-    def __init__(self, most: int, inbox: queue.Queue[_Message]) -> None:
-        self._most = most
-        self._inbox = inbox
-        self._work: queue.Queue[Callable[[], _Message | None] | None] = queue.Queue()
-        self._threads: list[threading.Thread] = []
-
-    def give(self, work: Callable[[], _Message | None]) -> None:
-        self._work.put(work)
-        if len(self._threads) < self._most:
-            thread = threading.Thread(target=self._run, daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def finish(self, deadline: float) -> None:
-        """Let the threads go, and wait until `deadline` for those that have something to put down."""
-        for _ in self._threads:
-            self._work.put(None)
-        for thread in self._threads:
-            thread.join(max(deadline - time.monotonic(), 0.0))
-
-    def _run(self) -> None:
-        while True:
-            work = self._work.get()
-            if work is None:
-                return
-            try:
-                message = work()
-            except BaseException as error:  # A mistake in this program: let the loop's thread die of it.
-                message = error
-            if message is not None:
-                self._inbox.put(message)

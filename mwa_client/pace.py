@@ -16,6 +16,9 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
+FIRST_POLL, LAST_POLL = 5.0, 60.0
+"""Seconds between two listings: the first while things change, growing to the last while nothing does."""
+LONGEST_OUTAGE_WAIT = 300.0
 MOST_RETRY_AFTER = 3600.0
 """Seconds that another side can make us wait before we ask again: it may have erred by a few digits."""
 
@@ -99,6 +102,68 @@ class Backoff:
         self.tries += 1
         waiting = min(doubled, self._cap) * (1.0 - self._clock.chance() / 2.0)
         return max(waiting, at_least or 0.0)
+
+
+class Outage:
+    """A time without usable answers: each try fails later than the last, until one is answered."""
+
+    def __init__(self, clock: Clock, first: float) -> None:
+        self._clock = clock
+        self._backoff = Backoff(clock, first=first, cap=LONGEST_OUTAGE_WAIT)
+        self._due = float("-inf")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the last try had no usable answer."""
+        return self._backoff.tries > 0
+
+    def is_due(self) -> bool:
+        """Say whether it is time for another try."""
+        return self._clock.monotonic() >= self._due
+
+    def failed(self, retry_after: float | None) -> float:
+        """Return how many seconds to wait; tries that fail together count as one."""
+        now = self._clock.monotonic()
+        waiting = self._backoff.next(retry_after) if self.is_due() else retry_after or 0.0
+        self._due = max(self._due, now + waiting)
+        return self._due - now
+
+    def end(self) -> None:
+        """Note that a try was answered."""
+        self._backoff.reset()
+        self._due = float("-inf")
+
+
+class PollTimes:
+    """When the next listing is due: soon while things change, seldom while nothing does."""
+
+    def __init__(self, clock: Clock, fixed: float | None) -> None:
+        self._clock = clock
+        self._fixed = fixed
+        self._interval = FIRST_POLL
+        self._due = float("-inf")
+        self.outage = Outage(clock, first=fixed or FIRST_POLL)
+
+    def due(self) -> bool:
+        """Say whether it is time for a listing."""
+        return self._clock.monotonic() >= self._due
+
+    def remaining(self) -> float:
+        """Return the seconds until the next listing, never quite nothing."""
+        return max(self._due - self._clock.monotonic(), 0.05)
+
+    def succeeded(self, has_changed: bool) -> None:
+        """Note a listing that was answered, and whether it had news."""
+        self.outage.end()
+        self._interval = FIRST_POLL if has_changed else min(self._interval * 1.3, LAST_POLL)
+        jittered = self._interval * (0.9 + 0.2 * self._clock.chance())
+        self._due = self._clock.monotonic() + (self._fixed or jittered)
+
+    def failed(self, retry_after: float | None) -> float:
+        """Note a listing that was not answered; return how many seconds to wait."""
+        waiting = self.outage.failed(retry_after)
+        self._due = self._clock.monotonic() + waiting
+        return waiting
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -16,7 +16,7 @@ from conftest import FastClock, Run, environment, run_batch, run_command, servic
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mwa_client.batch import FIRST_POLL, LAST_POLL, UNCLEAR_SUBMISSIONS, Pacing
+from mwa_client.batch import UNCLEAR_SUBMISSIONS, Pacing
 from mwa_client.display import Display
 from mwa_client.errors import ExitStatus, LoginRefused, ServiceRefused
 from mwa_client.events import (
@@ -33,6 +33,7 @@ from mwa_client.events import (
 from mwa_client.jobfile import parse
 from mwa_client.jobkeys import Api
 from mwa_client.ledger import Ledger
+from mwa_client.pace import FIRST_POLL, LAST_POLL
 from mwa_client.sandbox import KINDS, Job, JobState, JobType, LoggedRequest, Sandbox
 from mwa_client.sandbox.fault_kinds import Kind, Point
 from mwa_client.sandbox.messages import Body, Call, Reply
@@ -814,7 +815,7 @@ def test_a_mistake_in_a_worker_ends_the_run(
     def fetch(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("mwa_client.batch.fetch", fetch)
+    monkeypatch.setattr("mwa_client.products.fetch", fetch)
     with pytest.raises(ZeroDivisionError):
         run_batch(sandbox, tmp_path, clock, vis(OBS))
 

@@ -1,0 +1,69 @@
+"""The product of a ready job: under which names it is to stand, and how each file gets there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Callable
+
+from mwa_client.asvo.job import Job, ProductFile
+from mwa_client.asvo.session import Session
+from mwa_client.ledger import Fetched, Ledger
+from mwa_client.pace import Clock
+from mwa_client.transfer import folder
+from mwa_client.transfer.partial import Wanted
+from mwa_client.transfer.product import FetchedFile, Place, TransferEvent, fetch, safe_name
+
+
+def name_files(job: Job, ledger: Ledger) -> tuple[tuple[Wanted, ProductFile], ...]:
+    """Return each file of a ready job with what it must be under which name in the directory."""
+    named: dict[str, tuple[Wanted, ProductFile]] = {}
+    for number, file in enumerate(job.product, start=1):
+        name = safe_name(file.name, job.obs_id, job.job_id)
+        if file.delivery.is_folder and job.obs_id is not None and name == str(job.job_id):
+            name = f"{job.obs_id}_{name}"
+        claimed = ledger.claim_name(name, job.job_id)
+        if claimed in named:
+            claimed = ledger.claim_name(f"{number}_{name}", job.job_id)
+        named[claimed] = Wanted(job.job_id, claimed, file.size, file.sha1), file
+    return tuple(named.values())
+
+
+def fetch_all(
+    job: Job,
+    files: Sequence[tuple[Wanted, ProductFile]],
+    session: Session,
+    place: Place,
+    clock: Clock,
+    stop: threading.Event,
+    listen: Callable[[TransferEvent], None],
+) -> Fetched:
+    """Bring the files of a ready job into the directory, each the way that its delivery asks for.
+
+    Parameters
+    ----------
+    files : sequence of (Wanted, ProductFile)
+        As `name_files` returns them.
+
+    Returns
+    -------
+    Fetched
+        The files, and the places of what was delivered to a file system that this host cannot see.
+
+    Raises
+    ------
+    JobFailed, DiskFull, DirectoryUnusable, Stopped
+        As `mwa_client.transfer.product.fetch`.
+    """
+    fetched: list[FetchedFile] = []
+    elsewhere: list[str] = []
+    for wanted, file in files:
+        if not file.delivery.is_folder:
+            source = session.source(job.job_id, file)
+            fetched.append(fetch(wanted, source, place, clock, stop, listen))
+        elif folder.is_visible(file.path):
+            fetched += folder.copy(wanted, Path(file.path), place, clock, stop, listen)
+        else:
+            elsewhere.append(file.path)
+    return Fetched(tuple(fetched), tuple(elsewhere))
