@@ -212,6 +212,8 @@ def clean_text(text: object, most: int = 300) -> str:
     """Return a text from outside as one printable line of at most so many characters."""
     if text is None:
         return ""
-    printable = "".join(character if character.isprintable() else " " for character in str(text))
-    line = " ".join(printable.split())
+    line = str(text)
+    if not line.isprintable():
+        line = "".join(character if character.isprintable() else " " for character in line)
+    line = " ".join(line.split())
     return line if len(line) <= most else line[: most - 1] + "…"
