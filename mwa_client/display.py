@@ -80,6 +80,7 @@ class Display:
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
+        self._learn(event)
         if isinstance(event, Submitted):
             # A new job's first line is its first state.
             if event.found:
@@ -87,7 +88,6 @@ class Display:
         elif isinstance(event, StateChanged):
             self.line(_about(event.label, event.row))
         elif isinstance(event, Downloading):
-            self._rows[event.row.job_id or 0] = event.row
             self.line(_about("Downloading", event.row, f"{event.name} ({size_in_words(event.size)})"))
         elif isinstance(event, Complete):
             self._show_complete(event)
@@ -114,6 +114,11 @@ class Display:
 
     def close(self) -> None:
         """Leave the terminal as it was."""
+
+    def _learn(self, event: Event) -> None:
+        """Remember which row has which job: what a transfer tells names the job alone."""
+        if isinstance(event, (Submitted, StateChanged, Downloading)):
+            self._rows[event.row.job_id or 0] = event.row
 
     def _show_motion(self, event: Begun | Progress | Counts) -> None:
         """Show what moves: here a heartbeat, so that a log shows that the program lives."""
@@ -266,12 +271,11 @@ class JsonDisplay(Display):
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
+        self._learn(event)
         if isinstance(event, Submitted):
             self._tell("submitted", event.row, found=event.found)
         elif isinstance(event, StateChanged):
             self._tell("state", event.row, state=event.label)
-        elif isinstance(event, Downloading):
-            self._rows[event.row.job_id or 0] = event.row
         elif isinstance(event, Progress):
             self._tell_progress(event)
         elif isinstance(event, Complete):
@@ -323,6 +327,7 @@ class JsonDisplay(Display):
             complete=len(summary.complete),
             failed=len(summary.failed),
             pending=len(summary.pending),
+            elsewhere=len(summary.elsewhere),
             submitted=len(summary.submitted),
             unverified=len(summary.unverified),
             bytes=summary.size,
@@ -365,7 +370,8 @@ def _about(state: str, row: RowName, more: str = "") -> str:
 def _failure(failure: RowFailed) -> str:
     row = failure.row
     job = "no job" if row.job_id is None else f"job id {row.job_id}"
-    lines = [f"  line {row.line}: obs_id {row.obs_id}, {job}: {failure.error.what}"]
+    line = f"line {row.line}: " if row.line else ""  # Jobs that were asked for by their ids have none.
+    lines = [f"  {line}obs_id {row.obs_id}, {job}: {failure.error.what}"]
     return "\n".join(lines + ([f"      {failure.error.remedy}"] if failure.error.remedy else []))
 
 

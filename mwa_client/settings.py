@@ -166,12 +166,12 @@ def settings_from(options: argparse.Namespace) -> Settings:
         A value cannot be used, or two options contradict each other.
     """
     task = _task(options)
-    targets = options.download_only if task is Task.FETCH else options.cancel or []
+    targets = {Task.FETCH: options.download_only, Task.CANCEL: options.cancel}.get(task)
     return Settings(
         task=task,
         csv=None if options.csv is None else str(_path("--csv", options.csv)),
         rows=tuple(options.job or ()),
-        targets=_targets(targets, all_allowed=task is Task.FETCH),
+        targets=() if targets is None else _targets(targets, all_allowed=task is Task.FETCH),
         directory=_path("--dir", options.dir),
         api=_api(options.api),
         sandbox=options.sandbox,
@@ -208,11 +208,12 @@ def _task(options: argparse.Namespace) -> Task:
 
 
 def _targets(given: list[str], *, all_allowed: bool) -> tuple[str, ...]:
-    words = [word for text in given for word in text.replace(",", " ").split()]
+    words = [word for text in given for word in text.replace(",", " ").split() or [""]]
     for word in words:
         if not (re.fullmatch("[0-9]{1,19}", word) or (all_allowed and word == "all")):
             right = "a job id, an obs_id, or all" if all_allowed else "a job id"
-            raise SettingsError(f"{word} is not a job.", f"It must be {right}.")
+            # Most likely the empty one is a variable of a script that was never set.
+            raise SettingsError(f"{word or 'An empty word'} is not a job.", f"It must be {right}.")
     return tuple(dict.fromkeys(words))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Callable
 from mwa_client.errors import (
     DirectoryUnusable,
     ExitStatus,
+    LoginRefused,
     MwaClientError,
     ServiceRefused,
     SettingsError,
@@ -26,9 +27,9 @@ from mwa_client.settings import Credentials, Service, Settings, Task, services_f
 if TYPE_CHECKING:
     from mwa_client.asvo.job import Job
     from mwa_client.asvo.session import Session
-    from mwa_client.batch import ListedJob
     from mwa_client.events import Summary
     from mwa_client.jobfile import JobRequest
+    from mwa_client.rows import ListedJob
 
 SANDBOX_RATE = 8e6
 """Bytes a second: slow enough for people to see what happens."""
@@ -54,6 +55,16 @@ def perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
     MwaClientError
         It cannot be done; the error knows its exit status.
     """
+    # At once: hours of work must not end with a file that cannot be written.
+    _write_errors(settings.error_file, [])
+    try:
+        return _perform(settings, say, show)
+    except MwaClientError as error:
+        _write_errors(settings.error_file, [{"obs_id": None, "job_id": None, "result": error.what}])
+        raise
+
+
+def _perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
     if settings.task.needs_rows:
         rows = _Rows.of(settings)
         # Before anything else, and before the service is known for sure: what is wrong is said at once.
@@ -61,7 +72,8 @@ def perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
         for warning in jobs.warnings:
             say(f"Warning: {warning}")
         if settings.task is Task.CHECK:
-            show(f"{plan(jobs)}\nNothing was sent.")
+            checked = {"event": "checked", "jobs": len(jobs.jobs), "warnings": list(jobs.warnings)}
+            show(json.dumps(checked) if settings.json else f"{plan(jobs)}\nNothing was sent.")
             return ExitStatus.COMPLETE
         return _at_the_service(settings, say, lambda services: _run_rows(settings, services, rows, jobs))
     does = {Task.LIST: _list, Task.FETCH: _fetch, Task.CANCEL: _cancel}[settings.task]
@@ -162,7 +174,7 @@ def _fetch(settings: Settings, services: Sequence[Service], show: Show) -> ExitS
 
 
 def _listed(session: Session, targets: Sequence[str]) -> list[ListedJob]:
-    from mwa_client.batch import ListedJob
+    from mwa_client.rows import ListedJob
 
     numbers = [int(target) for target in targets if target != "all"]
     listing = session.jobs(known=[number for number in numbers if number < FIRST_OBS_ID])
@@ -171,7 +183,10 @@ def _listed(session: Session, targets: Sequence[str]) -> list[ListedJob]:
         found = [job for job in listing.values() if number in (job.job_id, job.obs_id)]
         if not found:
             raise ServiceRefused(f"The service lists no job {number}, and none on an observation {number}.")
-        wanted |= {job.job_id: job for job in found if number == job.job_id or not job.state.is_lost}
+        alive = [job for job in found if number == job.job_id or not job.state.is_lost]
+        if not alive:
+            raise ServiceRefused(f"Every job on observation {number} has failed, expired or been cancelled.")
+        wanted |= {job.job_id: job for job in alive}
     if "all" in targets:
         wanted |= {job.job_id: job for job in listing.values() if job.state.is_ready}
     return [ListedJob.of(wanted[job_id], session.api) for job_id in sorted(wanted)]
@@ -187,7 +202,7 @@ def _run_batch(
     wanted: Callable[[Session], Sequence[JobRequest | ListedJob]],
     check: Callable[[Api], None] = lambda api: None,
 ) -> ExitStatus:
-    """Run a batch, show it, and write the error file."""
+    """Run a batch, show it, and write its errors into the error file."""
     from mwa_client.asvo import open_session
     from mwa_client.batch import Batch, Pacing
     from mwa_client.display import display_for
@@ -199,25 +214,21 @@ def _run_batch(
     display = display_for(sys.stdout, sys.stderr, clock, os.environ, **looks)
     only_submit = settings.task is Task.SUBMIT
     pacing = Pacing(settings.parallel, settings.poll, settings.give_up_after)
-    try:
-        with ExitStack() as open_things:
-            ledger = open_things.enter_context(closing(Ledger(settings.directory, services[0].name)))
-            session = open_things.enter_context(closing(open_session(*services, clock=clock)))
-            open_things.enter_context(closing(display))
-            batch = Batch(
-                wanted(session),
-                session,
-                ledger,
-                clock,
-                display,
-                pacing,
-                check=check,
-                only_submit=only_submit,
-            )
-            summary = batch.run()
-    except MwaClientError as error:
-        _write_errors(settings.error_file, [{"obs_id": None, "job_id": None, "result": error.what}])
-        raise
+    with ExitStack() as open_things:
+        ledger = open_things.enter_context(closing(Ledger(settings.directory, services[0].name)))
+        session = open_things.enter_context(closing(open_session(*services, clock=clock)))
+        open_things.enter_context(closing(display))
+        batch = Batch(
+            wanted(session),
+            session,
+            ledger,
+            clock,
+            display,
+            pacing,
+            check=check,
+            only_submit=only_submit,
+        )
+        summary = batch.run()
     _write_errors(settings.error_file, _errors_of(summary))
     return summary.exit_status
 
@@ -237,13 +248,23 @@ def _list(settings: Settings, services: Sequence[Service], show: Show) -> ExitSt
 
 
 def _cancel(settings: Settings, services: Sequence[Service], show: Show) -> ExitStatus:
+    """Cancel each of the jobs that can be; then say which could not."""
     from mwa_client.asvo import open_session
 
+    refusals: list[str] = []
     with closing(open_session(*services)) as session:
         for target in settings.targets:
-            session.cancel(int(target))
+            try:
+                session.cancel(int(target))
+            except LoginRefused:
+                raise
+            except ServiceRefused as error:
+                refusals.append(f"{target}: {error}")
+                continue
             event = json.dumps({"event": "cancelled", "job_id": int(target)})
             show(event if settings.json else f"Cancelled: Job id: {target}")
+    if refusals:
+        raise ServiceRefused("Not cancelled: " + "\nNot cancelled: ".join(refusals))
     return ExitStatus.COMPLETE
 
 

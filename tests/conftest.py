@@ -81,15 +81,24 @@ def sandbox(clock: FastClock) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def service_of(sandbox: Sandbox, *, password: str = "practice", stall_timeout: float = 5.0) -> Service:
-    """How to reach a sandbox."""
+def service_of(
+    sandbox: Sandbox,
+    api: Api = Api.V2018,
+    *,
+    password: str = "practice",
+    key: str = "practice-key",
+    stall_timeout: float = 5.0,
+    tokens: Path | None = None,
+) -> Service:
+    """How to reach a sandbox; today's interfaces by key."""
     return Service(
-        api=Api.V2018,
+        api=api,
         address=sandbox.url,
         name="practice.example",
-        credentials=Credentials("practice", password),
+        credentials=Credentials("practice", password) if api is Api.V2018 else Credentials(key=key),
         call_timeout=5.0,
         stall_timeout=stall_timeout,
+        tokens=tokens,
     )
 
 
@@ -110,12 +119,13 @@ def run_batch(
     clock: FastClock,
     text: str = THREE_ROWS,
     *,
+    api: Api = Api.V2018,
     pacing: Pacing | None = None,
     service: Service | None = None,
     listen: Callable[[Event], None] = lambda event: None,
 ) -> Run:
     """Run a job file against a sandbox, in this process, on the fast clock."""
-    service = service or service_of(sandbox)
+    service = service or service_of(sandbox, api)
     events: list[Event] = []
 
     def hear(event: Event) -> None:
@@ -123,7 +133,7 @@ def run_batch(
         listen(event)
 
     ledger = Ledger(directory, service.name)
-    with closing(ledger), closing(open_session(service)) as session:
+    with closing(ledger), closing(open_session(service, clock=clock)) as session:
         batch = Batch(parse(text, service.api).jobs, session, ledger, clock, hear, pacing or Pacing())
         return Run(batch.run(), events)
 

@@ -8,6 +8,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from test_tasks import FIELDS
+
+from mwa_client import cli, settings
+from mwa_client.asvo.job import JobState
 from mwa_client.errors import ExitStatus
 from mwa_client.jobfile import parse
 from mwa_client.jobkeys import KEYS, Api, JobKey, JobType, Kind, Required
@@ -81,6 +85,38 @@ def test_the_two_commands_are_lines_that_can_be_pasted() -> None:
     assert len(commands) == 2
     assert "--sandbox --csv=examples/jobs.csv" in commands[0]
     assert "pytest" in commands[1]
+
+
+def test_every_option_is_in_the_readme() -> None:
+    table = README.read_text(encoding="utf-8").partition("## All options")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"`(--?[a-z-]+)[` ]", table.replace("`-`", "")))
+    options = {word for action in cli._parser()._actions for word in action.option_strings}
+    assert listed == options
+
+
+def test_every_variable_is_in_the_readme() -> None:
+    read = re.findall(
+        r'"((?:MWA_ASVO|ASVO|SSL)_[A-Z_]+)"', Path(settings.__file__).read_text(encoding="utf-8")
+    )
+    by_family = {f"{family}_{name}" for family in ("ASVO", "MWA_ASVO") for name in ("HOST", "PORT")}
+    text = README.read_text(encoding="utf-8").partition("| variable | meaning |")[2].partition("\n\n")[0]
+    listed = set(re.findall(r"`([A-Z_]+)`", text))
+    assert {*read, *by_family} <= listed and len(read) >= 7
+    assert {"NO_COLOR", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"} <= listed
+
+
+def test_every_event_and_its_fields_are_in_the_readme() -> None:
+    text = README.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z]+)` \| (`.*?) \| ", text.partition("| event | fields")[2], re.M)
+    in_readme = {event: set(re.findall(r"`([a-z_0-9]+)`", fields)) for event, fields in rows}
+    common = {"line", "obs_id", "job_id"}
+    for event, fields in FIELDS.items():
+        assert in_readme[event] == fields - common, event
+
+
+def test_every_state_is_in_the_readme() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert all(f"`{state.label}`" in text for state in JobState if state is not JobState.UNKNOWN)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from mwa_client.asvo.job import ProductFile
 from mwa_client.disk import boot_id
 from mwa_client.errors import (
     DirectoryUnusable,
+    DiskFull,
     JobFailed,
     LoginRefused,
     ProductGone,
@@ -286,6 +287,8 @@ WRONG_RANGES: dict[str, dict[str, Any]] = {
     "starts later": {"shift": 1},
     "starts earlier": {"shift": -1},
     "starts at zero": {"shift": -1000},
+    "starts later and ends right": {"header": f"bytes 1001-{SIZE - 1}/{SIZE}"},
+    "starts earlier and ends right": {"header": f"bytes 999-{SIZE - 1}/{SIZE}"},
     "larger in all": {"total": SIZE + 1},
     "smaller in all": {"total": SIZE - 1},
     "missing": {"header": ""},
@@ -309,6 +312,24 @@ def test_a_range_that_is_answered_wrongly_once_costs_nothing(scene: Scene, wrong
     scene.faults.add("lie_in_content_range", times=1, **WRONG_RANGES[wrong])
     scene.assert_right(scene.fetch(), SIZE - 1000)
     assert scene.ranges(2) == 2 * [bytes_from(1000)]
+
+
+@pytest.mark.parametrize("wrong", sorted(WRONG_RANGES.keys() - {"shorter than the body"}))
+def test_a_wrong_range_is_noticed_without_a_length_too(scene: Scene, wrong: str) -> None:
+    scene.leave(1000)
+    scene.faults.add("chunked")
+    scene.faults.add("lie_in_content_range", times=1, **WRONG_RANGES[wrong])
+    scene.assert_right(scene.fetch(), SIZE - 1000)
+    assert scene.ranges(2) == 2 * [bytes_from(1000)]
+
+
+def test_ranges_are_not_given_up_while_they_bring_bytes(scene: Scene) -> None:
+    scene.leave(1000)
+    scene.faults.add("lie_in_content_range", times=1)
+    scene.faults.add("cut_product", after=500, times=1, skip=1)
+    scene.faults.add("lie_in_content_range", times=1, skip=2)
+    scene.assert_right(scene.fetch(), SIZE - 1000)
+    assert scene.ranges(4) == 2 * [bytes_from(1000)] + 2 * [bytes_from(1500)]
 
 
 @pytest.mark.parametrize("wrong", WRONG_RANGES)
@@ -848,7 +869,7 @@ def no_file_longer_than(size: int) -> Iterator[None]:
 
 
 def test_a_write_that_fails_half_way_keeps_what_was_written(scene: Scene) -> None:
-    with no_file_longer_than(123_456), pytest.raises(DirectoryUnusable, match="too large"):
+    with no_file_longer_than(123_456), pytest.raises(DiskFull, match="too large"):
         scene.fetch()
     assert scene.part == scene.content[:123_456]
     scene.sandbox.reset_log()

@@ -29,6 +29,7 @@ from mwa_client.errors import (
     JobFailed,
     LoginRefused,
     MwaClientError,
+    ProductGone,
     ServiceRefused,
     ServiceUnavailable,
     SessionLost,
@@ -83,6 +84,8 @@ class Step:
     """What a 416 tells."""
     content: bytes = CONTENT
     etag: str | None = ETAG
+    starts_off: int = 0
+    """How far from the start that was asked for a range begins; it says so."""
     heeds_range: bool = True
     heeds_condition: bool = True
     content_range: str | None = None
@@ -160,7 +163,7 @@ def _start(step: Step, asked: Mapping[str, str]) -> int | None:
         return None
     if step.heeds_condition and asked.get("If-Range", step.etag) != step.etag:
         return None
-    return int(asked["Range"][len("bytes=") : -1])
+    return max(int(asked["Range"][len("bytes=") : -1]) + step.starts_off, 0)
 
 
 def _headers(step: Step, status: int, start: int | None, length: int) -> dict[str, str]:
@@ -209,6 +212,8 @@ class Machine:
         self.note = self.place.memory / f"{NAME}.part.json"
         self.final = directory / NAME
         self._safe_part = b""
+        self._not_cut_yet: bytes | None = None
+        """What stands on the disk as long as the last truncation has not reached it."""
         self._safe_note: bytes | None = None
         self._at_death: dict[Path, bytes] = {}
 
@@ -232,7 +237,7 @@ class Machine:
         """Let the user move a finished file elsewhere, and want it again."""
         if self.final.exists():
             self.final.unlink()
-            self._safe_part, self._safe_note = b"", None
+            self._safe_part, self._not_cut_yet, self._safe_note = b"", None, None
 
     @contextmanager
     def _calls_watched(self, death: Death | None) -> Iterator[None]:
@@ -244,15 +249,20 @@ class Machine:
                 calls += 1
                 if death is not None and calls == death.at_call:
                     self._at_death = self._files()
+                if death is not None and calls >= death.at_call:
+                    # Here the stack unwinds all the same; what it still does comes to nothing.
                     raise Killed
                 result = call(*arguments)
                 if call is fsync:
                     self._is_safe(arguments[0])
+                if call is ftruncate:
+                    self._not_cut_yet = self._safe_part if self._not_cut_yet is None else self._not_cut_yet
+                    self._safe_part = self._safe_part[: arguments[1]]
                 return result
 
             return watch
 
-        fsync = os.fsync
+        fsync, ftruncate = os.fsync, os.ftruncate
         with pytest.MonkeyPatch.context() as patch:
             for name in ("fsync", "ftruncate", "write", "replace", "unlink"):
                 patch.setattr(os, name, watched(getattr(os, name)))
@@ -262,7 +272,7 @@ class Machine:
         files = self._files()
         state = os.fstat(handle)
         if self.part in files and self.part.stat().st_ino == state.st_ino:
-            self._safe_part = files[self.part]
+            self._safe_part, self._not_cut_yet = files[self.part], None
         if state.st_ino == self.place.memory.stat().st_ino:
             # The note's own bytes were synced before it got its name.
             self._safe_note = files.get(self.note)
@@ -279,17 +289,12 @@ class Machine:
     def _lose_power(self, death: Death) -> None:
         """Leave what is safe, and of the rest something."""
         files = self._files()
-        now = files.get(self.part, b"")
-        if now.startswith(self._safe_part):
-            # What was appended since may be there, or be a hole.
-            more = now[len(self._safe_part) :][: death.keeps_bytes]
-            now = self._safe_part + (bytes(len(more)) if death.as_zeros else more)
-        elif death.keeps_bytes == 0:
-            # Not even that the file was emptied has reached the disk.
-            now = self._safe_part
+        if self._not_cut_yet is not None and death.keeps_bytes == 0:
+            now = self._not_cut_yet
         else:
-            now = now[: death.keeps_bytes]
-            now = bytes(len(now)) if death.as_zeros else now
+            # What was appended since may be there, or be a hole.
+            more = files.get(self.part, b"")[len(self._safe_part) :][: death.keeps_bytes]
+            now = self._safe_part + (bytes(len(more)) if death.as_zeros else more)
         # The note is the last one that was synced, a later one, or the name of a later one without its bytes.
         notes = [self._safe_note, files.get(self.note), b""]
         note = notes[death.keeps_note]
@@ -297,12 +302,13 @@ class Machine:
         if note is not None:
             left[self.note] = note.replace(boot_id().encode(), b"the boot before") if boot_id() else note
         if self.final in files:
-            left[self.final] = files[self.final]
+            is_safe = files[self.final] == self._safe_part
+            left[self.final] = files[self.final] if is_safe else bytes(len(files[self.final]))
         self._leave(left)
 
-    def assert_sane(self) -> None:
+    def assert_sane(self, *others: bytes) -> None:
         """The right file or none, and nothing that does not belong here."""
-        assert not self.final.exists() or self.final.read_bytes() == CONTENT
+        assert not self.final.exists() or self.final.read_bytes() in (CONTENT, *others)
         names = {path.name for path in self._files()}
         assert names <= {NAME, self.part.name, self.note.name, f"{self.note.name}.new"}
 
@@ -374,6 +380,7 @@ hostile_steps = steps_with(
         "bytes */{size}",
         "nonsense",
     ),
+    change("starts_off", -SIZE, -3, -1, 1, 3),
     change("length_error", -3, -1, 1, 3),
     change("surplus", st.integers(-SIZE, 5)),
     change("flipped", offsets),
@@ -384,7 +391,7 @@ hostile_steps = steps_with(
 
 deaths = st.builds(
     Death,
-    at_call=st.integers(1, 40),
+    at_call=st.integers(1, 30),
     power=st.booleans(),
     keeps_note=st.integers(0, 2),
     keeps_bytes=offsets,
@@ -452,6 +459,49 @@ def test_even_without_a_sha1_nothing_gets_mixed_up(lives: list[Life]) -> None:
         assert not file.verified
         assert server.sent <= SIZE
         event(f"{'some' if there else 'none'} of it was there")
+
+
+def test_an_error_is_known_by_its_status_however_it_is_packed() -> None:
+    with machine() as here, pytest.raises(ProductGone):
+        server = Server([replace(GOOD, status=404, packed=True)])
+        fetch(WANTED, server, here.place, FastClock(), server.stop, lambda told: None)
+
+
+versions = steps_with(
+    change("cut_after", offsets),
+    change("stop_after", offsets),
+    change("heeds_range", False),
+    change("heeds_condition", False),
+    change("tells_length", False),
+    change("piece", 1, 5),
+    change("content", CHANGED),
+).map(lambda step: replace(step, etag=ETAG if step.content is CONTENT else OTHER_ETAG))
+"""A server that has now the one and now the other version of a file, and tells which by its tag."""
+
+
+@patient(400)
+@given(lives_with(versions))
+def test_versions_of_a_file_are_never_mixed(lives: list[Life]) -> None:
+    with machine() as here:
+        for life in lives:
+            here.carry_away()
+            here.run(Server(life.steps, life.then), replace(WANTED, sha1=None), life.death)
+            here.assert_sane(CHANGED)
+        assert here.run(Server([]), WANTED)
+
+
+@patient(300)
+@given(offsets, deaths)
+def test_bytes_are_not_taken_for_those_of_another_version(cut: int, death: Death) -> None:
+    wanted = replace(WANTED, sha1=None)
+    with machine() as here:
+        here.run(Server([replace(GOOD, cut_after=cut)], AWAY), wanted)
+        other = Server([], replace(GOOD, content=CHANGED, etag=OTHER_ETAG, piece=1))
+        here.run(other, wanted, replace(death, power=True))
+        here.assert_sane(CHANGED)
+        here.carry_away()
+        assert here.run(Server([]), wanted)
+        here.assert_sane()
 
 
 @patient(150)

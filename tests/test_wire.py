@@ -40,6 +40,7 @@ SECRET = "s3cr3t"
 ACCOUNT = ("practice", SECRET)
 LISTING = "/api/get_jobs"
 SIZE = 100_000
+HAS_READ1 = hasattr(urllib3.HTTPResponse, "read1")
 NOWHERE = "127.0.0.1:9"
 """An address that no test connects to."""
 
@@ -563,8 +564,8 @@ def test_a_connection_that_does_not_come_about(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_bytes_are_given_as_they_come(wire: Wire, sandbox: Sandbox, job: Job) -> None:
-    if not hasattr(urllib3.HTTPResponse, "read1"):
-        pytest.skip("urllib3 before 2 waits for a full buffer")
+    if not HAS_READ1:
+        pytest.skip("urllib3 before 2.2 waits for a full buffer")
     sandbox.faults.add("stall", after=1000)
     began = time.monotonic()
     with closing(open_product(wire, job)) as reply:
@@ -582,6 +583,7 @@ def test_never_more_bytes_than_asked_for(wire: Wire, job: Job) -> None:
     assert b"".join(pieces) == content_of(job)[:1008]
 
 
+@pytest.mark.skipif(not HAS_READ1, reason="urllib3 before 2.2 loses the last bytes")
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("reset", [False, True])
 def test_a_connection_that_breaks(wire: Wire, sandbox: Sandbox, job: Job, chunked: bool, reset: bool) -> None:
@@ -594,6 +596,22 @@ def test_a_connection_that_breaks(wire: Wire, sandbox: Sandbox, job: Job, chunke
             while len(data) <= 5000:
                 data += reply.read(1 << 20)
     assert data == content_of(job)[:5000]
+
+
+@pytest.mark.parametrize("cut", [1 << 14, 50_000])
+def test_an_old_library_loses_little_when_a_connection_breaks(
+    wire: Wire, sandbox: Sandbox, job: Job, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    if HAS_READ1:
+        monkeypatch.delattr(urllib3.HTTPResponse, "read1")
+        monkeypatch.delattr(urllib3.response.BaseHTTPResponse, "read1")
+    sandbox.faults.add("cut_product", after=cut, reset=True)
+    with closing(open_product(wire, job)) as reply:
+        data = b""
+        with fails(ServiceUnavailable, "broke"):
+            while len(data) <= cut:
+                data += reply.read(1 << 20)
+    assert data == content_of(job)[: cut - cut % (1 << 14)]
 
 
 def test_a_connection_that_stalls(sandbox: Sandbox, job: Job) -> None:

@@ -118,19 +118,19 @@ def raise_if_about_all_rows(error: ServiceRefused) -> None:
     code = error.body.get("error_code") if isinstance(error.body, dict) else None
     if "outage" in words or "staging server is down" in words:
         raise ServiceOutage(error.what) from None
-    if code == JOB_LIMIT or "job limit" in words:
+    if read_integer(code) == JOB_LIMIT or "job limit" in words:
         raise JobLimitReached(error.what) from None
 
 
 def _submission(body: object) -> Submission:
     job_id = read_integer(body.get("job_id")) if isinstance(body, dict) else None
-    if not isinstance(body, dict) or job_id is None:
-        raise BadReply("The service took the job but did not say its job id.")
-    return Submission(job_id, existed=_is_already_there(body))
+    existed = isinstance(body, dict) and _is_already_there(body)
+    if job_id is None:
+        did = "has this job already" if existed else "took the job"
+        raise BadReply(f"The service {did} but did not say its job id.")
+    return Submission(job_id, existed)
 
 
 def _is_already_there(body: dict[str, object]) -> bool:
     code, words = body.get("error_code"), str(body.get("error") or "").lower()
-    return read_integer(body.get("job_id")) is not None and (
-        read_integer(code) == ALREADY_THERE or words.startswith("job already")
-    )
+    return read_integer(code) == ALREADY_THERE or words.startswith("job already")

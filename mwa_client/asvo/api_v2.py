@@ -79,8 +79,10 @@ class ApiV2:
     def login(self) -> None:
         """Get tokens that work: kept ones, refreshed ones, or those of a login."""
         with self._store.locked():
-            self._tokens = self._kept() or self._refreshed() or self._logged_in()
-            self._wire.cookies = {"mwa_access_token": self._tokens.access}
+            tokens = self._kept() or self._refreshed() or self._logged_in()
+            # In this order: a call of another thread must not blame the new tokens for the old cookies.
+            self._wire.cookies = {"mwa_access_token": tokens.access}
+            self._tokens = tokens
 
     def submit(self, job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> Submission:
         """Post a job as JSON; a job that is there already is no failure."""
@@ -96,7 +98,7 @@ class ApiV2:
         job_id = read_integer(reply.get("job_id")) if isinstance(reply, dict) else None
         if job_id is None:
             raise BadReply("The service took the job but did not say its job id.")
-        return Submission(job_id)
+        return Submission(job_id, existed=reply.get("error_code") == ALREADY_THERE)
 
     def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
         """Read the job list page by page; it ends after 30 days, so older known jobs are asked for singly."""
@@ -145,7 +147,10 @@ class ApiV2:
         try:
             reply = self._wire.call("POST", self._login_path, json=self._login_body)
         except ServiceRefused as error:
-            raise self._login_error(error) from None
+            refusal = self._login_error(error)
+            if isinstance(refusal, WrongInterface):
+                self._store.discount_login()
+            raise refusal from None
         if isinstance(reply, dict) and "access_token" not in reply:
             reply = {**reply, **_tokens_in_cookies(self._wire.received)}
         tokens = self._store.save(reply) if isinstance(reply, dict) else None
@@ -192,7 +197,7 @@ class ApiV2:
             if not isinstance(entries, list):
                 raise BadReply("The service answered with something that is not a list of jobs.")
             yield from entries
-            offset += len(entries)
+            offset += min(len(entries), PAGE)
             total = read_integer(page.get("total_count"))
             if (
                 not entries
@@ -206,10 +211,8 @@ class ApiV2:
             row = self._call("GET", f"/api/v2/jobs/{job_id}")
         except SessionLost:
             raise
-        except ServiceRefused as error:
-            if error.status == 404:
-                return None
-            raise
+        except ServiceRefused:
+            return None  # Not there, or not ours: that is one row's trouble.
         return read_job(row) if isinstance(row, dict) else None
 
 

@@ -27,6 +27,8 @@ STALE_LOCK = 60.0
 """Seconds after which a lock's owner counts as dead: a login takes a moment, not a minute."""
 LOCK_TRIES, LOCK_WAIT = 50, 0.2
 """How often, and how many seconds apart, a lock that another client holds is tried."""
+LAST_MOMENT = 1e11
+"""Seconds since 1970 (in the year 5138) from which on an end makes no sense."""
 MARGIN = 30.0
 """Seconds before its end at which a token is not used any more."""
 
@@ -122,9 +124,11 @@ class TokenStore:
         if len(recent) >= LOGINS_A_MINUTE:
             wait = recent[0] + 60.0 - now
             raise ServiceUnavailable("The service allows few logins a minute.", retry_after=wait)
-        self._logins = [*recent, now]
-        if self._path is not None:
-            _write_private(self._path.with_name("mwa_client_logins.json"), json.dumps(self._logins))
+        self._note_logins([*recent, now])
+
+    def discount_login(self) -> None:
+        """Take back the last note: the server has no such login to count."""
+        self._note_logins(self._logins[:-1])
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -162,13 +166,18 @@ class TokenStore:
         self._path = None
         return False
 
+    def _note_logins(self, logins: list[float]) -> None:
+        self._logins = logins
+        if self._path is not None:
+            _write_private(self._path.with_name("mwa_client_logins.json"), json.dumps(logins))
+
     def _recent_logins(self) -> list[float]:
         if self._path is None:
             return self._logins
         try:
             logins = json.loads(self._path.with_name("mwa_client_logins.json").read_text(encoding="utf-8"))
             return [float(when) for when in logins]
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return self._logins
 
     def _read(self) -> dict[str, object]:
@@ -176,7 +185,7 @@ class TokenStore:
             return self._kept
         try:
             document = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return self._kept
         return document if isinstance(document, dict) else {}
 
@@ -197,6 +206,8 @@ def _take(lock: Path) -> bool:
         os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:
         return False
+    except OSError:
+        pass  # No room, say: without the file everything works all the same.
     return True
 
 
@@ -218,9 +229,10 @@ def _end_of(token: str) -> float | None:
     try:
         payload = token.split(".")[1]
         fields = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return float(fields["exp"])
-    except (ValueError, TypeError, KeyError, IndexError):
+        end = float(fields["exp"])
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError):
         return None
+    return end if 0 < end < LAST_MOMENT else None
 
 
 def _is_plain(token: str) -> bool:

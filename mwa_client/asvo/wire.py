@@ -36,6 +36,7 @@ from mwa_client.pace import retry_after
 LOG = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 20.0
 MOST_REDIRECTS = 5
+SMALL_READ = 1 << 14
 NO_ADDRESS = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
@@ -71,9 +72,11 @@ class Reply:
         """
         # Read as it comes: a read that waits for a full buffer loses it when the connection dies.
         raw = self._response.raw
-        read = getattr(raw, "read1", None) or raw.read  # urllib3 before 2 has no read1
         with _errors_explained():
-            return bytes(read(most, decode_content=False))
+            if hasattr(raw, "read1"):
+                return bytes(raw.read1(most, decode_content=False))
+            # urllib3 before 2.2 has no read1: let the buffer be small.
+            return bytes(raw.read(min(most, SMALL_READ), decode_content=False))
 
     def close(self) -> None:
         """Drop the connection. Safe to call twice, and from another thread."""

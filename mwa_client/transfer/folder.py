@@ -55,7 +55,7 @@ def copy(
     Raises
     ------
     TransferFailed
-        The source cannot be read, or has gone.
+        The source cannot be read, has no files, or has gone.
     DiskFull, DirectoryUnusable, Stopped
         As for `mwa_client.transfer.product.fetch`.
     """
@@ -70,7 +70,7 @@ def copy(
         with disk_errors(copied_to):
             (copied_to / relative).parent.mkdir(parents=True, exist_ok=True)
             (pieces / relative).parent.mkdir(parents=True, exist_ok=True)
-        copy = fetch(
+        file = fetch(
             Wanted(wanted.job_id, relative.name, size, None),
             FileSource(source / relative),
             Place((copied_to / relative).parent, (pieces / relative).parent),
@@ -78,7 +78,7 @@ def copy(
             stop,
             listen,
         )
-        copies.append(FetchedFile(final / relative, copy.size, copy.sha1, False, copy.fetched))
+        copies.append(FetchedFile(final / relative, file.size, file.sha1, False, file.fetched))
     with disk_errors(final):
         if copied_to is part:
             _swap(part, final, place)
@@ -140,18 +140,26 @@ class FileAnswer:
 
 
 def _files_below(folder: Path) -> list[tuple[Path, int]]:
-    """Return every file below a folder, relative to it, with its size."""
+    """Return every file below a folder, relative to it, with its size; links count as what they lead to.
+
+    Nothing is passed over in silence: a folder that lacks a file would look like the whole product.
+    """
     try:
-        return sorted(
-            (path.relative_to(folder), path.stat().st_size)
-            for parent, _, names in os.walk(folder, onerror=_raise)
-            for path in (Path(parent) / name for name in names)
-            if path.is_file()
+        paths = sorted(
+            Path(parent) / name
+            for parent, _, names in os.walk(folder, onerror=_raise, followlinks=True)
+            for name in names
         )
+        files = [(path.relative_to(folder), path.stat().st_size) for path in paths]
     except OSError as error:
         raise TransferFailed(
-            f"Cannot read {folder}: {error.strerror}.", "Look at its permissions."
+            f"Cannot read {error.filename or folder}: {error.strerror}.", "Look at its permissions."
         ) from error
+    strange = [path for path in paths if not path.is_file()]
+    if strange or not files:
+        what = f"{strange[0]} is not a file" if strange else f"{folder} has no files"
+        raise TransferFailed(f"{what}.", "Look at the delivery, and tell the archive's help desk.")
+    return files
 
 
 def _raise(error: OSError) -> None:
@@ -170,7 +178,6 @@ def _swap(part: Path, final: Path, place: Place) -> None:
     """Give the finished folder its final name, in place of what an older client left there."""
     old = place.memory / f"{final.name}.old"
     shutil.rmtree(old, ignore_errors=True)
-    part.mkdir(exist_ok=True)  # A delivery without files is a folder all the same.
     if final.exists():
         final.rename(old)
     part.rename(final)
