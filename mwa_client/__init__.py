@@ -4,7 +4,7 @@ The whole of a job file, as the command does it::
 
     import mwa_client
 
-    client = mwa_client.login()                       # ASVO_USER and ASVO_PASS, or user= and password=
+    client = mwa_client.login()                       # MWA_ASVO_API_KEY, or ASVO_USER and ASVO_PASS
     summary = client.run("jobs.csv", "/data/mwa")     # blocks until every row is complete or has failed
     for failure in summary.failed:
         print(failure.row.obs_id, failure.error)

@@ -358,7 +358,8 @@ class Batch:
         if not self._unanswered.is_due():
             return False
         self._hold.clear()
-        wanted = self._at(Stage.WANTED)
+        # Those that were put off go last: what stands in the way of one may not stand in the way of all.
+        wanted = sorted(self._at(Stage.WANTED), key=lambda row: row.put_off)
         for row in wanted[:SUBMITTERS] if self._unanswered.is_on else wanted:
             row.stage = Stage.SUBMITTING
             self._submitters.give(self._submission(row))
@@ -404,6 +405,7 @@ class Batch:
     def _submission_unclear(self, row: Row, error: ServiceUnavailable) -> None:
         """Wait, and let the next listing tell whether the job was made."""
         row.stage = Stage.WANTED
+        row.put_off += 1
         row.unclear += isinstance(error, BadReply)
         if row.unclear >= UNCLEAR_SUBMISSIONS:
             self._fail(row, JobFailed(f"Not submitted: {error.what}", "Run the command again later."))
@@ -430,6 +432,8 @@ class Batch:
     # --- Downloading ----------------------------------------------------------------------------------
 
     def _start_downloads(self) -> None:
+        if self._only_submit:
+            return
         running = len(self._at(Stage.DOWNLOADING))
         for row in self._at(Stage.READY)[: max(self._pacing.parallel - running, 0)]:
             if self._disk_full is None:

@@ -185,7 +185,7 @@ def _show_requests() -> None:
     """Show each request on standard error; what is logged holds no credential."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger = logging.getLogger("mwa_client")
+    logger = logging.getLogger("mwa_client.asvo")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
 

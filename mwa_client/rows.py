@@ -61,6 +61,8 @@ class Row:
         Its state in words for people.
     missing : int
         Listings in a row without its job.
+    put_off : int
+        Submissions that came to nothing, for whatever passing reason.
     unclear : int
         Submissions whose answers made no sense.
     from_before : bool
@@ -76,6 +78,7 @@ class Row:
     label: str = "Not submitted"
     missing: int = 0
     unclear: int = 0
+    put_off: int = 0
     from_before: bool = False
     was_renewed: bool = False
     result: Complete | RowFailed | None = None

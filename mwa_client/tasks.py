@@ -75,7 +75,7 @@ def _perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
             checked = {"event": "checked", "jobs": len(jobs.jobs), "warnings": list(jobs.warnings)}
             show(json.dumps(checked) if settings.json else f"{plan(jobs)}\nNothing was sent.")
             return ExitStatus.COMPLETE
-        return _at_the_service(settings, say, lambda services: _run_rows(settings, services, rows, jobs))
+        return _at_the_service(settings, say, lambda services: _run_rows(settings, services, rows, jobs, say))
     does = {Task.LIST: _list, Task.FETCH: _fetch, Task.CANCEL: _cancel}[settings.task]
     return _at_the_service(settings, say, lambda services: does(settings, services, show))
 
@@ -156,13 +156,17 @@ def _practise(settings: Settings, say: Show, work: Callable[[Sequence[Service]],
 # --- The tasks ----------------------------------------------------------------------------------------
 
 
-def _run_rows(settings: Settings, services: Sequence[Service], rows: _Rows, jobs: JobFile) -> ExitStatus:
+def _run_rows(
+    settings: Settings, services: Sequence[Service], rows: _Rows, jobs: JobFile, say: Show
+) -> ExitStatus:
     """Submit the rows and, unless only that is wanted, watch and fetch them."""
     checked_for = _likely_api(settings)
 
     def check(api: Api) -> None:
         if api is not checked_for:
-            rows.read(api)
+            for warning in rows.read(api).warnings:
+                if warning not in jobs.warnings:
+                    say(f"Warning: {warning}")
 
     requests = [replace(job, allow_resubmit=True) if settings.allow_resubmit else job for job in jobs.jobs]
     return _run_batch(settings, services, lambda session: requests, check)

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import pytest
 from conftest import FastClock, Run, environment, run_batch, run_command, service_of
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mwa_client.asvo import open_session
@@ -430,11 +430,10 @@ def test_entries_without_sense_are_passed_over(
 
 @TODAY
 @pytest.mark.parametrize("fault", ["outage", "partial_outage"])
-@pytest.mark.parametrize("status", [400, 403])
 def test_an_outage_is_waited_out_and_told_once(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, fault: str, status: int
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, fault: str
 ) -> None:
-    sandbox.faults.add(fault, status=status, times=12)
+    sandbox.faults.add(fault, times=12)
     started = clock.monotonic()
     run = run_batch(sandbox, tmp_path, clock, vis(*SIX), api=api)
     assert_all_well(sandbox, run, 6)
@@ -461,7 +460,7 @@ def test_at_the_job_limit_the_rest_is_submitted_as_jobs_finish(
 ) -> None:
     size = 5_000
     with Sandbox(
-        clock=clock.now, seconds_per_state=60, job_limit=2, product_size=lambda job: size
+        clock=clock.now, seconds_per_state=30, job_limit=2, product_size=lambda job: size
     ) as sandbox:
         run = run_batch(sandbox, tmp_path, clock, vis(*SIX), api=api)
         assert_all_well(sandbox, run, 6)
@@ -469,7 +468,7 @@ def test_at_the_job_limit_the_rest_is_submitted_as_jobs_finish(
         refused = [request for request in asked(sandbox, SUBMISSION[api]) if request.status == 400]
     assert len(notices(run, "limit")) == 1
     assert notices(run, "limit")[0].endswith("The other rows are submitted as jobs finish.")
-    # Three rounds of some five minutes each, a few tries in each, at most four rows to a try.
+    # Three rounds of some two minutes each, a few tries in each, at most four rows to a try.
     assert 1 <= len(refused) <= 60
 
 
@@ -795,7 +794,7 @@ def test_a_token_that_is_refused_before_its_time(sandbox: Sandbox, clock: FastCl
     assert (sandbox.logins, len(asked(sandbox, REFRESH))) == (2, 2)
 
 
-@pytest.mark.parametrize("skip", [0, 1, 3, 6])
+@pytest.mark.parametrize("skip", [0, 1, 5])
 def test_tokens_that_expire_meanwhile(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path, tokens: Path, skip: int
 ) -> None:
@@ -808,7 +807,7 @@ def test_tokens_that_expire_meanwhile(
 
 
 @TODAY
-@pytest.mark.parametrize("skip", [0, 2, 5])
+@pytest.mark.parametrize("skip", [0, 4])
 def test_a_session_that_is_lost_meanwhile(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, skip: int
 ) -> None:
@@ -1085,7 +1084,7 @@ def test_a_link_that_stays_dead_is_that_rows_error_and_the_part_is_kept(
     assert isinstance(run.summary.failed[0].error, TransferFailed)
     assert_complete(sandbox, run, 1)
     assert list(part_files(tmp_path).values()) == [100_000]
-    first = [request for request in stored(sandbox) if request.job_id == sandbox.jobs[0].id]
+    first = [request for request in stored(sandbox) if f"/{OBS}_" in request.path]
     assert len(first) == 3, "one new link, not one after the other"
     # Another day: what has arrived is continued, from another URL.
     sandbox.faults.clear()
@@ -1174,14 +1173,15 @@ def interfaces(document: object) -> Iterator[ApiV1 | ApiV2]:
     yield ApiV2(wire, service="x", login_path="/l", login_body={}, tokens=store)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(row=ROWS)
+@example(row={"id": 1, "product": {"files": [{"url": "http://["}]}})
 def test_any_row_is_read(row: dict[str, object]) -> None:
     job = read_job(row)
     assert job is None or (isinstance(job, Job) and isinstance(job.label, str))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(entries=st.lists(ENTRIES, max_size=4))
 def test_any_listing_is_read(entries: list[object]) -> None:
     jobs = list(read_jobs(entries))
@@ -1195,7 +1195,7 @@ def test_any_listing_is_read(entries: list[object]) -> None:
             assert {job.job_id for job in found} == {job.job_id for job in jobs}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     document=VALUES
     | st.fixed_dictionaries(

@@ -428,6 +428,11 @@ gateway</h1><p>try <b>later</b></p></body></HTML>"""
         ('{"error": "Observation 7 does not exist"}', "Observation 7 does not exist"),
         ('{"error": "", "message": "No such job"}', "No such job"),
         ('{"detail": "Not found"}', "Not found"),
+        (
+            '{"message": "Invalid.", "field_errors": [{"field": "obs_id", "message": "missing"}, 7]}',
+            "Invalid. obs_id: missing",
+        ),
+        ('{"field_errors": {}}', '{"field_errors": {}}'),
         ('"Just a string"', "Just a string"),
         ("Plain\twords\r\n on two lines", "Plain words on two lines"),
         (PAGE, "Bad gateway try later"),

@@ -177,7 +177,7 @@ def safe_name(name: str, obs_id: int | None, job_id: int) -> str:
         and base == base.strip()
         and not base.startswith((".", "-"))
         and len(base.encode("utf-8", "replace")) <= 200
-        and base != "SHA1SUMS"
+        and not base.upper().startswith("SHA1SUMS")
     )
     if usable:
         return base
