@@ -940,8 +940,8 @@ def test_the_plan_counts_jobs_by_kind_and_observations() -> None:
     assert plan(parse("\n".join(rows), Api.V2)).splitlines() == [
         "jobs.csv: 4 jobs on 2 observations",
         "  1 conversion",
-        "  2 download",
-        "  1 voltage",
+        "  2 downloads",
+        "  1 voltage job",
     ]
     assert plan(parse(DOWNLOAD, Api.V2)) == "jobs.csv: 1 job on 1 observation\n  1 download"
 
