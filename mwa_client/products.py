@@ -26,7 +26,9 @@ def name_files(job: Job, ledger: Ledger) -> tuple[tuple[Wanted, ProductFile], ..
         claimed = ledger.claim_name(name, job.job_id)
         if claimed in named:
             claimed = ledger.claim_name(f"{number}_{name}", job.job_id)
-        named[claimed] = Wanted(job.job_id, claimed, file.size, file.sha1), file
+        # Nothing at all, and no SHA-1 of it either: more likely that nobody knows the size. Ask the server.
+        size = file.size if file.size or file.sha1 else None
+        named[claimed] = Wanted(job.job_id, claimed, size, file.sha1), file
     return tuple(named.values())
 
 

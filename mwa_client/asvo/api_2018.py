@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
 from mwa_client.asvo.job import (
+    JOB_TYPES,
     Job,
     JobState,
     ProductFile,
     clean_text,
     files_of,
     read_integer,
+    read_listing,
     read_sha1,
     read_size,
-    rows_of,
 )
 from mwa_client.asvo.session import Submission
 from mwa_client.asvo.wire import Reply, Wire
@@ -35,15 +36,6 @@ JOB_STATES = {
     3: JobState.ERROR,
     4: JobState.EXPIRED,
     5: JobState.CANCELLED,
-}
-
-JOB_TYPES = {
-    0: JobType.CONVERSION,
-    1: JobType.DOWNLOAD,
-    2: JobType.DOWNLOAD,
-    3: JobType.VOLTAGE,
-    5: JobType.BEAMFORMER,
-    6: JobType.IMAGING,
 }
 
 DOWNLOAD_TYPES = {1: "vis", 2: "vis_meta"}
@@ -116,7 +108,7 @@ class Api2018:
         listing = self._wire.call("GET", "/api/get_jobs")
         if not isinstance(listing, list):
             raise BadReply("The service answered with something that is not a list of jobs.")
-        return list(_read_jobs(listing))
+        return list(read_listing(listing, _read_job))
 
     def cancel(self, job_id: int) -> None:
         """Cancel a job. Since June 2018 this is a GET."""
@@ -142,13 +134,6 @@ def _moved_on(error: ServiceUnavailable) -> ServiceMoved:
         "Set MWA_ASVO_API_KEY; the key is on the profile page of the service's web site, "
         "https://asvo.mwatelescope.org. If your service is elsewhere, set ASVO_HOST and ASVO_PORT.",
     )
-
-
-def _read_jobs(listing: list[object]) -> Iterator[Job]:
-    for row in rows_of(listing):
-        job = _read_job(row)
-        if job is not None:
-            yield job
 
 
 def _read_job(row: dict[str, object]) -> Job | None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Callable
 
 from mwa_client.jobkeys import JobType
 
@@ -168,12 +169,24 @@ class Job:
 # --- Reading what came over the wire -----------------------------------------------------------------
 
 
-def rows_of(listing: list[object]) -> Iterator[dict[str, object]]:
-    """Yield the rows of a listing, with or without an envelope; what makes no sense is passed over."""
+JOB_TYPES = {
+    0: JobType.CONVERSION,
+    1: JobType.DOWNLOAD,
+    2: JobType.DOWNLOAD,
+    3: JobType.VOLTAGE,
+    5: JobType.BEAMFORMER,
+    6: JobType.IMAGING,
+}
+"""The service's numbers; 4 is a cancellation, which is no job of the user's."""
+
+
+def read_listing(listing: list[object], read_job: Callable[[dict[str, object]], Job | None]) -> Iterator[Job]:
+    """Yield the jobs of a listing, with or without an envelope; what makes no sense is passed over."""
     for entry in listing:
         row = entry.get("row", entry) if isinstance(entry, dict) else None
-        if isinstance(row, dict):
-            yield row
+        job = read_job(row) if isinstance(row, dict) else None
+        if job is not None:
+            yield job
 
 
 def files_of(product: object) -> list[object]:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from urllib.parse import unquote
 
 from mwa_client.asvo.job import (
+    JOB_TYPES,
     Delivery,
     Job,
     JobState,
@@ -14,20 +15,11 @@ from mwa_client.asvo.job import (
     clean_text,
     files_of,
     read_integer,
+    read_listing,
     read_sha1,
     read_size,
-    rows_of,
 )
 from mwa_client.jobkeys import JobType
-
-JOB_TYPES = {
-    0: JobType.CONVERSION,
-    1: JobType.DOWNLOAD,
-    2: JobType.DOWNLOAD,
-    3: JobType.VOLTAGE,
-    5: JobType.BEAMFORMER,
-    6: JobType.IMAGING,
-}
 
 JOB_TYPE_WORDS = {
     "conversion": JobType.CONVERSION,
@@ -42,10 +34,7 @@ JOB_TYPE_WORDS = {
 
 def read_jobs(listing: list[object]) -> Iterator[Job]:
     """Yield the jobs of a listing."""
-    for row in rows_of(listing):
-        job = read_job(row)
-        if job is not None:
-            yield job
+    return read_listing(listing, read_job)
 
 
 def read_job(row: dict[str, object]) -> Job | None:
