@@ -21,6 +21,8 @@ from mwa_client.asvo.job import (
 )
 from mwa_client.jobkeys import JobType
 
+STATES = {state.value: state for state in JobState}
+
 JOB_TYPE_WORDS = {
     "conversion": JobType.CONVERSION,
     "download": JobType.DOWNLOAD,
@@ -43,7 +45,7 @@ def read_job(row: dict[str, object]) -> Job | None:
     if job_id is None:
         return None
     given = row.get("job_params")
-    parameters = {str(key): value for key, value in given.items()} if isinstance(given, dict) else {}
+    parameters: dict[str, object] = given if isinstance(given, dict) else {}
     return Job(
         job_id=job_id,
         state=_state(row.get("job_state")),
@@ -58,10 +60,7 @@ def read_job(row: dict[str, object]) -> Job | None:
 
 
 def _state(word: object) -> JobState:
-    try:
-        return JobState(str(word).strip().lower() or None)
-    except ValueError:
-        return JobState.UNKNOWN
+    return STATES.get(str(word).strip().lower(), JobState.UNKNOWN)
 
 
 def _job_type(value: object) -> JobType | None:
