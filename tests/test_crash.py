@@ -40,7 +40,9 @@ def products(directory: Path) -> list[Path]:
 
 
 def downloads(sandbox: Sandbox) -> list[LoggedRequest]:
-    return [request for request in sandbox.requests if request.path == PRODUCT]
+    """The requests for products, in that order: one whose client was killed is noted late."""
+    asked = [request for request in sandbox.requests if request.path == PRODUCT]
+    return sorted(asked, key=lambda request: request.connection)
 
 
 def size_of(path: Path) -> int:

@@ -19,7 +19,7 @@ from typing import Any, Callable, TypeVar, cast
 from urllib.parse import quote
 
 import pytest
-from conftest import FastClock, Run, environment, run_batch, run_command, service_of
+from conftest import FastClock, Run, environment, run_batch, run_command, service_of, wait_until
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -98,8 +98,8 @@ def asked(sandbox: Sandbox, path: str) -> list[LoggedRequest]:
 
 
 def stored(sandbox: Sandbox) -> list[LoggedRequest]:
-    """What the object store was asked."""
-    return [request for request in sandbox.requests if request.store]
+    """What the object store was asked, in that order: a reply that the client drops is noted late."""
+    return sorted((entry for entry in sandbox.requests if entry.store), key=lambda entry: entry.connection)
 
 
 def body_of(request: LoggedRequest) -> dict[str, Any]:
@@ -1048,6 +1048,7 @@ def test_an_expired_url_is_replaced(sandbox: Sandbox, clock: FastClock, tmp_path
     fault = sandbox.faults.add("expired_link", times=1)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=api)
     assert_all_well(sandbox, run, 1)
+    wait_until(lambda: len(stored(sandbox)) >= 2)
     assert fault.hits == 1 and [request.status for request in stored(sandbox)] == [403, 200]
     stale, fresh = stored(sandbox)
     assert stale.query["Signature"] != fresh.query["Signature"]
@@ -1117,6 +1118,7 @@ def test_the_object_store_in_trouble_is_waited_out(
     sandbox.faults.add("product_status", status=[503, 500, 429])
     run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=api)
     assert_all_well(sandbox, run, 1)
+    wait_until(lambda: len(stored(sandbox)) >= 4)
     assert [request.status for request in stored(sandbox)] == [503, 500, 429, 200]
 
 
