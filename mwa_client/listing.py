@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import re
 from collections.abc import Iterable
 
-from mwa_client.asvo.job import Job
+from mwa_client.asvo.job import Job, read_time
 from mwa_client.words import duration, size_in_words
 
 HEADINGS = ("job id", "obs_id", "type", "state", "size", "age", "expires in")
-LINK_LIFE = 7 * 86400.0
-"""Seconds for which a product can be fetched, where its URL does not say it."""
 
 
 def table(jobs: Iterable[Job], now: float) -> str:
@@ -45,7 +41,7 @@ def json_lines(jobs: Iterable[Job]) -> list[str]:
 def _row(job: Job, now: float) -> tuple[str, ...]:
     sizes = [file.size for file in job.product]
     size = sum(size for size in sizes if size is not None)
-    created = _time(job.raw.get("created"))
+    created = read_time(job.raw.get("created"))
     return (
         str(job.job_id),
         "-" if job.obs_id is None else str(job.obs_id),
@@ -58,22 +54,6 @@ def _row(job: Job, now: float) -> tuple[str, ...]:
 
 
 def _expiry(job: Job, now: float) -> str:
-    if not job.state.is_ready:
+    if job.expires_at is None:
         return "-"
-    signed = [re.search(r"[?&]Expires=([0-9]{1,12})", file.url) for file in job.product]
-    ends = [float(match[1]) for match in signed if match is not None]
-    completed = _time(job.raw.get("completed"))
-    if not ends and completed is not None:
-        ends = [completed + LINK_LIFE]
-    if not ends:
-        return "-"
-    return duration(min(ends) - now) if min(ends) > now else "expired"
-
-
-def _time(text: object) -> float | None:
-    """Return a time of the service, which is UTC without saying so, in seconds since 1970."""
-    try:
-        when = datetime.datetime.fromisoformat(str(text).replace("Z", ""))
-    except ValueError:
-        return None
-    return (when if when.tzinfo else when.replace(tzinfo=datetime.timezone.utc)).timestamp()
+    return duration(job.expires_at - now) if job.expires_at > now else "expired"

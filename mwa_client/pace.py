@@ -5,7 +5,6 @@ It is passed in everywhere, so that a test lives through a week in a second.
 
 from __future__ import annotations
 
-import email.utils
 import queue
 import random
 import re
@@ -171,6 +170,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return min(float(value), MOST_RETRY_AFTER)
+    if not value:
+        return None
+    import email.utils  # Takes a while, and few servers name a date.
+
     try:
         when = email.utils.parsedate_to_datetime(value).timestamp()
     except (TypeError, ValueError, IndexError, OverflowError):

@@ -5,6 +5,7 @@ Everything here is read tolerantly: ids come as numbers or strings, fields can b
 
 from __future__ import annotations
 
+import datetime
 import enum
 import re
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,9 @@ from types import MappingProxyType
 from typing import Callable
 
 from mwa_client.jobkeys import JobType
+
+LINK_LIFE = 7 * 86400.0
+"""Seconds for which a product can be fetched, where its URL does not say it."""
 
 
 class JobState(enum.Enum):
@@ -165,6 +169,18 @@ class Job:
             return clean_text(self.state_word, 40).capitalize()
         return self.state.label
 
+    @property
+    def expires_at(self) -> float | None:
+        """When its product can be fetched no more, in seconds since 1970; None where nobody can say."""
+        if not self.state.is_ready:
+            return None
+        signed = [re.search(r"[?&]Expires=([0-9]{1,12})", file.url) for file in self.product]
+        ends = [float(match[1]) for match in signed if match is not None]
+        completed = read_time(self.raw.get("completed"))
+        if not ends and completed is not None:
+            ends = [completed + LINK_LIFE]
+        return min(ends, default=None)
+
 
 # --- Reading what came over the wire -----------------------------------------------------------------
 
@@ -206,6 +222,15 @@ def read_integer(value: object) -> int | None:
     if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,19}\s*", value):
         return int(value)
     return None
+
+
+def read_time(text: object) -> float | None:
+    """Return a time of the service, which is UTC without saying so, in seconds since 1970, or None."""
+    try:
+        when = datetime.datetime.fromisoformat(str(text).replace("Z", ""))
+    except ValueError:
+        return None
+    return (when if when.tzinfo else when.replace(tzinfo=datetime.timezone.utc)).timestamp()
 
 
 def read_size(value: object) -> int | None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Callable, Protocol, TypeVar
+from typing import TYPE_CHECKING, Callable, Protocol, TypeVar
 
 from mwa_client.asvo.job import Job, ProductFile
-from mwa_client.asvo.wire import Reply
 from mwa_client.errors import (
     ServiceMoved,
     ServiceRefused,
@@ -20,6 +19,9 @@ from mwa_client.errors import (
     WrongInterface,
 )
 from mwa_client.jobkeys import Api, JobType
+
+if TYPE_CHECKING:
+    from mwa_client.asvo.wire import Reply
 
 T = TypeVar("T")
 
