@@ -206,5 +206,9 @@ class DiskFull(NotFinished):
     """There is no room left (or no quota) in the download directory; what was fetched is kept."""
 
 
+class DirectoryBusy(NotFinished):
+    """Another client is working in the download directory."""
+
+
 class Stopped(NotFinished):
     """The work was told to stop; what was fetched is kept."""
