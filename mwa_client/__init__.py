@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
@@ -34,6 +34,7 @@ from mwa_client.errors import JobFailed, MwaClientError, NotFinished, ServiceRef
 if TYPE_CHECKING:
     from mwa_client.asvo.job import Job
     from mwa_client.events import Event, Summary
+    from mwa_client.ledger import Ledger
     from mwa_client.settings import Service
     from mwa_client.transfer.product import FetchedFile
 
@@ -158,13 +159,12 @@ class Client:
         Raises
         ------
         NotFinished
-            The job is not ready yet.
+            The job is not ready yet, or another client is working in the directory.
         JobFailed
             It has failed, its product is gone, or it arrived wrong twice.
         ServiceRefused
             There is no such job.
         """
-        from mwa_client.ledger import Ledger
         from mwa_client.pace import SystemClock
         from mwa_client.products import fetch_all, name_files
 
@@ -175,7 +175,7 @@ class Client:
             raise JobFailed(f"Job {job_id}: {job.label}. {job.error_text}".strip())
         if not job.state.is_ready or not job.product:
             raise NotFinished(f"Job {job_id} is not ready for download: {job.label}.", "Try again later.")
-        with closing(Ledger(Path(directory), self._session.service)) as ledger:
+        with self._memory_of(Path(directory)) as ledger:
             means = (ledger.place, SystemClock(), threading.Event(), lambda event: None)
             fetched = fetch_all(job, name_files(job, ledger), self._session, *means)
         if fetched.elsewhere:
@@ -191,6 +191,7 @@ class Client:
         directory: str | Path = ".",
         *,
         parallel: int = 4,
+        once: bool = False,
         listen: Callable[[Event], None] = lambda event: None,
     ) -> Summary:
         """Do what the command does with a job file: submit, watch, fetch, verify.
@@ -203,6 +204,8 @@ class Client:
             Where the products go; made if missing.
         parallel : int
             Downloads at a time.
+        once : bool
+            One pass: submit what is missing, fetch what is ready, return.
         listen : callable, optional
             Is told each event of `mwa_client.events` as it happens.
 
@@ -221,17 +224,27 @@ class Client:
             The service refuses to let us in.
         DirectoryUnusable, DiskFull
             The directory cannot be written.
+        DirectoryBusy
+            Another client is working there.
         """
         from mwa_client.batch import Batch, Pacing
         from mwa_client.jobfile import read_file
-        from mwa_client.ledger import Ledger
         from mwa_client.pace import SystemClock
 
         if parallel < 1:
             raise SettingsError(f"parallel={parallel} cannot be.", "It must be 1 or more.")
         jobs = read_file(csv, self._session.api).jobs
-        ledger = Ledger(Path(directory), self._session.service)
-        try:
-            return Batch(jobs, self._session, ledger, SystemClock(), listen, Pacing(parallel)).run()
-        finally:
-            ledger.close()
+        with self._memory_of(Path(directory)) as ledger:
+            means = (lambda: self._session, ledger, SystemClock(), listen, Pacing(parallel))
+            return Batch(jobs, *means, once=once).run()
+
+    @contextmanager
+    def _memory_of(self, directory: Path) -> Iterator[Ledger]:
+        """Open what a directory remembers, with its lock held."""
+        from mwa_client.ledger import MEMORY, Ledger
+        from mwa_client.lock import working_alone
+        from mwa_client.pace import SystemClock
+
+        alone = working_alone(directory, directory / MEMORY, SystemClock(), lambda text: None)
+        with alone as guard, closing(Ledger(directory, self._session.service, guard)) as ledger:
+            yield ledger

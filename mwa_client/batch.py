@@ -11,10 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Callable, Union
 
 from mwa_client.asvo.job import Job, JobState, ProductFile
 from mwa_client.asvo.session import Session, Submission
+from mwa_client.disk import free_bytes
 from mwa_client.errors import (
     BadReply,
     DiskFull,
@@ -44,10 +47,11 @@ from mwa_client.jobfile import JobRequest, identity_of
 from mwa_client.jobkeys import Api
 from mwa_client.ledger import Fetched, Ledger
 from mwa_client.pace import FIRST_POLL, LAST_POLL, Clock, Outage, PollTimes
-from mwa_client.products import fetch_all, name_files
+from mwa_client.products import bytes_to_come, fetch_all, name_files
 from mwa_client.rows import ListedJob, Row, Stage
 from mwa_client.transfer.partial import Wanted
 from mwa_client.transfer.product import Progress, Setback
+from mwa_client.words import size_in_words
 from mwa_client.workers import Workers
 
 SUBMITTERS = 4
@@ -57,6 +61,8 @@ MISSING_LISTINGS = 3
 """Listings in a row without a job, or without a ready job's product, after which it counts as lost."""
 UNCLEAR_SUBMISSIONS = 5
 """Submissions of one row whose answers made no sense and that made no job, after which the row fails."""
+SETTLING = 5.0
+"""Seconds for which a job may be on its way into the listing after the client that wanted it was killed."""
 RESUBMIT = "Look at it on the service's web site; to have it made anew, run again with --allow-resubmit."
 
 
@@ -102,8 +108,8 @@ class Batch:
     ----------
     requests : sequence of JobRequest or ListedJob
         What is wanted, in order.
-    session : Session
-        The service.
+    open_session : callable
+        Opens a session with the service; called when it is first needed, for a finished batch needs none.
     ledger : Ledger
         What the download directory remembers.
     clock : Clock
@@ -117,12 +123,16 @@ class Batch:
         `JobFileError` where that one cannot do what is wanted.
     only_submit : bool
         Be content when every row has a job.
+    once : bool
+        Be content with one pass: one listing, what can be submitted then, what is ready then.
+    free_bytes : callable
+        Says for how many bytes there is room in a directory.
     """
 
     def __init__(
         self,
         requests: Sequence[JobRequest | ListedJob],
-        session: Session,
+        open_session: Callable[[], Session],
         ledger: Ledger,
         clock: Clock,
         listen: Callable[[Event], None],
@@ -130,14 +140,18 @@ class Batch:
         *,
         check: Callable[[Api], None] = lambda api: None,
         only_submit: bool = False,
+        once: bool = False,
+        free_bytes: Callable[[Path], float] = free_bytes,
     ) -> None:
         self._rows = [Row(request) for request in requests]
-        self._session = session
+        self._open_session = open_session
         self._ledger = ledger
         self._clock = clock
         self._listen = listen
         self._pacing = pacing
         self._only_submit = only_submit
+        self._once = once
+        self._free_bytes = free_bytes
         self._check: Callable[[Api], None] | None = check
         self._inbox: queue.Queue[_Message] = queue.Queue()
         self._stop = threading.Event()
@@ -148,7 +162,9 @@ class Batch:
         self._polls = PollTimes(clock, pacing.poll)
         self._unanswered = Outage(clock, first=pacing.poll or FIRST_POLL)
         self._listing: dict[int, Job] = {}
+        self._has_polled = False
         self._disk_full: DiskFull | None = None
+        self._no_more = False
         self._counted: Counts | None = None
 
     def run(self) -> Summary:
@@ -160,12 +176,15 @@ class Batch:
             The service refuses to let us in, or to list the jobs.
         DiskFull, DirectoryUnusable
             The ledger cannot be written.
+        DirectoryBusy
+            Another client has taken over the directory.
         """
         started = self._clock.monotonic()
         self._listen(Begun(len(self._rows)))
         self._recall()
         try:
             while not self._is_over(started):
+                self._ledger.guard()
                 if self._polls.due() and self._needs_listing():
                     self._poll()
                 self._start_downloads()
@@ -175,6 +194,11 @@ class Batch:
             self._finish()
         self._tell_counts()
         return self._summary()
+
+    @cached_property
+    def _session(self) -> Session:
+        """The session, opened by the first listing."""
+        return self._open_session()
 
     # --- The beginning and the end --------------------------------------------------------------------
 
@@ -202,10 +226,14 @@ class Batch:
     def _is_over(self, started: float) -> bool:
         if all(row.stage.is_settled or self._is_enough(row) for row in self._rows):
             return True
-        if self._disk_full and not any(row.stage is Stage.DOWNLOADING for row in self._rows):
-            return True
+        if self._is_last_pass() and not any(row.stage.is_at_work for row in self._rows):
+            return not self._startable()
         limit = self._pacing.give_up_after
         return limit is not None and self._clock.monotonic() - started >= limit
+
+    def _is_last_pass(self) -> bool:
+        """Say whether what is at work now, and what is ready, is all that this run will do."""
+        return self._disk_full is not None or (self._once and self._has_polled)
 
     def _is_enough(self, row: Row) -> bool:
         return self._only_submit and row.stage in (Stage.WATCHED, Stage.READY)
@@ -239,25 +267,36 @@ class Batch:
     def _summary(self) -> Summary:
         left = [row for row in self._rows if not row.stage.is_settled]
         pending = tuple(row.name for row in left if not self._is_enough(row))
-        why = str(self._disk_full) if self._disk_full else "The time given with --give-up-after is over."
         summary = Summary(
             directory=self._ledger.place.directory,
             complete=tuple(row.result for row in self._rows if isinstance(row.result, Complete)),
             failed=tuple(row.result for row in self._rows if isinstance(row.result, RowFailed)),
             submitted=tuple(row.name for row in left if self._is_enough(row)),
             pending=pending,
-            why_pending=why if pending else "",
+            why_pending=self._why_pending() if pending else "",
         )
         self._listen(summary)
         return summary
 
+    def _why_pending(self) -> str:
+        if self._disk_full is not None:
+            return str(self._disk_full)
+        if not self._is_last_pass():
+            return "The time given with --give-up-after is over."
+        if self._polls.outage.is_on:
+            return "The service did not answer; the next run asks again."
+        return "The service is at work on the others; the next run looks again."
+
     # --- Listing --------------------------------------------------------------------------------------
 
     def _needs_listing(self) -> bool:
+        if self._once and self._has_polled:
+            return False
         return any(row.stage in (Stage.WANTED, Stage.WATCHED) for row in self._rows)
 
     def _poll(self) -> None:
         """List the jobs once, for all rows; wait out what passes."""
+        self._has_polled = True
         try:
             known = [row.job_id for row in self._at(Stage.WATCHED) if row.job_id is not None]
             self._listing = self._session.jobs(known)
@@ -266,7 +305,8 @@ class Batch:
             is_first = not self._polls.outage.is_on
             waiting = self._polls.failed(getattr(error, "retry_after", None))
             if is_first:
-                self._listen(Notice(f"{error.what} Trying again in {waiting:.0f} s, until it answers."))
+                more = "" if self._once else f" Trying again in {waiting:.0f} s, until it answers."
+                self._listen(Notice(f"{error.what}{more}"))
             return
         if self._polls.outage.is_on:
             self._listen(Notice("The service answers again."))
@@ -329,6 +369,7 @@ class Batch:
             self._lose(row, _lost(job), is_wanted_anew=job.state is JobState.EXPIRED)
         elif job.state.is_ready:
             row.stage = Stage.READY
+            row.files = name_files(job, self._ledger)
         return is_news
 
     def _is_missing(self, row: Row, job: Job | None) -> bool:
@@ -359,11 +400,17 @@ class Batch:
             return False
         self._hold.clear()
         # Those that were put off go last: what stands in the way of one may not stand in the way of all.
-        wanted = sorted(self._at(Stage.WANTED), key=lambda row: row.put_off)
+        wanted = [row for row in self._at(Stage.WANTED) if not self._is_on_its_way(row)]
+        wanted.sort(key=lambda row: row.put_off)
         for row in wanted[:SUBMITTERS] if self._unanswered.is_on else wanted:
             row.stage = Stage.SUBMITTING
             self._submitters.give(self._submission(row))
         return bool(wanted)
+
+    def _is_on_its_way(self, row: Row) -> bool:
+        """Say whether a submission that an earlier run was killed over may still become a job."""
+        at = self._ledger.row(row.request.identity).intended_at
+        return row.put_off == 0 and at is not None and 0 <= self._clock.now() - at < SETTLING
 
     def _submission(self, row: Row) -> Callable[[], _Message | None]:
         request = row.request
@@ -432,18 +479,38 @@ class Batch:
     # --- Downloading ----------------------------------------------------------------------------------
 
     def _start_downloads(self) -> None:
-        if self._only_submit:
-            return
-        running = len(self._at(Stage.DOWNLOADING))
-        for row in self._at(Stage.READY)[: max(self._pacing.parallel - running, 0)]:
-            if self._disk_full is None:
-                row.stage = Stage.DOWNLOADING
-                self._downloaders.give(self._download(row))
+        slots = self._pacing.parallel - len(self._at(Stage.DOWNLOADING))
+        for row in self._startable()[: max(slots, 0)]:
+            row.stage = Stage.DOWNLOADING
+            self._downloaders.give(self._download(row))
+
+    def _startable(self) -> list[Row]:
+        """Return the ready rows that there is room for: if not all, then those that expire first."""
+        ready = [] if self._only_submit or self._no_more else self._at(Stage.READY)
+        if not ready:
+            return []
+        place = self._ledger.place
+        needs = {id(row): bytes_to_come(row.files, place) for row in ready}
+        running = sum(bytes_to_come(row.files, place) for row in self._at(Stage.DOWNLOADING))
+        free = room = self._free_bytes(place.directory) - running
+        if sum(needs.values()) <= free:
+            return ready
+        fitting = []
+        for row in sorted(ready, key=_expiry):
+            if needs[id(row)] <= room:
+                room -= needs[id(row)]
+                fitting.append(row)
+        self._tell_disk_full(_no_room(place.directory, len(ready), sum(needs.values()), max(free, 0.0)))
+        return fitting
+
+    def _tell_disk_full(self, error: DiskFull) -> None:
+        if self._disk_full is None:
+            self._disk_full = error
+            self._listen(Notice(error.what))
 
     def _download(self, row: Row) -> Callable[[], _Message | None]:
-        job = row.job
+        job, files = row.job, row.files
         assert job is not None
-        files = name_files(job, self._ledger)
         for wanted, file in files:
             if not file.delivery.is_folder:
                 self._listen(Downloading(row.name, wanted.name, wanted.size))
@@ -469,10 +536,10 @@ class Batch:
             self._ledger.finished(row.request.identity, row.job_id or 0, outcome)
             self._complete(row, outcome, from_before=False)
         elif isinstance(outcome, DiskFull):
+            # No room or no quota, whatever the disk says: nothing more is begun.
             row.stage = Stage.READY
-            if self._disk_full is None:
-                self._disk_full = outcome
-                self._listen(Notice(str(outcome)))
+            self._no_more = True
+            self._tell_disk_full(outcome)
         elif isinstance(outcome, LoginRefused):
             raise outcome
         elif isinstance(outcome, ProductGone):
@@ -531,6 +598,21 @@ def _why_not_submitted(error: ServiceUnavailable) -> str:
     if isinstance(error, ServiceOutage):
         return f"{error.what} Trying again until it is over."
     return f"A submission was not answered: {error.what} Looking for its job before trying again."
+
+
+def _expiry(row: Row) -> float:
+    expires_at = None if row.job is None else row.job.expires_at
+    return float("inf") if expires_at is None else expires_at
+
+
+def _no_room(directory: Path, number: int, needed: float, free: float) -> DiskFull:
+    words = [size_in_words(int(size)) for size in (needed, free, needed - free)]
+    ready = "a product that is ready needs" if number == 1 else f"{number} products that are ready need"
+    return DiskFull(
+        f"No room in {directory}: {ready} {words[0]}, {words[1]} are free, {words[2]} are missing. "
+        "Fetching what fits, the soonest to expire first.",
+        "Make room, then run the same command again; what was fetched is kept.",
+    )
 
 
 def _lost(job: Job) -> JobFailed:

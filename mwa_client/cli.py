@@ -7,17 +7,15 @@ import io
 import logging
 import os
 import re
-import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TextIO
 
 from mwa_client import __version__
 from mwa_client.errors import ExitStatus, MwaClientError
+from mwa_client.interrupts import Interrupted, interrupts_caught
 from mwa_client.settings import settings_from
 from mwa_client.tasks import perform
 
@@ -60,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _mend_streams()
     options = _options(arguments)
     try:
-        with _signals_caught():
+        with interrupts_caught():
             settings = settings_from(options)
             if settings.verbose:
                 _show_requests()
@@ -68,12 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MwaClientError as error:
         _say(f"mwa_client: {error}" if error.exit_status is not ExitStatus.BAD_FILE else str(error))
         return int(error.exit_status)
-    except KeyboardInterrupt:
-        _say("Interrupted. Everything so far is kept: run the same command again to go on.")
-        return int(ExitStatus.INTERRUPTED)
-    except _Terminated:
-        _say("Terminated. Everything so far is kept: run the same command again to go on.")
-        return int(ExitStatus.TERMINATED)
+    except Interrupted as interrupted:
+        _say(str(interrupted))
+        return int(interrupted.exit_status)
     except Exception as error:
         # A mistake in this program. The place is shown, the values are not: they could be credentials.
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -123,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     before.add_argument("--sandbox", action="store_true", help="practise against a built-in service")
     part = parser.add_argument_group("only a part of it")
     part.add_argument("-s", "--submit-only", action="store_true", help="submit, do not wait")
+    part.add_argument("--once", action="store_true", help="one pass, for cron: submit, fetch what is ready")
     part.add_argument("-l", "--list-only", action="store_true", help="list your jobs")
     part.add_argument(
         "-w", "--download-only", metavar="JOB", nargs="+", action="extend",
@@ -147,28 +143,6 @@ def _parser() -> argparse.ArgumentParser:
     more.add_argument("--version", action="version", version=f"mwa_client {__version__}", help="show it")
     more.add_argument("-h", "--help", action="help", help="show this")
     return parser
-
-
-class _Terminated(BaseException):
-    """The system wants the program to end."""
-
-
-@contextmanager
-def _signals_caught() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exception, so that everything is put down in order."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler is signal.SIG_DFL:  # nohup ignores SIGHUP, and means it.
-            signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _mend_streams() -> None:

@@ -40,6 +40,13 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+def free_bytes(directory: Path) -> float:
+    """Return how many bytes there is room for; infinite where the system does not say. Knows no quotas."""
+    with disk_errors(directory):
+        state = os.statvfs(directory)
+    return float(state.f_bavail * state.f_frsize) if state.f_blocks else float("inf")
+
+
 def boot_id() -> str:
     """Return what names this boot of this machine; empty where the system does not say."""
     try:

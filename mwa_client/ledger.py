@@ -6,19 +6,21 @@ cannot be read (a torn last one, say) is passed over.
 
 from __future__ import annotations
 
+import calendar
 import json
 import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from mwa_client.disk import disk_errors, write_safely
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.transfer.product import FetchedFile, Place
 
 MEMORY = ".mwa_client"
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 PRACTICE = "sandbox"
 """The service's name in the ledger while practising."""
 
@@ -54,12 +56,15 @@ class Remembered:
     intended_after : int or None
         A submission was begun and its answer is not known. If it made a job, that has a higher id than
         this one, the highest that was listed before.
+    intended_at : float or None
+        When it was begun, in seconds since 1970; the last time, if it was tried again.
     """
 
     job_id: int | None = None
     state: str = ""
     fetched: Fetched | None = None
     intended_after: int | None = None
+    intended_at: float | None = None
 
 
 @dataclass
@@ -98,6 +103,10 @@ class Ledger:
         The download directory. It is made if it is missing.
     service : str
         The service's name. What another service has done is kept, but does not count here.
+    guard : callable
+        Raises `DirectoryBusy` if another client works in the directory; called before each new line.
+    now : callable
+        The time, in seconds since 1970.
 
     Raises
     ------
@@ -106,8 +115,16 @@ class Ledger:
         (or the other way round).
     """
 
-    def __init__(self, directory: Path, service: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        service: str,
+        guard: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self.place = Place(directory, directory / MEMORY)
+        self.guard = guard
+        self._now = now
         self._service = service
         self._path = self.place.memory / "ledger.jsonl"
         self._rows: dict[str, Remembered] = {}
@@ -139,8 +156,8 @@ class Ledger:
 
     def intend(self, identity: str, after: int) -> None:
         """Record that a row is about to be submitted, when the highest job id listed is `after`."""
-        if self.row(identity).intended_after is None:
-            self._record({"event": "intent", "row": identity, "after": after})
+        first = self.row(identity).intended_after
+        self._record({"event": "intent", "row": identity, "after": after if first is None else first})
 
     def submitted(self, identity: str, job_id: int) -> None:
         """Record a row's job."""
@@ -184,18 +201,19 @@ class Ledger:
         self._append(entry)
 
     def _record(self, entry: dict[str, object]) -> None:
-        self._append(entry)
-        self._learn({**entry, "service": self._service})
+        self._learn(self._append(entry))
 
-    def _append(self, entry: dict[str, object]) -> None:
-        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        line = json.dumps({"time": when, "service": self._service, **entry}) + "\n"
+    def _append(self, event: dict[str, object]) -> dict[str, object]:
+        self.guard()
+        entry = {"time": time.strftime(TIME, time.gmtime(self._now())), "service": self._service, **event}
+        line = json.dumps(entry) + "\n"
         with disk_errors(self._path), memoryview(line.encode("utf-8")) as rest:
             self._mend_torn_line()
             written = 0
             while written < len(rest):
                 written += os.write(self._file, rest[written:])
             os.fsync(self._file)
+        return entry
 
     def _read(self) -> Iterator[dict[str, object]]:
         if not self._path.exists():
@@ -218,10 +236,11 @@ class Ledger:
         if entry.get("event") == "intent":
             after = entry.get("after")
             row.intended_after = after if isinstance(after, int) else 0
+            row.intended_at = _seconds(entry.get("time"))
         elif entry.get("event") == "job":
             if job_id is None:
                 self._names.release(row.job_id, self._service)
-            row.intended_after = None
+            row.intended_after = row.intended_at = None
             row.job_id, row.state = job_id if isinstance(job_id, int) else None, ""
         elif entry.get("event") == "state":
             row.state = str(entry.get("state"))
@@ -279,6 +298,13 @@ class Ledger:
             others = [line for line in before.split("\n") if line and line[42:] not in self._summed]
             lines = others + [f"{sha1}  {name}" for name, sha1 in sorted(ours.items())]
             write_safely(path, "".join(f"{line}\n" for line in lines))
+
+
+def _seconds(when: object) -> float | None:
+    try:
+        return float(calendar.timegm(time.strptime(str(when), TIME)))
+    except ValueError:
+        return None
 
 
 def _still_there(file: FetchedFile) -> bool:

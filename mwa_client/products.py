@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Callable
 
@@ -30,6 +30,33 @@ def name_files(job: Job, ledger: Ledger) -> tuple[tuple[Wanted, ProductFile], ..
         size = file.size if file.size or file.sha1 else None
         named[claimed] = Wanted(job.job_id, claimed, size, file.sha1), file
     return tuple(named.values())
+
+
+def bytes_to_come(files: Iterable[tuple[Wanted, ProductFile]], place: Place) -> int:
+    """Return for how many bytes these files need room in the directory, as far as their sizes are known."""
+    return sum(
+        max((wanted.size or 0) - _bytes_there(wanted, place), 0)
+        for wanted, file in files
+        if not file.delivery.is_folder or folder.is_visible(file.path)
+    )
+
+
+def _bytes_there(wanted: Wanted, place: Place) -> int:
+    """Return how much of a file or folder an earlier run has left, in the part or under the final name."""
+    part, final = place.part(wanted.name), place.directory / wanted.name
+    try:
+        if part.exists():
+            return _size_of(part)
+        # A smaller file that an older client has left there stays until it is replaced.
+        return _size_of(final) if final.exists() and _size_of(final) == wanted.size else 0
+    except OSError:
+        return 0
+
+
+def _size_of(path: Path) -> int:
+    if path.is_dir():
+        return sum(piece.stat().st_size for piece in path.rglob("*") if piece.is_file())
+    return path.stat().st_size
 
 
 def fetch_all(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from mwa_client.asvo.job import Job
+from mwa_client.asvo.job import Job, ProductFile
 from mwa_client.events import Complete, RowFailed, RowName
 from mwa_client.jobfile import JobRequest, identity_of
 from mwa_client.jobkeys import Api
+from mwa_client.transfer.partial import Wanted
 
 
 class Stage(enum.Enum):
@@ -21,6 +22,11 @@ class Stage(enum.Enum):
     DOWNLOADING = "being downloaded"
     COMPLETE = "complete"
     FAILED = "failed"
+
+    @property
+    def is_at_work(self) -> bool:
+        """A worker has it in hand."""
+        return self in (Stage.SUBMITTING, Stage.DOWNLOADING)
 
     @property
     def is_settled(self) -> bool:
@@ -59,6 +65,8 @@ class Row:
     ----------
     label : str
         Its state in words for people.
+    files : tuple of (Wanted, ProductFile)
+        What is to be fetched, once it is ready.
     missing : int
         Listings in a row without its job.
     put_off : int
@@ -76,6 +84,7 @@ class Row:
     job: Job | None = None
     job_id: int | None = None
     label: str = "Not submitted"
+    files: tuple[tuple[Wanted, ProductFile], ...] = ()
     missing: int = 0
     unclear: int = 0
     put_off: int = 0

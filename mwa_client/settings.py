@@ -103,6 +103,11 @@ class Task(enum.Enum):
         """Whether it starts from a job file."""
         return self in (Task.RUN, Task.CHECK, Task.SUBMIT)
 
+    @property
+    def needs_directory(self) -> bool:
+        """Whether it writes into the download directory."""
+        return self in (Task.RUN, Task.SUBMIT, Task.FETCH)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -124,6 +129,8 @@ class Settings:
         The interface to speak; None: find out.
     sandbox : bool
         Practise against the built-in service.
+    once : bool
+        One pass: submit what is missing, fetch what is ready, leave.
     allow_resubmit : bool
         Submit even where the same job is there already, and again where it has failed.
     json : bool
@@ -147,6 +154,7 @@ class Settings:
     targets: tuple[str, ...] = ()
     api: Api | None = None
     sandbox: bool = False
+    once: bool = False
     allow_resubmit: bool = False
     json: bool = False
     error_file: Path | None = None
@@ -175,6 +183,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         directory=_path("--dir", options.dir),
         api=_api(options.api),
         sandbox=options.sandbox,
+        once=options.once,
         allow_resubmit=options.allow_resubmit,
         json=options.json,
         error_file=None if options.error_file is None else _path("--error-file", options.error_file),
@@ -204,6 +213,8 @@ def _task(options: argparse.Namespace) -> Task:
         raise SettingsError(f"{names} takes no job file.", "Leave out --csv and --job.")
     if options.csv is not None and options.job:
         raise SettingsError("--csv and --job do not go together.", "Give one of them.")
+    if options.once and not task.needs_directory:
+        raise SettingsError(f"--once and {names} do not go together.", "Leave out --once.")
     return task
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
@@ -27,7 +28,7 @@ from mwa_client.settings import Credentials, Service, Settings, Task, services_f
 if TYPE_CHECKING:
     from mwa_client.asvo.job import Job
     from mwa_client.asvo.session import Session
-    from mwa_client.events import Summary
+    from mwa_client.events import Event, Summary
     from mwa_client.jobfile import JobRequest
     from mwa_client.rows import ListedJob
 
@@ -75,9 +76,9 @@ def _perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
             checked = {"event": "checked", "jobs": len(jobs.jobs), "warnings": list(jobs.warnings)}
             show(json.dumps(checked) if settings.json else f"{plan(jobs)}\nNothing was sent.")
             return ExitStatus.COMPLETE
-        return _at_the_service(settings, say, lambda services: _run_rows(settings, services, rows, jobs, say))
+        return _at_the_service(settings, say, lambda means: _run_rows(settings, means, rows, jobs, say))
     does = {Task.LIST: _list, Task.FETCH: _fetch, Task.CANCEL: _cancel}[settings.task]
-    return _at_the_service(settings, say, lambda services: does(settings, services, show))
+    return _at_the_service(settings, say, lambda means: does(settings, means, show))
 
 
 # --- The job file -------------------------------------------------------------------------------------
@@ -111,12 +112,25 @@ def _likely_api(settings: Settings) -> Api:
 # --- The service --------------------------------------------------------------------------------------
 
 
-def _at_the_service(
-    settings: Settings, say: Show, work: Callable[[Sequence[Service]], ExitStatus]
-) -> ExitStatus:
-    """Work at the real service, or at the sandbox, started for the occasion."""
-    if settings.sandbox:
-        return _practise(settings, say, work)
+@dataclass(frozen=True)
+class _Means:
+    """What a task works with: the ways to the service, and the guard of the directory's lock."""
+
+    services: Sequence[Service]
+    guard: Callable[[], None]
+
+
+def _at_the_service(settings: Settings, say: Show, work: Callable[[_Means], ExitStatus]) -> ExitStatus:
+    """Work at the real service, or at the sandbox; alone in the directory, if the task writes there."""
+    with ExitStack() as open_things:
+        services = () if settings.sandbox else _real_services(settings, say)
+        guard = open_things.enter_context(_alone(settings, say))
+        if settings.sandbox:
+            services = open_things.enter_context(_practice(settings, say))
+        return work(_Means(services, guard))
+
+
+def _real_services(settings: Settings, say: Show) -> tuple[Service, ...]:
     services = services_from(os.environ, settings.api)
     if services[0].verify is False:
         say("Warning: certificates are not verified (SSL_VERIFY=0): anybody in between can read along.")
@@ -124,10 +138,26 @@ def _at_the_service(
         if service.sends_password_in_clear:
             say(f"Warning: {service.address} is not encrypted: anybody in between can read the password.")
             break
-    return work(services)
+    return services
 
 
-def _practise(settings: Settings, say: Show, work: Callable[[Sequence[Service]], ExitStatus]) -> ExitStatus:
+@contextmanager
+def _alone(settings: Settings, say: Show) -> Iterator[Callable[[], None]]:
+    """Hold the directory's lock while a task writes there; yield its guard."""
+    if not settings.task.needs_directory:
+        yield lambda: None
+        return
+    from mwa_client.ledger import MEMORY
+    from mwa_client.lock import working_alone
+    from mwa_client.pace import SystemClock
+
+    with working_alone(settings.directory, settings.directory / MEMORY, SystemClock(), say) as guard:
+        yield guard
+
+
+@contextmanager
+def _practice(settings: Settings, say: Show) -> Iterator[tuple[Service, ...]]:
+    """Run the sandbox; yield the way to it."""
     from mwa_client.ledger import MEMORY, PRACTICE, Ledger
     from mwa_client.sandbox import Sandbox
 
@@ -150,15 +180,13 @@ def _practise(settings: Settings, say: Show, work: Callable[[Sequence[Service]],
             f"{memory / 'sandbox.json'} is damaged.", "Remove it, or choose another directory with --dir."
         ) from None
     with sandbox:
-        return work([Service(settings.api or Api.V2018, sandbox.url, PRACTICE, account)])
+        yield (Service(settings.api or Api.V2018, sandbox.url, PRACTICE, account),)
 
 
 # --- The tasks ----------------------------------------------------------------------------------------
 
 
-def _run_rows(
-    settings: Settings, services: Sequence[Service], rows: _Rows, jobs: JobFile, say: Show
-) -> ExitStatus:
+def _run_rows(settings: Settings, means: _Means, rows: _Rows, jobs: JobFile, say: Show) -> ExitStatus:
     """Submit the rows and, unless only that is wanted, watch and fetch them."""
     checked_for = _likely_api(settings)
 
@@ -169,12 +197,12 @@ def _run_rows(
                     say(f"Warning: {warning}")
 
     requests = [replace(job, allow_resubmit=True) if settings.allow_resubmit else job for job in jobs.jobs]
-    return _run_batch(settings, services, lambda session: requests, check)
+    return _run_batch(settings, means, lambda connect: requests, check)
 
 
-def _fetch(settings: Settings, services: Sequence[Service], show: Show) -> ExitStatus:
+def _fetch(settings: Settings, means: _Means, show: Show) -> ExitStatus:
     """Fetch jobs that are there: the named ones, waiting where they are not ready, or all ready ones."""
-    return _run_batch(settings, services, lambda session: _listed(session, settings.targets))
+    return _run_batch(settings, means, lambda connect: _listed(connect(), settings.targets))
 
 
 def _listed(session: Session, targets: Sequence[str]) -> list[ListedJob]:
@@ -202,47 +230,55 @@ FIRST_OBS_ID = 888888889
 
 def _run_batch(
     settings: Settings,
-    services: Sequence[Service],
-    wanted: Callable[[Session], Sequence[JobRequest | ListedJob]],
+    means: _Means,
+    wanted: Callable[[Callable[[], Session]], Sequence[JobRequest | ListedJob]],
     check: Callable[[Api], None] = lambda api: None,
 ) -> ExitStatus:
     """Run a batch, show it, and write its errors into the error file."""
     from mwa_client.asvo import open_session
     from mwa_client.batch import Batch, Pacing
     from mwa_client.display import display_for
+    from mwa_client.interrupts import interrupts_held_back
     from mwa_client.ledger import Ledger
     from mwa_client.pace import SystemClock
 
     clock = SystemClock()
     looks = {"quiet": settings.quiet, "json": settings.json, "verbose": settings.verbose}
     display = display_for(sys.stdout, sys.stderr, clock, os.environ, **looks)
-    only_submit = settings.task is Task.SUBMIT
-    pacing = Pacing(settings.parallel, settings.poll, settings.give_up_after)
+
+    def show(event: Event) -> None:
+        with interrupts_held_back():  # Half a bar cannot be taken away.
+            display(event)
+
     with ExitStack() as open_things:
-        ledger = open_things.enter_context(closing(Ledger(settings.directory, services[0].name)))
-        session = open_things.enter_context(closing(open_session(*services, clock=clock)))
-        open_things.enter_context(closing(display))
+        session = cache(
+            lambda: open_things.enter_context(closing(open_session(*means.services, clock=clock)))
+        )
+        ledger = Ledger(settings.directory, means.services[0].name, means.guard)
+        open_things.callback(ledger.close)
+        open_things.callback(display.close)
         batch = Batch(
             wanted(session),
             session,
             ledger,
             clock,
-            display,
-            pacing,
+            show,
+            Pacing(settings.parallel, settings.poll, settings.give_up_after),
             check=check,
-            only_submit=only_submit,
+            only_submit=settings.task is Task.SUBMIT,
+            once=settings.once,
         )
         summary = batch.run()
     _write_errors(settings.error_file, _errors_of(summary))
     return summary.exit_status
 
 
-def _list(settings: Settings, services: Sequence[Service], show: Show) -> ExitStatus:
+def _list(settings: Settings, means: _Means, show: Show) -> ExitStatus:
     from mwa_client.asvo import open_session
     from mwa_client.listing import json_lines, table
     from mwa_client.pace import SystemClock
 
-    with closing(open_session(*services)) as session:
+    with closing(open_session(*means.services)) as session:
         jobs = session.jobs().values()
     if not settings.json:
         show(table(jobs, SystemClock().now()) if jobs else "No jobs.")
@@ -251,12 +287,12 @@ def _list(settings: Settings, services: Sequence[Service], show: Show) -> ExitSt
     return ExitStatus.COMPLETE
 
 
-def _cancel(settings: Settings, services: Sequence[Service], show: Show) -> ExitStatus:
+def _cancel(settings: Settings, means: _Means, show: Show) -> ExitStatus:
     """Cancel each of the jobs that can be; then say which could not."""
     from mwa_client.asvo import open_session
 
     refusals: list[str] = []
-    with closing(open_session(*services)) as session:
+    with closing(open_session(*means.services)) as session:
         for target in settings.targets:
             try:
                 session.cancel(int(target))

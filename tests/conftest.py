@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, TypeVar
+from typing import Any, Callable, TypeVar
 
 import pytest
 
@@ -26,6 +27,9 @@ from mwa_client.sandbox import Sandbox
 from mwa_client.settings import Credentials, Service
 
 T = TypeVar("T")
+
+# A shell starts what it puts into the background deaf to Ctrl-C, and so would be the processes started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 THREE_ROWS = """\
 obs_id=1191828584, job_type=c, timeres=20, freqres=20, edgewidth=80, conversion=ms
@@ -123,6 +127,8 @@ def run_batch(
     pacing: Pacing | None = None,
     service: Service | None = None,
     listen: Callable[[Event], None] = lambda event: None,
+    once: bool = False,
+    **more: Any,
 ) -> Run:
     """Run a job file against a sandbox, in this process, on the fast clock."""
     service = service or service_of(sandbox, api)
@@ -132,10 +138,10 @@ def run_batch(
         events.append(event)
         listen(event)
 
-    ledger = Ledger(directory, service.name)
+    ledger = Ledger(directory, service.name, now=clock.now)
     with closing(ledger), closing(open_session(service, clock=clock)) as session:
-        batch = Batch(parse(text, service.api).jobs, session, ledger, clock, hear, pacing or Pacing())
-        return Run(batch.run(), events)
+        means = (lambda: session, ledger, clock, hear, pacing or Pacing())
+        return Run(Batch(parse(text, service.api).jobs, *means, once=once, **more).run(), events)
 
 
 def command(*arguments: str | Path) -> list[str]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import random
-import re
-import shutil
 import signal
 import subprocess
 import time
@@ -238,51 +235,3 @@ def test_products_that_are_cut_again_and_again_arrive(clock: FastClock, tmp_path
         assert cuts[OBS].hits == cuts[OBS + 1].hits == 10
         sent = sum(request.body_bytes_sent for request in downloads(sandbox))
         assert sent == sum(sizes.values()), "no byte was fetched twice"
-
-
-# --- A full disk --------------------------------------------------------------------------------------
-
-
-@functools.cache
-def can_mount() -> bool:
-    """Whether this user may have a small disk of its own."""
-    if shutil.which("unshare") is None:
-        return False
-    mount = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    return subprocess.run(mount, capture_output=True, check=False).returncode == 0
-
-
-FULL_DISK = """
-mount -t tmpfs -o size=2m tmpfs "$DISK" || exit 99
-{client} --parallel 1; echo "status $?"
-ls "$DISK"
-mount -o remount,size=16m "$DISK" || exit 99
-{client}; echo "status $?"
-cd "$DISK" && sha1sum -c SHA1SUMS
-"""
-
-
-@pytest.mark.skipif("not can_mount()", reason="needs user namespaces, for a disk that can be full")
-def test_a_full_disk_keeps_what_is_there(tmp_path: Path) -> None:
-    disk = tmp_path / "data"
-    disk.mkdir()
-    sizes = {OBS: 300_000, OBS + 1: 3_000_000, OBS + 2: 200_000}
-    place = Place(tmp_path, vis(*sizes))
-    client = " ".join(f"'{word}'" for word in command(*place.arguments))
-    with Sandbox(seconds_per_state=0, product_size=lambda job: sizes[int(job.obs_id)]) as sandbox:
-        done = subprocess.run(
-            ["unshare", "-rm", "sh", "-c", FULL_DISK.replace("{client}", client)],
-            env=environment(sandbox, DISK=str(disk)),
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        statuses = re.findall(r"^status (\d+)$", done.stdout, re.MULTILINE)
-        assert statuses == ["75", "0"], done.stderr
-        first, second = done.stdout.split("status 75\n")
-        assert "1 complete" in first.splitlines()[-1] and "2 pending" in first.splitlines()[-1]
-        assert "No room left to write" in done.stderr and "Make room" in done.stderr
-        assert second.splitlines()[:2] == [f"{OBS}_vis.zip", "SHA1SUMS"], "no half product has a final name"
-        assert second.count(": OK") == 3 and len(sandbox.jobs) == 3
-        big = [
-            request for request in downloads(sandbox) if request.query["file_name"] == f"{OBS + 1}_vis.zip"
-        ]
-        assert len(big) == 2 and big[1].range is not None, "it went on where the disk was full"

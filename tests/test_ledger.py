@@ -55,10 +55,11 @@ class Book:
 
     directory: Path
     service: str = SERVICE
+    now: float = 1.8e9
 
     @contextmanager
     def opened(self) -> Iterator[Ledger]:
-        with closing(Ledger(self.directory, self.service)) as ledger:
+        with closing(Ledger(self.directory, self.service, now=lambda: self.now)) as ledger:
             yield ledger
 
     def row(self, identity: str = ROW) -> Remembered:
@@ -95,10 +96,11 @@ def test_a_row_and_its_job_are_remembered(book: Book) -> None:
     assert book.row() == Remembered()
     with book.opened() as ledger:
         ledger.intend(ROW, after=41)
-    assert book.row() == Remembered(intended_after=41)
+    assert book.row() == Remembered(intended_after=41, intended_at=1.8e9)
+    book.now += 60.0
     with book.opened() as ledger:
         ledger.intend(ROW, after=43)  # A second try of the same submission.
-    assert book.row() == Remembered(intended_after=41)
+    assert book.row() == Remembered(intended_after=41, intended_at=1.8e9 + 60.0)
     with book.opened() as ledger:
         ledger.submitted(ROW, 42)
     assert book.row() == Remembered(job_id=42)
@@ -109,7 +111,13 @@ def test_a_row_and_its_job_are_remembered(book: Book) -> None:
     with book.opened() as ledger:
         ledger.forget_job(ROW)
     assert book.row() == Remembered()
-    assert [entry["event"] for entry in entries(book.directory)] == ["intent", "job", "state", "job"]
+    assert [entry["event"] for entry in entries(book.directory)] == [
+        "intent",
+        "intent",
+        "job",
+        "state",
+        "job",
+    ]
 
 
 def test_what_is_known_is_not_written_again(book: Book) -> None:

@@ -30,7 +30,17 @@ def service(**environment: str) -> Service:
 def settings(**given: object) -> Settings:
     """Settings from options; what is not given is as on a bare command line."""
     bare: dict[str, object] = {"csv": "jobs.csv", "dir": ".", "parallel": None, "poll": None}
-    flags = ("check", "sandbox", "allow_resubmit", "quiet", "verbose", "json", "submit_only", "list_only")
+    flags = (
+        "check",
+        "sandbox",
+        "allow_resubmit",
+        "quiet",
+        "verbose",
+        "json",
+        "submit_only",
+        "list_only",
+        "once",
+    )
     others = ("give_up_after", "api", "job", "download_only", "cancel", "error_file")
     bare |= dict.fromkeys(flags, False) | dict.fromkeys(others)
     return settings_from(argparse.Namespace(**{**bare, **given}))
@@ -278,6 +288,7 @@ def test_options_mean_a_task(given: dict[str, object], task: Task) -> None:
     [
         ({"check": True, "submit_only": True}, "--check and --submit-only do not go together"),
         ({"list_only": True}, "--list-only takes no job file"),
+        ({"csv": None, "list_only": True, "once": True}, "--once and --list-only do not go together"),
         ({"job": ["obs_id=1"]}, "--csv and --job do not go together"),
         ({"csv": None, "download_only": ["everything"]}, "everything is not a job"),
         ({"csv": None, "cancel": ["all"]}, "all is not a job"),
@@ -312,13 +323,14 @@ def test_bare_options() -> None:
 
 
 def test_all_options() -> None:
-    switches = {"check": True, "sandbox": True, "allow_resubmit": True, "quiet": True}
+    switches = {"submit_only": True, "once": True, "sandbox": True, "allow_resubmit": True, "quiet": True}
     given = settings(csv="-", dir="/tmp/x", parallel="32", poll="0.5", give_up_after="1e3", **switches)
     assert given == Settings(
         csv="-",
         directory=Path("/tmp/x"),
-        task=Task.CHECK,
+        task=Task.SUBMIT,
         sandbox=True,
+        once=True,
         allow_resubmit=True,
         quiet=True,
         parallel=32,

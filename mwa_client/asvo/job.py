@@ -16,7 +16,7 @@ from typing import Callable
 from mwa_client.jobkeys import JobType
 
 LINK_LIFE = 7 * 86400.0
-"""Seconds for which a product can be fetched, where its URL does not say it."""
+"""Seconds after the end of a job for which its product can be fetched."""
 
 
 class JobState(enum.Enum):
@@ -177,9 +177,8 @@ class Job:
         signed = [re.search(r"[?&]Expires=([0-9]{1,12})", file.url) for file in self.product]
         ends = [float(match[1]) for match in signed if match is not None]
         completed = read_time(self.raw.get("completed"))
-        if not ends and completed is not None:
-            ends = [completed + LINK_LIFE]
-        return min(ends, default=None)
+        # A link that is signed anew with each listing promises more than there is.
+        return min(ends if completed is None else [*ends, completed + LINK_LIFE], default=None)
 
 
 # --- Reading what came over the wire -----------------------------------------------------------------
