@@ -347,6 +347,8 @@ class Batch:
 
     def _may_attach(self, row: Row, job: Job) -> bool:
         """Say whether a job can be this row's: where the user wants a new one, only if it was made for it."""
+        if row.lost_job is not None and job.state.is_ready and job.job_id <= row.lost_job:
+            return False  # Where its product is gone, those of older jobs are.
         if not row.request.allow_resubmit:
             return True
         after = self._ledger.row(row.request.identity).intended_after
@@ -389,7 +391,7 @@ class Batch:
             return
         self._listen(Notice(f"Submitting line {row.request.line} anew: {error.what}"))
         self._ledger.forget_job(row.request.identity)
-        row.was_renewed = True
+        row.was_renewed, row.lost_job = True, row.job_id
         row.job_id, row.job, row.stage = None, None, Stage.WANTED
 
     # --- Submitting -----------------------------------------------------------------------------------
@@ -543,7 +545,8 @@ class Batch:
         elif isinstance(outcome, LoginRefused):
             raise outcome
         elif isinstance(outcome, ProductGone):
-            self._lose(row, outcome)
+            # v2 has no word for a job that has expired: it is complete, and its product is gone.
+            self._lose(row, outcome, is_wanted_anew=_expiry(row) < self._clock.now())
         else:
             self._fail(row, outcome)
 

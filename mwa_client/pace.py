@@ -170,12 +170,18 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return min(float(value), MOST_RETRY_AFTER)
-    if not value:
+    when = _date(value) if value else None
+    if when is None:
         return None
+    # By the other side's clock where it tells it: ours may be wrong.
+    return min(max(when - (_date(headers.get("Date", "")) or time.time()), 0.0), MOST_RETRY_AFTER)
+
+
+def _date(value: str) -> float | None:
+    """Return an HTTP date in seconds since 1970, or None where it is none."""
     import email.utils  # Takes a while, and few servers name a date.
 
     try:
-        when = email.utils.parsedate_to_datetime(value).timestamp()
+        return email.utils.parsedate_to_datetime(value).timestamp()
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
-    return min(max(when - time.time(), 0.0), MOST_RETRY_AFTER)

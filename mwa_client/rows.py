@@ -77,6 +77,8 @@ class Row:
         Its job was submitted by an earlier run.
     was_renewed : bool
         Its lost job has been given up for a new one in this run.
+    lost_job : int or None
+        That job.
     """
 
     request: JobRequest | ListedJob
@@ -90,6 +92,7 @@ class Row:
     put_off: int = 0
     from_before: bool = False
     was_renewed: bool = False
+    lost_job: int | None = None
     result: Complete | RowFailed | None = None
 
     @property

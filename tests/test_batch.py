@@ -33,7 +33,7 @@ from mwa_client.events import (
 from mwa_client.jobfile import parse
 from mwa_client.jobkeys import Api
 from mwa_client.ledger import Ledger
-from mwa_client.pace import FIRST_POLL, LAST_POLL
+from mwa_client.pace import FIRST_POLL, LAST_POLL, LONGEST_OUTAGE_WAIT, Backoff, PollTimes
 from mwa_client.sandbox import KINDS, Job, JobState, JobType, LoggedRequest, Sandbox
 from mwa_client.sandbox.fault_kinds import Kind, Point
 from mwa_client.sandbox.messages import Body, Call, Reply
@@ -703,6 +703,20 @@ def test_a_fixed_interval_is_kept(clock: FastClock, tmp_path: Path) -> None:
         run_batch(sandbox, tmp_path, clock, vis(OBS), pacing=Pacing(poll=7.0))
         waits = gaps(asked(sandbox, LISTING))[1:]
     assert len(waits) >= 14 and waits == pytest.approx([7.0] * len(waits), abs=0.01)
+
+
+@pytest.mark.parametrize(("chance", "part"), [(0.0, 1.0), (0.999, 0.5)])
+def test_waits_are_spread_by_chance(
+    clock: FastClock, monkeypatch: pytest.MonkeyPatch, chance: float, part: float
+) -> None:
+    monkeypatch.setattr(clock, "chance", lambda: chance)
+    backoff = Backoff(clock, first=5.0, cap=LONGEST_OUTAGE_WAIT)
+    waits = [backoff.next() for _ in range(9)]
+    assert waits == pytest.approx([min(5.0 * 2**tries, 300.0) * part for tries in range(9)], rel=0.01)
+    assert backoff.next(at_least=1000.0) == 1000.0
+    polls = PollTimes(clock, None)
+    polls.succeeded(True)
+    assert polls.remaining() == pytest.approx(FIRST_POLL * (0.9 + 0.2 * chance), abs=0.01)
 
 
 def test_one_listing_serves_all_rows(clock: FastClock, tmp_path: Path) -> None:

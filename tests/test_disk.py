@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,12 @@ def disk(size: int) -> Callable[[Path], float]:
     """A disk of so many bytes; what the client remembers takes none of them."""
 
     def free(directory: Path) -> float:
-        files = [path for path in directory.rglob("*") if path.suffix in (".zip", ".tar", ".part")]
-        return float(size - sum(path.stat().st_size for path in files))
+        taken = 0
+        for path in directory.rglob("*"):
+            if path.suffix in (".zip", ".tar", ".part"):
+                with suppress(FileNotFoundError):  # Just renamed.
+                    taken += path.stat().st_size
+        return float(size - taken)
 
     return free
 

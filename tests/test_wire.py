@@ -408,6 +408,23 @@ def test_retry_after_as_a_date(wire: Wire, sandbox: Sandbox) -> None:
     assert errors[0].retry_after == pytest.approx(77, abs=5)
 
 
+@pytest.mark.parametrize("leap", [86400.0, -86400.0], ids=["ahead", "behind"])
+def test_retry_after_as_a_date_is_by_the_clock_of_who_says_it(
+    wire: Wire, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, leap: float
+) -> None:
+    right = time.time()
+    sandbox.faults.add("fail_call", status=503, retry_after=email.utils.formatdate(right + 77, usegmt=True))
+    monkeypatch.setattr("mwa_client.pace.time.time", lambda: right + leap)
+    monkeypatch.setattr(
+        "mwa_client.sandbox.server._Handler.date_time_string",
+        lambda handler, timestamp=None: email.utils.formatdate(right, usegmt=True),
+    )
+    with fails(ServiceUnavailable) as errors:
+        wire.call("GET", LISTING)
+    assert isinstance(errors[0], ServiceUnavailable)
+    assert errors[0].retry_after == pytest.approx(77, abs=1)
+
+
 @pytest.mark.parametrize("retry_after", [None, "soon", "", "-5"])
 def test_no_retry_after(wire: Wire, sandbox: Sandbox, retry_after: str | None) -> None:
     sandbox.faults.add("fail_call", status=503, retry_after=retry_after)

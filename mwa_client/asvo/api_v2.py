@@ -15,6 +15,7 @@ from mwa_client.errors import (
     BadReply,
     LoginRefused,
     ServiceRefused,
+    ServiceUnreachable,
     SessionLost,
     WrongInterface,
 )
@@ -146,6 +147,9 @@ class ApiV2:
         self._store.count_login()
         try:
             reply = self._wire.call("POST", self._login_path, json=self._login_body)
+        except ServiceUnreachable:
+            self._store.discount_login()
+            raise
         except ServiceRefused as error:
             refusal = self._login_error(error)
             if isinstance(refusal, WrongInterface):

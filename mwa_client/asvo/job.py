@@ -15,7 +15,7 @@ from typing import Callable
 
 from mwa_client.jobkeys import JobType
 
-LINK_LIFE = 7 * 86400.0
+PRODUCT_LIFE = 7 * 86400.0
 """Seconds after the end of a job for which its product can be fetched."""
 
 
@@ -171,14 +171,17 @@ class Job:
 
     @property
     def expires_at(self) -> float | None:
-        """When its product can be fetched no more, in seconds since 1970; None where nobody can say."""
+        """When its product can be fetched no more, in seconds since 1970; None where nobody can say.
+
+        Today's service says when a job was completed; v2 has no state for what comes after that.
+        """
         if not self.state.is_ready:
             return None
         signed = [re.search(r"[?&]Expires=([0-9]{1,12})", file.url) for file in self.product]
         ends = [float(match[1]) for match in signed if match is not None]
         completed = read_time(self.raw.get("completed"))
         # A link that is signed anew with each listing promises more than there is.
-        return min(ends if completed is None else [*ends, completed + LINK_LIFE], default=None)
+        return min(ends if completed is None else [*ends, completed + PRODUCT_LIFE], default=None)
 
 
 # --- Reading what came over the wire -----------------------------------------------------------------

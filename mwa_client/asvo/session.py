@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Protocol, TypeVar
 
-from mwa_client.asvo.job import Job, ProductFile
+from mwa_client.asvo.job import Job, JobState, ProductFile
 from mwa_client.errors import (
+    ProductGone,
     ServiceMoved,
     ServiceRefused,
     ServiceUnreachable,
@@ -238,6 +239,8 @@ class ProductSource:
     def _listed_anew(self) -> ProductFile:
         """Return the file as a new listing of its job has it, with a new signed URL."""
         job = self._session.jobs(known=(self._job_id,)).get(self._job_id)
+        if job is not None and job.state is JobState.EXPIRED:
+            raise ProductGone("The job has expired.", "Run the command again to have it made anew.")
         for file in job.product if job is not None else ():
             if (file.name, file.size) == (self._file.name, self._file.size):
                 return file

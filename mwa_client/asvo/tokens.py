@@ -198,7 +198,8 @@ class TokenStore:
 def _take(lock: Path) -> bool:
     """Make a lock file, if there is none; one whose owner must have died is taken away first."""
     try:
-        if time.time() - lock.stat().st_mtime > STALE_LOCK:
+        # One from the future was made before the clock was put back.
+        if abs(time.time() - lock.stat().st_mtime) > STALE_LOCK:
             lock.unlink()
     except OSError:
         pass  # There is none, or another client has just taken it away.

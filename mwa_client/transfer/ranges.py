@@ -196,7 +196,7 @@ def _refusal(answer: Answer) -> MwaClientError:
     if status in (404, 410):
         return ProductGone(
             f"The product is gone from the server (HTTP {status}).",
-            "Submit the job again to have it made anew.",
+            "Run again with --allow-resubmit to have it made anew.",
         )
     if status in (206, 416):
         return WrongAnswer(f"The server's answer does not fit the range asked for (HTTP {status}).")
