@@ -70,6 +70,28 @@ class Owner:
         pid, token = os.getpid(), secrets.token_hex(8)
         return cls(socket.gethostname(), pid, boot_id(), _process_space(), _birth(pid) or "", since, token)
 
+    @classmethod
+    def of(cls, lock: Path) -> Owner | None:
+        """Return whose a lock file is; None if there is no such file, nobody if it cannot be read."""
+        try:
+            entry = json.loads(lock.read_text(encoding="utf-8", errors="replace"))
+            known = {field.name for field in dataclasses.fields(cls)} - {"pid"}
+            words = {name: str(value) for name, value in entry.items() if name in known}
+            return cls(pid=int(entry["pid"]), **words)
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, AttributeError, KeyError):
+            return cls()
+
+    def write_into(self, file: int) -> None:
+        """Write who we are into a lock file that has just been made."""
+        os.write(file, (json.dumps(dataclasses.asdict(self)) + "\n").encode())
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its process is provably no more: it was on this machine, and is not there."""
+        return self.is_on_this_machine and not self.is_running
+
     @property
     def is_on_this_machine(self) -> bool:
         """Whether its process number means something here."""
@@ -151,7 +173,7 @@ class _Lock:
         """Make the lock, once nobody who is alive has it."""
         with disk_errors(self._path):
             while not self._make(self._path):
-                owner = _owner_of(self._path)
+                owner = Owner.of(self._path)
                 if owner is not None:  # Otherwise it has just been given back.
                     self._take_over(owner)
             for claim in self._path.parent.glob(f"{self._path.name}.*"):
@@ -188,7 +210,7 @@ class _Lock:
             self._beat()  # The heart has stood still: so has the whole process, perhaps.
         if self._is_lost:
             raise DirectoryBusy(
-                f"The lock of {self._directory} was lost: {_owner_of(self._path) or 'it was removed'}.",
+                f"The lock of {self._directory} was lost: {Owner.of(self._path) or 'it was removed'}.",
                 "Everything so far is kept: run the same command again to go on.",
             )
 
@@ -200,7 +222,7 @@ class _Lock:
     def _beat(self) -> None:
         self._beaten = self._clock.now()
         try:
-            owner = _owner_of(self._path)
+            owner = Owner.of(self._path)
             if owner is None or owner.token != self._me.token:
                 self._is_lost = True
             else:
@@ -216,14 +238,14 @@ class _Lock:
             except FileExistsError:
                 return False
             try:
-                os.write(file, (json.dumps(dataclasses.asdict(self._me)) + "\n").encode())
+                self._me.write_into(file)
                 os.fsync(file)
             except OSError:
                 path.unlink()
                 raise
             finally:
                 os.close(file)
-            owner = _owner_of(path)
+            owner = Owner.of(path)
         return owner is not None and owner.token == self._me.token
 
     def _remove(self, path: Path, owner: Owner) -> None:
@@ -233,14 +255,14 @@ class _Lock:
         """
         claim = path.with_name(f"{path.name}.{owner.token or 'unreadable'}")
         if not self._make(claim):
-            claimer = _owner_of(claim)
+            claimer = Owner.of(claim)
             if claimer is not None and self._is_gone(claim, claimer):
                 self._remove(claim, claimer)
             else:
                 self._clock.sleep(GLANCE, threading.Event())
             return
         with disk_errors(path):
-            there = _owner_of(path)
+            there = Owner.of(path)
             if there is not None and there.token == owner.token:
                 path.unlink()
             claim.unlink(missing_ok=True)
@@ -258,19 +280,6 @@ class _Lock:
         # Clocks of hosts differ, so no time stamp proves anything: only that it stays as it is.
         self._clock.sleep(patience, threading.Event())
         return _touched(path) == touched
-
-
-def _owner_of(path: Path) -> Owner | None:
-    """Return whose file this is; None if there is no such file."""
-    try:
-        entry = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-        known = {field.name for field in dataclasses.fields(Owner)} - {"pid"}
-        words = {name: str(value) for name, value in entry.items() if name in known}
-        return Owner(pid=int(entry["pid"]), **words)
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, AttributeError, KeyError):
-        return Owner()
 
 
 def _touched(path: Path) -> float | None:

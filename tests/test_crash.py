@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import FastClock, command, environment, run_batch, run_command, wait_until
+from ordeal import Ordeal, let_go_wrong, practice_service, sha1_of, some_moment, some_rows
 
-from mwa_client.sandbox import Job, JobState, JobType, LoggedRequest, Sandbox
+from mwa_client.jobkeys import Api
+from mwa_client.sandbox import Job, LoggedRequest, Sandbox
 from mwa_client.transfer.partial import WRITE_SIZE
 
 OBS = 1191828528
@@ -24,10 +26,6 @@ MEGABYTE = 1_000_000
 
 def vis(*obs_ids: int, more: str = "") -> str:
     return "".join(f"obs_id={obs_id}, job_type=d, download_type=vis{more}\n" for obs_id in obs_ids)
-
-
-def sha1_of(path: Path) -> str:
-    return hashlib.sha1(path.read_bytes()).hexdigest()
 
 
 def products(directory: Path) -> list[Path]:
@@ -109,51 +107,21 @@ def test_a_killed_download_is_continued(tmp_path: Path) -> None:
         assert len(sandbox.jobs) == 1
 
 
-def test_kills_at_random_moments_do_nothing_twice_and_nothing_wrong(tmp_path: Path) -> None:
-    seed = 20180613
+@pytest.mark.parametrize("api", Api)
+def test_kills_at_random_moments_do_nothing_twice_and_nothing_wrong(tmp_path: Path, api: Api) -> None:
+    # tests/benchmarks/kills.py does the same at greater length.
+    seed = f"20180613 {api.value}"
     dice = random.Random(seed)
-    place = Place(tmp_path, vis(*range(OBS, OBS + 5)) + vis(OBS + 5, more=", allow_resubmit=true"))
-    sizes = [3_000_000, 40_000, 1_500_000, 0, 2_500_001, 700_000, 1_100_000]
-    with Sandbox(
-        seconds_per_state=0.15, rate=2e6, product_size=lambda job: sizes[job.id % 7], delay=0.01
-    ) as sandbox:
-        # A job like that of the last row is there already, but that row wants its own.
-        old = sandbox.service.add(
-            {"obs_id": str(OBS + 5), "download_type": "vis"}, JobType.VISIBILITIES, state=JobState.READY
-        )
-        faults = sandbox.faults
-        faults.add("drop_reply", times=2, skip=1)
-        faults.add("broken_json", path="/api/download_vis_job", times=1, skip=3)
-        faults.add("fail_call", path="/api/get_jobs", times=2, skip=9)
-        for skip in (5, 20, 40):
-            faults.add("expire_session", times=1, skip=skip)
-        faults.add("cut_product", after=[100_000, 999_999, 5, 250_000], skip=2)
-        kills, status = 0, None
-        while status is None:
-            assert kills < 60, "it gets nowhere"
-            with place.running(sandbox) as process:
-                try:
-                    # Twelve kills; then it is left alone, in case this machine is slow.
-                    limit = dice.uniform(0.2, 0.8) if kills < 12 else 60.0
-                    process.wait(limit)
-                    status = process.returncode
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-                    kills += 1
-            right = {job.content.sha1 for job in sandbox.jobs}
-            assert all(sha1_of(path) in right for path in products(place.directory)), (seed, kills)
-        assert status == 0
-        jobs = [job for job in sandbox.jobs if job is not old]
-        assert sorted(int(job.obs_id) for job in jobs) == list(range(OBS, OBS + 6)), "each made once"
-        found = {path.name: sha1_of(path) for path in products(place.directory)}
-        assert found == {job.file_name: job.content.sha1 for job in jobs}
-        assert place.memory() == ["ledger.jsonl"]
-    sums = subprocess.run(
-        ["sha1sum", "-c", "SHA1SUMS"], cwd=place.directory, capture_output=True, check=False
-    )
-    assert sums.returncode == 0 and sums.stdout.count(b": OK") == 6
-    assert kills >= 3, "the batch was over before it could be killed"
+    rows = some_rows(dice, 6, largest=2_500_000)
+    with practice_service(rows, rate=2e6) as sandbox:
+        ordeal = Ordeal(sandbox, api, tmp_path, rows)
+        damages = let_go_wrong(sandbox, api, rows, dice)
+        # Then it is left alone. It may be done before that, too.
+        outcome = ordeal.go_through(damages, iter([some_moment(dice, longest=0.6) for _ in range(8)]))
+    assert outcome.broken == [], (seed, "\n".join(outcome.broken))
+    assert (outcome.duplicates, outcome.wrong, outcome.unverified) == (0, 0, 0)
+    assert outcome.statuses == Counter({0: 1, -signal.SIGKILL: outcome.kills})
+    assert outcome.served <= outcome.total + sum(outcome.lost) + outcome.damage
 
 
 # --- Ctrl-C and SIGTERM -------------------------------------------------------------------------------

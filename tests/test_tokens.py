@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import os
+import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,6 +21,7 @@ from hypothesis import strategies as st
 
 from mwa_client.asvo.tokens import LOGINS_A_MINUTE, Tokens, TokenStore
 from mwa_client.errors import ServiceUnavailable
+from mwa_client.lock import Owner
 
 SECRET = "the-api-key-itself"
 
@@ -222,4 +227,31 @@ def test_a_lock_whose_owner_died_is_taken_over(path: Path, clock: FastClock, age
     os.utime(lock, (time.time() - age, time.time() - age))
     with TokenStore(path, SECRET, clock).locked():
         assert lock.exists()
-    assert not lock.exists() and clock.slept == []
+    assert not lock.exists()
+
+
+def test_a_lock_of_a_client_that_was_killed_is_not_waited_for(path: Path, clock: FastClock) -> None:
+    path.parent.mkdir()
+    lock = path.with_name("tokens.json.lock")
+    script = (
+        "import os; from pathlib import Path; from mwa_client.asvo.tokens import _take\n"
+        f"_take(Path({str(lock)!r})); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    owner = Owner.of(lock)
+    assert owner is not None and owner.host == socket.gethostname()
+    with TokenStore(path, SECRET, clock).locked():
+        assert clock.slept == []
+    assert not lock.exists()
+
+
+ELSEWHERE = {"pid": 1, "host": "elsewhere.example", "boot": "another"}
+
+
+@pytest.mark.parametrize("owner", [ELSEWHERE, dataclasses.asdict(Owner.here(0.0)), "???"])
+def test_a_lock_whose_owner_may_live_is_waited_for(path: Path, clock: FastClock, owner: object) -> None:
+    path.parent.mkdir()
+    path.with_name("tokens.json.lock").write_text(json.dumps(owner))
+    with pytest.raises(ServiceUnavailable), TokenStore(path, SECRET, clock).locked():
+        pass
+    assert clock.slept

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mwa_client.errors import ServiceUnavailable
+from mwa_client.lock import Owner
 from mwa_client.pace import Clock
 
 LOGINS_A_MINUTE = 5
@@ -198,13 +199,16 @@ class TokenStore:
 def _take(lock: Path) -> bool:
     """Make a lock file, if there is none; one whose owner must have died is taken away first."""
     try:
-        # One from the future was made before the clock was put back.
-        if abs(time.time() - lock.stat().st_mtime) > STALE_LOCK:
+        if _is_abandoned(lock):
             lock.unlink()
     except OSError:
         pass  # There is none, or another client has just taken it away.
     try:
-        os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            Owner.here(time.time()).write_into(handle)
+        finally:
+            os.close(handle)
     except FileExistsError:
         return False
     except OSError:
@@ -212,9 +216,17 @@ def _take(lock: Path) -> bool:
     return True
 
 
+def _is_abandoned(lock: Path) -> bool:
+    """Say whether a lock's owner has died: on this machine that can be seen, elsewhere time tells."""
+    owner = Owner.of(lock)
+    # One from the future was made before the clock was put back.
+    is_old = abs(time.time() - lock.stat().st_mtime) > STALE_LOCK
+    return is_old or (owner is not None and owner.is_gone)
+
+
 def _write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read, at once the old one or the new one."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    temporary = path.with_name(f"{path.name}.new")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)

@@ -197,6 +197,11 @@ class Sandbox:
         """What was asked so far, in the order in which the replies ended."""
         return self._log.entries()
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open; what was asked by one that is not is done and noted."""
+        return sum(server.connections for server in self._servers)
+
     def reset_log(self) -> None:
         """Forget what was asked so far."""
         self._log.clear()

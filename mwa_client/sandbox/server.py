@@ -376,6 +376,11 @@ class Server(ThreadingHTTPServer):
         """The port that it listens on."""
         return int(self.server_address[1])
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
     def start(self) -> None:
         """Serve, in the background."""
         self._loop.start()

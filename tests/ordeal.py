@@ -1,0 +1,478 @@
+"""A batch whose client is killed again and again, and what must be true of it all the same.
+
+The rows, the misfortunes, the moments and the checks that the test of kills and its benchmark share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable
+from urllib.parse import urlsplit
+
+from conftest import command, environment, wait_until
+
+from mwa_client.jobkeys import Api
+from mwa_client.sandbox import Fault, Job, JobState, JobType, LoggedRequest, Sandbox
+from mwa_client.settings import DOWNLOADS
+from mwa_client.transfer.partial import WRITE_SIZE
+from mwa_client.transfer.ranges import READ_SIZE
+
+FIRST_OBS = 1191828528
+PATIENCE = 120.0
+"""Seconds after which a client that was left alone gets nowhere."""
+
+
+# --- What is wanted -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A row of the job file, and the size of its product in bytes."""
+
+    obs_id: int
+    asks: str
+    size: int
+
+    @property
+    def text(self) -> str:
+        return f"obs_id={self.obs_id}, {self.asks}\n"
+
+
+CONVERSION = "job_type=c, freqres=20, edgewidth=80"
+KINDS = (
+    "job_type=d, download_type=vis",
+    "job_type=d, download_type=vis_meta",
+    f"{CONVERSION}, timeres=20, conversion=uvfits",
+    f"{CONVERSION}, timeres=4, conversion=ms",
+)
+
+
+def some_rows(dice: random.Random, count: int, largest: int) -> list[Wanted]:
+    """Return rows (3 or more) with products from nothing at all to the largest."""
+    sizes = [largest, 0, 1, WRITE_SIZE, WRITE_SIZE + 1][: count // 2]
+    sizes += [int(largest ** dice.uniform(0.6, 1.0)) for _ in range(count - len(sizes))]
+    dice.shuffle(sizes)
+    rows = [Wanted(FIRST_OBS + 8 * i, dice.choice(KINDS), size) for i, size in enumerate(sizes)]
+    # Two whose products had one name in 2018, and one that wants its own though there is such a job.
+    rows[0] = Wanted(FIRST_OBS, f"{CONVERSION}, timeres=10, conversion=ms", sizes[0])
+    rows[1] = Wanted(FIRST_OBS, f"{CONVERSION}, timeres=20, conversion=ms", sizes[0])
+    rows[-1] = Wanted(rows[-1].obs_id, f"{KINDS[0]}, allow_resubmit=true", sizes[-1])
+    return rows
+
+
+@contextmanager
+def practice_service(rows: Sequence[Wanted], rate: float) -> Iterator[Sandbox]:
+    """Run a sandbox whose products have the sizes of the rows, with a job that is like the last row's."""
+    sizes = {str(row.obs_id): row.size for row in rows}
+    with Sandbox(
+        seconds_per_state=0.1, rate=rate, product_size=lambda job: sizes[job.obs_id], delay=0.01
+    ) as sandbox:
+        old = {"obs_id": str(rows[-1].obs_id), "download_type": "vis"}
+        sandbox.service.add(old, JobType.VISIBILITIES, state=JobState.READY)
+        yield sandbox
+
+
+# --- What goes wrong besides --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A fault after which bytes that have arrived are worth nothing, and the most that it costs."""
+
+    fault: Fault
+    row: Wanted
+
+    @property
+    def cost(self) -> int:
+        # What was there before is thrown away for other bytes, and these for the right ones.
+        return 2 * self.row.size if self.fault.hits else 0
+
+
+def let_go_wrong(sandbox: Sandbox, api: Api, rows: Sequence[Wanted], dice: random.Random) -> list[Damage]:
+    """Switch faults on, each to strike a few times and somewhere on the way; return those that cost bytes."""
+    few = max(len(rows) // 6, 1)
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("drop_reply", {"times": few}),
+        ("drop_reply", {"times": few, "reset": True}),
+        ("null_job_id", {"times": 1}),
+        ("broken_json", {"times": 1, "path": "*_job"}),
+        ("fail_call", {"times": few, "path": "*_job", "status": 502}),
+        ("fail_call", {"times": few, "path": "*/get_jobs"}),
+        ("busy", {"times": 1, "path": "*/get_jobs", "retry_after": 1}),
+        ("broken_json", {"times": few, "path": "*/get_jobs"}),
+        ("html_reply", {"times": 1, "path": "*/get_jobs"}),
+        ("unknown_state", {"times": 3}),
+        ("strings_for_numbers", {"times": 5}),
+        *_particular_to(api),
+    ]
+    products: list[tuple[str, dict[str, Any]]] = [
+        ("cut_product", {"after": [dice.randrange(1, 2_000_000) for _ in range(len(rows) // 3)]}),
+        ("cut_product", {"after": [0, 5, 100_000][:few], "reset": True}),
+        ("stall", {"times": few, "after": 50_000, "seconds": 0.5}),
+        ("product_status", {"times": few, "status": 503, "retry_after": 0}),
+        ("no_etag", {"times": 1}),
+    ]
+    for most, faults in ((6, calls), (len(rows) // 2, products)):
+        for name, options in faults:
+            sandbox.faults.add(name, skip=dice.randrange(most), **options)
+    # The first two share an observation, and a fault is aimed by it.
+    targets = dice.sample([row for row in rows[2:] if row.size > 1], k=min(3, len(rows) - 5))
+    damages = []
+    for name, row in zip(("corrupt_byte", "change_content", "ignore_range"), targets):
+        options = {"at": dice.randrange(row.size)} if name == "corrupt_byte" else {}
+        damages.append(Damage(sandbox.faults.add(name, 1, obs_id=row.obs_id, **options), row))
+    return damages
+
+
+def _particular_to(api: Api) -> Iterator[tuple[str, dict[str, Any]]]:
+    if api is Api.V2:
+        # Each login counts here: there are few a minute. A token that has ended is only renewed.
+        yield "expire_tokens", {"times": 3}
+        yield "refuse_refresh", {"times": 1}
+    else:
+        yield "expire_session", {"times": 4}
+    if api is not Api.V2018:
+        # In 2018 nobody had heard of outages: a refusal was a refusal.
+        yield "outage", {"times": 1}
+        yield "expired_link", {"times": 2}
+
+
+# --- The ordeal ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Outcome:
+    """What came of one batch.
+
+    Attributes
+    ----------
+    duplicates, wrong, unverified : int
+        Jobs too many; files under a final name that were no job's product; such that ``SHA1SUMS`` does not
+        vouch for at the end.
+    total, served, damage : int
+        Bytes in all products; bytes that were sent; the most that the faults can have cost of them.
+    lost : list of int
+        Bytes that each kill has cost.
+    statuses : Counter of int
+        How the processes ended.
+    broken : list of str
+        The promises that were broken.
+    """
+
+    duplicates: int = 0
+    wrong: int = 0
+    unverified: int = 0
+    total: int = 0
+    served: int = 0
+    damage: int = 0
+    lost: list[int] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def kills(self) -> int:
+        return len(self.lost)
+
+
+class Ordeal:
+    """One batch in one directory, whose client is killed and started again until all is there."""
+
+    def __init__(self, sandbox: Sandbox, api: Api, folder: Path, rows: Sequence[Wanted]) -> None:
+        self.sandbox = sandbox
+        self.directory = folder / "data"
+        self.memory = self.directory / ".mwa_client"
+        self.outcome = Outcome()
+        self._rows = rows
+        self._before = {job.id for job in sandbox.jobs}
+        self._log = folder / "client.log"
+        self._command = command(
+            f"--csv={folder / 'jobs.csv'}", f"--dir={self.directory}", "--poll=0.05", f"--api={api.value}"
+        )
+        self._environment = environment_of(sandbox, api, folder)
+        self._kept: dict[int, int] = {}
+        self._seen_right: set[tuple[object, ...]] = set()
+        (folder / "jobs.csv").write_text("".join(row.text for row in rows))
+
+    def go_through(self, damages: Sequence[Damage], moments: Iterator[Moment]) -> Outcome:
+        """Kill the client at each of the moments, as long as there is work, and leave the last one alone."""
+        damaged = {damage.row.obs_id for damage in damages}
+        status: int | None = None
+        while status is None:
+            moment = next(moments, None)
+            status = self._run(moment)
+            self._check_after_run(damaged, is_killed=status is None)
+        self.outcome.damage = sum(damage.cost for damage in damages)
+        self._check_end(status)
+        return self.outcome
+
+    def _run(self, moment: Moment | None) -> int | None:
+        """Run the client until it ends or is killed; return how it ended, None where it was killed."""
+        with self._log.open("w") as log:
+            process = subprocess.Popen(
+                self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        try:
+            if moment is None:
+                process.wait(PATIENCE)
+            else:
+                self._await(moment, process)
+        except subprocess.TimeoutExpired:
+            self._complain(f"it gets nowhere in {PATIENCE:.0f} s")
+        finally:
+            process.kill()
+            process.wait()
+        self.outcome.statuses[process.returncode] += 1
+        return None if moment and process.returncode == -signal.SIGKILL else process.returncode
+
+    def _await(self, moment: Moment, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + moment.latest
+        count = SEEN[moment.what]
+        enough = count(self) + moment.more
+        while process.poll() is None and time.monotonic() < deadline:
+            if count(self) >= enough:
+                time.sleep(moment.then)
+                return
+            time.sleep(0.0005)
+
+    # --- What can be seen -----------------------------------------------------------------------------
+
+    def jobs(self) -> list[Job]:
+        """The jobs that the client has made."""
+        return [job for job in self.sandbox.jobs if job.id not in self._before]
+
+    def products(self) -> list[Path]:
+        """What stands in the directory under a final name."""
+        ours = (self.memory.name, "SHA1SUMS", "SHA1SUMS.new")
+        there = self.directory.iterdir() if self.directory.exists() else ()
+        return [path for path in there if path.name not in ours]
+
+    def remembered(self) -> list[dict[str, Any]]:
+        """The lines of the ledger."""
+        try:
+            lines = (self.memory / "ledger.jsonl").read_text().split("\n")
+        except FileNotFoundError:
+            return []
+        return [entry for entry in map(_json_of, lines) if entry]
+
+    def product_requests(self) -> list[LoggedRequest]:
+        """The requests for products in this run whose replies have ended, in the order of asking."""
+        asked = [request for request in self.sandbox.requests if _is_for_product(request)]
+        return sorted(asked, key=lambda request: request.started)
+
+    def _on_disk(self) -> dict[int, int]:
+        """How many bytes of each job's product are there, under its final name or in its part file."""
+        names = {entry["job_id"]: entry["name"] for entry in self.remembered() if entry["event"] == "name"}
+        sizes = {}
+        for job_id, name in names.items():
+            paths = (self.directory / name, self.memory / f"{name}.part")
+            sizes[job_id] = next((path.stat().st_size for path in paths if path.exists()), 0)
+        return sizes
+
+    # --- What must be true ----------------------------------------------------------------------------
+
+    def _complain(self, what: str) -> None:
+        said = self._log.read_text().strip()[-2000:]
+        self.outcome.broken.append(f"after {self.outcome.kills} kills: {what}\n{said}")
+
+    def _check_after_run(self, damaged: set[int], *, is_killed: bool) -> None:
+        wait_until_noted(self.sandbox)
+        self._check_names()
+        self._check_bytes(damaged, is_killed=is_killed)
+        self.sandbox.reset_log()
+
+    def _check_names(self) -> None:
+        """Nothing wrong may ever stand under a final name."""
+        right = {job.content.sha1 for job in self.jobs()}
+        for path in self.products():
+            state = path.stat()
+            known = (path, state.st_ino, state.st_size, state.st_mtime_ns)
+            if known in self._seen_right:
+                continue
+            if sha1_of(path) in right:
+                self._seen_right.add(known)
+            else:
+                self.outcome.wrong += 1
+                self._complain(f"{path.name} is no job's product")
+
+    def _check_bytes(self, damaged: set[int], *, is_killed: bool) -> None:
+        """A run goes on where the last one was killed; what a kill costs is what was not written yet."""
+        on_disk, lost = self._on_disk(), 0
+        whole = {job.id: job for job in self.jobs() if int(job.obs_id) not in damaged}
+        requests: dict[int, list[LoggedRequest]] = {}
+        for request in self.product_requests():
+            self.outcome.served += _product_bytes(request)
+            requests.setdefault(request.job_id or 0, []).append(request)
+        for job_id, asked in requests.items():
+            wasted = max(_reached(asked) - on_disk.get(job_id, 0), 0)
+            lost += wasted
+            kept = self._kept.get(job_id, 0)
+            if job_id in whole and not _goes_on(asked[0], kept, whole[job_id].size):
+                self._complain(f"{kept} bytes of job {job_id} were there, {asked[0].range} was asked for")
+            if job_id in whole and wasted > window():
+                self._complain(f"{wasted} bytes of job {job_id} had arrived and were not on disk")
+        for job_id in whole:
+            if on_disk.get(job_id, 0) < self._kept.get(job_id, 0):
+                self._complain(f"bytes of job {job_id} were on disk, and are not any more")
+        self._kept = on_disk
+        if is_killed:
+            self.outcome.lost.append(lost)
+
+    def _check_end(self, status: int) -> None:
+        """All is there, right, once, and nothing else."""
+        if status != 0:
+            self._complain(f"exit status {status}")
+        self._check_jobs()
+        self._check_sums()
+        jobs, outcome = self.jobs(), self.outcome
+        found = Counter(sha1_of(path) for path in self.products())
+        if found != Counter(job.content.sha1 for job in jobs):
+            self._complain("the files in the directory are not the jobs' products")
+        left = sorted(path.name for path in self.memory.iterdir())
+        if left != ["ledger.jsonl"]:
+            self._complain(f"left behind: {left}")
+        outcome.total = sum(job.size for job in jobs)
+        most = outcome.total + sum(outcome.lost) + outcome.damage
+        if outcome.served > most:
+            self._complain(f"{outcome.served} bytes were sent, {most} were needed")
+        if sum(outcome.lost) > outcome.kills * DOWNLOADS * window():
+            self._complain(f"{outcome.kills} kills cost {sum(outcome.lost)} bytes")
+
+    def _check_jobs(self) -> None:
+        made = Counter(int(job.obs_id) for job in self.jobs())
+        wanted = Counter(row.obs_id for row in self._rows)
+        self.outcome.duplicates = sum((made - wanted).values())
+        if made != wanted:
+            self._complain(f"jobs too many: {dict(made - wanted)}, jobs too few: {dict(wanted - made)}")
+
+    def _check_sums(self) -> None:
+        sums = subprocess.run(
+            ["sha1sum", "-c", "SHA1SUMS"], cwd=self.directory, capture_output=True, text=True, check=False
+        )
+        good = {line[: -len(": OK")] for line in sums.stdout.splitlines() if line.endswith(": OK")}
+        unverified = [path.name for path in self.products() if path.name not in good]
+        self.outcome.unverified = len(unverified)
+        if sums.returncode or unverified or len(good) != len(self._rows):
+            self._complain(f"SHA1SUMS: {sums.stdout}{sums.stderr}, not in it: {unverified}")
+
+
+# --- When it is killed --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When to kill: so long after so many more of something are there, or at the latest so long after start.
+
+    Attributes
+    ----------
+    what : str
+        Of what there are more; see `SEEN`.
+    more : int
+        How many more.
+    then : float
+        Seconds from then to the kill.
+    latest : float
+        Seconds from the start of the process after which nothing is waited for any more.
+    """
+
+    what: str
+    more: int
+    then: float
+    latest: float
+
+
+NEVER = 1 << 30
+SEEN: dict[str, Callable[[Ordeal], int]] = {
+    "jobs": lambda ordeal: len(ordeal.sandbox.jobs),
+    "lines": lambda ordeal: len(ordeal.remembered()),
+    "parts": lambda ordeal: len(list(ordeal.memory.glob("*.part"))),
+    "replies": lambda ordeal: len(ordeal.product_requests()),
+    "products": lambda ordeal: len(ordeal.products()),
+}
+"""What can be counted from outside: jobs at the service, lines in the ledger, products sent, final names."""
+
+
+def some_moment(dice: random.Random, longest: float = 1.0) -> Moment:
+    """Return any moment after the start, or one of those at which something is half done."""
+    if dice.random() < 0.4:
+        return Moment("jobs", NEVER, 0.0, dice.uniform(0.05, longest))
+    more, then = dice.choice([1, 1, 2, 5]), dice.choice([0.0, 0.0, 0.003, 0.02])
+    return Moment(dice.choice(list(SEEN)), more, then, longest)
+
+
+# --- Small things -------------------------------------------------------------------------------------
+
+
+def environment_of(sandbox: Sandbox, api: Api, home: Path) -> dict[str, str]:
+    """The environment of a user of one interface."""
+    if api is Api.V2018:
+        return environment(sandbox, HOME=str(home))
+    return environment(MWA_ASVO_HOST=sandbox.url, MWA_ASVO_API_KEY="practice-key", HOME=str(home))
+
+
+def wait_until_noted(sandbox: Sandbox) -> None:
+    """Wait until all that a client had asked for which has ended is done and noted."""
+    for url in (sandbox.url, sandbox.object_store_url):
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname or "", address.port or 0), timeout=20) as knock:
+            # Connections are taken up in order: when this one is answered, the client's have been.
+            knock.shutdown(socket.SHUT_WR)
+            knock.recv(1)
+    wait_until(lambda: sandbox.connections == 0)
+
+
+def window() -> int:
+    """The most bytes of one download that can be on their way: in the client, and in the two sockets."""
+    sockets = 0
+    for direction in ("rmem", "wmem"):
+        limits = Path(f"/proc/sys/net/ipv4/tcp_{direction}")
+        sockets += int(limits.read_text().split()[-1]) if limits.exists() else 8 << 20
+    return WRITE_SIZE + READ_SIZE + sockets
+
+
+def sha1_of(path: Path) -> str:
+    return hashlib.sha1(path.read_bytes()).hexdigest()
+
+
+def _json_of(line: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}  # The client is just writing it, or was killed there.
+    return entry if isinstance(entry, dict) else {}
+
+
+def _is_for_product(request: LoggedRequest) -> bool:
+    return request.store or request.path == "/api/download"
+
+
+def _product_bytes(request: LoggedRequest) -> int:
+    return request.body_bytes_sent if request.status in (200, 206) else 0
+
+
+def _reached(asked: Sequence[LoggedRequest]) -> int:
+    """Where in the product the last reply that brought some of it has ended."""
+    reached = 0
+    for request in asked:
+        if request.status == 206 and request.range:
+            reached = int(request.range[len("bytes=") : -1]) + request.body_bytes_sent
+        elif request.status == 200:
+            reached = request.body_bytes_sent
+    return reached
+
+
+def _goes_on(request: LoggedRequest, kept: int, size: int) -> bool:
+    """Whether the first request of a run asks for what is missing, and no more."""
+    if kept == 0:
+        return request.range is None
+    return kept < size and request.range == f"bytes={kept}-"
