@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -158,6 +158,8 @@ class Batch:
         self._hold = threading.Event()
         self._has_told_why = False
         self._submitters = Workers(SUBMITTERS, self._inbox)
+        self._in_hand: deque[Row] = deque()
+        self._answered: dict[int, _SubmissionEnded] = {}
         self._downloaders = Workers(pacing.parallel, self._inbox)
         self._polls = PollTimes(clock, pacing.poll)
         self._unanswered = Outage(clock, first=pacing.poll or FIRST_POLL)
@@ -257,8 +259,10 @@ class Batch:
         deadline = time.monotonic() + LAST_MOMENTS
         self._submitters.finish(deadline)
         self._downloaders.finish(deadline)
+        left: list[_Message] = list(self._answered.values())
         while not self._inbox.empty():
-            message = self._inbox.get()
+            left.append(self._inbox.get())
+        for message in left:
             if isinstance(message, _SubmissionEnded) and isinstance(message.outcome, Submission):
                 self._has_job(message.row, message.outcome.job_id, found=message.outcome.existed)
             elif isinstance(message, _DownloadEnded) and isinstance(message.outcome, Fetched):
@@ -297,6 +301,7 @@ class Batch:
     def _poll(self) -> None:
         """List the jobs once, for all rows; wait out what passes."""
         self._has_polled = True
+        self._counted = None  # So that the display hears from us now and then, though nothing changes.
         try:
             known = [row.job_id for row in self._at(Stage.WATCHED) if row.job_id is not None]
             self._listing = self._session.jobs(known)
@@ -310,7 +315,6 @@ class Batch:
             return
         if self._polls.outage.is_on:
             self._listen(Notice("The service answers again."))
-        self._counted = None  # So that the display hears from us now and then, though nothing changes.
         if self._check is not None:
             self._check(self._session.api)
             self._check = None
@@ -406,6 +410,7 @@ class Batch:
         wanted.sort(key=lambda row: row.put_off)
         for row in wanted[:SUBMITTERS] if self._unanswered.is_on else wanted:
             row.stage = Stage.SUBMITTING
+            self._in_hand.append(row)
             self._submitters.give(self._submission(row))
         return bool(wanted)
 
@@ -427,14 +432,20 @@ class Batch:
                 return _SubmissionEnded(row, None)
             try:
                 outcome = self._session.submit(request.job_type, parameters, allow_resubmit=allow_resubmit)
-            except (ServiceOutage, JobLimitReached) as error:
-                self._hold.set()
-                return _SubmissionEnded(row, error)
             except MwaClientError as error:
+                if _concerns_all_rows(error):
+                    self._hold.set()
                 return _SubmissionEnded(row, error)
             return _SubmissionEnded(row, outcome)
 
         return submit
+
+    def _take_answer(self, answer: _SubmissionEnded) -> None:
+        """Take the answers to submissions in the order of the file, whichever comes first."""
+        self._answered[id(answer.row)] = answer
+        while self._in_hand and id(self._in_hand[0]) in self._answered:
+            next_one = self._answered.pop(id(self._in_hand.popleft()))
+            self._end_submission(next_one.row, next_one.outcome)
 
     def _end_submission(self, row: Row, outcome: Submission | MwaClientError | None) -> None:
         if outcome is None:
@@ -557,7 +568,7 @@ class Batch:
 
     def _take(self, message: _Message) -> None:
         if isinstance(message, _SubmissionEnded):
-            self._end_submission(message.row, message.outcome)
+            self._take_answer(message)
         elif isinstance(message, _DownloadEnded):
             self._end_download(message.row, message.outcome)
         elif isinstance(message, BaseException):
@@ -593,6 +604,12 @@ class Batch:
         if counts != self._counted:
             self._counted = counts
             self._listen(counts)
+
+
+def _concerns_all_rows(error: MwaClientError) -> bool:
+    """Say whether a submission failed for a reason that holds for the others too."""
+    asks_to_wait = isinstance(error, ServiceUnavailable) and error.retry_after is not None
+    return asks_to_wait or isinstance(error, (ServiceOutage, JobLimitReached))
 
 
 def _why_not_submitted(error: ServiceUnavailable) -> str:

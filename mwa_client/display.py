@@ -129,6 +129,8 @@ class Display:
             self.line(f"Still working after {duration(now - self._begun)}: {_counted(self._counts)}")
 
     def _show_complete(self, event: Complete) -> None:
+        if self._quiet:
+            return
         when = ", from an earlier run" if event.from_before else ""
         for place, files in event.products.items():
             is_verified = all(file.verified for file in files)

@@ -6,7 +6,6 @@ cannot be read (a torn last one, say) is passed over.
 
 from __future__ import annotations
 
-import calendar
 import json
 import os
 import time
@@ -17,6 +16,7 @@ from typing import Any, Callable
 
 from mwa_client.disk import disk_errors, write_safely
 from mwa_client.errors import DirectoryUnusable
+from mwa_client.pace import read_time
 from mwa_client.transfer.product import FetchedFile, Place
 
 MEMORY = ".mwa_client"
@@ -236,7 +236,7 @@ class Ledger:
         if entry.get("event") == "intent":
             after = entry.get("after")
             row.intended_after = after if isinstance(after, int) else 0
-            row.intended_at = _seconds(entry.get("time"))
+            row.intended_at = read_time(entry.get("time"))
         elif entry.get("event") == "job":
             if job_id is None:
                 self._names.release(row.job_id, self._service)
@@ -298,13 +298,6 @@ class Ledger:
             others = [line for line in before.split("\n") if line and line[42:] not in self._summed]
             lines = others + [f"{sha1}  {name}" for name, sha1 in sorted(ours.items())]
             write_safely(path, "".join(f"{line}\n" for line in lines))
-
-
-def _seconds(when: object) -> float | None:
-    try:
-        return float(calendar.timegm(time.strptime(str(when), TIME)))
-    except ValueError:
-        return None
 
 
 def _still_there(file: FetchedFile) -> bool:

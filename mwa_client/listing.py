@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from mwa_client.asvo.job import Job, read_time
+from mwa_client.asvo.job import Job
+from mwa_client.pace import read_time
 from mwa_client.words import duration, size_in_words
 
 HEADINGS = ("job id", "obs_id", "type", "state", "size", "age", "expires in")

@@ -5,6 +5,7 @@ It is passed in everywhere, so that a test lives through a week in a second.
 
 from __future__ import annotations
 
+import datetime
 import queue
 import random
 import re
@@ -185,3 +186,12 @@ def _date(value: str) -> float | None:
         return email.utils.parsedate_to_datetime(value).timestamp()
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
+
+
+def read_time(text: object) -> float | None:
+    """Return an ISO 8601 time, UTC where it names no zone, in seconds since 1970; None if it is none."""
+    try:
+        when = datetime.datetime.fromisoformat(str(text).replace("Z", ""))
+    except ValueError:
+        return None
+    return (when if when.tzinfo else when.replace(tzinfo=datetime.timezone.utc)).timestamp()

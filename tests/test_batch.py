@@ -437,6 +437,26 @@ def test_retry_after_at_a_submission_is_obeyed(sandbox: Sandbox, clock: FastCloc
     )
 
 
+def test_who_is_asked_to_wait_does_not_send_the_other_rows(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path
+) -> None:
+    sandbox.faults.add("busy", path=SUBMISSION, retry_after=500, times=1)
+    run = run_batch(sandbox, tmp_path, clock, vis(*range(OBS, OBS + 12)))
+    posts = [request.started for request in asked(sandbox, SUBMISSION)]
+    assert run.summary.exit_status is ExitStatus.COMPLETE and len(posts) == 13
+    assert sum(post < posts[0] + 500 for post in posts) <= 4, "but for those that were under way"
+
+
+def test_submissions_are_told_in_the_order_of_the_file(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path
+) -> None:
+    # The first answers come last.
+    sandbox.faults.add("slow", path=SUBMISSION, seconds=0.3, times=1)
+    sandbox.faults.add("slow", path=SUBMISSION, seconds=0.1, times=2)
+    run = run_batch(sandbox, tmp_path, clock, vis(*range(OBS, OBS + 9)))
+    assert [event.row.line for event in run.told(Submitted)] == list(range(1, 10))
+
+
 def test_a_lost_login_while_submitting_ends_the_run(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:

@@ -209,6 +209,16 @@ def test_a_whole_run_that_waits_has_a_heartbeat(tmp_path: Path) -> None:
     assert len(set(lines)) == len(lines)
 
 
+def test_a_long_outage_has_a_heartbeat(tmp_path: Path) -> None:
+    out, clock = io.StringIO(), FastClock()
+    display = Display(out, out, clock)
+    with Sandbox(clock=clock.now, seconds_per_state=10.0, product_size=lambda job: 1000) as sandbox:
+        sandbox.faults.add("fail_call", path="/api/get_jobs", skip=2, times=24)
+        run_batch(sandbox, tmp_path, clock, listen=display)
+    heard = [line for line in out.getvalue().splitlines() if line.startswith("Still working after")]
+    assert 5 <= len(heard) <= 9, "so that a log shows that somebody is there"
+
+
 def test_quiet_shows_errors_and_the_summary_alone() -> None:
     log = Log(quiet=True)
     failed = RowFailed(ROW, JobFailed("Job 10001 failed.", "Look at it."))

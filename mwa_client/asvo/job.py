@@ -5,7 +5,6 @@ Everything here is read tolerantly: ids come as numbers or strings, fields can b
 
 from __future__ import annotations
 
-import datetime
 import enum
 import re
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from types import MappingProxyType
 from typing import Callable
 
 from mwa_client.jobkeys import JobType
+from mwa_client.pace import read_time
 
 PRODUCT_LIFE = 7 * 86400.0
 """Seconds after the end of a job for which its product can be fetched."""
@@ -224,15 +224,6 @@ def read_integer(value: object) -> int | None:
     if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,19}\s*", value):
         return int(value)
     return None
-
-
-def read_time(text: object) -> float | None:
-    """Return a time of the service, which is UTC without saying so, in seconds since 1970, or None."""
-    try:
-        when = datetime.datetime.fromisoformat(str(text).replace("Z", ""))
-    except ValueError:
-        return None
-    return (when if when.tzinfo else when.replace(tzinfo=datetime.timezone.utc)).timestamp()
 
 
 def read_size(value: object) -> int | None:
