@@ -199,7 +199,7 @@ class Ordeal:
         self._command = command(
             f"--csv={folder / 'jobs.csv'}", f"--dir={self.directory}", "--poll=0.05", f"--api={api.value}"
         )
-        self._environment = environment_of(sandbox, api, folder)
+        self.environment = environment_of(sandbox, api, folder)
         self._kept: dict[int, int] = {}
         self._seen_right: set[tuple[object, ...]] = set()
         (folder / "jobs.csv").write_text("".join(row.text for row in rows))
@@ -209,31 +209,38 @@ class Ordeal:
         damaged = {damage.row.obs_id for damage in damages}
         status: int | None = None
         while status is None:
-            moment = next(moments, None)
-            status = self._run(moment)
-            self._check_after_run(damaged, is_killed=status is None)
+            status = self.run_once(damaged, next(moments, None))
         self.outcome.damage = sum(damage.cost for damage in damages)
-        self._check_end(status)
+        self.check_end(status)
         return self.outcome
+
+    def run_once(self, damaged: set[int], moment: Moment | None = None) -> int | None:
+        """Run the client, kill it at a moment, and look at what it has left; None if it was killed."""
+        status = self._run(moment)
+        self._check_after_run(damaged, is_killed=status is None)
+        return status
 
     def _run(self, moment: Moment | None) -> int | None:
         """Run the client until it ends or is killed; return how it ended, None where it was killed."""
         with self._log.open("w") as log:
             process = subprocess.Popen(
-                self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+        gets_nowhere = False
         try:
             if moment is None:
                 process.wait(PATIENCE)
             else:
                 self._await(moment, process)
         except subprocess.TimeoutExpired:
+            gets_nowhere = True
             self._complain(f"it gets nowhere in {PATIENCE:.0f} s")
         finally:
             process.kill()
             process.wait()
         self.outcome.statuses[process.returncode] += 1
-        return None if moment and process.returncode == -signal.SIGKILL else process.returncode
+        was_killed = process.returncode == -signal.SIGKILL and not gets_nowhere
+        return None if was_killed else process.returncode
 
     def _await(self, moment: Moment, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + moment.latest
@@ -328,7 +335,7 @@ class Ordeal:
         if is_killed:
             self.outcome.lost.append(lost)
 
-    def _check_end(self, status: int) -> None:
+    def check_end(self, status: int | None) -> None:
         """All is there, right, once, and nothing else."""
         if status != 0:
             self._complain(f"exit status {status}")
