@@ -376,6 +376,7 @@ class Batch:
         elif job.state.is_ready:
             row.stage = Stage.READY
             row.files = name_files(job, self._ledger)
+            row.to_come = bytes_to_come(row.files, self._ledger.place)
         return is_news
 
     def _is_missing(self, row: Row, job: Job | None) -> bool:
@@ -493,7 +494,7 @@ class Batch:
 
     def _start_downloads(self) -> None:
         slots = self._pacing.parallel - len(self._at(Stage.DOWNLOADING))
-        for row in self._startable()[: max(slots, 0)]:
+        for row in self._startable()[:slots] if slots else ():
             row.stage = Stage.DOWNLOADING
             self._downloaders.give(self._download(row))
 
@@ -503,17 +504,17 @@ class Batch:
         if not ready:
             return []
         place = self._ledger.place
-        needs = {id(row): bytes_to_come(row.files, place) for row in ready}
         running = sum(bytes_to_come(row.files, place) for row in self._at(Stage.DOWNLOADING))
         free = room = self._free_bytes(place.directory) - running
-        if sum(needs.values()) <= free:
+        needed = sum(row.to_come for row in ready)
+        if needed <= free:
             return ready
         fitting = []
         for row in sorted(ready, key=_expiry):
-            if needs[id(row)] <= room:
-                room -= needs[id(row)]
+            if row.to_come <= room:
+                room -= row.to_come
                 fitting.append(row)
-        self._tell_disk_full(_no_room(place.directory, len(ready), sum(needs.values()), max(free, 0.0)))
+        self._tell_disk_full(_no_room(place.directory, len(ready), needed, max(free, 0.0)))
         return fitting
 
     def _tell_disk_full(self, error: DiskFull) -> None:

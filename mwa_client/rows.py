@@ -67,6 +67,8 @@ class Row:
         Its state in words for people.
     files : tuple of (Wanted, ProductFile)
         What is to be fetched, once it is ready.
+    to_come : int
+        Bytes that are missing of them, as far as their sizes are known; then, not since.
     missing : int
         Listings in a row without its job.
     put_off : int
@@ -87,6 +89,7 @@ class Row:
     job_id: int | None = None
     label: str = "Not submitted"
     files: tuple[tuple[Wanted, ProductFile], ...] = ()
+    to_come: int = 0
     missing: int = 0
     unclear: int = 0
     put_off: int = 0
