@@ -425,25 +425,21 @@ def test_an_outage_of_submissions_is_waited_out_with_longer_and_longer_waits(tmp
 
 
 def test_retry_after_at_a_submission_is_obeyed(sandbox: Sandbox, clock: FastClock, tmp_path: Path) -> None:
-    # Of several refusals at once, the one that asks for the longest wait counts.
-    sandbox.faults.add("busy", path=SUBMISSION, retry_after=[400, 1000, 30])
-    run = run_batch(sandbox, tmp_path, clock, vis(OBS, OBS + 1, OBS + 2))
-    posts = [request.started for request in asked(sandbox, SUBMISSION)]
-    assert run.summary.exit_status is ExitStatus.COMPLETE and len(posts) == 6
-    assert min(posts[3:]) - min(posts[:3]) >= 1000
+    sandbox.faults.add("busy", path=SUBMISSION, retry_after=1000, times=1)
+    run = run_batch(sandbox, tmp_path, clock, vis(OBS))
+    first, second = (request.started for request in asked(sandbox, SUBMISSION))
+    assert run.summary.exit_status is ExitStatus.COMPLETE and second - first >= 1000
     listings = [request.started for request in asked(sandbox, LISTING)]
-    assert sum(max(posts[:3]) < time < min(posts[3:]) for time in listings) >= 10, (
-        "they had not asked for that"
-    )
+    assert sum(first < time < second for time in listings) >= 10, "they had not asked for that"
 
 
 def test_who_is_asked_to_wait_does_not_send_the_other_rows(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:
-    sandbox.faults.add("busy", path=SUBMISSION, retry_after=500, times=1)
+    sandbox.faults.add("busy", path=SUBMISSION, retry_after=500, times=4)
     run = run_batch(sandbox, tmp_path, clock, vis(*range(OBS, OBS + 12)))
-    posts = [request.started for request in asked(sandbox, SUBMISSION)]
-    assert run.summary.exit_status is ExitStatus.COMPLETE and len(posts) == 13
+    posts = sorted(request.started for request in asked(sandbox, SUBMISSION))
+    assert run.summary.exit_status is ExitStatus.COMPLETE and len(posts) == 16
     assert sum(post < posts[0] + 500 for post in posts) <= 4, "but for those that were under way"
 
 

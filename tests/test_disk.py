@@ -15,7 +15,6 @@ import pytest
 from conftest import FastClock, Run, command, environment, run_batch, run_command, wait_until
 
 from mwa_client.asvo.job import Delivery, ProductFile
-from mwa_client.batch import Pacing
 from mwa_client.disk import free_bytes
 from mwa_client.errors import DirectoryUnusable, ExitStatus
 from mwa_client.events import Downloading, Notice
@@ -107,9 +106,9 @@ def test_one_that_is_too_large_does_not_keep_the_small_ones_out(clock: FastClock
 def test_what_is_there_already_needs_no_room(sandbox: Sandbox, clock: FastClock, tmp_path: Path) -> None:
     ready(sandbox, OBS)
     cut = sandbox.faults.add("cut_product", after=200_000, times=1)
-    down = sandbox.faults.add("product_status", status=503, skip=1)
-    stopped = run_batch(sandbox, tmp_path, clock, vis(OBS), pacing=Pacing(give_up_after=60.0))
-    assert stopped.summary.exit_status is ExitStatus.TRY_AGAIN and cut.hits == 1 and down.hits
+    refused = sandbox.faults.add("product_status", status=400, skip=1)
+    stopped = run_batch(sandbox, tmp_path, clock, vis(OBS))
+    assert stopped.summary.exit_status is ExitStatus.JOBS_FAILED and cut.hits == refused.hits == 1
     part = tmp_path / ".mwa_client" / f"{OBS}_vis.zip.part"
     assert part.stat().st_size == 200_000
     sandbox.faults.clear()
