@@ -151,10 +151,21 @@ class Client:
         """Cancel a job; `ServiceRefused` if there is none or it cannot be cancelled."""
         self._session.cancel(job_id)
 
-    def download(self, job_id: int, directory: str | Path = ".") -> tuple[FetchedFile, ...]:
+    def download(
+        self, job_id: int, directory: str | Path = ".", *, connections: int = 8
+    ) -> tuple[FetchedFile, ...]:
         """Bring the product of a ready job into a directory, complete and verified.
 
         What an earlier call has left there is continued.
+
+        Parameters
+        ----------
+        job_id : int
+            The job.
+        directory : str or Path
+            Where its product goes; made if missing.
+        connections : int
+            The most connections to fetch it with; as many are used as help.
 
         Raises
         ------
@@ -167,7 +178,9 @@ class Client:
         """
         from mwa_client.pace import SystemClock
         from mwa_client.products import fetch_all, name_files
+        from mwa_client.transfer.connections import Connections
 
+        _must_be_positive("connections", connections)
         job = self._session.jobs(known=(job_id,)).get(job_id)
         if job is None:
             raise ServiceRefused(f"The service lists no job {job_id}.")
@@ -176,7 +189,13 @@ class Client:
         if not job.state.is_ready or not job.product:
             raise NotFinished(f"Job {job_id} is not ready for download: {job.label}.", "Try again later.")
         with self._memory_of(Path(directory)) as ledger:
-            means = (ledger.place, SystemClock(), threading.Event(), lambda event: None)
+            means = (
+                ledger.place,
+                SystemClock(),
+                threading.Event(),
+                lambda event: None,
+                Connections(connections),
+            )
             fetched = fetch_all(job, name_files(job, ledger), self._session, *means)
         if fetched.elsewhere:
             raise NotFinished(
@@ -191,6 +210,7 @@ class Client:
         directory: str | Path = ".",
         *,
         parallel: int = 4,
+        connections: int = 8,
         once: bool = False,
         listen: Callable[[Event], None] = lambda event: None,
     ) -> Summary:
@@ -204,6 +224,8 @@ class Client:
             Where the products go; made if missing.
         parallel : int
             Downloads at a time.
+        connections : int
+            The most connections to fetch products with, over all downloads; as many are used as help.
         once : bool
             One pass: submit what is missing, fetch what is ready, return.
         listen : callable, optional
@@ -219,7 +241,7 @@ class Client:
         JobFileError
             The file has mistakes; nothing was sent.
         SettingsError
-            The file cannot be read, or `parallel` is below 1.
+            The file cannot be read, or `parallel` or `connections` is below 1.
         ServiceError
             The service refuses to let us in.
         DirectoryUnusable, DiskFull
@@ -231,11 +253,12 @@ class Client:
         from mwa_client.jobfile import read_file
         from mwa_client.pace import SystemClock
 
-        if parallel < 1:
-            raise SettingsError(f"parallel={parallel} cannot be.", "It must be 1 or more.")
+        _must_be_positive("parallel", parallel)
+        _must_be_positive("connections", connections)
         jobs = read_file(csv, self._session.api).jobs
+        pacing = Pacing(parallel, connections=connections)
         with self._memory_of(Path(directory)) as ledger:
-            means = (lambda: self._session, ledger, SystemClock(), listen, Pacing(parallel))
+            means = (lambda: self._session, ledger, SystemClock(), listen, pacing)
             return Batch(jobs, *means, once=once).run()
 
     @contextmanager
@@ -248,3 +271,8 @@ class Client:
         alone = working_alone(directory, directory / MEMORY, SystemClock(), lambda text: None)
         with alone as guard, closing(Ledger(directory, self._session.service, guard)) as ledger:
             yield ledger
+
+
+def _must_be_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise SettingsError(f"{name}={value} cannot be.", "It must be 1 or more.")

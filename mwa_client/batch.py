@@ -49,6 +49,7 @@ from mwa_client.ledger import Fetched, Ledger
 from mwa_client.pace import FIRST_POLL, LAST_POLL, Clock, Outage, PollTimes
 from mwa_client.products import bytes_to_come, fetch_all, name_files
 from mwa_client.rows import ListedJob, Row, Stage
+from mwa_client.transfer.connections import Connections
 from mwa_client.transfer.partial import Wanted
 from mwa_client.transfer.product import Progress, Setback
 from mwa_client.words import size_in_words
@@ -78,11 +79,14 @@ class Pacing:
         Seconds between two listings; None: adapt.
     give_up_after : float or None
         Seconds after which to stop with rows still pending; None: never.
+    connections : int
+        The most connections to fetch products with, over all downloads.
     """
 
     parallel: int = 4
     poll: float | None = None
     give_up_after: float | None = None
+    connections: int = 8
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,7 @@ class Batch:
         self._in_hand: deque[Row] = deque()
         self._answered: dict[int, _SubmissionEnded] = {}
         self._downloaders = Workers(pacing.parallel, self._inbox)
+        self._connections = Connections(pacing.connections)
         self._polls = PollTimes(clock, pacing.poll)
         self._unanswered = Outage(clock, first=pacing.poll or FIRST_POLL)
         self._listing: dict[int, Job] = {}
@@ -542,7 +547,7 @@ class Batch:
 
     def _fetch(self, job: Job, files: Sequence[tuple[Wanted, ProductFile]]) -> Fetched:
         """Bring a job's files into the directory; of what this host cannot see, say where it is."""
-        means = (self._ledger.place, self._clock, self._stop, self._inbox.put)
+        means = (self._ledger.place, self._clock, self._stop, self._inbox.put, self._connections)
         return fetch_all(job, files, self._session, *means)
 
     def _end_download(self, row: Row, outcome: Fetched | MwaClientError) -> None:

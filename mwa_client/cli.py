@@ -138,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     more.add_argument("--api", metavar="NAME", help="2018, v1 or v2 (default: find out)")
     more.add_argument("--parallel", metavar="N", help="downloads at a time (default: 4)")
+    more.add_argument("--connections", metavar="N", help="at most, for all of them (default: 8)")
     more.add_argument("--poll", metavar="SECONDS", help="ask for states so often (default: 5 to 60 s)")
     more.add_argument("--give-up-after", metavar="SECONDS", help="stop then, with status 75 if jobs are left")
     more.add_argument("--version", action="version", version=f"mwa_client {__version__}", help="show it")

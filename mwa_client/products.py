@@ -12,6 +12,7 @@ from mwa_client.asvo.session import Session
 from mwa_client.ledger import Fetched, Ledger
 from mwa_client.pace import Clock
 from mwa_client.transfer import folder
+from mwa_client.transfer.connections import Connections
 from mwa_client.transfer.partial import Wanted
 from mwa_client.transfer.product import FetchedFile, Place, TransferEvent, fetch, safe_name
 
@@ -67,6 +68,7 @@ def fetch_all(
     clock: Clock,
     stop: threading.Event,
     listen: Callable[[TransferEvent], None],
+    connections: Connections,
 ) -> Fetched:
     """Bring the files of a ready job into the directory, each the way that its delivery asks for.
 
@@ -74,6 +76,8 @@ def fetch_all(
     ----------
     files : sequence of (Wanted, ProductFile)
         As `name_files` returns them.
+    place, clock, stop, listen, connections
+        As for `mwa_client.transfer.product.fetch`.
 
     Returns
     -------
@@ -90,7 +94,7 @@ def fetch_all(
     for wanted, file in files:
         if not file.delivery.is_folder:
             source = session.source(job.job_id, file)
-            fetched.append(fetch(wanted, source, place, clock, stop, listen))
+            fetched.append(fetch(wanted, source, place, clock, stop, listen, connections))
         elif folder.is_visible(file.path):
             fetched += folder.copy(wanted, Path(file.path), place, clock, stop, listen)
         else:

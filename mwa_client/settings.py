@@ -22,6 +22,7 @@ CALL_TIMEOUT = 60.0
 STALL_TIMEOUT = 60.0
 MOST_SECONDS = 1e8
 DOWNLOADS, MOST_DOWNLOADS = 4, 32
+CONNECTIONS, MOST_CONNECTIONS = 8, 32
 SANDBOX_POLL = 0.5
 
 ACCOUNT = {"ASVO_USER": "your_name", "ASVO_PASS": "your_password"}
@@ -141,6 +142,8 @@ class Settings:
         Show only errors and the summary; show each request.
     parallel : int
         Downloads at a time.
+    connections : int
+        The most connections to fetch products with, over all downloads.
     poll : float or None
         Seconds between two listings; None: adapt.
     give_up_after : float or None
@@ -161,6 +164,7 @@ class Settings:
     quiet: bool = False
     verbose: bool = False
     parallel: int = DOWNLOADS
+    connections: int = CONNECTIONS
     poll: float | None = None
     give_up_after: float | None = None
 
@@ -190,6 +194,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         quiet=options.quiet,
         verbose=options.verbose,
         parallel=_count("--parallel", options.parallel, DOWNLOADS, MOST_DOWNLOADS),
+        connections=_count("--connections", options.connections, CONNECTIONS, MOST_CONNECTIONS),
         poll=_seconds("--poll", options.poll, SANDBOX_POLL if options.sandbox else 0.0) or None,
         give_up_after=_seconds("--give-up-after", options.give_up_after, 0.0) or None,
     )

@@ -250,6 +250,7 @@ def _run_batch(
         with interrupts_held_back():  # Half a bar cannot be taken away.
             display(event)
 
+    pacing = Pacing(settings.parallel, settings.poll, settings.give_up_after, settings.connections)
     with ExitStack() as open_things:
         session = cache(
             lambda: open_things.enter_context(closing(open_session(*means.services, clock=clock)))
@@ -263,7 +264,7 @@ def _run_batch(
             ledger,
             clock,
             show,
-            Pacing(settings.parallel, settings.poll, settings.give_up_after),
+            pacing,
             check=check,
             only_submit=settings.task is Task.SUBMIT,
             once=settings.once,

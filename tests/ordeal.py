@@ -24,9 +24,9 @@ from conftest import command, environment, wait_until
 
 from mwa_client.jobkeys import Api
 from mwa_client.sandbox import Fault, Job, JobState, JobType, LoggedRequest, Sandbox
-from mwa_client.settings import DOWNLOADS
+from mwa_client.settings import CONNECTIONS, DOWNLOADS
+from mwa_client.transfer.ahead import PIECE, PIECES_A_LINE
 from mwa_client.transfer.partial import WRITE_SIZE
-from mwa_client.transfer.ranges import READ_SIZE
 
 FIRST_OBS = 1191828528
 PATIENCE = 120.0
@@ -321,9 +321,10 @@ class Ordeal:
             self.outcome.served += _product_bytes(request)
             requests.setdefault(request.job_id or 0, []).append(request)
         for job_id, asked in requests.items():
-            wasted = max(_reached(asked) - on_disk.get(job_id, 0), 0)
+            kept, there = self._kept.get(job_id, 0), on_disk.get(job_id, 0)
+            sent = sum(map(_product_bytes, asked)) if job_id in whole else _reached(asked) - kept
+            wasted = max(sent - (there - kept), 0)
             lost += wasted
-            kept = self._kept.get(job_id, 0)
             if job_id in whole and not _goes_on(asked[0], kept, whole[job_id].size):
                 self._complain(f"{kept} bytes of job {job_id} were there, {asked[0].range} was asked for")
             if job_id in whole and wasted > window():
@@ -439,12 +440,12 @@ def wait_until_noted(sandbox: Sandbox) -> None:
 
 
 def window() -> int:
-    """The most bytes of one download that can be on their way: in the client, and in the two sockets."""
+    """The most bytes of one download that can be on their way: in the client, and in all its sockets."""
     sockets = 0
     for direction in ("rmem", "wmem"):
         limits = Path(f"/proc/sys/net/ipv4/tcp_{direction}")
         sockets += int(limits.read_text().split()[-1]) if limits.exists() else 8 << 20
-    return WRITE_SIZE + READ_SIZE + sockets
+    return WRITE_SIZE + CONNECTIONS * (PIECES_A_LINE * PIECE + sockets)
 
 
 def sha1_of(path: Path) -> str:

@@ -360,27 +360,89 @@ def test_a_part_of_a_file_of_unknown_size_can_have_any_length(path: Path) -> Non
 
 
 @pytest.mark.parametrize("boot", ["this", "another"])
-def test_stopping_while_old_bytes_are_read_changes_nothing(path: Path, boot: str) -> None:
+def test_stopping_while_old_bytes_are_read_changes_nothing(
+    path: Path, boot: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     leave(path, 4000)
     if boot == "another":
         change_note(path, boot=ANOTHER_BOOT)
-    before = path.read_bytes(), note_path(path).read_bytes()
-    stop = threading.Event()
-    stop.set()
-    with pytest.raises(Stopped), opened(path, stop=stop):
-        pytest.fail("it was told to stop")
-    assert (path.read_bytes(), note_path(path).read_bytes()) == before
+    stop, has_stopped = threading.Event(), threading.Event()
+
+    def read(handle: int, most: int, offset: int) -> bytes:
+        stop.set()
+        assert has_stopped.wait(10)
+        return pread(handle, most, offset)
+
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", read)
+    with pytest.raises(Stopped), opened(path, stop=stop) as part:
+        assert stop.wait(10)
+        try:
+            part.sha1()
+        finally:
+            has_stopped.set()
+    assert (path.read_bytes(), note_of(path)["etag"]) == (CONTENT[:4000], '"tag"')
+    monkeypatch.undo()
+    with opened(path) as part:
+        part.append(CONTENT[4000:])
+        assert part.sha1() == SHA1
 
 
-def test_a_part_that_shrinks_while_it_is_read_is_an_error(path: Path) -> None:
-    class Shrinks(threading.Event):
-        def is_set(self) -> bool:
-            os.truncate(path, 0)
-            return False
-
+def test_a_part_that_shrinks_while_it_is_read_is_an_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     leave(path, 4000)
-    with pytest.raises(DirectoryUnusable, match=r"became shorter|Input/output"), opened(path, stop=Shrinks()):
-        pytest.fail("its bytes are gone")
+    monkeypatch.setattr(os, "pread", lambda handle, most, offset: b"")
+    with pytest.raises(DirectoryUnusable, match=r"became shorter|Input/output"), opened(path) as part:
+        part.append(CONTENT[4000:])
+        part.sha1()
+
+
+def test_old_bytes_are_read_beside_the_new_ones(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave(path, 4000)
+    monkeypatch.setattr(partial, "WRITE_SIZE", 100)
+    may_read = threading.Event()
+
+    def read(handle: int, most: int, offset: int) -> bytes:
+        assert may_read.wait(10)
+        return pread(handle, most, offset)
+
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", read)
+    with opened(path) as part:
+        part.append(CONTENT[4000:9000])
+        # All of it is in the file, and none of the old is read yet.
+        assert (part.length, path.stat().st_size) == (9000, 9000)
+        may_read.set()
+        part.append(CONTENT[9000:])
+        assert part.sha1() == SHA1
+
+
+def test_new_bytes_are_hashed_in_memory_once_the_old_are_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(path, 4000)
+    reads: list[int] = []
+
+    def read(handle: int, most: int, offset: int) -> bytes:
+        reads.append(offset)
+        return pread(handle, most, offset)
+
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", read)
+    with opened(path) as part:
+        part.sha1()
+        part.append(CONTENT[4000:])
+        assert part.sha1() == SHA1
+    assert reads == [0]
+
+
+def test_old_bytes_that_are_thrown_away_are_not_waited_for(path: Path) -> None:
+    leave(path, 4000)
+    with opened(path) as part:
+        part.restart('"new"')
+        part.append(CONTENT)
+        assert part.sha1() == SHA1
 
 
 # --- Disks and directories ---------------------------------------------------------------------------
@@ -464,6 +526,6 @@ def test_no_file_stays_open(path: Path, tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     leave(path, 10)
-    with pytest.raises(Stopped), opened(path, stop=stop):
+    with opened(path, stop=stop):
         pass
     assert count() == before

@@ -29,20 +29,12 @@ def service(**environment: str) -> Service:
 
 def settings(**given: object) -> Settings:
     """Settings from options; what is not given is as on a bare command line."""
-    bare: dict[str, object] = {"csv": "jobs.csv", "dir": ".", "parallel": None, "poll": None}
-    flags = (
-        "check",
-        "sandbox",
-        "allow_resubmit",
-        "quiet",
-        "verbose",
-        "json",
-        "submit_only",
-        "list_only",
-        "once",
-    )
-    others = ("give_up_after", "api", "job", "download_only", "cancel", "error_file")
-    bare |= dict.fromkeys(flags, False) | dict.fromkeys(others)
+    numbers = ("parallel", "connections", "poll", "give_up_after")
+    flags = ["check", "sandbox", "allow_resubmit", "quiet", "verbose", "json"]
+    flags += ["submit_only", "list_only", "once"]
+    others = ("api", "job", "download_only", "cancel", "error_file")
+    bare: dict[str, object] = {"csv": "jobs.csv", "dir": "."}
+    bare |= dict.fromkeys(flags, False) | dict.fromkeys(others + numbers)
     return settings_from(argparse.Namespace(**{**bare, **given}))
 
 
@@ -324,7 +316,8 @@ def test_bare_options() -> None:
 
 def test_all_options() -> None:
     switches = {"submit_only": True, "once": True, "sandbox": True, "allow_resubmit": True, "quiet": True}
-    given = settings(csv="-", dir="/tmp/x", parallel="32", poll="0.5", give_up_after="1e3", **switches)
+    numbers = {"parallel": "32", "connections": "16", "poll": "0.5", "give_up_after": "1e3"}
+    given = settings(csv="-", dir="/tmp/x", **numbers, **switches)
     assert given == Settings(
         csv="-",
         directory=Path("/tmp/x"),
@@ -334,6 +327,7 @@ def test_all_options() -> None:
         allow_resubmit=True,
         quiet=True,
         parallel=32,
+        connections=16,
         poll=0.5,
         give_up_after=1000.0,
     )

@@ -142,17 +142,18 @@ class Answer:
             body = body[: step.flipped] + b"\xff" + body[step.flipped + 1 :]
         self._body, self._position = body, 0
 
-    def read(self, most: int) -> bytes:
+    def read_into(self, room: memoryview) -> int:
         step = self._step
         end = len(self._body) if step.cut_after is None else min(step.cut_after, len(self._body))
-        data = self._body[self._position : min(self._position + min(most, step.piece), end)]
+        data = self._body[self._position : min(self._position + min(len(room), step.piece), end)]
         self._position += len(data)
         self._server.sent += len(data)
         if step.stop_after is not None and self._position >= step.stop_after:
             self._server.stop.set()
         if not data and self._position < len(self._body) and not step.cut_in_order:
             raise ServiceUnavailable("The connection broke.")
-        return data
+        room[: len(data)] = data
+        return len(data)
 
     def close(self) -> None:
         pass

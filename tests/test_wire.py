@@ -201,6 +201,16 @@ def test_close_ends_the_connections_of_all_threads() -> None:
         assert [is_open(connection) for connection in server.connections] == [False, False]
 
 
+def test_connections_of_threads_that_have_ended_are_closed() -> None:
+    reply = answer("HTTP/1.1 200 OK\nContent-Length: 2", b"[]")
+    with RawServer(*3 * [reply], hang_up=False) as server, closing(wire_to(server.url)) as wire:
+        for _ in range(3):
+            thread = threading.Thread(target=wire.call, args=("GET", LISTING))
+            thread.start()
+            thread.join()
+        assert [is_open(connection) for connection in server.connections] == [False, False, True]
+
+
 def is_open(connection: socket.socket) -> bool:
     """Say whether the other side has not hung up."""
     connection.settimeout(0.05)
@@ -642,6 +652,67 @@ def test_a_connection_that_stalls(sandbox: Sandbox, job: Job) -> None:
         wire.login("/api/login", ACCOUNT)
         with closing(open_product(wire, job)) as reply, fails(ServiceUnavailable, "in time"):
             read_all(reply)
+
+
+def read_into(reply: Reply, most: int) -> bytes | None:
+    room = memoryview(bytearray(most))
+    count = reply.read_into(room)
+    return None if count is None else bytes(room[:count])
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("most", [1, 7, 5000, 1 << 20])
+def test_bytes_are_put_where_they_belong(
+    wire: Wire, sandbox: Sandbox, job: Job, most: int, chunked: bool
+) -> None:
+    if chunked:
+        sandbox.faults.add("chunked")
+    data, pieces = b"", 0
+    with closing(open_product(wire, job)) as reply:
+        piece = read_into(reply, most)
+        while piece and pieces < 20_000:
+            data, pieces = data + piece, pieces + 1
+            piece = read_into(reply, most)
+    assert data == content_of(job)[: 20_000 * most]
+
+
+def test_after_a_body_was_put_there_the_connection_is_used_again(
+    wire: Wire, sandbox: Sandbox, job: Job
+) -> None:
+    for _ in range(3):
+        reply = open_product(wire, job)
+        while read_into(reply, 30_000):
+            pass
+        assert read_into(reply, 1) == b""
+        reply.close()
+    wire.call("GET", LISTING)
+    assert {entry.connection for entry in sandbox.requests} == {1}
+
+
+@pytest.mark.parametrize("early", [b"", b"so much"])
+def test_a_quiet_moment_costs_no_byte(monkeypatch: pytest.MonkeyPatch, early: bytes) -> None:
+    monkeypatch.setattr(wire_module, "MOMENT", 0.05)
+    head = answer("HTTP/1.1 200 OK\nContent-Length: 100", early)
+    with RawServer(head, hang_up=False) as server, closing(wire_to(server.url, stall=0.3)) as wire:  # noqa: SIM117
+        with closing(wire.open_elsewhere(server.url, {})) as reply:
+            if early:
+                assert read_into(reply, 100) == early
+            assert read_into(reply, 100) is None
+            server.connections[0].sendall(b"xyz")
+            assert read_into(reply, 100) == b"xyz"
+            with fails(ServiceUnavailable, "in time"):
+                while read_into(reply, 100) is None:
+                    pass
+
+
+def test_a_body_that_ends_early_is_noticed(wire: Wire, sandbox: Sandbox, job: Job) -> None:
+    sandbox.faults.add("cut_product", after=5000)
+    with closing(open_product(wire, job)) as reply:
+        data = b""
+        with fails(ServiceUnavailable, "closed early"):
+            while len(data) <= 5000:
+                data += read_into(reply, 1 << 20) or b""
+    assert data == content_of(job)[:5000]
 
 
 def test_bytes_are_given_as_they_are(wire: Wire, sandbox: Sandbox, job: Job) -> None:

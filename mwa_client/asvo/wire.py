@@ -6,6 +6,7 @@ Nothing that leaves this room names a credential: not an error, not a log, not a
 from __future__ import annotations
 
 import http.cookiejar
+import io
 import json as jsonlib
 import logging
 import re
@@ -14,6 +15,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import client as http_client
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -37,6 +39,12 @@ LOG = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 20.0
 MOST_REDIRECTS = 5
 SMALL_READ = 1 << 14
+READ_SIZE = 1 << 18
+"""The most bytes that are taken at once where they must be copied."""
+MOMENT = 1.0
+"""Seconds without a byte after which the reader may look at something else, and read on."""
+RECORDS = 16
+"""Records of TLS (at most 16 kB each) that are taken at once."""
 NO_ADDRESS = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
@@ -57,10 +65,33 @@ class Reply:
         The headers; names in any case.
     """
 
-    def __init__(self, response: requests.Response) -> None:
+    def __init__(self, response: requests.Response, stall: float) -> None:
         self._response = response
+        self._stall = stall
+        self._straight: _Straight | None = None
+        self._is_read = False
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
+
+    def read_into(self, room: memoryview) -> int | None:
+        """Put what has arrived into `room`; return how many bytes, 0 at the end, None for none yet.
+
+        It returns as soon as there is something, and after a moment if there is nothing.
+
+        Raises
+        ------
+        ServiceUnavailable
+            The connection broke or nothing came for too long.
+        """
+        if not self._is_read:
+            self._is_read = True
+            self._straight = _Straight.of(self._response.raw, self._stall)
+        if self._straight is not None:
+            with _errors_explained():
+                return self._straight.read_into(room)
+        data = self.read(min(len(room), READ_SIZE))
+        room[: len(data)] = data
+        return len(data)
 
     def read(self, most: int) -> bytes:
         """Return what has arrived, at most so many bytes; ``b""`` at the end.
@@ -81,6 +112,76 @@ class Reply:
     def close(self) -> None:
         """Drop the connection. Safe to call twice, and from another thread."""
         self._response.close()
+
+
+class _Straight:
+    """The body of a plain answer, received from the socket into the reader's own memory.
+
+    The libraries would copy each byte twice on its way, and lose what has come when a read times out.
+    """
+
+    def __init__(
+        self, raw: urllib3.HTTPResponse, http: http_client.HTTPResponse, socket: socket.socket, stall: float
+    ) -> None:
+        self._raw, self._http, self._socket = raw, http, socket
+        self._left = http.length or 0
+        self._stall, self._silent = stall, 0.0
+        self._moment = min(MOMENT, stall)
+        self._records = RECORDS if isinstance(socket, ssl.SSLSocket) else 1
+        self._early: memoryview | None = None
+
+    @classmethod
+    def of(cls, raw: urllib3.HTTPResponse, stall: float) -> _Straight | None:
+        """Return how to read an answer straight, or None where its body or the library does not allow it."""
+        http = getattr(raw, "_fp", None)
+        socket = getattr(getattr(raw, "connection", None), "sock", None)
+        if not isinstance(http, http_client.HTTPResponse) or socket is None:
+            return None
+        return cls(raw, http, socket, stall) if http.fp and http.length and not http.chunked else None
+
+    def read_into(self, room: memoryview) -> int | None:
+        room = room[: self._left]
+        if not room:
+            return 0
+        try:
+            count = self._take_early(room) or self._receive(room)
+        except socket.timeout:
+            self._silent += self._moment
+            if self._silent >= self._stall:
+                raise
+            return None
+        if not count:
+            raise ConnectionError  # It closed early.
+        self._silent = 0.0
+        self._left -= count
+        if not self._left:
+            self._http.close()
+            self._raw.release_conn()
+        return count
+
+    def _take_early(self, room: memoryview) -> int:
+        """Return what came together with the headers and is in the library's buffer."""
+        if self._early is None:
+            self._early = memoryview(b"")  # If nothing comes now, then the buffer was empty.
+            self._socket.settimeout(self._moment)
+            self._early = memoryview(self._http.fp.read1(min(self._left, io.DEFAULT_BUFFER_SIZE)))
+        count = min(len(room), len(self._early))
+        room[:count], self._early = self._early[:count], self._early[count:]
+        return count
+
+    def _receive(self, room: memoryview) -> int:
+        count = self._socket.recv_into(room)
+        try:
+            for _ in range(1, self._records):
+                if not 0 < count < len(room):
+                    break
+                more = self._socket.recv_into(room[count:])
+                if not more:
+                    break
+                count += more
+        except OSError:
+            pass  # What has come is kept; the next read meets the same.
+        return count
 
 
 class Wire:
@@ -125,7 +226,8 @@ class Wire:
         self.cookies: Mapping[str, str] = {}
         self.received: Mapping[str, str] = {}
         self._local = threading.local()
-        self._sessions: list[requests.Session] = []
+        self._sessions: list[tuple[threading.Thread, requests.Session]] = []
+        self._lock = threading.Lock()
         if isinstance(verify, str):
             _check_authorities(verify)
         if verify is False:
@@ -134,7 +236,7 @@ class Wire:
 
     def close(self) -> None:
         """Close the connections of all threads."""
-        for session in self._sessions:
+        for _, session in self._sessions:
             session.close()
 
     def call(
@@ -208,7 +310,7 @@ class Wire:
         for _ in range(MOST_REDIRECTS + 1):
             response = self._request("GET", url, query=query, headers=headers, stream=True, bare=bare)
             if not response.is_redirect:
-                return Reply(response)
+                return Reply(response, self._stall)
             response.close()
             url, query = urljoin(url, response.headers["Location"]), {}
         raise BadReply("The product's address redirects in a circle.")
@@ -260,8 +362,17 @@ class Wire:
             # Cookies are kept by this object for all threads, so no session keeps its own.
             session.cookies.set_policy(_NoCookies())
             self._local.session = session
-            self._sessions.append(session)
+            self._keep(session)
         return session
+
+    def _keep(self, session: requests.Session) -> None:
+        """Keep the session of this thread; close those of threads that have ended."""
+        with self._lock:
+            for thread, old in self._sessions:
+                if not thread.is_alive():
+                    old.close()
+            kept = [(thread, old) for thread, old in self._sessions if thread.is_alive()]
+            self._sessions = [*kept, (threading.current_thread(), session)]
 
     def _raise_for_status(self, response: requests.Response) -> None:
         status = response.status_code
@@ -303,7 +414,7 @@ def _explained(error: Exception, address: str) -> ServiceError:
             "The certificates of authorities, which servers are checked with, are not where they should be.",
             "Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment, or unset it.",
         )
-    if caused_by(requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+    if caused_by(requests.exceptions.SSLError, urllib3.exceptions.SSLError, ssl.SSLError):
         words = " ".join(str(cause) for cause in chain)
         if "CERTIFICATE_VERIFY_FAILED" in words or "doesn't match" in words:
             return ServiceRefused(
@@ -318,7 +429,7 @@ def _explained(error: Exception, address: str) -> ServiceError:
         return ServiceUnreachable(f"Nobody answers at {address} ({_system_words(chain)}).")
     if caused_by(requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError):
         return ServiceUnreachable(f"Nobody answers at {address} (no connection in {CONNECT_TIMEOUT:.0f} s).")
-    if caused_by(requests.Timeout, urllib3.exceptions.TimeoutError):
+    if caused_by(requests.Timeout, urllib3.exceptions.TimeoutError, socket.timeout):
         return ServiceUnavailable(f"No answer from {address} in time.")
     if isinstance(error, NO_ADDRESS):
         return ServiceRefused(f"{address} is not an address that can be called.")

@@ -126,10 +126,10 @@ class FileAnswer:
             fields["Content-Range"] = f"bytes {start}-{state.st_size - 1}/{state.st_size}"
         self.headers: Mapping[str, str] = MappingProxyType(fields)
 
-    def read(self, most: int) -> bytes:
-        """Return the next bytes, at most so many."""
+    def read_into(self, room: memoryview) -> int:
+        """Put the next bytes into `room`; return how many, 0 at the end."""
         try:
-            return self._file.read(most) or b""
+            return self._file.readinto(room) or 0
         except OSError as error:
             # File systems of clusters hang and come back as networks do.
             raise ServiceUnavailable(f"Reading {self._path} failed ({error.strerror}).") from error

@@ -16,9 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mwa_client.disk import boot_id, disk_errors, sync_directory, write_safely
 from mwa_client.errors import DirectoryUnusable, DiskFull, Stopped
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 WRITE_SIZE = 1 << 20
 """Bytes that are written and hashed at a time."""
@@ -83,43 +87,61 @@ class PartFile:
         Bytes so far.
     """
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
+    def __init__(self, path: Path, wanted: Wanted, stop: threading.Event) -> None:
         self._path = path
         self._note_path = _note_path(path)
         self._note = Note(wanted.job_id, wanted.size, wanted.sha1, boot=boot_id())
-        self._pending = bytearray()
+        self._buffer = memoryview(bytearray(WRITE_SIZE))
+        self._pending = 0
         self._written = 0
         self._sha1 = hashlib.sha1(usedforsecurity=False)
+        self._old: _OldBytes | None = None
         self._file = -1
+        self._stop = stop
 
     @property
     def length(self) -> int:
         """Bytes so far."""
-        return self._written + len(self._pending)
+        return self._written + self._pending
 
     @property
     def etag(self) -> str:
         """The strong ETag of the bytes so far; empty where the server gave none."""
         return self._note.etag if self.length else ""
 
-    def append(self, data: bytes) -> None:
-        """Add bytes at the end.
+    def room(self) -> memoryview:
+        """Return the memory where the next bytes are to be put; `grow` says how many were."""
+        return self._buffer[self._pending :]
+
+    def grow(self, count: int) -> None:
+        """Add at the end so many bytes that were put into `room`.
 
         Raises
         ------
         DiskFull
             There is no room left; what is there is kept.
         """
-        self._pending += data
-        if len(self._pending) >= WRITE_SIZE:
+        self._pending += count
+        if self._pending == len(self._buffer):
             self._write_pending()
-        if self._written - self._note.synced >= SYNC_SIZE:
-            self.sync()
+            if self._written - self._note.synced >= SYNC_SIZE:
+                self.sync()
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Add bytes at the end; raises as `grow` does."""
+        rest = memoryview(data)
+        while rest:
+            room = self.room()
+            count = min(len(room), len(rest))
+            room[:count] = rest[:count]
+            self.grow(count)
+            rest = rest[count:]
 
     def restart(self, etag: str = "") -> None:
         """Throw the bytes away and begin again, for content with this ETag."""
-        self._pending.clear()
+        self._pending = 0
         self._written = 0
+        self._forget_old()
         self._sha1 = hashlib.sha1(usedforsecurity=False)
         with disk_errors(self._path):
             os.ftruncate(self._file, 0)
@@ -134,8 +156,19 @@ class PartFile:
         self._write_note(dataclasses.replace(self._note, synced=self._written), sync=True)
 
     def sha1(self) -> str:
-        """Return the SHA-1 of the bytes so far."""
+        """Return the SHA-1 of the bytes so far; wait for those of an earlier run to be read.
+
+        Raises
+        ------
+        DirectoryUnusable
+            They could not be read.
+        Stopped
+            The work was told to stop.
+        """
         self._write_pending()
+        if self._old is not None:
+            with disk_errors(self._path):
+                self._old.wait(self._stop)
         return self._sha1.hexdigest()
 
     def become(self, final: Path) -> None:
@@ -153,7 +186,7 @@ class PartFile:
         remove_part(self._path)
         self._close()
 
-    def _open(self, wanted: Wanted, stop: threading.Event) -> None:
+    def _open(self, wanted: Wanted) -> None:
         """Take up the bytes of an earlier run where they can be trusted, or begin anew."""
         with disk_errors(self._path):
             note = _read_note(self._note_path)
@@ -168,33 +201,23 @@ class PartFile:
                 trusted = 0
             if trusted < there:
                 os.ftruncate(self._file, trusted)
-            self._read_again(trusted, stop)
+            self._written = trusted
+            if trusted:
+                self._old = _OldBytes(self._file, self._sha1, trusted)
             note = dataclasses.replace(note, synced=min(note.synced, trusted), boot=boot_id())
             self._write_note(note, sync=note.synced > 0)
 
-    def _read_again(self, length: int, stop: threading.Event) -> None:
-        """Hash what an earlier run has left."""
-        while self._written < length:
-            if stop.is_set():
-                raise Stopped("The work was told to stop.")
-            data = os.pread(self._file, min(WRITE_SIZE, length - self._written), self._written)
-            if not data:
-                raise OSError(errno.EIO, "the part file became shorter while it was read")
-            self._sha1.update(data)
-            self._written += len(data)
-
     def _write_pending(self) -> None:
-        if not self._pending:
-            return
-        # Take the buffer away first: after a failed write its bytes are fetched again, not written twice.
-        pending, self._pending = self._pending, bytearray()
-        with disk_errors(self._path), memoryview(pending) as view:
-            done = 0
-            while done < len(view):
-                written = os.write(self._file, view[done:])
-                self._sha1.update(view[done : done + written])
+        # Forget them first: after a failed write the bytes are fetched again, not written twice.
+        view, self._pending = self._buffer[: self._pending], 0
+        with disk_errors(self._path):
+            while view:
+                written = os.write(self._file, view)
                 self._written += written
-                done += written
+                if self._old is None or self._old.has_caught_up(self._written):
+                    self._old = None
+                    self._sha1.update(view[:written])
+                view = view[written:]
 
     def _write_note(self, note: Note, sync: bool = False) -> None:
         self._note = note
@@ -207,10 +230,77 @@ class PartFile:
             with suppress(DiskFull, DirectoryUnusable):
                 self.sync()
 
+    def _forget_old(self) -> None:
+        if self._old is not None:
+            self._old.cancel()
+            self._old = None
+
     def _close(self) -> None:
+        self._forget_old()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+class _OldBytes:
+    """Hashes what an earlier run has left, beside the download, and what is appended until it catches up.
+
+    Parameters
+    ----------
+    file : int
+        The open part file.
+    sha1 : hashlib hash
+        Belongs to this object until it has caught up.
+    length : int
+        Bytes in the file.
+    """
+
+    def __init__(self, file: int, sha1: _Hash, length: int) -> None:
+        self._file, self._sha1 = file, sha1
+        self._position, self._length = 0, length
+        self._error: OSError | None = None
+        self._is_cancelled = self._is_done = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="old bytes", daemon=True)
+        self._thread.start()
+
+    def has_caught_up(self, length: int) -> bool:
+        """Say whether all but the bytes written last are hashed; if not, these are hashed here, too."""
+        with self._lock:
+            if not self._is_done:
+                self._length = length
+            return self._is_done
+
+    def wait(self, stop: threading.Event) -> None:
+        """Wait until all is hashed."""
+        while self._thread.is_alive():
+            if stop.is_set():
+                raise Stopped("The work was told to stop.")
+            self._thread.join(0.2)
+        if self._error is not None:
+            raise self._error
+
+    def cancel(self) -> None:
+        """Give it up, and let go of the file."""
+        self._is_cancelled = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._is_cancelled and self._is_behind():
+                most = min(WRITE_SIZE, self._length - self._position)
+                data = os.pread(self._file, most, self._position)
+                if not data:
+                    raise OSError(errno.EIO, "the part file became shorter while it was read")
+                self._sha1.update(data)
+                self._position += len(data)
+        except OSError as error:
+            self._error = error
+
+    def _is_behind(self) -> bool:
+        with self._lock:
+            self._is_done = self._position == self._length
+            return not self._is_done
 
 
 @contextmanager
@@ -233,9 +323,9 @@ def open_part(path: Path, wanted: Wanted, stop: threading.Event) -> Iterator[Par
     Stopped
         `stop` was set.
     """
-    part = PartFile(path, wanted)
+    part = PartFile(path, wanted, stop)
     try:
-        part._open(wanted, stop)
+        part._open(wanted)
         try:
             yield part
         finally:

@@ -19,10 +19,14 @@ from mwa_client.errors import (
 )
 from mwa_client.pace import Backoff, Clock
 from mwa_client.transfer import ranges
+from mwa_client.transfer.ahead import PIECE, ReadAhead
+from mwa_client.transfer.connections import Connections, Growth
 from mwa_client.transfer.partial import WRITE_SIZE, PartFile, Wanted, open_part, remove_part
 
 TRIES_WITHOUT_PROGRESS = 12
 """Tries in a row that bring no byte, with waits from 1 s to 5 min between them (about 20 min in all)."""
+LEAST_AHEAD = 4 * PIECE
+"""Bytes that must be missing for more than one connection to be tried."""
 PROGRESS_INTERVAL = 0.1
 """Seconds between two reports of progress."""
 THROWN_AWAY = "It was thrown away. Run the command again; if this repeats, tell the archive's help desk."
@@ -111,6 +115,7 @@ def fetch(
     clock: Clock,
     stop: threading.Event,
     listen: Callable[[TransferEvent], None],
+    connections: Connections | None = None,
 ) -> FetchedFile:
     """Bring a file into the directory under its final name, complete and verified.
 
@@ -130,6 +135,8 @@ def fetch(
         Set when the work is to stop.
     listen : callable
         Is told of progress and setbacks.
+    connections : Connections, optional
+        How many there may be, over all downloads that share this; one if left out.
 
     Returns
     -------
@@ -154,7 +161,7 @@ def fetch(
         # A run that was killed in its last moment may have left something.
         remove_part(place.part(wanted.name))
         return there
-    download = _Download(wanted, source, place, clock, stop, listen)
+    download = _Download(wanted, source, place, clock, stop, listen, connections or Connections(1))
     for _ in range(2):
         try:
             return download.run()
@@ -196,6 +203,7 @@ class _Download:
         clock: Clock,
         stop: threading.Event,
         listen: Callable[[TransferEvent], None],
+        connections: Connections,
     ) -> None:
         self._wanted = wanted
         self._source = source
@@ -203,6 +211,9 @@ class _Download:
         self._clock = clock
         self._stop = stop
         self._listen = listen
+        self._connections = connections
+        self._growth = Growth(clock)
+        self._waited = 0.0
         self._backoff = Backoff(clock, first=1.0, cap=300.0)
         self._wrong_answers = 0
         self._fetched = 0
@@ -248,34 +259,123 @@ class _Download:
                 self._wait(error)
 
     def _fetch_stretch(self, part: PartFile) -> int:
-        """Append what one connection brings; return the size of the whole file."""
+        """Append what one connection brings, or several from where they help; return the file's size."""
         # Where ranges were answered wrongly twice in a row, only the whole file will do.
         whole = self._wrong_answers >= 2
-        with ranges.ask(self._source, part.length, self._wanted.size, part.etag, whole=whole) as stretch:
-            has_changed = bool(part.etag and stretch.etag and part.etag != stretch.etag)
-            if has_changed or stretch.start != part.length or not part.length:
-                part.restart(stretch.etag)
-            if has_changed and stretch.start:
-                raise ServiceUnavailable("The file on the server has changed.")
-            if stretch.size is None and self._wanted.sha1 is None:
-                raise TransferFailed(
-                    f"{self._wanted.name} cannot be verified: nobody says how large it is.",
-                    "Tell the archive's help desk.",
-                )
-            for piece in stretch.pieces():
-                part.append(piece)
-                self._note_arrival(part, len(piece))
-            return part.length if stretch.size is None else stretch.size
+        self._connections.take(self._stop)
+        try:
+            with ranges.ask(self._source, part.length, self._wanted.size, part.etag, whole=whole) as stretch:
+                self._prepare(part, stretch)
+                ahead = self._stream(part, stretch)
+        finally:
+            self._connections.give_back()
+        if ahead is not None:
+            self._read_ahead(part, ahead)
+        return part.length if stretch.size is None else stretch.size
 
-    def _note_arrival(self, part: PartFile, count: int) -> None:
-        self._fetched += count
+    def _prepare(self, part: PartFile, stretch: ranges.Stretch) -> None:
+        """Throw away what does not go together with the bytes that are about to come."""
+        has_changed = bool(part.etag and stretch.etag and part.etag != stretch.etag)
+        if has_changed or stretch.start != part.length or not part.length:
+            part.restart(stretch.etag)
+        if has_changed and stretch.start:
+            raise ServiceUnavailable("The file on the server has changed.")
+        if stretch.size is None and self._wanted.sha1 is None:
+            raise TransferFailed(
+                f"{self._wanted.name} cannot be verified: nobody says how large it is.",
+                "Tell the archive's help desk.",
+            )
+
+    def _stream(self, part: PartFile, stretch: ranges.Stretch) -> ReadAhead | None:
+        """Append what one connection brings; where several help, return them when they can take over."""
+        ahead: ReadAhead | None = None
+
+        def room() -> memoryview:
+            return part.room() if ahead is None else part.room()[: ahead.start - part.length]
+
+        began = self._clock.monotonic()
+        try:
+            for count in stretch.pour(room):
+                self._waited += self._clock.monotonic() - began
+                self._fetched += count
+                part.grow(count)
+                self._note_arrival(part)
+                self._heed_stop()
+                if ahead is None:
+                    ahead = self._several(part, stretch)
+                elif part.length == ahead.start:
+                    if ahead.is_flowing:
+                        taking_over, ahead = ahead, None
+                        return taking_over
+                    self._let_go(ahead)
+                    ahead = None
+                began = self._clock.monotonic()
+        finally:
+            if ahead is not None:
+                self._let_go(ahead)
+        return None
+
+    def _several(self, part: PartFile, stretch: ranges.Stretch) -> ReadAhead | None:
+        """Begin to fetch what is a piece ahead over a connection of its own, if it is time to try that."""
+        if self._growth.advice(1, self._fetched, self._waited) <= 0:
+            return None
+        start = part.length + PIECE
+        # One connection's bytes are those of one file; those of several must be known to be.
+        can_be_mixed = stretch.takes_ranges and bool(part.etag or self._wanted.sha1)
+        is_worthwhile = stretch.size is not None and stretch.size - start >= LEAST_AHEAD
+        if not (can_be_mixed and is_worthwhile and self._connections.take_another()):
+            self._growth.rest()
+            return None
+        size = stretch.size or 0
+        ahead = ReadAhead(self._source, start, size, part.etag, self._connections, self._clock)
+        ahead.add_line()
+        return ahead
+
+    def _read_ahead(self, part: PartFile, ahead: ReadAhead) -> None:
+        """Append what several connections bring, as many as help."""
+        failures = 0
+        try:
+            self._add_lines(ahead, 1)
+            for data in ahead.read(self._stop):
+                part.append(data)
+                self._note_arrival(part)
+                if ahead.failures > failures:
+                    failures = ahead.failures
+                    self._growth.rest()
+                self._adjust(ahead)
+        finally:
+            self._let_go(ahead)
+
+    def _let_go(self, ahead: ReadAhead) -> None:
+        ahead.close()
+        self._fetched += ahead.arrived
+        self._waited += ahead.waited
+        self._growth.rest()
+
+    def _adjust(self, ahead: ReadAhead) -> None:
+        """Let there be more connections or fewer, as it helps."""
+        arrived, waited = self._fetched + ahead.arrived, self._waited + ahead.waited
+        advice = self._growth.advice(ahead.lines, arrived, waited, ahead.answer_time)
+        if advice > 0:
+            self._add_lines(ahead, advice)
+        elif advice < 0 or self._connections.is_short:
+            ahead.drop_lines(max(-advice, 1))
+
+    def _add_lines(self, ahead: ReadAhead, count: int) -> None:
+        for number in range(count):
+            if not self._connections.take_another():
+                if number == 0:
+                    self._growth.rest()
+                return
+            ahead.add_line()
+
+    def _note_arrival(self, part: PartFile) -> None:
         if part.length > self._furthest:
             # Progress is what was not there before: a server that begins again each time makes none.
             self._furthest = part.length
             self._wrong_answers = 0
             self._backoff.reset()
         self._tell(part)
-        self._heed_stop()
 
     def _wait(self, error: ServiceUnavailable) -> None:
         """Wait before the next try, longer each time that no byte has come."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -20,9 +20,6 @@ from mwa_client.errors import (
 )
 from mwa_client.pace import retry_after
 
-READ_SIZE = 1 << 20
-"""The most bytes that are taken from a connection at once."""
-
 
 class Answer(Protocol):
     """A server's answer, its body not read yet."""
@@ -37,8 +34,8 @@ class Answer(Protocol):
         """The headers; names in any case."""
         ...
 
-    def read(self, most: int) -> bytes:
-        """Return what has arrived, at most so many bytes; ``b""`` at the end."""
+    def read_into(self, room: memoryview) -> int | None:
+        """Put what has arrived into `room`; return how many bytes, 0 at the end, None for none yet."""
         ...
 
     def close(self) -> None:
@@ -85,8 +82,14 @@ class Stretch:
     etag: str
     answer: Answer
 
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the bytes as they arrive.
+    @property
+    def takes_ranges(self) -> bool:
+        """Whether the server says that it can send a part of the file."""
+        units = self.answer.headers.get("Accept-Ranges", "")
+        return self.answer.status == 206 or units.strip().lower() == "bytes"
+
+    def pour(self, room: Callable[[], memoryview]) -> Iterator[int]:
+        """Put the bytes as they arrive where `room` says, and yield how many; 0 when none came for a moment.
 
         Raises
         ------
@@ -97,21 +100,23 @@ class Stretch:
         """
         position = self.start
         while self.end is None or position < self.end:
-            most = READ_SIZE if self.end is None else min(READ_SIZE, self.end - position)
-            piece = self.answer.read(most)
-            if not piece:
+            there = room() if self.end is None else room()[: self.end - position]
+            count = self.answer.read_into(there)
+            if count == 0:
                 break
-            position += len(piece)
-            yield piece
+            position += count or 0
+            yield count or 0
         if self.end is not None and position < self.end:
             raise ServiceUnavailable("The connection closed early.")
-        if self.answer.read(1):
+        if self.answer.read_into(memoryview(bytearray(1))):
             raise WrongSize("The server sends more bytes than the file has.")
 
 
 @contextmanager
-def ask(source: Source, start: int, size: int | None, etag: str, *, whole: bool = False) -> Iterator[Stretch]:
-    """Ask a source for its file from `start` to the end.
+def ask(
+    source: Source, start: int, size: int | None, etag: str, *, end: int | None = None, whole: bool = False
+) -> Iterator[Stretch]:
+    """Ask a source for its file from `start` to the end, or to where else.
 
     Parameters
     ----------
@@ -123,6 +128,8 @@ def ask(source: Source, start: int, size: int | None, etag: str, *, whole: bool 
         The file's size, where it is known.
     etag : str
         The strong ETag of the bytes that are there, or empty.
+    end : int, optional
+        Ask for no byte from this one on.
     whole : bool
         Ask for the whole file: ranges have not worked here.
 
@@ -147,9 +154,9 @@ def ask(source: Source, start: int, size: int | None, etag: str, *, whole: bool 
         The server's file has another size.
     """
     headers = {"Accept-Encoding": "identity"}
-    wants_range = start > 0 and not whole
+    wants_range = (start > 0 or end is not None) and not whole
     if wants_range:
-        headers["Range"] = f"bytes={start}-"
+        headers["Range"] = f"bytes={start}-" if end is None else f"bytes={start}-{end - 1}"
         if etag:
             headers["If-Range"] = etag
     try:
@@ -162,7 +169,10 @@ def ask(source: Source, start: int, size: int | None, etag: str, *, whole: bool 
     except ServiceRefused as error:
         raise TransferFailed(f"The product was refused: {error.what}", error.remedy) from error
     try:
-        yield _stretch(answer, start, size, wants_range)
+        stretch = _stretch(answer, start, size, wants_range)
+        if wants_range and stretch.start == start and end is not None and (stretch.end or 0) > end:
+            raise WrongAnswer("The server's answer goes beyond the range asked for.")
+        yield stretch
     finally:
         answer.close()
 
@@ -245,8 +255,8 @@ class _Nothing:
     status = 416
     headers: Mapping[str, str] = MappingProxyType({})
 
-    def read(self, most: int) -> bytes:
-        return b""
+    def read_into(self, room: memoryview) -> int:
+        return 0
 
     def close(self) -> None:
         pass
