@@ -20,6 +20,7 @@ from mwa_client.asvo.session import Session, Submission
 from mwa_client.disk import free_bytes
 from mwa_client.errors import (
     BadReply,
+    DirectoryBusy,
     DiskFull,
     JobFailed,
     JobLimitReached,
@@ -170,6 +171,7 @@ class Batch:
         self._unanswered = Outage(clock, first=pacing.poll or FIRST_POLL)
         self._listing: dict[int, Job] = {}
         self._has_polled = False
+        self._has_given_up = False
         self._disk_full: DiskFull | None = None
         self._no_more = False
         self._counted: Counts | None = None
@@ -236,7 +238,8 @@ class Batch:
         if self._is_last_pass() and not any(row.stage.is_at_work for row in self._rows):
             return not self._startable()
         limit = self._pacing.give_up_after
-        return limit is not None and self._clock.monotonic() - started >= limit
+        self._has_given_up = limit is not None and self._clock.monotonic() - started >= limit
+        return self._has_given_up
 
     def _is_last_pass(self) -> bool:
         """Say whether what is at work now, and what is ready, is all that this run will do."""
@@ -290,10 +293,12 @@ class Batch:
     def _why_pending(self) -> str:
         if self._disk_full is not None:
             return str(self._disk_full)
-        if not self._is_last_pass():
+        if self._has_given_up:
             return "The time given with --give-up-after is over."
         if self._polls.outage.is_on:
             return "The service did not answer; the next run asks again."
+        if self._at(Stage.WANTED):
+            return "Not all rows could be submitted; the next run tries again."
         return "The service is at work on the others; the next run looks again."
 
     # --- Listing --------------------------------------------------------------------------------------
@@ -478,7 +483,7 @@ class Batch:
             return
         if not self._has_told_why:
             self._has_told_why = True
-            self._listen(Notice(_why_not_submitted(error)))
+            self._listen(Notice(error.what if self._once else _why_not_submitted(error)))
         self._unanswered.failed(error.retry_after)
 
     def _has_job(self, row: Row, job_id: int, *, found: bool) -> None:
@@ -499,7 +504,9 @@ class Batch:
 
     def _start_downloads(self) -> None:
         slots = self._pacing.parallel - len(self._at(Stage.DOWNLOADING))
-        for row in self._startable()[:slots] if slots else ():
+        if slots <= 0:
+            return  # There may be thousands of ready rows, and this is asked again and again.
+        for row in self._startable()[:slots]:
             row.stage = Stage.DOWNLOADING
             self._downloaders.give(self._download(row))
 
@@ -519,13 +526,14 @@ class Batch:
             if row.to_come <= room:
                 room -= row.to_come
                 fitting.append(row)
-        self._tell_disk_full(_no_room(place.directory, len(ready), needed, max(free, 0.0)))
+        error = _no_room(place.directory, len(ready), needed, max(free, 0.0))
+        self._tell_disk_full(error, " Fetching what fits, the soonest to expire first." if fitting else "")
         return fitting
 
-    def _tell_disk_full(self, error: DiskFull) -> None:
+    def _tell_disk_full(self, error: DiskFull, more: str = "") -> None:
         if self._disk_full is None:
             self._disk_full = error
-            self._listen(Notice(error.what))
+            self._listen(Notice(error.what + more))
 
     def _download(self, row: Row) -> Callable[[], _Message | None]:
         job, files = row.job, row.files
@@ -559,11 +567,13 @@ class Batch:
             row.stage = Stage.READY
             self._no_more = True
             self._tell_disk_full(outcome)
-        elif isinstance(outcome, LoginRefused):
+        elif isinstance(outcome, (LoginRefused, DirectoryBusy)):
             raise outcome
         elif isinstance(outcome, ProductGone):
             # v2 has no word for a job that has expired: it is complete, and its product is gone.
             self._lose(row, outcome, is_wanted_anew=_expiry(row) < self._clock.now())
+            if row.stage is Stage.WANTED:
+                self._has_polled = False  # One pass submits what is missing, and now this is.
         else:
             self._fail(row, outcome)
 
@@ -635,8 +645,7 @@ def _no_room(directory: Path, number: int, needed: float, free: float) -> DiskFu
     words = [size_in_words(int(size)) for size in (needed, free, needed - free)]
     ready = "a product that is ready needs" if number == 1 else f"{number} products that are ready need"
     return DiskFull(
-        f"No room in {directory}: {ready} {words[0]}, {words[1]} are free, {words[2]} are missing. "
-        "Fetching what fits, the soonest to expire first.",
+        f"No room in {directory}: {ready} {words[0]}, {words[1]} are free, {words[2]} are missing.",
         "Make room, then run the same command again; what was fetched is kept.",
     )
 

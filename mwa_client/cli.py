@@ -58,17 +58,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _mend_streams()
     options = _options(arguments)
     try:
-        with interrupts_caught():
-            settings = settings_from(options)
-            if settings.verbose:
-                _show_requests()
-            return int(perform(settings, _say, lambda text: _say(text, sys.stdout)))
+        with interrupts_caught():  # Around the last words, too: a stream that nobody reads could hold them.
+            return int(_run(options))
+    except Interrupted as interrupted:  # It came while they were said.
+        return int(interrupted.exit_status)
+
+
+def _run(options: argparse.Namespace) -> ExitStatus:
+    """Do what the options say; whatever goes wrong is said."""
+    try:
+        settings = settings_from(options)
+        if settings.verbose:
+            _show_requests()
+        return perform(settings, _say, lambda text: _say(text, sys.stdout))
     except MwaClientError as error:
         _say(f"mwa_client: {error}" if error.exit_status is not ExitStatus.BAD_FILE else str(error))
-        return int(error.exit_status)
+        return error.exit_status
     except Interrupted as interrupted:
         _say(str(interrupted))
-        return int(interrupted.exit_status)
+        return interrupted.exit_status
     except Exception as error:
         # A mistake in this program. The place is shown, the values are not: they could be credentials.
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -77,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"in {Path(where.filename).name}, line {where.lineno}.\n"
             "Please report it. Everything so far is kept: run the same command again to go on."
         )
-        return int(ExitStatus.FAILED)
+        return ExitStatus.FAILED
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

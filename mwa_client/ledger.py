@@ -122,7 +122,7 @@ class Ledger:
         guard: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.place = Place(directory, directory / MEMORY)
+        self.place = Place(directory, directory / MEMORY, guard)
         self.guard = guard
         self._now = now
         self._service = service

@@ -7,8 +7,10 @@ taken over. ``flock`` is not enough: on Lustre and on some NFS mounts it succeed
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -31,6 +33,10 @@ WATCH_UNREADABLE = 5.0
 """The same for a lock that does not say whose it is: its maker died before it could write."""
 GLANCE = 0.05
 """Seconds before another look where somebody else is changing the lock."""
+
+
+CLAIM = re.compile(r"lock(\.([0-9a-f]{16}|unreadable))+")
+"""The names of claims to a lock: whose it is, and, where that claim's maker died too, whose that was."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +84,12 @@ class Owner:
             known = {field.name for field in dataclasses.fields(cls)} - {"pid"}
             words = {name: str(value) for name, value in entry.items() if name in known}
             return cls(pid=int(entry["pid"]), **words)
-        except FileNotFoundError:
-            return None
         except (ValueError, TypeError, AttributeError, KeyError):
             return cls()
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):  # The second is what NFS says of the first.
+                return None
+            raise
 
     def write_into(self, file: int) -> None:
         """Write who we are into a lock file that has just been made."""
@@ -149,8 +157,8 @@ def working_alone(
     lock.acquire()
     ended = threading.Event()
     heart = threading.Thread(target=lock.beat_until, args=(ended,), daemon=True)
-    heart.start()
     try:
+        heart.start()
         yield lock.check
     finally:
         ended.set()
@@ -176,9 +184,9 @@ class _Lock:
                 owner = Owner.of(self._path)
                 if owner is not None:  # Otherwise it has just been given back.
                     self._take_over(owner)
-            for claim in self._path.parent.glob(f"{self._path.name}.*"):
+            for claim in self._path.parent.iterdir():
                 # Who died over a claim to an earlier lock left it; a claim to ours would carry our token.
-                if self._me.token not in claim.name:
+                if CLAIM.fullmatch(claim.name) and self._me.token not in claim.name:
                     claim.unlink(missing_ok=True)
 
     def _take_over(self, owner: Owner) -> None:
@@ -220,7 +228,6 @@ class _Lock:
             self._beat()
 
     def _beat(self) -> None:
-        self._beaten = self._clock.now()
         try:
             owner = Owner.of(self._path)
             if owner is None or owner.token != self._me.token:
@@ -229,6 +236,8 @@ class _Lock:
                 os.utime(self._path)
         except OSError:
             pass  # File servers hang and come back; the next beat tells more.
+        finally:
+            self._beaten = self._clock.now()
 
     def _make(self, path: Path) -> bool:
         """Make a file that says that it is ours; return False if it is there already."""

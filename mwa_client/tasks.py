@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, TypeVar
 
 from mwa_client.errors import (
+    DirectoryBusy,
     DirectoryUnusable,
+    DiskFull,
     ExitStatus,
     LoginRefused,
     MwaClientError,
+    NotFinished,
     ServiceRefused,
+    ServiceUnavailable,
     SettingsError,
 )
 from mwa_client.jobfile import JobFile, parse, plan, read_bytes
@@ -37,6 +43,7 @@ SANDBOX_RATE = 8e6
 
 
 Show = Callable[[str], None]
+T = TypeVar("T")
 
 
 def perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
@@ -56,10 +63,10 @@ def perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
     MwaClientError
         It cannot be done; the error knows its exit status.
     """
-    # At once: hours of work must not end with a file that cannot be written.
-    _write_errors(settings.error_file, [])
     try:
         return _perform(settings, say, show)
+    except DirectoryBusy:
+        raise  # The file is that of the other client, which is at work.
     except MwaClientError as error:
         _write_errors(settings.error_file, [{"obs_id": None, "job_id": None, "result": error.what}])
         raise
@@ -73,6 +80,7 @@ def _perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
         for warning in jobs.warnings:
             say(f"Warning: {warning}")
         if settings.task is Task.CHECK:
+            _write_errors(settings.error_file, [])
             checked = {"event": "checked", "jobs": len(jobs.jobs), "warnings": list(jobs.warnings)}
             show(json.dumps(checked) if settings.json else f"{plan(jobs)}\nNothing was sent.")
             return ExitStatus.COMPLETE
@@ -114,10 +122,11 @@ def _likely_api(settings: Settings) -> Api:
 
 @dataclass(frozen=True)
 class _Means:
-    """What a task works with: the ways to the service, and the guard of the directory's lock."""
+    """What a task works with: the ways to the service, the guard of the directory's lock, a voice."""
 
     services: Sequence[Service]
     guard: Callable[[], None]
+    say: Show
 
 
 def _at_the_service(settings: Settings, say: Show, work: Callable[[_Means], ExitStatus]) -> ExitStatus:
@@ -125,9 +134,11 @@ def _at_the_service(settings: Settings, say: Show, work: Callable[[_Means], Exit
     with ExitStack() as open_things:
         services = () if settings.sandbox else _real_services(settings, say)
         guard = open_things.enter_context(_alone(settings, say))
+        # At once: hours of work must not end with a file that cannot be written.
+        _write_errors(settings.error_file, [])
         if settings.sandbox:
             services = open_things.enter_context(_practice(settings, say))
-        return work(_Means(services, guard))
+        return work(_Means(services, guard, say))
 
 
 def _real_services(settings: Settings, say: Show) -> tuple[Service, ...]:
@@ -144,15 +155,25 @@ def _real_services(settings: Settings, say: Show) -> tuple[Service, ...]:
 @contextmanager
 def _alone(settings: Settings, say: Show) -> Iterator[Callable[[], None]]:
     """Hold the directory's lock while a task writes there; yield its guard."""
-    if not settings.task.needs_directory:
+    changes_sandbox = settings.sandbox and settings.task is Task.CANCEL
+    if not (settings.task.needs_directory or changes_sandbox):
         yield lambda: None
         return
     from mwa_client.ledger import MEMORY
     from mwa_client.lock import working_alone
     from mwa_client.pace import SystemClock
 
-    with working_alone(settings.directory, settings.directory / MEMORY, SystemClock(), say) as guard:
+    lock = working_alone(settings.directory, settings.directory / MEMORY, SystemClock(), say)
+    with ExitStack() as open_things:
+        try:
+            guard = open_things.enter_context(lock)
+        except DiskFull as error:
+            guard = partial(_fail, error)  # Where all is done, nothing need be written.
         yield guard
+
+
+def _fail(error: MwaClientError) -> None:
+    raise error
 
 
 @contextmanager
@@ -202,7 +223,30 @@ def _run_rows(settings: Settings, means: _Means, rows: _Rows, jobs: JobFile, say
 
 def _fetch(settings: Settings, means: _Means, show: Show) -> ExitStatus:
     """Fetch jobs that are there: the named ones, waiting where they are not ready, or all ready ones."""
-    return _run_batch(settings, means, lambda connect: _listed(connect(), settings.targets))
+
+    def wanted(connect: Callable[[], Session]) -> Sequence[ListedJob]:
+        return _patiently(settings, means.say, lambda: _listed(connect(), settings.targets))
+
+    return _run_batch(settings, means, wanted)
+
+
+def _patiently(settings: Settings, say: Show, ask: Callable[[], T]) -> T:
+    """Ask the service until it answers, as the polling loop does."""
+    from mwa_client.pace import FIRST_POLL, Outage, SystemClock
+
+    clock = SystemClock()
+    outage, begun = Outage(clock, first=settings.poll or FIRST_POLL), clock.monotonic()
+    while True:
+        try:
+            return ask()
+        except ServiceUnavailable as error:
+            is_first, waiting = not outage.is_on, outage.failed(error.retry_after)
+            is_too_long = clock.monotonic() + waiting - begun > (settings.give_up_after or math.inf)
+            if settings.once or is_too_long:
+                raise NotFinished(error.what, "Run the same command again.") from error
+            if is_first:
+                say(f"{error.what} Trying again in {waiting:.0f} s, until it answers.")
+            clock.sleep(waiting, threading.Event())
 
 
 def _listed(session: Session, targets: Sequence[str]) -> list[ListedJob]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -141,3 +142,26 @@ def test_impatient_users_lose_nothing(tmp_path: Path, number: signal.Signals) ->
         assert run_command(*words, env=environment(sandbox)).returncode == 0
         last = max(sandbox.requests, key=lambda request: request.connection)
         assert last.range == f"bytes={kept}-" and len(sandbox.jobs) == 1
+
+
+def test_nobody_has_to_read_the_last_words(tmp_path: Path) -> None:
+    csv = tmp_path / "jobs.csv"
+    csv.write_text(ROW)
+    with Sandbox(seconds_per_state=3600.0) as sandbox:
+        ear, mouth = os.pipe()
+        os.set_blocking(mouth, False)
+        while True:  # A pipe that is full, with a reader who does not read.
+            try:
+                os.write(mouth, bytes(65536))
+            except BlockingIOError:
+                break
+        os.set_blocking(mouth, True)
+        words = command(f"--csv={csv}", f"--dir={tmp_path / 'data'}", "-q")
+        process = subprocess.Popen(
+            words, env=environment(sandbox), stdin=subprocess.DEVNULL, stdout=mouth, stderr=mouth
+        )
+        wait_until(lambda: len(sandbox.jobs) == 1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
+        os.close(ear)
+        os.close(mouth)

@@ -338,6 +338,10 @@ def test_two_commands_at_once(quick_sandbox: Sandbox, tmp_path: Path) -> None:
         assert message in second.stderr and "Traceback" not in second.stderr
         again = run_command("-w", "all", f"--dir={data}", env=environment(sandbox))
         assert again.returncode == 75 and "Another mwa_client" in again.stderr
+        errors = tmp_path / "errors.json"
+        errors.write_text("what the first one wrote")
+        run_command(f"--csv={csv}", f"--dir={data}", f"-e={errors}", env=environment(sandbox))
+        assert errors.read_text() == "what the first one wrote"
         logins = [request for request in sandbox.requests[asked:] if request.path == "/api/login"]
         assert logins == [], "who is told to wait has asked the service for nothing"
         for harmless in (["--list-only"], [f"--csv={csv}", "--check"]):

@@ -94,6 +94,34 @@ def test_a_lost_reply_is_looked_for_by_the_next_pass(
     assert len(sandbox.jobs) == 1
 
 
+def test_an_expired_job_is_made_anew_in_the_same_pass(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path
+) -> None:
+    """Of v2, which has no word for it: the job is complete, and its product is gone."""
+    run_batch(sandbox, tmp_path, clock, vis(OBS), api=Api.V2, once=True)
+    clock.advance(30 * 86400.0)
+    run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=Api.V2, once=True)
+    assert counts(run) == (0, 0, 1) and len(sandbox.jobs) == 2
+    clock.advance(3600.0)
+    assert run_batch(sandbox, tmp_path, clock, vis(OBS), api=Api.V2, once=True).summary.exit_status == 0
+    assert len(sandbox.jobs) == 2
+
+
+def test_a_pass_says_why_it_leaves(sandbox: Sandbox, clock: FastClock, tmp_path: Path) -> None:
+    sandbox.faults.add("fail_call", path="/api/download_vis_job")
+    refused = run_batch(sandbox, tmp_path, clock, vis(OBS), once=True)
+    assert "Not all rows could be submitted" in refused.summary.why_pending
+    assert all("before trying again" not in notice.text for notice in refused.told(Notice))
+    sandbox.faults.clear()
+    clock.advance(60.0)
+    run_batch(sandbox, tmp_path, clock, vis(OBS), once=True)
+    clock.advance(3600.0)
+    sandbox.faults.add("product_status", status=503)
+    pacing = Pacing(give_up_after=1.0)
+    late = run_batch(sandbox, tmp_path, clock, vis(OBS), once=True, pacing=pacing)
+    assert late.summary.why_pending == "The time given with --give-up-after is over."
+
+
 def test_what_fails_is_told_when_the_rest_is_there(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:

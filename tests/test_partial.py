@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from mwa_client.disk import boot_id
-from mwa_client.errors import DirectoryUnusable, DiskFull, Stopped
+from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
 from mwa_client.transfer import partial
 from mwa_client.transfer.partial import PartFile, Wanted, open_part
 
@@ -180,6 +180,56 @@ def test_what_somebody_else_has_removed_is_gone_too(path: Path) -> None:
         part.append(CONTENT)
         note_path(path).unlink()
         part.become(path.with_name("final.zip"))
+    assert path.with_name("final.zip").read_bytes() == CONTENT
+
+
+# --- Somebody else -----------------------------------------------------------------------------------
+
+
+def test_without_the_lock_nothing_is_written(path: Path) -> None:
+    """A client that slept while another one took over the directory."""
+
+    def guard() -> None:
+        if is_asleep:
+            raise DirectoryBusy("The lock was lost.")
+
+    is_asleep = False
+    with open_part(path, WANTED, threading.Event(), guard) as part:
+        part.append(CONTENT[:5000])
+        part.sync()
+        is_asleep = True
+        path.write_bytes(b"of the other")
+        part.append(CONTENT[5000:])
+        for change in (part.sync, part.restart, lambda: part.become(path.with_name("final.zip"))):
+            with pytest.raises(DirectoryBusy):
+                change()
+    assert [file.name for file in path.parent.iterdir() if file.suffix != ".json"] == [path.name]
+    assert path.read_bytes() == b"of the other"
+
+
+def test_what_two_have_written_gets_no_final_name(path: Path) -> None:
+    with opened(path) as part:
+        part.append(CONTENT)
+        part.sync()
+        with path.open("ab") as file:
+            file.write(b"of the other")
+        with pytest.raises(DirectoryUnusable, match="was changed while it was written"):
+            part.become(path.with_name("final.zip"))
+    assert not path.with_name("final.zip").exists()
+
+
+def test_two_who_write_the_same_do_not_spoil_it(path: Path) -> None:
+    with opened(path) as one:
+        one.append(CONTENT[:4000])
+        one.sync()
+        with opened(path) as other:
+            other.append(CONTENT[4000:6000])
+            other.sync()
+            one.append(CONTENT[4000:])
+            one.sync()
+            other.append(CONTENT[6000:])
+            assert other.sha1() == SHA1
+            other.become(path.with_name("final.zip"))
     assert path.with_name("final.zip").read_bytes() == CONTENT
 
 

@@ -256,6 +256,18 @@ def test_fetch_by_job_id(sandbox: Sandbox, run: Run, data: Path, api: str) -> No
     assert run("-w", wanted, "--api", api).status == 0 and len(fetched(sandbox)) == 1
 
 
+def test_fetch_waits_out_an_outage(sandbox: Sandbox, run: Run, data: Path) -> None:
+    wanted = add(sandbox)
+    down = sandbox.faults.add("fail_call", path="/api/get_jobs", times=3)
+    pass_ = run("-w", wanted, "--once", "--api=2018")
+    assert pass_.status == 75 and "Run the same command again." in pass_.err and down.hits == 1
+    brief = run("-w", wanted, "--give-up-after=0.001", "--api=2018")
+    assert brief.status == 75 and down.hits == 2
+    done = run("-w", wanted, "--api=2018")
+    assert done.status == 0 and down.hits == 3 and done.err.count("until it answers") == 1
+    assert brought(sandbox, data) == {wanted}
+
+
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize(
     ("targets", "expected"),

@@ -73,7 +73,7 @@ def copy(
         file = fetch(
             Wanted(wanted.job_id, relative.name, size, None),
             FileSource(source / relative),
-            Place((copied_to / relative).parent, (pieces / relative).parent),
+            Place((copied_to / relative).parent, (pieces / relative).parent, place.guard),
             clock,
             stop,
             listen,

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 from mwa_client.disk import boot_id, disk_errors, sync_directory, write_safely
-from mwa_client.errors import DirectoryUnusable, DiskFull, Stopped
+from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -87,8 +87,9 @@ class PartFile:
         Bytes so far.
     """
 
-    def __init__(self, path: Path, wanted: Wanted, stop: threading.Event) -> None:
+    def __init__(self, path: Path, wanted: Wanted, stop: threading.Event, guard: Callable[[], None]) -> None:
         self._path = path
+        self._guard = guard
         self._note_path = _note_path(path)
         self._note = Note(wanted.job_id, wanted.size, wanted.sha1, boot=boot_id())
         self._buffer = memoryview(bytearray(WRITE_SIZE))
@@ -143,6 +144,7 @@ class PartFile:
         self._written = 0
         self._forget_old()
         self._sha1 = hashlib.sha1(usedforsecurity=False)
+        self._guard()
         with disk_errors(self._path):
             os.ftruncate(self._file, 0)
         # A note on the disk that vouches for bytes must not outlive them.
@@ -174,8 +176,11 @@ class PartFile:
     def become(self, final: Path) -> None:
         """Rename the finished part file to its final name, and make that last."""
         self._write_pending()
+        self._guard()
         with disk_errors(final):
             os.fsync(self._file)
+            if os.fstat(self._file).st_size != self._written:
+                raise OSError(errno.EIO, "the part file was changed while it was written")
             self._path.replace(final)
             sync_directory(final.parent)
             self._note_path.unlink(missing_ok=True)
@@ -190,7 +195,7 @@ class PartFile:
         """Take up the bytes of an earlier run where they can be trusted, or begin anew."""
         with disk_errors(self._path):
             note = _read_note(self._note_path)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             there = os.fstat(self._file).st_size
             if note is None or not note.belongs_to(wanted):
                 self.restart()
@@ -210,9 +215,12 @@ class PartFile:
     def _write_pending(self) -> None:
         # Forget them first: after a failed write the bytes are fetched again, not written twice.
         view, self._pending = self._buffer[: self._pending], 0
+        if view:
+            self._guard()
         with disk_errors(self._path):
             while view:
-                written = os.write(self._file, view)
+                # At its own place: who slept while another took over writes what is there already.
+                written = os.pwrite(self._file, view, self._written)
                 self._written += written
                 if self._old is None or self._old.has_caught_up(self._written):
                     self._old = None
@@ -227,7 +235,7 @@ class PartFile:
     def _keep(self) -> None:
         """Keep every byte that has arrived, through a reboot too; what ended the work is told, not this."""
         if self._file >= 0:
-            with suppress(DiskFull, DirectoryUnusable):
+            with suppress(DiskFull, DirectoryUnusable, DirectoryBusy):
                 self.sync()
 
     def _forget_old(self) -> None:
@@ -304,7 +312,9 @@ class _OldBytes:
 
 
 @contextmanager
-def open_part(path: Path, wanted: Wanted, stop: threading.Event) -> Iterator[PartFile]:
+def open_part(
+    path: Path, wanted: Wanted, stop: threading.Event, guard: Callable[[], None] = lambda: None
+) -> Iterator[PartFile]:
     """Open the part file of a wanted file, with what an earlier run left of it.
 
     Parameters
@@ -315,6 +325,8 @@ def open_part(path: Path, wanted: Wanted, stop: threading.Event) -> Iterator[Par
         What the file must become. Bytes of anything else are thrown away.
     stop : threading.Event
         Set when the work is to stop.
+    guard : callable
+        Raises `DirectoryBusy` if another client works in the directory; called before each change.
 
     Raises
     ------
@@ -323,7 +335,7 @@ def open_part(path: Path, wanted: Wanted, stop: threading.Event) -> Iterator[Par
     Stopped
         `stop` was set.
     """
-    part = PartFile(path, wanted, stop)
+    part = PartFile(path, wanted, stop, guard)
     try:
         part._open(wanted)
         try:

@@ -98,10 +98,13 @@ class Place:
         Where finished products stand.
     memory : Path
         Where their part files stand meanwhile; on the same file system.
+    guard : callable
+        Raises `DirectoryBusy` if another client works there; called before each change.
     """
 
     directory: Path
     memory: Path
+    guard: Callable[[], None] = lambda: None
 
     def part(self, name: str) -> Path:
         """Return where the part file of a product stands."""
@@ -224,7 +227,7 @@ class _Download:
         """Fetch what is missing, check the whole, rename."""
         wanted = self._wanted
         self._furthest = 0
-        with open_part(self._place.part(wanted.name), wanted, self._stop) as part:
+        with open_part(self._place.part(wanted.name), wanted, self._stop, self._place.guard) as part:
             self._tell(part)
             self._fill(part)
             sha1 = part.sha1()
