@@ -958,6 +958,16 @@ def test_store_links_die_and_a_listing_has_fresh_ones(clock: Clock) -> None:
         assert fetch(fresh).status_code == 200
 
 
+@pytest.mark.parametrize("kind", [ClientV1, ClientV2])
+def test_a_product_can_be_with_another_server(sandbox: Sandbox, kind: type[Client]) -> None:
+    url = "http://127.0.0.1:8080/product.tar"
+    sandbox.service.add(
+        {"obs_id": OBS}, JobType.VISIBILITIES, state=JobState.READY, size=9, sha1="2" * 40, url=url
+    )
+    with kind(sandbox) as client:
+        assert client.file() == {"type": "acacia", "url": url, "size": 9, "sha1": "2" * 40}
+
+
 def test_store_what_is_not_there(v1: ClientV1) -> None:
     job_id = v1.new_job()
     url = v1.file()["url"]

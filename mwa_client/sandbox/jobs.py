@@ -106,6 +106,8 @@ class Job:
         The interface that it was submitted by; today's jobs pass through more states.
     given_sha1 : str or None
         SHA-1 to be told of its product; None for the true one.
+    given_url : str or None
+        Where today's listings say that its product is; None for the object store.
     fixed_at : float or None
         When it was put into its state, in seconds since 1970.
     """
@@ -120,6 +122,7 @@ class Job:
     error_text: str | None = None
     made_by: Interface = Interface.V2018
     given_sha1: str | None = None
+    given_url: str | None = None
     fixed_at: float | None = None
 
     @property

@@ -261,6 +261,7 @@ class Service:
         state: JobState | None = None,
         error_text: str | None = None,
         sha1: str | None = None,
+        url: str | None = None,
         made_by: Interface = Interface.V2018,
     ) -> Job:
         """Put a job into the service, of any age, size and state.
@@ -281,6 +282,9 @@ class Service:
             Why it failed.
         sha1 : str, optional
             What a listing says of its product; the truth if left out, which takes time to work out.
+        url : str, optional
+            Where today's listings say that its product is, if some other server has it; then `size` and
+            `sha1` are to be those of what is there.
         made_by : Interface, optional
             The interface that it was submitted by.
         """
@@ -296,6 +300,7 @@ class Service:
                 error_text=error_text,
                 made_by=made_by,
                 given_sha1=sha1,
+                given_url=url,
                 fixed_at=None if state is None else created,
             )
             job = replace(job, size=self._product_size(job) if size is None else size)

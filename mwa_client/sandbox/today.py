@@ -119,7 +119,7 @@ class TodaysApi(Api):
         if row.job.goes_to_folder:
             path = self.folders.deliver(row.job)
             return {"files": [{"type": row.job.delivery, "path": path, "size": product.size}]}
-        url = self.store.url_of(row.job, stale=product.link_is_stale)
+        url = row.job.given_url or self.store.url_of(row.job, stale=product.link_is_stale)
         entry = {"type": "acacia", "url": url, "size": product.size}
         return {"files": [entry if product.sha1 is None else {**entry, "sha1": product.sha1}]}
 

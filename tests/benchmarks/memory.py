@@ -39,7 +39,7 @@ def main() -> int:
     )
     parser.add_argument("--size", type=int, default=2_000_000_000, help="bytes (default: %(default)s)")
     size: int = parser.parse_args().size
-    with tempfile.TemporaryDirectory(dir=_roomy_place(size)) as folder, practice_service(size) as url:
+    with tempfile.TemporaryDirectory(dir=roomy_place(size)) as folder, practice_service(size) as url:
         directory = Path(folder)
         (directory / "jobs.csv").write_text(ROW, encoding="utf-8")
         cost = cost_of(
@@ -82,14 +82,20 @@ def _cost(usage: resource.struct_rusage, wall: float) -> Cost:
     return Cost(usage.ru_maxrss * 1024 / 1e6, usage.ru_utime + usage.ru_stime, wall)
 
 
-def _roomy_place(size: int) -> str | None:
+def roomy_place(size: int) -> str | None:
     """Return a folder in memory where there is room: a disk's write-back makes figures swing."""
     shared = Path("/dev/shm")
     if shared.is_dir():
         room = os.statvfs(shared)
-        if room.f_bavail * room.f_frsize > size * 1.1:
+        if min(room.f_bavail * room.f_frsize, _free_memory()) > size * 1.1:
             return str(shared)
     return None
+
+
+def _free_memory() -> int:
+    """Return how many bytes processes can still have: the folder's own limit knows nothing of them."""
+    found = re.search(r"MemAvailable:\s*([0-9]+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
+    return int(found[1]) * 1024 if found else 0
 
 
 if __name__ == "__main__":
