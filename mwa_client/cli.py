@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import io
-import logging
 import os
 import re
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -16,8 +14,8 @@ from typing import TextIO
 from mwa_client import __version__
 from mwa_client.errors import ExitStatus, MwaClientError
 from mwa_client.interrupts import Interrupted, interrupts_caught
-from mwa_client.settings import settings_from
-from mwa_client.tasks import perform
+
+# The rest is imported where it is needed: --help must not wait for it.
 
 DESCRIPTION = """\
 Get data out of the archive of the MWA radio telescope. Every row of a CSV file
@@ -66,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> ExitStatus:
     """Do what the options say; whatever goes wrong is said."""
+    from mwa_client.settings import settings_from
+    from mwa_client.tasks import perform
+
     try:
         settings = settings_from(options)
         if settings.verbose:
@@ -78,6 +79,8 @@ def _run(options: argparse.Namespace) -> ExitStatus:
         _say(str(interrupted))
         return interrupted.exit_status
     except Exception as error:
+        import traceback
+
         # A mistake in this program. The place is shown, the values are not: they could be credentials.
         where = traceback.extract_tb(error.__traceback__)[-1]
         _say(
@@ -166,6 +169,8 @@ def _mend_streams() -> None:
 
 def _show_requests() -> None:
     """Show each request on standard error; what is logged holds no credential."""
+    import logging
+
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger = logging.getLogger("mwa_client.asvo")

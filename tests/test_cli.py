@@ -579,14 +579,32 @@ def test_an_ignored_hangup_stays_ignored(clock: FastClock, csv: Path, data: Path
     assert products(data) == {f"{OBS}_vis.zip"}
 
 
+@pytest.mark.parametrize("option", ["--help", "--version", "--check"])
+def test_what_needs_no_network_does_not_wait_for_it(csv: Path, option: str) -> None:
+    code = """\
+import sys
+from mwa_client.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    print("loaded:", *sorted(loaded & {"requests", "urllib3", "tqdm"}), file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"--csv={csv}", option],
+        capture_output=True, text=True, env=environment(), check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "loaded:\n")
+
+
 def test_a_mistake_in_this_program_shows_its_place_and_no_value(csv: Path) -> None:
     code = """\
 import sys
-from mwa_client import cli
+from mwa_client import cli, tasks
 def broken(*arguments):
     password = "s3cret-word"
     raise RuntimeError(password)
-cli.perform = broken
+tasks.perform = broken
 sys.exit(cli.main(sys.argv[1:]))
 """
     done = subprocess.run(
