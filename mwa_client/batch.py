@@ -163,6 +163,8 @@ class Batch:
         self._hold = threading.Event()
         self._has_told_why = False
         self._submitters = Workers(SUBMITTERS, self._inbox)
+        self._newest_listed = 0
+        self._to_submit: deque[Row] = deque()
         self._in_hand: deque[Row] = deque()
         self._answered: dict[int, _SubmissionEnded] = {}
         self._downloaders = Workers(pacing.parallel, self._inbox)
@@ -412,18 +414,29 @@ class Batch:
     # --- Submitting -----------------------------------------------------------------------------------
 
     def _submit_wanted(self) -> bool:
-        """Hand the rows that have no job to the submitters; after a refusal of all, a few to try."""
+        """Have the rows submitted that have no job; after a refusal of all, a few to try."""
         if not self._unanswered.is_due():
             return False
         self._hold.clear()
+        self._newest_listed = max(self._listing, default=0)
         # Those that were put off go last: what stands in the way of one may not stand in the way of all.
         wanted = [row for row in self._at(Stage.WANTED) if not self._is_on_its_way(row)]
         wanted.sort(key=lambda row: row.put_off)
-        for row in wanted[:SUBMITTERS] if self._unanswered.is_on else wanted:
+        self._to_submit = deque(wanted[:SUBMITTERS] if self._unanswered.is_on else wanted)
+        self._submit_next()
+        return bool(wanted)
+
+    def _submit_next(self) -> None:
+        """Hand a few rows more to the submitters: what is intended is recorded just before it is done."""
+        if self._hold.is_set():
+            self._to_submit.clear()
+        while self._to_submit and len(self._in_hand) - len(self._answered) < 2 * SUBMITTERS:
+            row = self._to_submit.popleft()
+            if row.stage is not Stage.WANTED:
+                continue  # A listing has had its job meanwhile.
             row.stage = Stage.SUBMITTING
             self._in_hand.append(row)
             self._submitters.give(self._submission(row))
-        return bool(wanted)
 
     def _is_on_its_way(self, row: Row) -> bool:
         """Say whether a submission that an earlier run was killed over may still become a job."""
@@ -436,7 +449,7 @@ class Batch:
         parameters = request.parameters(self._session.api)
         # The service may take an expired job for the same one: then only a new one helps.
         allow_resubmit = request.allow_resubmit or row.was_renewed
-        self._ledger.intend(request.identity, after=max(self._listing, default=0))
+        self._ledger.intend(request.identity, after=self._newest_listed)
 
         def submit() -> _Message | None:
             if self._stop.is_set() or self._hold.is_set():
@@ -457,6 +470,7 @@ class Batch:
         while self._in_hand and id(self._in_hand[0]) in self._answered:
             next_one = self._answered.pop(id(self._in_hand.popleft()))
             self._end_submission(next_one.row, next_one.outcome)
+        self._submit_next()
 
     def _end_submission(self, row: Row, outcome: Submission | MwaClientError | None) -> None:
         if outcome is None:

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from mwa_client.errors import DirectoryUnusable, DiskFull
@@ -47,6 +48,7 @@ def free_bytes(directory: Path) -> float:
     return float(state.f_bavail * state.f_frsize) if state.f_blocks else float("inf")
 
 
+@cache
 def boot_id() -> str:
     """Return what names this boot of this machine; empty where the system does not say."""
     try:

@@ -129,6 +129,7 @@ class Ledger:
         self._path = self.place.memory / "ledger.jsonl"
         self._rows: dict[str, Remembered] = {}
         self._names = _Names()
+        self._sums: dict[str, dict[str, str]] = {}
         self._summed: set[str] = set()
         with disk_errors(directory):
             self.place.memory.mkdir(parents=True, exist_ok=True)
@@ -171,14 +172,15 @@ class Ledger:
     def changed(self, identity: str, job_id: int, state: str) -> None:
         """Record a change of state."""
         if self.row(identity).state != state:
-            self._record({"event": "state", "row": identity, "job_id": job_id, "state": state})
+            entry: dict[str, object] = {"event": "state", "row": identity, "job_id": job_id, "state": state}
+            self._learn(self._append(entry, sync=False))
 
     def claim_name(self, name: str, job_id: int) -> str:
         """Return the name under which a job's file is to stand, which no other job's file has."""
         known = len(self._names.owners)
         claimed = self._names.claim(name, job_id, self._service)
         if len(self._names.owners) > known:
-            self._append({"event": "name", "name": claimed, "job_id": job_id})
+            self._append({"event": "name", "name": claimed, "job_id": job_id}, sync=False)
         return claimed
 
     def finished(self, identity: str, job_id: int, fetched: Fetched) -> None:
@@ -203,7 +205,11 @@ class Ledger:
     def _record(self, entry: dict[str, object]) -> None:
         self._learn(self._append(entry))
 
-    def _append(self, event: dict[str, object]) -> dict[str, object]:
+    def _append(self, event: dict[str, object], *, sync: bool = True) -> dict[str, object]:
+        """Add a line; without `sync` it comes to the disk with the next one.
+
+        A listing can change the states of a thousand jobs at once, and the next one tells them again.
+        """
         self.guard()
         entry = {"time": time.strftime(TIME, time.gmtime(self._now())), "service": self._service, **event}
         line = json.dumps(entry) + "\n"
@@ -212,7 +218,8 @@ class Ledger:
             written = 0
             while written < len(rest):
                 written += os.write(self._file, rest[written:])
-            os.fsync(self._file)
+            if sync:
+                os.fsync(self._file)
         return entry
 
     def _read(self) -> Iterator[dict[str, object]]:
@@ -247,7 +254,8 @@ class Ledger:
         elif entry.get("event") == "complete":
             row.fetched = self._read_fetched(entry)
             row.job_id = job_id if isinstance(job_id, int) else row.job_id
-            self._summed |= set(self._verified_in(row))
+            self._sums[identity] = self._verified_in(row)
+            self._summed |= set(self._sums[identity])
 
     def _read_fetched(self, entry: dict[str, object]) -> Fetched | None:
         """Return what a row has; nothing where a part cannot be read: half a product is no product."""
@@ -291,7 +299,7 @@ class Ledger:
     def _write_sums(self) -> None:
         """Keep ``SHA1SUMS`` true; lines for other files, which somebody else wrote, stay."""
         path = self.place.directory / "SHA1SUMS"
-        ours = {name: sha1 for row in self._rows.values() for name, sha1 in self._verified_in(row).items()}
+        ours = {name: sha1 for sums in self._sums.values() for name, sha1 in sums.items()}
         with disk_errors(path):
             before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
             # A name that was ours and is no more belonged to a product that had to be made anew.

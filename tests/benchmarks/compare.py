@@ -121,25 +121,25 @@ def over_slow_line(bench: Bench) -> Iterable[Goal]:
     if not sys.platform.startswith("linux"):
         print("left out: only Linux can slow a connection down")
         return
-    half, eighth = bench.nginx.file(bench.size // 2), bench.nginx.file(bench.size // 8)
+    whole, eighth = bench.nginx.file(bench.size), bench.nginx.file(bench.size // 8)
     names = ("mwa_client", "mwa_client, 4 products at once", "aria2c -x8 -s8", "curl")
     with ExitStack() as stack:
         one, four, aria2c, curl = lines = [
             stack.enter_context(slow_line(bench.nginx.http, RATE)) for _ in names
         ]
-        job = list_job(bench.sandbox, one.address, half)
+        job = list_job(bench.sandbox, one.address, whole)
         jobs = [list_job(bench.sandbox, four.address, eighth) for _ in range(4)]
         part = eighth.size // 2
         contestants = (
-            Contestant(_client("-w", job), half.size),
+            Contestant(_client("-w", job), whole.size),
             Contestant(_client("-w", *jobs), 4 * eighth.size),
-            Contestant(_aria2c(f"{aria2c.address}/{half.name}", 8), half.size),
-            Contestant(_curl(f"{curl.address}/{half.name}", "-r", f"0-{part - 1}"), part),
+            Contestant(_aria2c(f"{aria2c.address}/{whole.name}", 8), whole.size),
+            Contestant(_curl(f"{curl.address}/{whole.name}", "-r", f"0-{part - 1}"), part),
         )
         costs = bench.compare(dict(zip(names, contestants)))
     for name, line in zip(names, lines):
         print(f"{name:34}{line.most:9} connections at once")
-    rate = half.size / costs["mwa_client"].wall / RATE
+    rate = whole.size / costs["mwa_client"].wall / RATE
     yield Goal("slow line: rate of one product / rate of a connection", rate, 7, at_least=True)
 
 
