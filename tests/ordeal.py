@@ -322,8 +322,7 @@ class Ordeal:
             requests.setdefault(request.job_id or 0, []).append(request)
         for job_id, asked in requests.items():
             kept, there = self._kept.get(job_id, 0), on_disk.get(job_id, 0)
-            sent = sum(map(_product_bytes, asked)) if job_id in whole else _reached(asked) - kept
-            wasted = max(sent - (there - kept), 0)
+            wasted = max(sum(map(_product_bytes, asked)) - (there - kept), 0)
             lost += wasted
             if job_id in whole and not _goes_on(asked[0], kept, whole[job_id].size):
                 self._complain(f"{kept} bytes of job {job_id} were there, {asked[0].range} was asked for")
@@ -466,17 +465,6 @@ def _is_for_product(request: LoggedRequest) -> bool:
 
 def _product_bytes(request: LoggedRequest) -> int:
     return request.body_bytes_sent if request.status in (200, 206) else 0
-
-
-def _reached(asked: Sequence[LoggedRequest]) -> int:
-    """Where in the product the last reply that brought some of it has ended."""
-    reached = 0
-    for request in asked:
-        if request.status == 206 and request.range:
-            reached = int(request.range[len("bytes=") : -1]) + request.body_bytes_sent
-        elif request.status == 200:
-            reached = request.body_bytes_sent
-    return reached
 
 
 def _goes_on(request: LoggedRequest, kept: int, size: int) -> bool:
