@@ -393,7 +393,7 @@ steps = st.one_of(
 
 
 @settings(
-    max_examples=200,
+    max_examples=120,
     deadline=None,
     database=None,
     derandomize=True,

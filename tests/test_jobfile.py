@@ -959,7 +959,7 @@ pieces = st.sampled_from(PIECES)
 
 
 @given(st.binary(max_size=60) | st.lists(pieces, max_size=30).map(b"".join), st.sampled_from(Api))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_any_bytes_are_jobs_or_mistakes_on_lines_of_the_file(data: bytes, api: Api) -> None:
     lines = len(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
     try:
@@ -1091,7 +1091,7 @@ def test_the_way_of_writing_does_not_matter(data: st.DataObject, api: Api, how: 
 
 
 @given(st.data(), st.sampled_from(Api))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_job_is_recognised_in_the_list_of_the_service(data: st.DataObject, api: Api) -> None:
     job = parse_row(dict(data.draw(good_rows(api))), api)
     sent = job.parameters(api)

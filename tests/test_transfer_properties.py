@@ -422,7 +422,7 @@ def lives_with(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Life]]:
 # --- What holds --------------------------------------------------------------------------------------
 
 
-@patient(400)
+@patient(250)
 @given(lives_with(hostile_steps))
 def test_never_a_wrong_file(lives: list[Life]) -> None:
     with machine() as here:
@@ -443,7 +443,7 @@ def test_never_a_wrong_file(lives: list[Life]) -> None:
         event(f"{server.requests} requests in the end")
 
 
-@patient(400)
+@patient(250)
 @given(lives_with(honest_steps))
 def test_even_without_a_sha1_nothing_gets_mixed_up(lives: list[Life]) -> None:
     wanted = replace(WANTED, sha1=None)
@@ -480,7 +480,7 @@ versions = steps_with(
 """A server that has now the one and now the other version of a file, and tells which by its tag."""
 
 
-@patient(300)
+@patient(200)
 @given(lives_with(versions))
 def test_versions_of_a_file_are_never_mixed(lives: list[Life]) -> None:
     with machine() as here:
@@ -491,7 +491,7 @@ def test_versions_of_a_file_are_never_mixed(lives: list[Life]) -> None:
         assert here.run(Server([]), WANTED)
 
 
-@patient(300)
+@patient(200)
 @given(offsets, deaths)
 def test_bytes_are_not_taken_for_those_of_another_version(cut: int, death: Death) -> None:
     wanted = replace(WANTED, sha1=None)
