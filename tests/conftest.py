@@ -37,6 +37,15 @@ obs_id=1191828584, job_type=d, download_type=vis
 obs_id=1191828528, job_type=d, download_type=vis_meta
 """
 
+LOGIN = {Api.V2018: "/api/login", Api.V1: "/api/api_login", Api.V2: "/api/v2/api_login"}
+LISTING = {Api.V2018: "/api/get_jobs", Api.V1: "/api/get_jobs", Api.V2: "/api/v2/get_jobs"}
+SUBMISSION = {
+    Api.V2018: "/api/download_vis_job",
+    Api.V1: "/api/download_vis_job",
+    Api.V2: "/api/v2/download_vis_job",
+}
+"""Where each interface is asked, and what for."""
+
 
 class FastClock:
     """A clock whose waits take no time. It stands still while nobody waits."""
@@ -180,3 +189,23 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "what the test waited for did not happen"
         time.sleep(0.01)
+
+
+def together(calls: int, call: Callable[[], object]) -> list[BaseException]:
+    """Make a call in several threads at the same moment; return what went wrong."""
+    gate = threading.Barrier(calls)
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        gate.wait()
+        try:
+            call()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    return errors

@@ -15,11 +15,23 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, TypeVar, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 import pytest
-from conftest import FastClock, Run, environment, run_batch, run_command, service_of, wait_until
+from conftest import (
+    LISTING,
+    LOGIN,
+    SUBMISSION,
+    FastClock,
+    Run,
+    environment,
+    run_batch,
+    run_command,
+    service_of,
+    together,
+    wait_until,
+)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -63,13 +75,6 @@ OTHER = 1191828584
 VISIBILITIES = {"obs_id": str(OBS), "download_type": "vis"}
 DAY = 86400.0
 
-LOGIN = {Api.V2018: "/api/login", Api.V1: "/api/api_login", Api.V2: "/api/v2/api_login"}
-LISTING = {Api.V2018: "/api/get_jobs", Api.V1: "/api/get_jobs", Api.V2: "/api/v2/get_jobs"}
-SUBMISSION = {
-    Api.V2018: "/api/download_vis_job",
-    Api.V1: "/api/download_vis_job",
-    Api.V2: "/api/v2/download_vis_job",
-}
 REFRESH = "/api/v2/refresh"
 
 EVERY = pytest.mark.parametrize("api", list(Api), ids=lambda api: api.value)
@@ -1090,26 +1095,6 @@ class RestingClock(FastClock):
     def sleep(self, seconds: float, stop: threading.Event) -> None:
         time.sleep(0.01)
         super().sleep(seconds / 100, stop)
-
-
-def together(calls: int, call: Callable[[], object]) -> list[BaseException]:
-    """Make a call in several threads at the same moment; return what went wrong."""
-    gate = threading.Barrier(calls)
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        gate.wait()
-        try:
-            call()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    return errors
 
 
 def test_six_clients_at_once_make_one_login(tokens: Path) -> None:

@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Any, Callable, TypeVar
 
 import pytest
-from conftest import FastClock, Run, environment, run_batch, run_command, service_of
+from conftest import (
+    LISTING,
+    LOGIN,
+    SUBMISSION,
+    FastClock,
+    Run,
+    environment,
+    run_batch,
+    run_command,
+    service_of,
+)
 
 from mwa_client.asvo import open_session
 from mwa_client.batch import Pacing
@@ -38,13 +48,6 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 SIZE = 300_000
 
-LOGIN = {Api.V2018: "/api/login", Api.V1: "/api/api_login", Api.V2: "/api/v2/api_login"}
-LISTING = {Api.V2018: "/api/get_jobs", Api.V1: "/api/get_jobs", Api.V2: "/api/v2/get_jobs"}
-SUBMISSION = {
-    Api.V2018: "/api/download_vis_job",
-    Api.V1: "/api/download_vis_job",
-    Api.V2: "/api/v2/download_vis_job",
-}
 
 EVERY = pytest.mark.parametrize("api", list(Api), ids=lambda api: api.value)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any, Callable
+from typing import Any
 
 import pytest
-from conftest import FastClock, service_of, wait_until
+from conftest import FastClock, service_of, together, wait_until
 
 from mwa_client import __version__
 from mwa_client.asvo import open_session
@@ -56,26 +55,6 @@ def session(sandbox: Sandbox) -> Iterator[Session]:
 
 def asked(sandbox: Sandbox, path: str) -> list[LoggedRequest]:
     return [request for request in sandbox.requests if request.path == path]
-
-
-def together(calls: int, call: Callable[[], object]) -> list[BaseException]:
-    """Make a call in several threads at the same moment; return what went wrong."""
-    gate = threading.Barrier(calls)
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        gate.wait()
-        try:
-            call()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    return errors
 
 
 # --- Logging in ---------------------------------------------------------------------------------------

@@ -105,17 +105,11 @@ class Api2018:
 
     def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
         """Read the whole job list; an entry that makes no sense is passed over."""
-        listing = self._wire.call("GET", "/api/get_jobs")
-        if not isinstance(listing, list):
-            raise BadReply("The service answered with something that is not a list of jobs.")
-        return list(read_listing(listing, _read_job))
+        return list(read_listing(listed(self._wire), _read_job))
 
     def cancel(self, job_id: int) -> None:
-        """Cancel a job. Since June 2018 this is a GET."""
-        try:
-            self._wire.call("GET", "/api/cancel_job", query={"job_id": str(job_id)})
-        except BadReply:
-            pass  # The status was 200, which decides; what the body holds is not written down anywhere.
+        """Cancel a job."""
+        cancel(self._wire, job_id)
 
     def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> Reply:
         """Ask the service itself for the file."""
@@ -126,6 +120,22 @@ class Api2018:
             reply.close()
             raise SessionLost("The service does not know this session.", status=401)
         return reply
+
+
+def listed(wire: Wire) -> list[object]:
+    """Return the entries of the job list, as v1 gives it too."""
+    listing = wire.call("GET", "/api/get_jobs")
+    if not isinstance(listing, list):
+        raise BadReply("The service answered with something that is not a list of jobs.")
+    return listing
+
+
+def cancel(wire: Wire, job_id: int) -> None:
+    """Cancel a job, as in v1 too. Since June 2018 this is a GET."""
+    try:
+        wire.call("GET", "/api/cancel_job", query={"job_id": str(job_id)})
+    except BadReply:
+        pass  # The status was 200, which decides; what the body holds is not written down anywhere.
 
 
 def _moved_on(error: ServiceUnavailable) -> ServiceMoved:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from mwa_client.asvo.api_2018 import cancel, listed
 from mwa_client.asvo.job import Job, ProductFile, read_integer
 from mwa_client.asvo.session import Submission
 from mwa_client.asvo.today import read_jobs
@@ -92,17 +93,11 @@ class ApiV1:
 
     def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
         """Read the whole job list."""
-        listing = self._wire.call("GET", "/api/get_jobs")
-        if not isinstance(listing, list):
-            raise BadReply("The service answered with something that is not a list of jobs.")
-        return list(read_jobs(listing))
+        return list(read_jobs(listed(self._wire)))
 
     def cancel(self, job_id: int) -> None:
         """Cancel a job."""
-        try:
-            self._wire.call("GET", "/api/cancel_job", query={"job_id": str(job_id)})
-        except BadReply:
-            pass  # The status was 200, which decides.
+        cancel(self._wire, job_id)
 
     def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> Reply:
         """Ask the object store for the file."""
