@@ -17,10 +17,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from mwa_client.errors import JobFileError, Mistake, SettingsError
 from mwa_client.jobkeys import BY_WORD, Api, JobKey, JobType, Kind, Limits, Required, find, keys_of
+
+if TYPE_CHECKING:
+    from mwa_client.asvo.job import Job
 
 
 @dataclass(frozen=True)
@@ -268,6 +271,44 @@ def identity_of(job_type: JobType, parameters: Mapping[str, object], api: Api) -
     return _identity(job_type, said, api)
 
 
+def contradicts(job: Job, request: JobRequest, api: Api) -> str | None:
+    """Say in what a listed job differs from what a row asks for, judged by what both of them say.
+
+    This is for a job that is known to be the row's, from the ledger or from the service's own answer.
+    Services leave keys out of their listings and add others, so neither counts; `identity_of` is for all
+    other jobs.
+
+    Parameters
+    ----------
+    job : Job
+        The job as the service lists it.
+    request : JobRequest
+        What the row asks for.
+    api : Api
+        The interface that listed the job.
+
+    Returns
+    -------
+    str or None
+        The differences, ``avg_time_res=4 instead of 2``; None where there are none.
+    """
+    if job.job_type not in (None, request.job_type):
+        assert job.job_type is not None
+        return f"{_a(job.job_type.label)} job instead of {_a(request.job_type.label)} job"
+    differences = []
+    if job.obs_id not in (None, request.obs_id):
+        differences.append(f"obs_id={job.obs_id} instead of {request.obs_id}")
+    asked = _asked_on(request, api)
+    for word, value in job.parameters.items():
+        key = find(word) if isinstance(word, str) else None
+        if key is None or key.word not in asked or value in (None, ""):
+            continue
+        heard, ours = _listed(key, word, value), _shortest(key, asked[key.word])
+        if heard is not None and heard != ours:
+            differences.append(f"{key.word}={_shown(heard)} instead of {ours}")
+    return ", ".join(differences) or None
+
+
 def plan(jobfile: JobFile) -> str:
     """Say how many jobs of what kind a file asks for, on how many observations.
 
@@ -314,6 +355,22 @@ def _unsaid(job_type: JobType, said: Mapping[str, str], api: Api) -> dict[str, s
         if value is not None and key.word not in said and not ("source_job_id" in said and _converts(key)):
             meant[key.word] = value
     return meant
+
+
+def _asked_on(request: JobRequest, api: Api) -> dict[str, str]:
+    """Return what a row asks an interface for, said or not; without what the interface decides by itself.
+
+    A switch that is off unless it is asked for is off on every interface. Any other value that the interface
+    has no word for is its own affair.
+    """
+    said = dict(request.values)
+    meant = _unsaid(request.job_type, said, request.vocabulary)
+    known = {
+        word: value
+        for word, value in meant.items()
+        if BY_WORD[word].spelled(api) is not None or value == "false"
+    }
+    return {word: value for word, value in {**known, **said}.items() if word != "obs_id"}
 
 
 def _sent(word: str, value: str, api: Api) -> Iterator[tuple[str, str]]:

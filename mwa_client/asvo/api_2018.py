@@ -155,7 +155,7 @@ def _read_job(row: dict[str, object]) -> Job | None:
     state_number = read_integer(row.get("job_state"))
     type_number = read_integer(row.get("job_type"))
     if type_number in DOWNLOAD_TYPES:
-        parameters.setdefault("download_type", DOWNLOAD_TYPES[type_number])
+        parameters["download_type"] = parameters.get("download_type") or DOWNLOAD_TYPES[type_number]
     return Job(
         job_id=job_id,
         state=JOB_STATES.get(-1 if state_number is None else state_number, JobState.UNKNOWN),

@@ -33,6 +33,14 @@ JOB_TYPE_WORDS = {
     "imaging": JobType.IMAGING,
 }
 
+DOWNLOAD_TYPES: dict[object, str] = {
+    1: "vis",
+    2: "vis_meta",
+    "download_visibilities": "vis",
+    "download_metadata": "vis_meta",
+}
+"""What a download job fetches, where its parameters do not say it."""
+
 
 def read_jobs(listing: list[object]) -> Iterator[Job]:
     """Yield the jobs of a listing."""
@@ -46,6 +54,9 @@ def read_job(row: dict[str, object]) -> Job | None:
         return None
     given = row.get("job_params")
     parameters: dict[str, object] = given if isinstance(given, dict) else {}
+    download_type = DOWNLOAD_TYPES.get(_number_or_word(row.get("job_type")))
+    if download_type is not None and parameters.get("download_type") in (None, ""):
+        parameters = {**parameters, "download_type": download_type}
     return Job(
         job_id=job_id,
         state=_state(row.get("job_state")),
@@ -64,10 +75,13 @@ def _state(word: object) -> JobState:
 
 
 def _job_type(value: object) -> JobType | None:
+    known = _number_or_word(value)
+    return JOB_TYPES.get(known) if isinstance(known, int) else JOB_TYPE_WORDS.get(known)
+
+
+def _number_or_word(value: object) -> int | str:
     number = read_integer(value)
-    if number is not None:
-        return JOB_TYPES.get(number)
-    return JOB_TYPE_WORDS.get(str(value).strip().lower())
+    return str(value).strip().lower() if number is None else number
 
 
 def _read_product(product: object, job_id: int) -> tuple[ProductFile, ...]:
