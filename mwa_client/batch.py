@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from mwa_client.errors import (
     BadReply,
     DirectoryBusy,
     DiskFull,
+    InternalError,
     JobFailed,
     JobLimitReached,
     LoginRefused,
@@ -189,11 +191,27 @@ class Batch:
             The ledger cannot be written.
         DirectoryBusy
             Another client has taken over the directory.
+        Exception
+            `listen` has raised it, or it is a mistake in this program; the summary was told before.
         """
-        started = self._clock.monotonic()
         self._listen(Begun(len(self._rows)))
-        self._recall()
         try:
+            self._work()
+        except MwaClientError:
+            raise
+        except Exception as error:
+            with suppress(Exception):  # It may be the listener that has failed.
+                self._tell_counts()
+                self._summary(InternalError.of(error))
+            raise
+        self._tell_counts()
+        return self._summary()
+
+    def _work(self) -> None:
+        """Go on until nothing is left to do; whatever happens, what was brought about is kept."""
+        started = self._clock.monotonic()
+        try:
+            self._recall()
             while not self._is_over(started):
                 self._ledger.guard()
                 if self._polls.due() and self._needs_listing():
@@ -203,8 +221,6 @@ class Batch:
                 self._wait_for_messages(started)
         finally:
             self._finish()
-        self._tell_counts()
-        return self._summary()
 
     @cached_property
     def _session(self) -> Session:
@@ -278,7 +294,7 @@ class Batch:
             elif isinstance(message, _DownloadEnded) and isinstance(message.outcome, Fetched):
                 self._end_download(message.row, message.outcome)
 
-    def _summary(self) -> Summary:
+    def _summary(self, error: MwaClientError | None = None) -> Summary:
         left = [row for row in self._rows if not row.stage.is_settled]
         pending = tuple(row.name for row in left if not self._is_enough(row))
         summary = Summary(
@@ -287,12 +303,15 @@ class Batch:
             failed=tuple(row.result for row in self._rows if isinstance(row.result, RowFailed)),
             submitted=tuple(row.name for row in left if self._is_enough(row)),
             pending=pending,
-            why_pending=self._why_pending() if pending else "",
+            why_pending=self._why_pending(error) if pending else "",
+            error=error,
         )
         self._listen(summary)
         return summary
 
-    def _why_pending(self) -> str:
+    def _why_pending(self, error: MwaClientError | None) -> str:
+        if error is not None:
+            return "The run ended before the others were finished."
         if self._disk_full is not None:
             return str(self._disk_full)
         if self._has_given_up:
@@ -460,6 +479,9 @@ class Batch:
                 if _concerns_all_rows(error):
                     self._hold.set()
                 return _SubmissionEnded(row, error)
+            except Exception as error:
+                # Whether the job was made is not known; the next run looks for it before it submits.
+                return _SubmissionEnded(row, InternalError.of(error))
             return _SubmissionEnded(row, outcome)
 
         return submit
@@ -564,6 +586,8 @@ class Batch:
                 return None
             except MwaClientError as error:
                 return _DownloadEnded(row, error)
+            except Exception as error:
+                return _DownloadEnded(row, InternalError.of(error))
 
         return download
 

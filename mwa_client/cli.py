@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mwa_client import __version__
-from mwa_client.errors import ExitStatus, MwaClientError
+from mwa_client.errors import ExitStatus, InternalError, MwaClientError
 from mwa_client.interrupts import Interrupted, interrupts_caught
 
 # The rest is imported where it is needed: --help must not wait for it.
@@ -79,15 +79,7 @@ def _run(options: argparse.Namespace) -> ExitStatus:
         _say(str(interrupted))
         return interrupted.exit_status
     except Exception as error:
-        import traceback
-
-        # A mistake in this program. The place is shown, the values are not: they could be credentials.
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        _say(
-            f"mwa_client: internal error: {type(error).__name__} "
-            f"in {Path(where.filename).name}, line {where.lineno}.\n"
-            "Please report it. Everything so far is kept: run the same command again to go on."
-        )
+        _say(f"mwa_client: {InternalError.of(error)}")
         return ExitStatus.FAILED
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class ExitStatus(enum.IntEnum):
@@ -48,6 +49,33 @@ class MwaClientError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.remedy}" if self.remedy else self.what
+
+
+class InternalError(MwaClientError):
+    """Something that nobody expected: a mistake in this program. It names the place and no values."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> InternalError:
+        """Return the error for what was raised, with the place for a report."""
+        places = list(_places(error)) or [(Path("an unknown place"), 0)]
+        ours = [place for place in places if Path(__file__).parent in place[0].parents] or places
+        # Where the mistake is in a library, or in what it was given, our own last step says more.
+        by_way = "" if ours[-1] == places[-1] else f" It came by way of {_words_for(*ours[-1])}."
+        return cls(
+            f"internal error: {type(error).__name__} in {_words_for(*places[-1])}.",
+            f"Please report it.{by_way} Everything so far is kept: run the same command again to go on.",
+        )
+
+
+def _words_for(file: Path, line: int) -> str:
+    return f"{file.name}, line {line}"
+
+
+def _places(error: BaseException) -> Iterator[tuple[Path, int]]:
+    step = error.__traceback__
+    while step is not None:
+        yield Path(step.tb_frame.f_code.co_filename), step.tb_lineno
+        step = step.tb_next
 
 
 # --- Before anything is sent -------------------------------------------------------------------------

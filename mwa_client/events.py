@@ -142,6 +142,8 @@ class Summary:
         Where the products are.
     why_pending : str
         What kept the pending rows from being finished.
+    error : MwaClientError or None
+        What has ended the run early, where that was something that nobody expected.
     """
 
     directory: Path
@@ -150,10 +152,13 @@ class Summary:
     submitted: tuple[RowName, ...] = ()
     pending: tuple[RowName, ...] = ()
     why_pending: str = field(default="")
+    error: MwaClientError | None = None
 
     @property
     def exit_status(self) -> ExitStatus:
         """The exit status that says how it ended."""
+        if self.error is not None:
+            return self.error.exit_status
         if self.pending:
             return ExitStatus.TRY_AGAIN
         return ExitStatus.JOBS_FAILED if self.failed else ExitStatus.COMPLETE

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -19,6 +19,7 @@ from mwa_client.errors import (
     DirectoryUnusable,
     DiskFull,
     ExitStatus,
+    InternalError,
     LoginRefused,
     MwaClientError,
     NotFinished,
@@ -34,7 +35,7 @@ from mwa_client.settings import Credentials, Service, Settings, Task, services_f
 if TYPE_CHECKING:
     from mwa_client.asvo.job import Job
     from mwa_client.asvo.session import Session
-    from mwa_client.events import Event, Summary
+    from mwa_client.events import Event, RowFailed
     from mwa_client.jobfile import JobRequest
     from mwa_client.rows import ListedJob
 
@@ -63,16 +64,21 @@ def perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
     MwaClientError
         It cannot be done; the error knows its exit status.
     """
+    failed: list[RowFailed] = []
     try:
-        return _perform(settings, say, show)
+        return _perform(settings, say, show, failed)
     except DirectoryBusy:
         raise  # The file is that of the other client, which is at work.
     except MwaClientError as error:
-        _write_errors(settings.error_file, [{"obs_id": None, "job_id": None, "result": error.what}])
+        _write_errors(settings.error_file, _errors_of(failed, error))
         raise
+    except Exception as error:
+        surprise = InternalError.of(error)
+        _write_errors(settings.error_file, _errors_of(failed, surprise))
+        raise surprise from error
 
 
-def _perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
+def _perform(settings: Settings, say: Show, show: Show, failed: list[RowFailed]) -> ExitStatus:
     if settings.task.needs_rows:
         rows = _Rows.of(settings)
         # Before anything else, and before the service is known for sure: what is wrong is said at once.
@@ -84,9 +90,11 @@ def _perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
             checked = {"event": "checked", "jobs": len(jobs.jobs), "warnings": list(jobs.warnings)}
             show(json.dumps(checked) if settings.json else f"{plan(jobs)}\nNothing was sent.")
             return ExitStatus.COMPLETE
-        return _at_the_service(settings, say, lambda means: _run_rows(settings, means, rows, jobs, say))
+        return _at_the_service(
+            settings, say, failed, lambda means: _run_rows(settings, means, rows, jobs, say)
+        )
     does = {Task.LIST: _list, Task.FETCH: _fetch, Task.CANCEL: _cancel}[settings.task]
-    return _at_the_service(settings, say, lambda means: does(settings, means, show))
+    return _at_the_service(settings, say, failed, lambda means: does(settings, means, show))
 
 
 # --- The job file -------------------------------------------------------------------------------------
@@ -122,14 +130,20 @@ def _likely_api(settings: Settings) -> Api:
 
 @dataclass(frozen=True)
 class _Means:
-    """What a task works with: the ways to the service, the guard of the directory's lock, a voice."""
+    """What a task works with: the ways to the service, the guard of the directory's lock, a voice.
+
+    The rows that fail are noted in `failed`, so that they are not forgotten where the run ends early.
+    """
 
     services: Sequence[Service]
     guard: Callable[[], None]
     say: Show
+    failed: list[RowFailed]
 
 
-def _at_the_service(settings: Settings, say: Show, work: Callable[[_Means], ExitStatus]) -> ExitStatus:
+def _at_the_service(
+    settings: Settings, say: Show, failed: list[RowFailed], work: Callable[[_Means], ExitStatus]
+) -> ExitStatus:
     """Work at the real service, or at the sandbox; alone in the directory, if the task writes there."""
     with ExitStack() as open_things:
         services = () if settings.sandbox else _real_services(settings, say)
@@ -138,7 +152,7 @@ def _at_the_service(settings: Settings, say: Show, work: Callable[[_Means], Exit
         _write_errors(settings.error_file, [])
         if settings.sandbox:
             services = open_things.enter_context(_practice(settings, say))
-        return work(_Means(services, guard, say))
+        return work(_Means(services, guard, say, failed))
 
 
 def _real_services(settings: Settings, say: Show) -> tuple[Service, ...]:
@@ -282,6 +296,7 @@ def _run_batch(
     from mwa_client.asvo import open_session
     from mwa_client.batch import Batch, Pacing
     from mwa_client.display import display_for
+    from mwa_client.events import RowFailed
     from mwa_client.interrupts import interrupts_held_back
     from mwa_client.ledger import Ledger
     from mwa_client.pace import SystemClock
@@ -291,6 +306,8 @@ def _run_batch(
     display = display_for(sys.stdout, sys.stderr, clock, os.environ, **looks)
 
     def show(event: Event) -> None:
+        if isinstance(event, RowFailed):
+            means.failed.append(event)
         with interrupts_held_back():  # Half a bar cannot be taken away.
             display(event)
 
@@ -314,7 +331,7 @@ def _run_batch(
             once=settings.once,
         )
         summary = batch.run()
-    _write_errors(settings.error_file, _errors_of(summary))
+    _write_errors(settings.error_file, _errors_of(summary.failed))
     return summary.exit_status
 
 
@@ -356,11 +373,17 @@ def _cancel(settings: Settings, means: _Means, show: Show) -> ExitStatus:
 # --- What comes out -----------------------------------------------------------------------------------
 
 
-def _errors_of(summary: Summary) -> list[dict[str, object]]:
-    return [
+def _errors_of(
+    failed: Iterable[RowFailed], ended_by: MwaClientError | None = None
+) -> list[dict[str, object]]:
+    """Return the errors of the rows, and at the end the one that concerns them all, where there is one."""
+    errors: list[dict[str, object]] = [
         {"obs_id": failure.row.obs_id, "job_id": failure.row.job_id, "result": failure.error.what}
-        for failure in summary.failed
+        for failure in failed
     ]
+    if ended_by is not None:
+        errors.append({"obs_id": None, "job_id": None, "result": ended_by.what})
+    return errors
 
 
 def _write_errors(path: Path | None, errors: list[dict[str, object]]) -> None:

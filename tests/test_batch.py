@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import queue
+import re
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Callable, TypeVar
 
 import pytest
 from conftest import FastClock, Run, environment, run_batch, run_command, service_of, wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mwa_client import products
+from mwa_client.asvo.session import Session, Submission
 from mwa_client.batch import UNCLEAR_SUBMISSIONS, Pacing
 from mwa_client.display import Display
 from mwa_client.errors import ExitStatus, LoginRefused, ServiceRefused
@@ -29,6 +33,7 @@ from mwa_client.events import (
     RowFailed,
     StateChanged,
     Submitted,
+    Summary,
 )
 from mwa_client.jobfile import parse
 from mwa_client.jobkeys import Api
@@ -37,6 +42,7 @@ from mwa_client.pace import FIRST_POLL, LAST_POLL, LONGEST_OUTAGE_WAIT, Backoff,
 from mwa_client.sandbox import KINDS, Job, JobState, JobType, LoggedRequest, Sandbox
 from mwa_client.sandbox.fault_kinds import Kind, Point
 from mwa_client.sandbox.messages import Body, Call, Reply
+from mwa_client.transfer import product
 
 T = TypeVar("T")
 
@@ -839,15 +845,120 @@ def test_a_download_that_ends_in_the_last_moment_is_kept(
     assert run.summary.exit_status is ExitStatus.COMPLETE and sandbox.requests == []
 
 
-def test_a_mistake_in_a_worker_ends_the_run(
+SURPRISES = [
+    ZeroDivisionError("p4ss"),
+    OverflowError("p4ss"),
+    zlib.error("p4ss"),
+    RecursionError(),
+    MemoryError(),
+]
+
+
+def does(call: Callable[..., T], when: Callable[..., bool], surprise: Exception) -> Callable[..., T]:
+    """The same function, which is surprised by some of what it is given."""
+
+    def surprised(*arguments: Any, **options: Any) -> T:
+        if when(*arguments):
+            raise surprise
+        return call(*arguments, **options)
+
+    return surprised
+
+
+@pytest.mark.parametrize("surprise", SURPRISES, ids=lambda surprise: type(surprise).__name__)
+def test_a_surprise_in_a_download_concerns_one_row(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, surprise: Exception
+) -> None:
+    broken = does(product.fetch, lambda wanted, *rest: wanted.name == f"{OBS}_vis.zip", surprise)
+    with monkeypatch.context() as patch:
+        patch.setattr("mwa_client.products.fetch", broken)
+        run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER))
+    assert run.summary.exit_status is ExitStatus.JOBS_FAILED
+    assert [row.row.obs_id for row in run.summary.complete] == [OTHER]
+    kind = type(surprise).__name__
+    assert re.fullmatch(rf"internal error: {kind} in test_batch\.py, line \d+\.", failure(run))
+    assert any("Please report it. It came by way of products.py, line" in line for line in screen(run))
+    assert "p4ss" not in "".join(screen(run))
+    # Nothing is remembered of it: the next run fetches what is missing.
+    assert run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER)).summary.exit_status is ExitStatus.COMPLETE
+    assert len(sandbox.jobs) == 2
+
+
+@pytest.mark.parametrize("surprise", SURPRISES, ids=lambda surprise: type(surprise).__name__)
+@pytest.mark.parametrize("was_made", [False, True])
+def test_a_surprise_in_a_submission_concerns_one_row(
+    sandbox: Sandbox,
+    clock: FastClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    surprise: Exception,
+    was_made: bool,
+) -> None:
+    real = Session.submit
+
+    def submit(session: Session, job_type: Any, parameters: Any, **options: Any) -> Submission:
+        is_odd = parameters["obs_id"] == str(OBS)
+        made = real(session, job_type, parameters, **options) if was_made or not is_odd else None
+        if is_odd or made is None:
+            raise surprise
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "submit", submit)
+        run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER))
+    assert run.summary.exit_status is ExitStatus.JOBS_FAILED
+    assert [row.row.obs_id for row in run.summary.complete] == [OTHER]
+    assert f"internal error: {type(surprise).__name__}" in failure(run) and "p4ss" not in failure(run)
+    # Whether it was made is looked for before anything is submitted.
+    clock.advance(60.0)
+    assert run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER)).summary.exit_status is ExitStatus.COMPLETE
+    assert len(sandbox.jobs) == 2
+
+
+def test_a_surprise_in_the_loop_ends_the_run_and_all_is_kept(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fetch(*arguments: object) -> None:
-        raise ZeroDivisionError
+    sandbox.faults.add("job_error", obs_id=OTHER)
+    third = 1191829000
+    events: list[Event] = []
 
-    monkeypatch.setattr("mwa_client.products.fetch", fetch)
-    with pytest.raises(ZeroDivisionError):
-        run_batch(sandbox, tmp_path, clock, vis(OBS))
+    def is_time(job: Any, *rest: Any) -> bool:
+        return job.obs_id == OBS and any(isinstance(event, RowFailed) for event in events)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "mwa_client.batch.name_files", does(products.name_files, is_time, OverflowError("p4ss"))
+        )
+        with pytest.raises(OverflowError):
+            run_batch(sandbox, tmp_path, clock, vis(OTHER, OBS, third), listen=events.append)
+    summary = events[-1]
+    assert isinstance(summary, Summary) and summary.exit_status is ExitStatus.FAILED
+    assert [failed.row.obs_id for failed in summary.failed] == [OTHER]
+    assert len(summary.failed) + len(summary.pending) + len(summary.complete) == 3
+    assert summary.error is not None and "OverflowError in " in summary.error.what
+    assert isinstance(events[-2], Counts)
+    lines = screen(Run(summary, events))
+    assert "There were errors:" in lines and not any("p4ss" in line for line in lines)
+    # Every job is known to the next run.
+    again = run_batch(sandbox, tmp_path, clock, vis(OBS, third))
+    assert again.summary.exit_status is ExitStatus.COMPLETE and len(sandbox.jobs) == 3
+
+
+def test_what_a_listener_raises_reaches_the_caller(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path
+) -> None:
+    class Enough(Exception):
+        pass
+
+    def listen(event: Event) -> None:
+        if isinstance(event, (Complete, Summary)):
+            raise Enough
+
+    with pytest.raises(Enough):
+        run_batch(sandbox, tmp_path, clock, vis(OBS), listen=listen)
+    sandbox.reset_log()
+    run = run_batch(sandbox, tmp_path, clock, vis(OBS))
+    assert run.summary.exit_status is ExitStatus.COMPLETE and sandbox.requests == []
 
 
 # --- Files --------------------------------------------------------------------------------------------

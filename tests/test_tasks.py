@@ -16,7 +16,7 @@ from typing import Any, Callable
 import pytest
 from conftest import THREE_ROWS, command, environment, run_command, wait_until
 
-from mwa_client import cli
+from mwa_client import batch, cli
 from mwa_client.sandbox import JobState, JobType, Sandbox
 
 OBS, OTHER, THIRD = 1191828584, 1191828528, 1191829000
@@ -108,13 +108,13 @@ def run(
     monkeypatch.setenv("MWA_ASVO_HOST", sandbox.url)
     monkeypatch.setenv("MWA_ASVO_API_KEY", "practice-key")
 
-    def run(*arguments: object) -> Done:
+    def run(*arguments: object, surprise: bool = False) -> Done:
         try:
             status = cli.main([*map(str, arguments), f"--dir={data}", "--poll=0.05"])
         except SystemExit as end:
             status = int(end.code or 0)
         out, err = capsys.readouterr()
-        assert "internal error" not in err
+        assert ("internal error" in err) is surprise
         return Done(status, out, err)
 
     return run
@@ -407,6 +407,34 @@ def test_the_error_file_of_a_run_that_could_not_be(
     assert done.status == status
     assert entry["obs_id"] is None and entry["job_id"] is None and says in entry["result"].lower()
     assert "wrong-key" not in entry["result"] + done.err
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_the_error_file_of_a_run_that_ended_early(
+    sandbox: Sandbox, run: Run, csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: str
+) -> None:
+    """What had failed before the surprise is listed on the screen and in the file, and then the surprise."""
+    sandbox.faults.add("job_error", obs_id=OTHER, text="the tape broke")
+    real = batch.Batch._watch
+
+    def watch(self: batch.Batch, row: Any) -> bool:
+        if any(row.stage.is_settled for row in self._rows):
+            raise OverflowError("a value")
+        return real(self, row)
+
+    monkeypatch.setattr(batch.Batch, "_watch", watch)
+    csv.write_text(
+        f"{ONE_ROW.replace(str(OBS), str(OTHER))}\n{ONE_ROW}\n{ONE_ROW.replace(str(OBS), str(THIRD))}"
+    )
+    done = run("--csv", csv, "-e", tmp_path / "errors.json", "--api", api, "--json", surprise=True)
+    first, last = json.loads((tmp_path / "errors.json").read_text())
+    assert done.status == 1
+    assert first["obs_id"] == OTHER and "the tape broke" in first["result"]
+    assert (last["obs_id"], last["job_id"]) == (None, None)
+    assert last["result"].startswith("internal error: OverflowError in test_tasks.py, line ")
+    (summary,) = done.told("summary")
+    assert (summary["exit_status"], summary["failed"], summary["pending"]) == (1, 1, 2)
+    assert last["result"] in done.err and "Please report it." in done.err and "a value" not in done.err
 
 
 def test_an_error_file_that_cannot_be_written(sandbox: Sandbox, run: Run, tmp_path: Path) -> None:
