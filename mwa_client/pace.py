@@ -191,7 +191,9 @@ def _date(value: str) -> float | None:
 def read_time(text: object) -> float | None:
     """Return an ISO 8601 time, UTC where it names no zone, in seconds since 1970; None if it is none."""
     try:
-        when = datetime.datetime.fromisoformat(str(text).replace("Z", ""))
+        when = datetime.datetime.fromisoformat(text.replace("Z", "")) if isinstance(text, str) else None
     except ValueError:
+        when = None
+    if when is None:
         return None
     return (when if when.tzinfo else when.replace(tzinfo=datetime.timezone.utc)).timestamp()

@@ -12,6 +12,7 @@ from mwa_client.asvo.job import (
     ProductFile,
     clean_text,
     files_of,
+    read_id,
     read_integer,
     read_listing,
     read_sha1,
@@ -98,7 +99,7 @@ class Api2018:
     def submit(self, job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> Submission:
         """Post the row's keys and values as a form; this service does not notice duplicates."""
         reply = self._wire.call("POST", SUBMIT_PATHS[job_type], form=parameters)
-        job_id = read_integer(reply.get("job_id")) if isinstance(reply, dict) else None
+        job_id = read_id(reply.get("job_id")) if isinstance(reply, dict) else None
         if job_id is None:
             raise BadReply("The service took the job but did not say its job id.")
         return Submission(job_id)
@@ -147,7 +148,7 @@ def _moved_on(error: ServiceUnavailable) -> ServiceMoved:
 
 
 def _read_job(row: dict[str, object]) -> Job | None:
-    job_id = read_integer(row.get("id"))
+    job_id = read_id(row.get("id"))
     if job_id is None:
         return None
     given = row.get("job_params")
@@ -160,7 +161,7 @@ def _read_job(row: dict[str, object]) -> Job | None:
         job_id=job_id,
         state=JOB_STATES.get(-1 if state_number is None else state_number, JobState.UNKNOWN),
         state_word="" if row.get("job_state") is None else f"state {clean_text(row['job_state'], 40)}",
-        obs_id=read_integer(parameters.get("obs_id")),
+        obs_id=read_id(parameters.get("obs_id")),
         job_type=JOB_TYPES.get(-1 if type_number is None else type_number),
         parameters=MappingProxyType(parameters),
         error_text=clean_text(row.get("error_text")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from mwa_client.asvo.api_2018 import cancel, listed
-from mwa_client.asvo.job import Job, ProductFile, read_integer
+from mwa_client.asvo.job import Job, ProductFile, read_id, read_integer, read_word
 from mwa_client.asvo.session import Submission
 from mwa_client.asvo.today import read_jobs
 from mwa_client.asvo.wire import Reply, Wire
@@ -118,7 +118,7 @@ def raise_if_about_all_rows(error: ServiceRefused) -> None:
 
 
 def _submission(body: object) -> Submission:
-    job_id = read_integer(body.get("job_id")) if isinstance(body, dict) else None
+    job_id = read_id(body.get("job_id")) if isinstance(body, dict) else None
     existed = isinstance(body, dict) and _is_already_there(body)
     if job_id is None:
         did = "has this job already" if existed else "took the job"
@@ -127,5 +127,5 @@ def _submission(body: object) -> Submission:
 
 
 def _is_already_there(body: dict[str, object]) -> bool:
-    code, words = body.get("error_code"), str(body.get("error") or "").lower()
+    code, words = body.get("error_code"), read_word(body.get("error"))
     return read_integer(code) == ALREADY_THERE or words.startswith("job already")

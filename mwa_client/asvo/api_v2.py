@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from mwa_client.asvo.api_v1 import raise_if_about_all_rows
-from mwa_client.asvo.job import Job, ProductFile, read_integer
+from mwa_client.asvo.job import Job, ProductFile, read_id, read_integer
 from mwa_client.asvo.session import Submission
 from mwa_client.asvo.today import read_job, read_jobs
 from mwa_client.asvo.tokens import Tokens, TokenStore
@@ -96,7 +96,7 @@ class ApiV2:
             if _code(error) == ALREADY_THERE:
                 return _existing(error)
             raise
-        job_id = read_integer(reply.get("job_id")) if isinstance(reply, dict) else None
+        job_id = read_id(reply.get("job_id")) if isinstance(reply, dict) else None
         if job_id is None:
             raise BadReply("The service took the job but did not say its job id.")
         return Submission(job_id, existed=reply.get("error_code") == ALREADY_THERE)
@@ -245,7 +245,7 @@ def _existing(error: ServiceRefused) -> Submission:
     body = error.body if isinstance(error.body, dict) else {}
     detail = body.get("detail")
     for place in (body, detail if isinstance(detail, dict) else {}):
-        job_id = read_integer(place.get("job_id"))
+        job_id = read_id(place.get("job_id"))
         if job_id is not None:
             return Submission(job_id, existed=True)
     raise BadReply("The service has this job already, but does not say its job id.") from None

@@ -15,6 +15,8 @@ from typing import Callable
 from mwa_client.jobkeys import JobType
 from mwa_client.pace import read_time
 
+MOST = 2**63 - 1
+"""The largest number that makes sense as an id or a size; no file system and no database has larger ones."""
 PRODUCT_LIFE = 7 * 86400.0
 """Seconds after the end of a job for which its product can be fetched."""
 
@@ -214,22 +216,31 @@ def files_of(product: object) -> list[object]:
 
 
 def read_integer(value: object) -> int | None:
-    """Return a number that came as a number or as a string, or None."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,19}\s*", value):
-        return int(value)
-    return None
+    """Return a number that came as a number or as a string, or None; its size is at most `MOST`."""
+    if isinstance(value, str):
+        is_number = re.fullmatch(r"\s*[0-9]{1,19}\s*", value) is not None
+    elif isinstance(value, float):
+        is_number = value.is_integer()
+    else:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+    number = int(value) if is_number else None  # type: ignore[call-overload]
+    return number if number is not None and abs(number) <= MOST else None
 
 
 def read_size(value: object) -> int | None:
     """Return a size in bytes, or None where there is none that makes sense."""
     size = read_integer(value)
     return size if size is not None and size >= 0 else None
+
+
+def read_id(value: object) -> int | None:
+    """Return the number of a job or an observation, or None: they are counted from 1."""
+    return read_size(value) or None
+
+
+def read_word(value: object) -> str:
+    """Return a word from outside as it is to be looked up: in lower case; empty where it is none."""
+    return value.strip().lower() if isinstance(value, str) else ""
 
 
 def read_sha1(value: object) -> str | None:
@@ -241,9 +252,11 @@ def read_sha1(value: object) -> str | None:
 
 def clean_text(text: object, most: int = 300) -> str:
     """Return a text from outside as one printable line of at most so many characters."""
-    if text is None:
-        return ""
-    line = str(text)
+    try:
+        # Cut before it is looked at: it may have millions of characters.
+        line = "" if text is None else str(text)[: 100 * most]
+    except (ValueError, RecursionError):
+        return ""  # A number of thousands of digits, or lists in lists in lists.
     if not line.isprintable():
         line = "".join(character if character.isprintable() else " " for character in line)
     line = " ".join(line.split())

@@ -14,10 +14,12 @@ from mwa_client.asvo.job import (
     ProductFile,
     clean_text,
     files_of,
+    read_id,
     read_integer,
     read_listing,
     read_sha1,
     read_size,
+    read_word,
 )
 from mwa_client.jobkeys import JobType
 
@@ -49,7 +51,7 @@ def read_jobs(listing: list[object]) -> Iterator[Job]:
 
 def read_job(row: dict[str, object]) -> Job | None:
     """Return the job that a row of a listing describes, or None where it has no id."""
-    job_id = read_integer(row.get("id"))
+    job_id = read_id(row.get("id"))
     if job_id is None:
         return None
     given = row.get("job_params")
@@ -61,7 +63,7 @@ def read_job(row: dict[str, object]) -> Job | None:
         job_id=job_id,
         state=_state(row.get("job_state")),
         state_word=clean_text(row.get("job_state"), 40),
-        obs_id=read_integer(parameters.get("obs_id")),
+        obs_id=read_id(parameters.get("obs_id")),
         job_type=_job_type(row.get("job_type")),
         parameters=MappingProxyType(parameters),
         error_text=clean_text(row.get("error_text")),
@@ -71,7 +73,7 @@ def read_job(row: dict[str, object]) -> Job | None:
 
 
 def _state(word: object) -> JobState:
-    return STATES.get(str(word).strip().lower(), JobState.UNKNOWN)
+    return STATES.get(read_word(word), JobState.UNKNOWN)
 
 
 def _job_type(value: object) -> JobType | None:
@@ -81,7 +83,7 @@ def _job_type(value: object) -> JobType | None:
 
 def _number_or_word(value: object) -> int | str:
     number = read_integer(value)
-    return str(value).strip().lower() if number is None else number
+    return read_word(value) if number is None else number
 
 
 def _read_product(product: object, job_id: int) -> tuple[ProductFile, ...]:
@@ -99,8 +101,8 @@ def _read_file(entry: dict[str, object], job_id: int) -> ProductFile | None:
         name = unquote(url.partition("?")[0]).rsplit("/", 1)[-1]
         return ProductFile(name, size, sha1, Delivery.ACACIA, url=url)
     if isinstance(path, str) and path:
-        word = str(entry.get("type") or "").lower()
-        delivery = Delivery.DUG if word == Delivery.DUG.value else Delivery.SCRATCH
+        is_dug = read_word(entry.get("type")) == Delivery.DUG.value
+        delivery = Delivery.DUG if is_dug else Delivery.SCRATCH
         return ProductFile(
             path.rstrip("/").rsplit("/", 1)[-1] or str(job_id), size, sha1, delivery, path=path
         )

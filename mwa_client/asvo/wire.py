@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.cookiejar
 import io
-import json as jsonlib
 import logging
 import re
 import socket
@@ -33,6 +32,7 @@ from mwa_client.errors import (
     SessionLost,
     SettingsError,
 )
+from mwa_client.jsontext import read_json
 from mwa_client.pace import retry_after
 
 LOG = logging.getLogger(__name__)
@@ -470,8 +470,8 @@ def _system_words(chain: list[BaseException]) -> str:
 def _body_of(response: requests.Response) -> object:
     """Return a refusal's JSON, or its text where it is none."""
     try:
-        return jsonlib.loads(_text_of(response))
-    except (ValueError, RecursionError):
+        return read_json(_text_of(response))
+    except ValueError:
         return _text_of(response)[:20_000]
 
 
@@ -503,8 +503,8 @@ def _is_text(value: object) -> bool:
 
 def _json_of(response: requests.Response) -> Any:
     try:
-        return response.json()
-    except (ValueError, RecursionError):
+        return read_json(_text_of(response))
+    except ValueError:
         kind = clean_text(response.headers.get("Content-Type", "something else"), 60)
         raise BadReply(f"The service answered with {kind} where JSON was expected.") from None
 

@@ -1,0 +1,57 @@
+"""JSON from outside: what makes no sense in one place is nothing there, and the rest is read."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+LONGEST_NUMBER = 30
+"""Digits from which on a whole number makes no sense; some thousands of them cannot even be read."""
+DEEPEST = 50
+"""Levels of lists and objects in each other below which nothing that makes sense can be."""
+_PIECES = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]|[^"\[\]{}]+|"', re.DOTALL)
+
+
+def read_json(text: str) -> Any:
+    """Return what a text of JSON says.
+
+    A number that is none (``NaN``, ``1e999``, a thousand digits) is None, and so is what is nested so deep
+    that Python could not read it: one odd entry of a long listing must not hide the others.
+
+    Raises
+    ------
+    ValueError
+        It is no JSON.
+    """
+    try:
+        return _read(text)
+    except RecursionError:
+        return _read("".join(_shallow(text)))
+
+
+def _read(text: str) -> Any:
+    return json.loads(text, parse_int=_integer, parse_float=_decimal, parse_constant=lambda word: None)
+
+
+def _integer(digits: str) -> int | None:
+    return int(digits) if len(digits) <= LONGEST_NUMBER else None
+
+
+def _decimal(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _shallow(text: str) -> Iterator[str]:
+    """Yield a text of JSON in pieces, with null in place of what is nested too deep."""
+    depth = 0
+    for piece in (match[0] for match in _PIECES.finditer(text)):
+        depth += piece in ("[", "{")
+        if depth <= DEEPEST:
+            yield piece
+        elif depth == DEEPEST + 1 and piece in ("[", "{"):
+            yield "null"
+        depth -= piece in ("]", "}")
