@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
-from mwa_client.disk import disk_errors, write_safely
+from mwa_client.disk import (
+    disk_errors,
+    json_lines,
+    open_ours,
+    path_below,
+    read_ours,
+    state_directory,
+    write_safely,
+)
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.pace import read_time
 from mwa_client.transfer.product import FetchedFile, Place
 
 MEMORY = ".mwa_client"
+SUMS = "SHA1SUMS"
+MOST_SUMS = 1 << 27
+"""Bytes of the longest ``SHA1SUMS`` that is continued: a million lines."""
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 PRACTICE = "sandbox"
 """The service's name in the ledger while practising."""
@@ -131,14 +144,15 @@ class Ledger:
         self._names = _Names()
         self._sums: dict[str, dict[str, str]] = {}
         self._summed: set[str] = set()
-        with disk_errors(directory):
-            self.place.memory.mkdir(parents=True, exist_ok=True)
+        state_directory(self.place.memory)
+        with disk_errors(self._path):
             entries = list(self._read())
         for entry in entries:
             self._learn(entry)
         self._refuse_to_mix(entry.get("service") for entry in entries)
         with disk_errors(self._path):
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._sums_there()  # At once: hours of work must not end with a file that cannot be written.
+            self._file = open_ours(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
 
     def close(self) -> None:
         """Close the file."""
@@ -223,15 +237,8 @@ class Ledger:
         return entry
 
     def _read(self) -> Iterator[dict[str, object]]:
-        if not self._path.exists():
-            return
-        for line in self._path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(entry, dict):
-                yield entry
+        with suppress(FileNotFoundError):
+            yield from json_lines(self._path)
 
     def _learn(self, entry: dict[str, object]) -> None:
         job_id, identity = entry.get("job_id"), entry.get("row")
@@ -270,8 +277,10 @@ class Ledger:
         return fetched if fetched.files or fetched.elsewhere else None
 
     def _read_file(self, file: dict[str, Any]) -> FetchedFile:
-        path = self.place.directory / str(file["name"])
-        return FetchedFile(path, int(file["size"]), str(file["sha1"]), bool(file["verified"]))
+        path, size, sha1 = path_below(self.place.directory, file["name"]), file["size"], file["sha1"]
+        if not (isinstance(size, int) and size >= 0 and re.fullmatch("[0-9a-f]{40}", sha1)):
+            raise ValueError("no size or no SHA-1")
+        return FetchedFile(path, size, sha1, file["verified"] is True)
 
     def _name_of(self, file: FetchedFile) -> str:
         return file.path.relative_to(self.place.directory).as_posix()
@@ -298,14 +307,27 @@ class Ledger:
 
     def _write_sums(self) -> None:
         """Keep ``SHA1SUMS`` true; lines for other files, which somebody else wrote, stay."""
-        path = self.place.directory / "SHA1SUMS"
         ours = {name: sha1 for sums in self._sums.values() for name, sha1 in sums.items()}
+        before, mode = self._sums_there()
+        # A name that was ours and is no more belonged to a product that had to be made anew.
+        others = [line for line in before.split("\n") if line and line[42:] not in self._summed]
+        lines = others + [f"{sha1}  {name}" for name, sha1 in sorted(ours.items())]
+        path = self.place.directory / SUMS
         with disk_errors(path):
-            before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
-            # A name that was ours and is no more belonged to a product that had to be made anew.
-            others = [line for line in before.split("\n") if line and line[42:] not in self._summed]
-            lines = others + [f"{sha1}  {name}" for name, sha1 in sorted(ours.items())]
-            write_safely(path, "".join(f"{line}\n" for line in lines))
+            # It grows where nobody else can put anything in its way.
+            write_safely(path, "".join(f"{line}\n" for line in lines), mode=mode, made_in=self.place.memory)
+
+    def _sums_there(self) -> tuple[str, int]:
+        """Return the text and the permissions of ``SHA1SUMS``, where the user may have one already.
+
+        Others may be able to write in the directory: a link of that name may lead to a private file, whose
+        text must not be copied, and is not ours to replace.
+        """
+        path = self.place.directory / SUMS
+        with disk_errors(path), suppress(FileNotFoundError):
+            data = read_ours(path, MOST_SUMS, alone=False, single=True)
+            return data.decode("utf-8", "surrogateescape"), path.lstat().st_mode & 0o666
+        return "", 0o644
 
 
 def _still_there(file: FetchedFile) -> bool:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from mwa_client.disk import boot_id, disk_errors
+from mwa_client.disk import boot_id, disk_errors, open_ours, read_json, refuse_anothers, state_directory
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull
 from mwa_client.pace import Clock
 
@@ -35,6 +35,9 @@ GLANCE = 0.05
 """Seconds before another look where somebody else is changing the lock."""
 
 
+MOST_PROCESSES = 2**31 - 1
+"""The largest number that a process can have."""
+TOKEN = re.compile(r"[0-9a-f]{16}")
 CLAIM = re.compile(r"lock(\.([0-9a-f]{16}|unreadable))+")
 """The names of claims to a lock: whose it is, and, where that claim's maker died too, whose that was."""
 
@@ -78,18 +81,26 @@ class Owner:
 
     @classmethod
     def of(cls, lock: Path) -> Owner | None:
-        """Return whose a lock file is; None if there is no such file, nobody if it cannot be read."""
+        """Return whose a lock file is; None if there is no such file, nobody if it makes no sense.
+
+        Raises
+        ------
+        DirectoryUnusable
+            It is another user's, who may well be alive.
+        """
         try:
-            entry = json.loads(lock.read_text(encoding="utf-8", errors="replace"))
-            known = {field.name for field in dataclasses.fields(cls)} - {"pid"}
-            words = {name: str(value) for name, value in entry.items() if name in known}
-            return cls(pid=int(entry["pid"]), **words)
-        except (ValueError, TypeError, AttributeError, KeyError):
-            return cls()
+            refuse_anothers(lock)
+            entry = read_json(lock, alone=False)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ESTALE):  # The second is what NFS says of the first.
                 return None
             raise
+        if not isinstance(entry, dict):
+            return cls()
+        words = {field.name: entry.get(field.name, "") for field in dataclasses.fields(cls)}
+        pid = words.pop("pid")
+        is_sound = isinstance(pid, int) and 0 < pid <= MOST_PROCESSES and TOKEN.fullmatch(str(words["token"]))
+        return cls(pid=pid, **{name: str(word)[:200] for name, word in words.items()}) if is_sound else cls()
 
     def write_into(self, file: int) -> None:
         """Write who we are into a lock file that has just been made."""
@@ -151,9 +162,7 @@ def working_alone(
     DirectoryUnusable, DiskFull
         The lock cannot be made.
     """
-    with disk_errors(memory):
-        memory.mkdir(parents=True, exist_ok=True)
-    lock = _Lock(directory, memory / "lock", clock, say)
+    lock = _Lock(directory, state_directory(memory) / "lock", clock, say)
     lock.acquire()
     ended = threading.Event()
     heart = threading.Thread(target=lock.beat_until, args=(ended,), daemon=True)
@@ -234,7 +243,7 @@ class _Lock:
                 self._is_lost = True
             else:
                 os.utime(self._path)
-        except OSError:
+        except (OSError, DirectoryUnusable):
             pass  # File servers hang and come back; the next beat tells more.
         finally:
             self._beaten = self._clock.now()
@@ -243,7 +252,7 @@ class _Lock:
         """Make a file that says that it is ours; return False if it is there already."""
         with disk_errors(path):
             try:
-                file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             except FileExistsError:
                 return False
             try:
@@ -292,10 +301,11 @@ class _Lock:
 
 
 def _touched(path: Path) -> float | None:
-    """Return when a file was touched; opened first, since NFS asks its server only then."""
+    """Return when a file was touched, whatever it is; opened first, since NFS asks its server only then."""
+    with suppress(OSError, DirectoryUnusable):
+        os.close(open_ours(path, os.O_RDONLY))
     try:
-        with path.open("rb") as file:
-            return os.fstat(file.fileno()).st_mtime
+        return path.lstat().st_mtime
     except FileNotFoundError:
         return None
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import queue
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, TypeVar
@@ -209,3 +210,14 @@ def together(calls: int, call: Callable[[], object]) -> list[BaseException]:
     for thread in threads:
         thread.join(20)
     return errors
+
+
+@contextmanager
+def longest_file(size: int) -> Iterator[None]:
+    """The system writes no file of this process beyond this size: what fits is written, then an error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

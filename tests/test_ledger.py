@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import THREE_ROWS, FastClock, run_batch, service_of
+from conftest import THREE_ROWS, FastClock, longest_file, run_batch, service_of
 
 from mwa_client.errors import DirectoryUnusable, DiskFull, ExitStatus
 from mwa_client.jobfile import parse
@@ -300,17 +299,6 @@ def test_an_intent_of_an_earlier_version_counts_as_one(book: Book) -> None:
     assert book.row() == Remembered(intended_after=0)
 
 
-@contextmanager
-def longest_file(size: int) -> Iterator[None]:
-    """The system writes no file of this process beyond this size: what fits is written, then an error."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_line_that_did_not_fit_spoils_no_other(book: Book) -> None:
     with book.opened() as ledger:
         ledger.submitted("first", 1)
@@ -438,10 +426,11 @@ def test_a_row_is_not_complete_before_sha1sums_says_so(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:
     # The run ends when SHA1SUMS is written, as by a crash there.
-    (tmp_path / "SHA1SUMS.new").mkdir()
+    draft = tmp_path / MEMORY / "SHA1SUMS.new"
+    draft.mkdir(parents=True)
     with pytest.raises(DirectoryUnusable):
         run_batch(sandbox, tmp_path, clock, ONE_ROW)
-    (tmp_path / "SHA1SUMS.new").rmdir()
+    draft.rmdir()
     run = run_batch(sandbox, tmp_path, clock, ONE_ROW)
     assert run.summary.exit_status is ExitStatus.COMPLETE
     assert check_sums(tmp_path).stdout.count(": OK") == 1 and len(sandbox.jobs) == 1

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import longest_file
 
 from mwa_client.disk import boot_id
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
@@ -498,19 +499,10 @@ def test_old_bytes_that_are_thrown_away_are_not_waited_for(path: Path) -> None:
 # --- Disks and directories ---------------------------------------------------------------------------
 
 
-def full_device() -> Path:
-    full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("no /dev/full here")
-    return full
-
-
 def test_a_full_disk(path: Path) -> None:
     leave(path, 0)
-    path.unlink()
-    path.symlink_to(full_device())
     with opened(path) as part:
-        with pytest.raises(DiskFull, match="No room left") as caught:
+        with longest_file(0), pytest.raises(DiskFull, match="No room left") as caught:
             part.append(bytes(partial.WRITE_SIZE))
         assert "Make room" in caught.value.remedy
         # What was not written does not count, and is not written twice later.
@@ -519,20 +511,18 @@ def test_a_full_disk(path: Path) -> None:
 
 def test_a_full_disk_at_the_very_end_does_not_hide_what_ended_the_work(path: Path) -> None:
     leave(path, 0)
-    path.unlink()
-    path.symlink_to(full_device())
-    with pytest.raises(Stopped), opened(path) as part:
+    with ExitStack() as limits, pytest.raises(Stopped), opened(path) as part:
         part.append(b"a few bytes that are still in memory")
+        limits.enter_context(longest_file(0))
         raise Stopped("The work was told to stop.")
+    assert path.stat().st_size == 0
 
 
 def test_no_room_for_the_note(path: Path) -> None:
     leave(path, 4000)
-    draft = note_path(path).with_name(f"{note_path(path).name}.new")
-    draft.symlink_to(full_device())
-    with pytest.raises(DiskFull, match=r"part\.json"), opened(path):
+    with longest_file(10), pytest.raises(DiskFull, match=r"part\.json"), opened(path):
         pytest.fail("the note was not written")
-    draft.unlink()
+    assert {file.name for file in path.parent.iterdir()} == {path.name, note_path(path).name}
     with opened(path) as part:
         assert part.length == 4000
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
-from mwa_client.disk import boot_id, disk_errors, sync_directory, write_safely
+from mwa_client.disk import boot_id, disk_errors, open_growing, read_json, sync_directory, write_safely
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class PartFile:
         """Take up the bytes of an earlier run where they can be trusted, or begin anew."""
         with disk_errors(self._path):
             note = _read_note(self._note_path)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._file = open_growing(self._path)
             there = os.fstat(self._file).st_size
             if note is None or not note.belongs_to(wanted):
                 self.restart()
@@ -360,11 +360,25 @@ def _note_path(path: Path) -> Path:
 def _read_note(path: Path) -> Note | None:
     """Return the note, or None where there is none that can be read."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        known = {field.name for field in dataclasses.fields(Note)}
-        note = Note(**{key: value for key, value in fields.items() if key in known})
-        if isinstance(note.synced, int) and isinstance(note.etag, str) and note.synced >= 0:
-            return note
-    except (OSError, ValueError, TypeError, AttributeError):
-        pass
-    return None
+        fields = read_json(path)
+    except OSError:
+        return None
+    if not isinstance(fields, dict):
+        return None
+    note = {field.name: fields.get(field.name, field.default) for field in dataclasses.fields(Note)}
+    is_sound = (
+        _is_count(note["job_id"])
+        and (note["size"] is None or _is_count(note["size"]))
+        and (note["sha1"] is None or isinstance(note["sha1"], str))
+        # It goes into a header of the next request.
+        and isinstance(note["etag"], str)
+        and note["etag"].isascii()
+        and note["etag"].isprintable()
+        and _is_count(note["synced"])
+        and isinstance(note["boot"], str)
+    )
+    return Note(**note) if is_sound else None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 0
