@@ -519,6 +519,7 @@ def test_unknown_faults_and_options_are_named() -> None:
 
 def test_every_fault_has_a_line_and_options_whose_kinds_are_known() -> None:
     needed: dict[str, Any] = {"redirect": {"url": "x"}, "slow": {"seconds": 1}, "cut_product": {"after": 1}}
+    needed["late_job"] = {"seconds": 30.0}
     faults = Faults()
     for name, kind in KINDS.items():
         assert kind.summary.endswith(".")
@@ -740,6 +741,26 @@ def test_missing_job_and_unknown_state(client: Client) -> None:
     row = client.row()
     assert (row["id"], row["job_state"], row["product"]) == (two, "thinking", None)
     assert [row["job_state"] for row in client.rows()] == [2, 2]
+
+
+def test_late_job(client: Client, clock: Clock) -> None:
+    job = client.new_job()
+    client.sandbox.faults.add("late_job", seconds=30.0)
+    assert client.rows() == []
+    clock.now += 29.0
+    assert client.rows() == []
+    clock.now += 2.0
+    assert [row["id"] for row in client.rows()] == [job]
+
+
+def test_fail_at_once(client: Client) -> None:
+    client.sandbox.service.seconds_per_state = 1000.0
+    one, two = client.new_job(), client.new_job()
+    fault = client.sandbox.faults.add("fail_at_once", times=1, text="no tape")
+    assert [(row["id"], row["job_state"]) for row in client.rows()] == [(one, 3), (two, 0)]
+    assert client.rows()[0]["error_text"] == "no tape" and fault.hits == 1
+    client.sandbox.faults.clear()
+    assert client.rows()[0]["job_state"] == 3, "for good"
 
 
 def test_strings_for_numbers(client: Client) -> None:

@@ -205,6 +205,14 @@ def job_error(row: Row, *, text: str | None = "Practice error") -> Row | None:
 
 
 @fault(Point.JOB, LISTED)
+def fail_at_once(row: Row, *, text: str | None = "Practice error") -> Row | None:
+    """Let a job that has not ended end in error the first time that it is listed, for good."""
+    if isinstance(row.state, JobState) and row.state.has_ended:
+        return None
+    return _ended(row, JobState.ERROR, text)
+
+
+@fault(Point.JOB, LISTED)
 def expire_job(row: Row) -> Row | None:
     """Let a job that was about to be ready be expired, for good."""
     return _ended(row, JobState.EXPIRED) if row.state is JobState.READY else None
@@ -235,6 +243,12 @@ def hostile_name(row: Row, *, name: str = "../../evil") -> Row | None:
 def missing_job(row: Row) -> Row:
     """Leave a job out of the listing."""
     return replace(row, hidden=True)
+
+
+@fault(Point.ROW, {Call.LIST})
+def late_job(row: Row, *, seconds: float) -> Row | None:
+    """Leave a job out of the listing for so long after its submission."""
+    return replace(row, hidden=True) if row.age < seconds else None
 
 
 @fault(Point.ROW, LISTED)

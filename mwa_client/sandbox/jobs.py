@@ -237,12 +237,15 @@ class Row:
         Its product, when it is ready.
     hidden : bool
         Whether the listing leaves the job out.
+    age : float
+        Seconds since the job was submitted.
     """
 
     job: Job
     state: JobState | int | str
     product: ListedProduct | None
     hidden: bool = False
+    age: float = 0.0
 
 
 def usual_file_name(type: JobType, params: Mapping[str, Any]) -> str:

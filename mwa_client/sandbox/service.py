@@ -216,9 +216,8 @@ class Service:
     def row(self, job: Job) -> Row:
         """Return what an honest listing says about a job."""
         state = self.state(job)
-        if not state.has_product:
-            return Row(job, state, None)
-        return Row(job, state, self.product(job))
+        product = self.product(job) if state.has_product else None
+        return Row(job, state, product, age=self._clock() - job.created)
 
     def product(self, job: Job) -> ListedProduct:
         """Return what an honest listing says about a job's product."""
