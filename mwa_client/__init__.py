@@ -102,6 +102,7 @@ class Client:
         from mwa_client.asvo import open_session
 
         self._session = open_session(*services)
+        self._call_timeout = services[0].call_timeout
 
     def login(self) -> None:
         """Log in now rather than with the first call; raises as the function `login` does."""
@@ -256,7 +257,7 @@ class Client:
         _must_be_positive("parallel", parallel)
         _must_be_positive("connections", connections)
         jobs = read_file(csv, self._session.api).jobs
-        pacing = Pacing(parallel, connections=connections)
+        pacing = Pacing(parallel, connections=connections, call_timeout=self._call_timeout)
         with self._memory_of(Path(directory)) as ledger:
             means = (lambda: self._session, ledger, SystemClock(), listen, pacing)
             return Batch(jobs, *means, once=once).run()

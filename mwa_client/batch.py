@@ -9,9 +9,9 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Callable, Union
@@ -30,7 +30,9 @@ from mwa_client.errors import (
     MwaClientError,
     ProductGone,
     ServiceOutage,
+    ServiceRefused,
     ServiceUnavailable,
+    ServiceUnreachable,
     SessionLost,
     Stopped,
 )
@@ -46,12 +48,14 @@ from mwa_client.events import (
     Submitted,
     Summary,
 )
-from mwa_client.jobfile import JobRequest, identity_of
+from mwa_client.finding import Finder
+from mwa_client.inorder import InOrder
+from mwa_client.jobfile import JobRequest, contradicts
 from mwa_client.jobkeys import Api
 from mwa_client.ledger import Fetched, Ledger
 from mwa_client.pace import FIRST_POLL, LAST_POLL, Clock, Outage, PollTimes
 from mwa_client.products import bytes_to_come, fetch_all, name_files
-from mwa_client.rows import ListedJob, Row, Stage
+from mwa_client.rows import AT_WORK, SETTLED, ListedJob, Row, Rows, Stage
 from mwa_client.transfer.connections import Connections
 from mwa_client.transfer.partial import Wanted
 from mwa_client.transfer.product import Progress, Setback
@@ -62,12 +66,22 @@ SUBMITTERS = 4
 LAST_MOMENTS = 1.0
 """Seconds in which the workers can put down what they hold when the work ends early."""
 MISSING_LISTINGS = 3
-"""Listings in a row without a job, or without a ready job's product, after which it counts as lost."""
+"""Listings in a row without a job, or without a ready job's product, after which it can count as lost."""
+MISSING_TIME = 600.0
+"""Seconds that must have passed as well: a listing can lag, or be empty for a while."""
 UNCLEAR_SUBMISSIONS = 5
 """Submissions of one row whose answers made no sense and that made no job, after which the row fails."""
 SETTLING = 5.0
-"""Seconds for which a job may be on its way into the listing after the client that wanted it was killed."""
+"""Seconds for which a job may be on its way into the listing, where the service notices duplicates."""
+SLOWEST_ANSWER, SLOWEST_LISTING = 60.0, 60.0
+"""Seconds in which a service that was asked for a job surely makes it, and in which it surely lists it."""
+LISTINGS_BEFORE_RETRY = 2
+"""Listings that must not have a job before it is asked for again, where the service does not notice."""
 RESUBMIT = "Look at it on the service's web site; to have it made anew, run again with --allow-resubmit."
+LOOK_FIRST = (
+    "The same command looks for it again. Look for it on the service's web site, too: only if it is not "
+    "there either, run with --allow-resubmit to have it made anew."
+)
 
 
 @dataclass(frozen=True)
@@ -84,12 +98,15 @@ class Pacing:
         Seconds after which to stop with rows still pending; None: never.
     connections : int
         The most connections to fetch products with, over all downloads.
+    call_timeout : float
+        Seconds after which a call to the service is given up.
     """
 
     parallel: int = 4
     poll: float | None = None
     give_up_after: float | None = None
     connections: int = 8
+    call_timeout: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,14 @@ class _DownloadEnded:
     outcome: Fetched | MwaClientError
 
 
-_Message = Union[_SubmissionEnded, _DownloadEnded, Progress, Setback, BaseException]
+@dataclass(frozen=True)
+class _Listed:
+    begun: float
+    """When it was asked for, by the clock for intervals."""
+    outcome: dict[int, Job] | MwaClientError
+
+
+_Message = Union[_Listed, _SubmissionEnded, _DownloadEnded, Progress, Setback, BaseException]
 
 
 class Batch:
@@ -132,6 +156,9 @@ class Batch:
         Be content when every row has a job.
     once : bool
         Be content with one pass: one listing, what can be submitted then, what is ready then.
+    is_asked_again : bool
+        A person asks with this very run for new jobs in the place of failed ones, where a row allows it.
+        Otherwise each row has asked for one once and for all.
     free_bytes : callable
         Says for how many bytes there is room in a directory.
     """
@@ -148,37 +175,42 @@ class Batch:
         check: Callable[[Api], None] = lambda api: None,
         only_submit: bool = False,
         once: bool = False,
+        is_asked_again: bool = False,
         free_bytes: Callable[[Path], float] = free_bytes,
     ) -> None:
-        self._rows = [Row(request) for request in requests]
+        self._rows = Rows(requests)
         self._open_session = open_session
         self._ledger = ledger
         self._clock = clock
         self._listen = listen
+        self._in_order: InOrder[Row, Event] = InOrder(listen)
         self._pacing = pacing
         self._only_submit = only_submit
         self._once = once
+        self._is_asked_again = is_asked_again
         self._free_bytes = free_bytes
         self._check: Callable[[Api], None] | None = check
         self._inbox: queue.Queue[_Message] = queue.Queue()
         self._stop = threading.Event()
         self._hold = threading.Event()
         self._has_told_why = False
+        self._lister = Workers(1, self._inbox)
         self._submitters = Workers(SUBMITTERS, self._inbox)
+        self._downloaders = Workers(pacing.parallel, self._inbox)
         self._newest_listed = 0
         self._to_submit: deque[Row] = deque()
-        self._in_hand: deque[Row] = deque()
-        self._answered: dict[int, _SubmissionEnded] = {}
-        self._downloaders = Workers(pacing.parallel, self._inbox)
         self._connections = Connections(pacing.connections)
         self._polls = PollTimes(clock, pacing.poll)
         self._unanswered = Outage(clock, first=pacing.poll or FIRST_POLL)
         self._listing: dict[int, Job] = {}
+        self._finder = Finder()
+        self._is_listing = False
         self._has_polled = False
-        self._has_given_up = False
+        self._has_listed = False
         self._disk_full: DiskFull | None = None
         self._no_more = False
         self._counted: Counts | None = None
+        self._ends_at = float("inf")
 
     def run(self) -> Summary:
         """Work until every row is complete or has failed, and say how it ended.
@@ -194,6 +226,8 @@ class Batch:
         Exception
             `listen` has raised it, or it is a mistake in this program; the summary was told before.
         """
+        if self._pacing.give_up_after is not None:
+            self._ends_at = self._clock.monotonic() + self._pacing.give_up_after
         self._listen(Begun(len(self._rows)))
         try:
             self._work()
@@ -209,16 +243,15 @@ class Batch:
 
     def _work(self) -> None:
         """Go on until nothing is left to do; whatever happens, what was brought about is kept."""
-        started = self._clock.monotonic()
         try:
             self._recall()
-            while not self._is_over(started):
+            while not self._is_over():
                 self._ledger.guard()
                 if self._polls.due() and self._needs_listing():
-                    self._poll()
+                    self._ask_for_listing()
                 self._start_downloads()
                 self._tell_counts()
-                self._wait_for_messages(started)
+                self._wait_for_messages()
         finally:
             self._finish()
 
@@ -232,13 +265,11 @@ class Batch:
     def _recall(self) -> None:
         """Settle the rows that an earlier run has completed; take up the jobs of the others."""
         for row in self._rows:
-            identity = row.request.identity
-            row.job_id = self._ledger.row(identity).job_id
+            row.job_id = self._ledger.row(row.identity).job_id
             row.from_before = row.job_id is not None
             if isinstance(row.request, ListedJob):
                 self._recall_listed(row, row.request)
-                identity = row.request.identity
-            fetched = self._ledger.complete(identity, row.job_id)
+            fetched = self._ledger.complete(row.identity, row.job_id)
             if fetched is not None:
                 self._complete(row, fetched, from_before=True)
             elif row.job_id is not None:
@@ -247,34 +278,39 @@ class Batch:
     def _recall_listed(self, row: Row, request: ListedJob) -> None:
         """Take up a listed job; where another job is known for the same, this one goes by its id."""
         if row.job_id not in (None, request.job_id):
-            row.request = replace(request, identity=f"job {request.job_id}")
+            row.identity = f"job {request.job_id}"
         row.job_id = request.job_id
 
-    def _is_over(self, started: float) -> bool:
-        if all(row.stage.is_settled or self._is_enough(row) for row in self._rows):
+    def _is_over(self) -> bool:
+        if self._rows.count(*SETTLED) + self._enough() == len(self._rows):
             return True
-        if self._is_last_pass() and not any(row.stage.is_at_work for row in self._rows):
-            return not self._startable()
-        limit = self._pacing.give_up_after
-        self._has_given_up = limit is not None and self._clock.monotonic() - started >= limit
-        return self._has_given_up
+        if self._is_last_pass() and not (self._is_listing or self._rows.count(*AT_WORK)):
+            return not self._startable(self._room(), 1)
+        return self._has_given_up()
+
+    def _has_given_up(self) -> bool:
+        return self._clock.monotonic() >= self._ends_at
 
     def _is_last_pass(self) -> bool:
         """Say whether what is at work now, and what is ready, is all that this run will do."""
         return self._disk_full is not None or (self._once and self._has_polled)
 
-    def _is_enough(self, row: Row) -> bool:
-        return self._only_submit and row.stage in (Stage.WATCHED, Stage.READY)
+    def _enough(self) -> int:
+        """Return how many rows are where no more is wanted of them: they have jobs that were looked at."""
+        if not (self._only_submit and self._has_listed):
+            return 0
+        return self._rows.count(Stage.WATCHED, Stage.READY)
 
-    def _wait_for_messages(self, started: float) -> None:
+    def _wait_for_messages(self) -> None:
         """Sleep until a worker has something to say or the next listing is due; take all that came."""
-        if self._is_over(started):
+        if self._is_over():
             return
-        waiting = self._polls.remaining() if self._needs_listing() else LAST_POLL
-        if self._pacing.give_up_after is not None:
-            left = started + self._pacing.give_up_after - self._clock.monotonic()
-            waiting = min(waiting, max(left, 0.0))
-        message = self._clock.receive(self._inbox, waiting)
+        if self._is_listing:
+            waiting = LAST_POLL
+        else:
+            waiting = self._polls.remaining() if self._needs_listing() else LAST_POLL
+        left = max(self._ends_at - self._clock.monotonic(), 0.0)
+        message = self._clock.receive(self._inbox, min(waiting, left), is_coming=self._is_listing)
         while message is not None:
             self._take(message)
             message = None if self._inbox.empty() else self._inbox.get()
@@ -282,28 +318,39 @@ class Batch:
     def _finish(self) -> None:
         """Let the workers go, and keep what they have just brought about."""
         self._stop.set()
+        self._in_order.flush()
         deadline = time.monotonic() + LAST_MOMENTS
         self._submitters.finish(deadline)
         self._downloaders.finish(deadline)
-        left: list[_Message] = list(self._answered.values())
+        if self._has_given_up():
+            self._lister.finish(deadline)
         while not self._inbox.empty():
-            left.append(self._inbox.get())
-        for message in left:
-            if isinstance(message, _SubmissionEnded) and isinstance(message.outcome, Submission):
-                self._has_job(message.row, message.outcome.job_id, found=message.outcome.existed)
+            message = self._inbox.get()
+            if isinstance(message, _Listed) and isinstance(message.outcome, ServiceUnavailable):
+                self._listing_failed(message.outcome)
+            elif isinstance(message, _SubmissionEnded):
+                self._keep_submission(message.row, message.outcome)
             elif isinstance(message, _DownloadEnded) and isinstance(message.outcome, Fetched):
                 self._end_download(message.row, message.outcome)
 
+    def _keep_submission(self, row: Row, outcome: Submission | MwaClientError | None) -> None:
+        """Record what has come of a submission in the last moments."""
+        if isinstance(outcome, Submission):
+            self._has_job(row, outcome.job_id, found=outcome.existed)
+        elif outcome is None or _has_made_no_job(outcome):
+            self._ledger.withdraw(row.identity)
+
     def _summary(self, error: MwaClientError | None = None) -> Summary:
-        left = [row for row in self._rows if not row.stage.is_settled]
-        pending = tuple(row.name for row in left if not self._is_enough(row))
+        stages = (Stage.WATCHED, Stage.READY) if self._enough() else ()
+        submitted = [row for row in self._rows if row.stage in stages]
+        left = [row for row in self._rows if row.stage not in (*SETTLED, *stages)]
         summary = Summary(
             directory=self._ledger.place.directory,
             complete=tuple(row.result for row in self._rows if isinstance(row.result, Complete)),
             failed=tuple(row.result for row in self._rows if isinstance(row.result, RowFailed)),
-            submitted=tuple(row.name for row in left if self._is_enough(row)),
-            pending=pending,
-            why_pending=self._why_pending(error) if pending else "",
+            submitted=tuple(row.name for row in submitted),
+            pending=tuple(row.name for row in left),
+            why_pending=self._why_pending(error) if left else "",
             error=error,
         )
         self._listen(summary)
@@ -314,121 +361,180 @@ class Batch:
             return "The run ended before the others were finished."
         if self._disk_full is not None:
             return str(self._disk_full)
-        if self._has_given_up:
+        if self._has_given_up():
             return "The time given with --give-up-after is over."
         if self._polls.outage.is_on:
             return "The service did not answer; the next run asks again."
-        if self._at(Stage.WANTED):
+        if self._rows.count(Stage.WANTED):
             return "Not all rows could be submitted; the next run tries again."
         return "The service is at work on the others; the next run looks again."
 
     # --- Listing --------------------------------------------------------------------------------------
 
     def _needs_listing(self) -> bool:
-        if self._once and self._has_polled:
+        if self._is_listing or (self._once and self._has_polled):
             return False
-        return any(row.stage in (Stage.WANTED, Stage.WATCHED) for row in self._rows)
+        return self._rows.count(Stage.WANTED, Stage.WATCHED) > 0
 
-    def _poll(self) -> None:
-        """List the jobs once, for all rows; wait out what passes."""
-        self._has_polled = True
+    def _ask_for_listing(self) -> None:
+        """Have the jobs listed once, for all rows; meanwhile the answers to submissions are taken."""
+        self._has_polled = self._is_listing = True
         self._counted = None  # So that the display hears from us now and then, though nothing changes.
-        try:
-            known = [row.job_id for row in self._at(Stage.WATCHED) if row.job_id is not None]
-            self._listing = self._session.jobs(known)
-        except (ServiceUnavailable, SessionLost) as error:
-            # A session that is lost again right after the login is the service's trouble, not the user's.
-            is_first = not self._polls.outage.is_on
-            waiting = self._polls.failed(getattr(error, "retry_after", None))
-            if is_first:
-                more = "" if self._once else f" Trying again in {waiting:.0f} s, until it answers."
-                self._listen(Notice(f"{error.what}{more}"))
+        known = [row.job_id for row in self._rows.at(Stage.WATCHED) if row.job_id is not None]
+        begun, session = self._clock.monotonic(), self._session
+
+        def list_jobs() -> _Message:
+            try:
+                return _Listed(begun, session.jobs(known))
+            except MwaClientError as error:
+                return _Listed(begun, error)
+
+        self._lister.give(list_jobs)
+
+    def _take_listing(self, listed: _Listed) -> None:
+        """Look at what a listing says of each row; wait out what passes."""
+        self._is_listing = False
+        if isinstance(listed.outcome, MwaClientError):
+            self._listing_failed(listed.outcome)
             return
         if self._polls.outage.is_on:
             self._listen(Notice("The service answers again."))
         if self._check is not None:
             self._check(self._session.api)
             self._check = None
-        news = [self._watch(row) for row in self._at(Stage.WATCHED)]
-        news += [self._watch(row) for row in self._find_jobs()]
+        self._listing, self._has_listed = listed.outcome, True
+        news = [self._watch(row, listed.begun) for row in self._rows.at(Stage.WATCHED)]
+        news += [self._watch(row, listed.begun) for row in self._find_jobs(listed.begun)]
         has_submitted = self._submit_wanted()
         self._polls.succeeded(any(news) or has_submitted)
 
-    def _find_jobs(self) -> list[Row]:
-        """Give the rows that are not submitted the listed jobs that ask for the same; return those rows."""
-        wanted = self._at(Stage.WANTED)
-        observations: dict[int | None, list[Job]] = {row.request.obs_id: [] for row in wanted}
-        for job in self._listing.values():
-            if job.obs_id in observations:
-                observations[job.obs_id].append(job)
-        for row in wanted:
-            job_id = self._same_job(row, observations[row.request.obs_id])
-            if job_id is not None:
-                self._has_job(row, job_id, found=True)
+    def _listing_failed(self, error: MwaClientError) -> None:
+        # A session that is lost again right after the login is the service's trouble, not the user's.
+        if not isinstance(error, (ServiceUnavailable, SessionLost)):
+            raise error
+        is_first = not self._polls.outage.is_on
+        waiting = self._polls.failed(getattr(error, "retry_after", None))
+        if is_first:
+            is_last = self._once or self._stop.is_set()
+            more = "" if is_last else f" Trying again in {waiting:.0f} s, until it answers."
+            self._listen(Notice(f"{error.what}{more}"))
+
+    def _find_jobs(self, begun: float) -> list[Row]:
+        """Give the rows that are not submitted the listed jobs that are theirs; return those rows."""
+        wanted = self._rows.at(Stage.WANTED)
+        if not wanted:
+            return []
+        taken = {row.job_id for row in self._rows if row.job_id is not None}
+        asked = {row.identity: row.request.obs_id for row in wanted}
+        self._finder.read(self._listing, self._session.api, asked, taken)
+        answers = {row: self._answer_to(row) for row in wanted}
+        claims = Counter(job.job_id for job in answers.values() if job is not None)
+        for row, answer in answers.items():
+            # A job that says too little to tell whose it is would be a wrong product for one of them.
+            job = answer if answer and claims[answer.job_id] == 1 else self._same_job(row)
+            if job is not None:
+                self._has_job(row, job.job_id, found=True)
+            elif self._ledger.row(row.identity).tries and (row.tried or begun) <= begun:
+                self._ledger.missed(row.identity, most=LISTINGS_BEFORE_RETRY)
         return [row for row in wanted if row.stage is Stage.WATCHED]
 
-    def _same_job(self, row: Row, jobs: Iterable[Job]) -> int | None:
+    def _answer_to(self, row: Row) -> Job | None:
+        """Return the job that a submission has made whose answer is not known, be it dead or alive."""
+        after = self._ledger.row(row.identity).intended_after
+        if after is None or not isinstance(row.request, JobRequest):
+            return None
+        return self._finder.answer(row.identity, row.request, max(after, row.lost_job or 0))
+
+    def _same_job(self, row: Row) -> Job | None:
         """Return a listed job that asks for the same: a ready one if there is one, else the newest."""
-        same = [
-            job
-            for job in jobs
-            if not job.state.is_lost
-            and job.job_type is not None
-            and identity_of(job.job_type, job.parameters, self._session.api) == row.request.identity
-            and self._may_attach(row, job)
-        ]
-        best = max(same, key=lambda job: (job.state.is_ready, job.job_id), default=None)
-        return None if best is None else best.job_id
+        if row.request.allow_resubmit:
+            return None  # A new one is wanted.
+        same = [job for job in self._finder.same(row.identity) if not _is_spent(job, row)]
+        return max(same, key=lambda job: (job.state.is_ready, job.job_id), default=None)
 
-    def _may_attach(self, row: Row, job: Job) -> bool:
-        """Say whether a job can be this row's: where the user wants a new one, only if it was made for it."""
-        if row.lost_job is not None and job.state.is_ready and job.job_id <= row.lost_job:
-            return False  # Where its product is gone, those of older jobs are.
-        if not row.request.allow_resubmit:
-            return True
-        after = self._ledger.row(row.request.identity).intended_after
-        return after is not None and job.job_id > after
-
-    def _watch(self, row: Row) -> bool:
+    def _watch(self, row: Row, begun: float) -> bool:
         """Look at what the listing says about a row's job; return whether that is news."""
         job = self._listing.get(row.job_id or -1)
-        if job is None or (job.state.is_ready and not job.product):
-            return self._is_missing(row, job)
-        row.missing = 0
+        if job is not None and self._is_anothers(row, job):
+            return True
+        if job is None or (job.state.is_ready and not job.product and row.gone is None):
+            return row.attached <= begun and self._is_missing(row, job)
+        row.missing_since = None
+        self._ledger.listed(row.identity)
         row.job = job
         is_news = row.label != job.label
-        if is_news:
-            self._ledger.changed(row.request.identity, job.job_id, job.state_word)
+        self._ledger.changed(row.identity, job.job_id, job.state_word)
         if job.state is not JobState.ERROR:  # That is told once, with the reason.
             self._show(row, job.label)
         if job.state.is_lost:
             # An expired product is gone, and the user still wants it.
             self._lose(row, _lost(job), is_wanted_anew=job.state is JobState.EXPIRED)
+        elif job.state.is_ready and row.gone is not None:
+            # v2 has no word for a job that has expired: it is complete, and its product is gone.
+            self._lose(row, row.gone, is_wanted_anew=_expiry(row) < self._clock.now())
         elif job.state.is_ready:
-            row.stage = Stage.READY
-            row.files = name_files(job, self._ledger)
-            row.to_come = bytes_to_come(row.files, self._ledger.place)
+            files = name_files(job, self._ledger)
+            row.ready(files, bytes_to_come(files, self._ledger.place))
         return is_news
 
-    def _is_missing(self, row: Row, job: Job | None) -> bool:
-        row.missing += 1
-        if row.missing < MISSING_LISTINGS:
+    def _is_anothers(self, row: Row, job: Job) -> bool:
+        """Let a job go that the service lists as another one than the row asks for.
+
+        It was never this row's, or the service has begun its numbers anew.
+        """
+        if not isinstance(row.request, JobRequest) or _has_been_compared(row, job):
             return False
-        what = "is ready, but has no product" if job else "is no longer listed by the service"
-        self._lose(row, JobFailed(f"The job {what}.", RESUBMIT))
+        wrong = contradicts(job, row.request, self._session.api)
+        if wrong is None:
+            return False
+        known = self._ledger.row(row.identity)
+        if known.disowned and not known.state:
+            # The second one that was never seen to be right: it seems to list all jobs as others.
+            what = f"The service lists the job that it made for this row as another one ({wrong})."
+            self._fail(row, JobFailed(what, "Look at the job on its web site, and ask its help desk."))
+            return True
+        self._listen(Notice(f"Line {row.request.line}: job {job.job_id} is not this row's: it has {wrong}."))
+        self._ledger.disown(row.identity, job.job_id)
+        row.disown()
         return True
+
+    def _is_missing(self, row: Row, job: Job | None) -> bool:
+        now = self._clock.monotonic()
+        if row.missing_since is None:
+            row.missing_since = now - self._age(self._ledger.row(row.identity).missed_since)
+        self._ledger.missed(row.identity, most=MISSING_LISTINGS)
+        known = self._ledger.row(row.identity)
+        if known.missed < MISSING_LISTINGS or now - row.missing_since < MISSING_TIME:
+            return False
+        if job is not None:
+            error = JobFailed("The job is ready, but has no product.", RESUBMIT)
+        elif known.state:
+            error = JobFailed("The job is no longer listed by the service.", LOOK_FIRST)
+        else:
+            error = JobFailed("The service gave this job's number, and has not listed it.", LOOK_FIRST)
+        self._lose(row, error)
+        return True
+
+    def _age(self, time: float | None) -> float:
+        """Return how many seconds ago something was that an earlier run may have recorded."""
+        return 0.0 if time is None else max(self._clock.now() - time, 0.0)
 
     def _lose(self, row: Row, error: MwaClientError, *, is_wanted_anew: bool = False) -> None:
         """Submit a row anew whose job will bring nothing, if that is wanted, once in a run; else fail it."""
-        is_wanted_anew |= row.request.allow_resubmit and row.from_before
+        is_asked_for = not is_wanted_anew and self._is_asked_for_anew(row)
         can_be_made = isinstance(row.request, JobRequest) and not row.was_renewed
-        if not (is_wanted_anew and can_be_made):
+        if not ((is_wanted_anew or is_asked_for) and can_be_made):
             self._fail(row, error)
             return
         self._listen(Notice(f"Submitting line {row.request.line} anew: {error.what}"))
-        self._ledger.forget_job(row.request.identity)
-        row.was_renewed, row.lost_job = True, row.job_id
-        row.job_id, row.job, row.stage = None, None, Stage.WANTED
+        self._ledger.forget_job(row.identity, is_asked_for=is_asked_for)
+        row.renew()
+
+    def _is_asked_for_anew(self, row: Row) -> bool:
+        """Say whether the user wants a new job in the place of one that failed; asking once brings one."""
+        if not (row.request.allow_resubmit and row.from_before):
+            return False
+        return self._is_asked_again or self._ledger.row(row.identity).renewals == 0
 
     # --- Submitting -----------------------------------------------------------------------------------
 
@@ -439,7 +545,7 @@ class Batch:
         self._hold.clear()
         self._newest_listed = max(self._listing, default=0)
         # Those that were put off go last: what stands in the way of one may not stand in the way of all.
-        wanted = [row for row in self._at(Stage.WANTED) if not self._is_on_its_way(row)]
+        wanted = [row for row in self._rows.at(Stage.WANTED) if not self._is_on_its_way(row)]
         wanted.sort(key=lambda row: row.put_off)
         self._to_submit = deque(wanted[:SUBMITTERS] if self._unanswered.is_on else wanted)
         self._submit_next()
@@ -449,31 +555,46 @@ class Batch:
         """Hand a few rows more to the submitters: what is intended is recorded just before it is done."""
         if self._hold.is_set():
             self._to_submit.clear()
-        while self._to_submit and len(self._in_hand) - len(self._answered) < 2 * SUBMITTERS:
+        while self._to_submit and self._rows.count(Stage.SUBMITTING) < 2 * SUBMITTERS:
             row = self._to_submit.popleft()
             if row.stage is not Stage.WANTED:
                 continue  # A listing has had its job meanwhile.
-            row.stage = Stage.SUBMITTING
-            self._in_hand.append(row)
+            row.submit()
+            self._in_order.begin(row)
             self._submitters.give(self._submission(row))
 
     def _is_on_its_way(self, row: Row) -> bool:
-        """Say whether a submission that an earlier run was killed over may still become a job."""
-        at = self._ledger.row(row.request.identity).intended_at
-        return row.put_off == 0 and at is not None and 0 <= self._clock.now() - at < SETTLING
+        """Say whether a submission whose answer is not known may still become a job that is listed."""
+        known = self._ledger.row(row.identity)
+        if not known.tries or known.intended_at is None:
+            return False
+        passed = self._clock.now() - known.intended_at
+        if row.tried is not None:
+            passed = self._clock.monotonic() - row.tried
+        elif passed < 0:
+            passed = float("inf")  # The machine's clock was set; nobody knows how long ago it was.
+        if self._session.api is not Api.V2018 and not self._wants_a_new_one(row):
+            # This service notices a duplicate, and answers with the job that is there.
+            return row.put_off == 0 and passed < SETTLING
+        patience = max(self._pacing.call_timeout, SLOWEST_ANSWER) + SLOWEST_LISTING
+        return known.missed < LISTINGS_BEFORE_RETRY or passed < patience
+
+    def _wants_a_new_one(self, row: Row) -> bool:
+        # The service may take an expired job for the same one: then only a new one helps.
+        return row.request.allow_resubmit or row.was_renewed
 
     def _submission(self, row: Row) -> Callable[[], _Message | None]:
         request = row.request
         assert isinstance(request, JobRequest)
-        parameters = request.parameters(self._session.api)
-        # The service may take an expired job for the same one: then only a new one helps.
-        allow_resubmit = request.allow_resubmit or row.was_renewed
-        self._ledger.intend(request.identity, after=self._newest_listed)
+        parameters, allow_resubmit = request.parameters(self._session.api), self._wants_a_new_one(row)
+        self._ledger.intend(row.identity, after=max(self._newest_listed, row.lost_job or 0))
 
         def submit() -> _Message | None:
             if self._stop.is_set() or self._hold.is_set():
                 return _SubmissionEnded(row, None)
             try:
+                # While this process was stopped, another client may have taken over and submitted it.
+                self._ledger.guard()
                 outcome = self._session.submit(request.job_type, parameters, allow_resubmit=allow_resubmit)
             except MwaClientError as error:
                 if _concerns_all_rows(error):
@@ -487,19 +608,20 @@ class Batch:
         return submit
 
     def _take_answer(self, answer: _SubmissionEnded) -> None:
-        """Take the answers to submissions in the order of the file, whichever comes first."""
-        self._answered[id(answer.row)] = answer
-        while self._in_hand and id(self._in_hand[0]) in self._answered:
-            next_one = self._answered.pop(id(self._in_hand.popleft()))
-            self._end_submission(next_one.row, next_one.outcome)
+        """Record the answer to a submission at once; it is told in the order of the file."""
+        self._end_submission(answer.row, answer.outcome)
+        self._in_order.end(answer.row)
         self._submit_next()
 
     def _end_submission(self, row: Row, outcome: Submission | MwaClientError | None) -> None:
-        if outcome is None:
-            row.stage = Stage.WANTED
-        elif isinstance(outcome, Submission):
+        if isinstance(outcome, Submission):
             self._has_job(row, outcome.job_id, found=outcome.existed)
-        elif isinstance(outcome, LoginRefused):
+            return
+        if outcome is None or _has_made_no_job(outcome):
+            self._ledger.withdraw(row.identity)
+        if outcome is None:
+            row.defer()
+        elif isinstance(outcome, (LoginRefused, DirectoryBusy)):
             raise outcome
         elif isinstance(outcome, ServiceUnavailable):
             self._submission_unclear(row, outcome)
@@ -511,59 +633,67 @@ class Batch:
 
     def _submission_unclear(self, row: Row, error: ServiceUnavailable) -> None:
         """Wait, and let the next listing tell whether the job was made."""
-        row.stage = Stage.WANTED
+        row.defer()
         row.put_off += 1
-        row.unclear += isinstance(error, BadReply)
-        if row.unclear >= UNCLEAR_SUBMISSIONS:
-            self._fail(row, JobFailed(f"Not submitted: {error.what}", "Run the command again later."))
-            return
+        row.tried = self._clock.monotonic()
+        if isinstance(error, BadReply):
+            self._ledger.unclear(row.identity)
+            if self._ledger.row(row.identity).unclear >= UNCLEAR_SUBMISSIONS:
+                self._fail(row, JobFailed(f"Not submitted: {error.what}", "Run the command again later."))
+                return
         if not self._has_told_why:
             self._has_told_why = True
             self._listen(Notice(error.what if self._once else _why_not_submitted(error)))
         self._unanswered.failed(error.retry_after)
 
     def _has_job(self, row: Row, job_id: int, *, found: bool) -> None:
-        row.job_id = job_id
-        row.stage = Stage.WATCHED
-        row.missing = 0
-        self._ledger.submitted(row.request.identity, job_id)
-        self._listen(Submitted(row.name, found))
+        self._ledger.submitted(row.identity, job_id)
+        row.attach(job_id, self._clock.monotonic())
+        self._tell(row, Submitted(row.name, found))
         if not found:
             self._show(row, JobState.QUEUED.label)
         if self._unanswered.is_on:
             self._unanswered.end()
-        if self._has_told_why and not (self._at(Stage.WANTED) or self._at(Stage.SUBMITTING)):
+        if self._has_told_why and not self._rows.count(Stage.WANTED, Stage.SUBMITTING):
             self._has_told_why = False
             self._listen(Notice("All jobs are submitted now."))
 
     # --- Downloading ----------------------------------------------------------------------------------
 
     def _start_downloads(self) -> None:
-        slots = self._pacing.parallel - len(self._at(Stage.DOWNLOADING))
+        slots = self._pacing.parallel - self._rows.count(Stage.DOWNLOADING)
         if slots <= 0:
-            return  # There may be thousands of ready rows, and this is asked again and again.
-        for row in self._startable()[:slots]:
-            row.stage = Stage.DOWNLOADING
+            return
+        room = self._room()
+        startable = self._startable(room, slots)
+        if self._can_fetch() and self._rows.to_come > room:
+            ready, needed = self._rows.count(Stage.READY), self._rows.to_come
+            error = _no_room(self._ledger.place.directory, ready, needed, max(room, 0.0))
+            more = " Fetching what fits, the soonest to expire first." if startable else ""
+            self._tell_disk_full(error, more)
+        for row in startable:
             self._downloaders.give(self._download(row))
 
-    def _startable(self) -> list[Row]:
-        """Return the ready rows that there is room for: if not all, then those that expire first."""
-        ready = [] if self._only_submit or self._no_more else self._at(Stage.READY)
-        if not ready:
-            return []
+    def _can_fetch(self) -> bool:
+        return not (self._only_submit or self._no_more) and self._rows.count(Stage.READY) > 0
+
+    def _room(self) -> float:
+        """Return for how many bytes more there is room, when all that is being fetched is there."""
         place = self._ledger.place
-        running = sum(bytes_to_come(row.files, place) for row in self._at(Stage.DOWNLOADING))
-        free = room = self._free_bytes(place.directory) - running
-        needed = sum(row.to_come for row in ready)
-        if needed <= free:
-            return ready
-        fitting = []
-        for row in sorted(ready, key=_expiry):
-            if row.to_come <= room:
+        running = sum(bytes_to_come(row.files, place) for row in self._rows.at(Stage.DOWNLOADING))
+        return self._free_bytes(place.directory) - running
+
+    def _startable(self, room: float, most: int) -> list[Row]:
+        """Return the ready rows that there is room for: if not for all, those that expire first."""
+        if not self._can_fetch():
+            return []
+        if self._rows.to_come <= room:
+            return self._rows.first_at(Stage.READY, most)
+        fitting: list[Row] = []
+        for row in sorted(self._rows.at(Stage.READY), key=_expiry):
+            if row.to_come <= room and len(fitting) < most:
                 room -= row.to_come
                 fitting.append(row)
-        error = _no_room(place.directory, len(ready), needed, max(free, 0.0))
-        self._tell_disk_full(error, " Fetching what fits, the soonest to expire first." if fitting else "")
         return fitting
 
     def _tell_disk_full(self, error: DiskFull, more: str = "") -> None:
@@ -576,8 +706,8 @@ class Batch:
         assert job is not None
         for wanted, file in files:
             if not file.delivery.is_folder:
-                self._listen(Downloading(row.name, wanted.name, wanted.size))
-        row.label = "Downloading"
+                self._tell(row, Downloading(row.name, wanted.name, wanted.size))
+        row.download()
 
         def download() -> _Message | None:
             try:
@@ -598,66 +728,93 @@ class Batch:
 
     def _end_download(self, row: Row, outcome: Fetched | MwaClientError) -> None:
         if isinstance(outcome, Fetched):
-            self._ledger.finished(row.request.identity, row.job_id or 0, outcome)
+            self._ledger.finished(row.identity, row.job_id or 0, outcome)
             self._complete(row, outcome, from_before=False)
         elif isinstance(outcome, DiskFull):
             # No room or no quota, whatever the disk says: nothing more is begun.
-            row.stage = Stage.READY
+            row.put_back()
             self._no_more = True
             self._tell_disk_full(outcome)
         elif isinstance(outcome, (LoginRefused, DirectoryBusy)):
             raise outcome
         elif isinstance(outcome, ProductGone):
-            # v2 has no word for a job that has expired: it is complete, and its product is gone.
-            self._lose(row, outcome, is_wanted_anew=_expiry(row) < self._clock.now())
-            if row.stage is Stage.WANTED:
-                self._has_polled = False  # One pass submits what is missing, and now this is.
+            # Perhaps its job has expired meanwhile: look before anything is said or made anew.
+            row.look_again(outcome)
+            self._polls.hurry()
+            self._has_polled = False
         else:
             self._fail(row, outcome)
 
     # --- Small steps ----------------------------------------------------------------------------------
 
-    def _at(self, stage: Stage) -> list[Row]:
-        return [row for row in self._rows if row.stage is stage]
-
     def _take(self, message: _Message) -> None:
-        if isinstance(message, _SubmissionEnded):
+        if isinstance(message, _Listed):
+            self._take_listing(message)
+        elif isinstance(message, _SubmissionEnded):
             self._take_answer(message)
         elif isinstance(message, _DownloadEnded):
             self._end_download(message.row, message.outcome)
         elif isinstance(message, BaseException):
             raise message
         else:
-            self._listen(message)
+            self._tell_of_transfer(message)
 
-    def _show(self, row: Row, label: str) -> bool:
+    def _tell(self, row: Row, event: Event) -> None:
+        """Tell what happens to a row; rows that are being submitted wait for their turn."""
+        self._in_order.tell(row, event)
+
+    def _tell_of_transfer(self, event: Progress | Setback) -> None:
+        for row in self._rows.at(Stage.DOWNLOADING):
+            if row.job_id == event.job_id:
+                self._tell(row, event)
+                return
+        self._listen(event)
+
+    def _show(self, row: Row, label: str) -> None:
         """Tell a row's state, if it is another than before."""
-        if row.label == label:
-            return False
-        row.label = label
-        self._listen(StateChanged(row.name, label))
-        return True
+        if row.label != label:
+            row.label = label
+            self._tell(row, StateChanged(row.name, label))
 
     def _complete(self, row: Row, fetched: Fetched, *, from_before: bool) -> None:
-        row.stage = Stage.COMPLETE
-        row.label = "Download Complete"
         place = self._ledger.place.directory
-        row.result = Complete(row.name, fetched.files, from_before, fetched.elsewhere, place)
-        self._listen(row.result)
+        result = Complete(row.name, fetched.files, from_before, fetched.elsewhere, place)
+        row.complete(result)
+        self._tell(row, result)
 
     def _fail(self, row: Row, error: MwaClientError) -> None:
-        row.stage = Stage.FAILED
-        row.label = "Error"
-        row.result = RowFailed(row.name, error)
-        self._listen(row.result)
+        result = RowFailed(row.name, error)
+        row.fail(result)
+        self._tell(row, result)
 
     def _tell_counts(self) -> None:
-        labels = Counter(row.label for row in self._rows)
-        done = sum(row.stage.is_settled for row in self._rows)
-        counts = Counts(len(self._rows), done, tuple(labels.items()))
+        counts = Counts(len(self._rows), self._rows.count(*SETTLED), self._rows.labels)
         if counts != self._counted:
             self._counted = counts
             self._listen(counts)
+
+
+def _has_been_compared(row: Row, job: Job) -> bool:
+    """Say whether a job is listed as it was the last time, when it was compared with its row."""
+    before = row.job
+    return before is not None and (before.obs_id, before.job_type, before.parameters) == (
+        job.obs_id,
+        job.job_type,
+        job.parameters,
+    )
+
+
+def _is_spent(job: Job, row: Row) -> bool:
+    """Say whether a job will bring nothing: where a row's product is gone, those of older jobs are."""
+    is_older = row.lost_job is not None and job.job_id <= row.lost_job
+    return job.state.is_lost or (is_older and job.state.is_ready)
+
+
+def _has_made_no_job(error: MwaClientError) -> bool:
+    """Say whether a submission has surely made no job: it was refused, or nobody has received it."""
+    if isinstance(error, (ServiceRefused, ServiceOutage, JobLimitReached, ServiceUnreachable)):
+        return True
+    return isinstance(error, ServiceUnavailable) and error.retry_after is not None
 
 
 def _concerns_all_rows(error: MwaClientError) -> bool:

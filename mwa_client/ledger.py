@@ -71,6 +71,19 @@ class Remembered:
         this one, the highest that was listed before.
     intended_at : float or None
         When it was begun, in seconds since 1970; the last time, if it was tried again.
+    tries : int
+        Submissions of which it is not known whether they have made a job.
+    unclear : int
+        Submissions whose answers made no sense, since the row last had a job.
+    missed : int
+        Listings in a row without its job, or, before it has one, without any that answers the intent. No more
+        are counted than somebody needs to know of.
+    missed_since : float or None
+        When the first of these listings was, in seconds since 1970.
+    renewals : int
+        Jobs that have failed and were made anew because the user asked for it.
+    disowned : int
+        Jobs that were thought to be the row's, and that the service listed as another's.
     """
 
     job_id: int | None = None
@@ -78,6 +91,36 @@ class Remembered:
     fetched: Fetched | None = None
     intended_after: int | None = None
     intended_at: float | None = None
+    tries: int = 0
+    unclear: int = 0
+    missed: int = 0
+    missed_since: float | None = None
+    renewals: int = 0
+    disowned: int = 0
+
+    def intend(self, after: int, at: float | None) -> None:
+        """Learn of a submission that was begun."""
+        self.intended_after, self.intended_at = after, at
+        self.tries += 1
+        self.missed, self.missed_since = 0, None
+
+    def withdraw(self) -> None:
+        """Learn that the last submission has made no job."""
+        self.tries -= 1
+        if self.tries <= 0:
+            self.tries, self.intended_after, self.intended_at = 0, None, None
+
+    def attach(self, job_id: int | None) -> None:
+        """Learn of the row's job, or that it has none any more."""
+        self.job_id, self.state = job_id, ""
+        self.tries, self.unclear, self.intended_after, self.intended_at = 0, 0, None, None
+        self.missed, self.missed_since = 0, None
+
+    def miss(self, at: float | None) -> None:
+        """Learn of a listing without the row's job."""
+        self.missed += 1
+        if at is not None:
+            self.missed_since = min(at, self.missed_since or at)
 
 
 @dataclass
@@ -174,20 +217,45 @@ class Ledger:
         first = self.row(identity).intended_after
         self._record({"event": "intent", "row": identity, "after": after if first is None else first})
 
+    def withdraw(self, identity: str) -> None:
+        """Record that the submission that was intended last has made no job: it was refused, or not sent."""
+        if self.row(identity).tries:
+            self._record({"event": "refused", "row": identity}, sync=False)
+
+    def unclear(self, identity: str) -> None:
+        """Record that the answer to a submission made no sense."""
+        self._record({"event": "unclear", "row": identity}, sync=False)
+
     def submitted(self, identity: str, job_id: int) -> None:
         """Record a row's job."""
         if self.row(identity).job_id != job_id:
             self._record({"event": "job", "row": identity, "job_id": job_id})
 
-    def forget_job(self, identity: str) -> None:
-        """Record that a row's job is of no more use and it needs another, which may have its names."""
-        self._record({"event": "job", "row": identity, "job_id": None})
+    def forget_job(self, identity: str, *, is_asked_for: bool = False) -> None:
+        """Record that a row's job is of no more use and it needs another, which may have its names.
+
+        With `is_asked_for` because the user has asked for a new one in the place of one that failed.
+        """
+        self._record({"event": "job", "row": identity, "job_id": None, "asked_for": is_asked_for})
+
+    def disown(self, identity: str, job_id: int) -> None:
+        """Record that a job which was thought to be a row's is another's."""
+        self._record({"event": "job", "row": identity, "job_id": None, "disowned": job_id})
+
+    def missed(self, identity: str, most: int) -> None:
+        """Record a listing without a row's job, or without an answer to its intent; at most so many."""
+        if self.row(identity).missed < most:
+            self._record({"event": "missed", "row": identity}, sync=False)
+
+    def listed(self, identity: str) -> None:
+        """Record that a row's job is listed again."""
+        if self.row(identity).missed:
+            self._record({"event": "listed", "row": identity}, sync=False)
 
     def changed(self, identity: str, job_id: int, state: str) -> None:
         """Record a change of state."""
         if self.row(identity).state != state:
-            entry: dict[str, object] = {"event": "state", "row": identity, "job_id": job_id, "state": state}
-            self._learn(self._append(entry, sync=False))
+            self._record({"event": "state", "row": identity, "job_id": job_id, "state": state}, sync=False)
 
     def claim_name(self, name: str, job_id: int) -> str:
         """Return the name under which a job's file is to stand, which no other job's file has."""
@@ -216,8 +284,8 @@ class Ledger:
         self._write_sums()
         self._append(entry)
 
-    def _record(self, entry: dict[str, object]) -> None:
-        self._learn(self._append(entry))
+    def _record(self, entry: dict[str, object], *, sync: bool = True) -> None:
+        self._learn(self._append(entry, sync=sync))
 
     def _append(self, event: dict[str, object], *, sync: bool = True) -> dict[str, object]:
         """Add a line; without `sync` it comes to the disk with the next one.
@@ -247,18 +315,27 @@ class Ledger:
         if entry.get("service") != self._service or not isinstance(identity, str):
             return
         row = self._rows.setdefault(identity, Remembered())
-        if entry.get("event") == "intent":
+        event = entry.get("event")
+        if event == "intent":
             after = entry.get("after")
-            row.intended_after = after if isinstance(after, int) else 0
-            row.intended_at = read_time(entry.get("time"))
-        elif entry.get("event") == "job":
+            row.intend(after if isinstance(after, int) else 0, read_time(entry.get("time")))
+        elif event == "refused":
+            row.withdraw()
+        elif event == "unclear":
+            row.unclear += 1
+        elif event == "missed":
+            row.miss(read_time(entry.get("time")))
+        elif event == "listed":
+            row.missed, row.missed_since = 0, None
+        elif event == "job":
             if job_id is None:
                 self._names.release(row.job_id, self._service)
-            row.intended_after = row.intended_at = None
-            row.job_id, row.state = job_id if isinstance(job_id, int) else None, ""
-        elif entry.get("event") == "state":
+                row.renewals += entry.get("asked_for") is True
+                row.disowned += "disowned" in entry
+            row.attach(job_id if isinstance(job_id, int) else None)
+        elif event == "state":
             row.state = str(entry.get("state"))
-        elif entry.get("event") == "complete":
+        elif event == "complete":
             row.fetched = self._read_fetched(entry)
             row.job_id = job_id if isinstance(job_id, int) else row.job_id
             self._sums[identity] = self._verified_in(row)

@@ -38,8 +38,11 @@ class Clock(Protocol):
         """Wait, or less when `stop` is set."""
         ...
 
-    def receive(self, inbox: queue.Queue[T], seconds: float) -> T | None:
-        """Return the next thing in `inbox`, or None when nothing came for so many seconds."""
+    def receive(self, inbox: queue.Queue[T], seconds: float, *, is_coming: bool = False) -> T | None:
+        """Return the next thing in `inbox`, or None when nothing came for so many seconds.
+
+        With `is_coming` an answer is on its way: a clock that makes time pass lets it come first.
+        """
         ...
 
     def chance(self) -> float:
@@ -62,7 +65,7 @@ class SystemClock:
         """Wait, or less when `stop` is set."""
         stop.wait(seconds)
 
-    def receive(self, inbox: queue.Queue[T], seconds: float) -> T | None:
+    def receive(self, inbox: queue.Queue[T], seconds: float, *, is_coming: bool = False) -> T | None:
         """Return the next thing in `inbox`, or None when nothing came for so many seconds."""
         try:
             return inbox.get(timeout=max(seconds, 0.0))
@@ -151,6 +154,11 @@ class PollTimes:
     def remaining(self) -> float:
         """Return the seconds until the next listing, never quite nothing."""
         return max(self._due - self._clock.monotonic(), 0.05)
+
+    def hurry(self) -> None:
+        """Have the next listing soon, unless the service does not answer."""
+        if not self.outage.is_on:
+            self._due = min(self._due, self._clock.monotonic() + (self._fixed or FIRST_POLL))
 
     def succeeded(self, has_changed: bool) -> None:
         """Note a listing that was answered, and whether it had news."""

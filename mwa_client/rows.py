@@ -1,11 +1,19 @@
-"""A row of the job file on its way: where it stands, which job it has, how it ended."""
+"""The rows of the job file on their way: where each stands, which job it has, how it ended.
+
+A row's stage changes in one place, by named steps; a step that a row cannot take is an error. `Rows` hears of
+each, so that nobody has to look at thousands of rows to know how many stand where.
+"""
 
 from __future__ import annotations
 
 import enum
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mwa_client.asvo.job import Job, ProductFile
+from mwa_client.errors import MwaClientError
 from mwa_client.events import Complete, RowFailed, RowName
 from mwa_client.jobfile import JobRequest, identity_of
 from mwa_client.jobkeys import Api
@@ -23,15 +31,27 @@ class Stage(enum.Enum):
     COMPLETE = "complete"
     FAILED = "failed"
 
-    @property
-    def is_at_work(self) -> bool:
-        """A worker has it in hand."""
-        return self in (Stage.SUBMITTING, Stage.DOWNLOADING)
+    # An enum's own hash is written in Python, and stages are looked up all the time.
+    __hash__ = object.__hash__
 
-    @property
-    def is_settled(self) -> bool:
-        """Nothing more will happen to the row."""
-        return self in (Stage.COMPLETE, Stage.FAILED)
+
+AT_WORK = (Stage.SUBMITTING, Stage.DOWNLOADING)
+"""A worker has the row in hand."""
+SETTLED = (Stage.COMPLETE, Stage.FAILED)
+"""Nothing more will happen to the row."""
+
+NEXT: dict[Stage, tuple[Stage, ...]] = {
+    Stage.WANTED: (Stage.SUBMITTING, Stage.WATCHED, Stage.COMPLETE, Stage.FAILED),
+    Stage.SUBMITTING: (Stage.WANTED, Stage.WATCHED, Stage.FAILED),
+    Stage.WATCHED: (Stage.WANTED, Stage.READY, Stage.FAILED),
+    Stage.READY: (Stage.DOWNLOADING, Stage.FAILED),
+    Stage.DOWNLOADING: (Stage.READY, Stage.WATCHED, Stage.COMPLETE, Stage.FAILED),
+    Stage.COMPLETE: (),
+    Stage.FAILED: (),
+}
+"""Which stage can follow on which."""
+
+NOT_SUBMITTED = "Not submitted"
 
 
 @dataclass(frozen=True)
@@ -57,48 +77,209 @@ class ListedJob:
         return cls(job.job_id, job.obs_id or 0, identity or f"job {job.job_id}")
 
 
-@dataclass
 class Row:
     """One row of the job file and how far it has come. Only the loop's thread changes it.
 
     Attributes
     ----------
-    label : str
-        Its state in words for people.
+    request : JobRequest or ListedJob
+        What is wanted.
+    identity : str
+        What it is known by to the ledger.
+    place : int
+        Which of all the rows it is, from 0.
+    job : Job or None
+        Its job, as the last listing that had it said.
+    job_id : int or None
+        The number of its job.
     files : tuple of (Wanted, ProductFile)
         What is to be fetched, once it is ready.
     to_come : int
         Bytes that are missing of them, as far as their sizes are known; then, not since.
-    missing : int
-        Listings in a row without its job.
     put_off : int
         Submissions that came to nothing, for whatever passing reason.
-    unclear : int
-        Submissions whose answers made no sense.
+    tried : float or None
+        When the last submission of this run ended without a job, by the clock for intervals.
+    attached : float
+        When it got its job, by the same clock.
+    missing_since : float or None
+        Since when its job has been missing, by the same clock.
     from_before : bool
         Its job was submitted by an earlier run.
     was_renewed : bool
         Its lost job has been given up for a new one in this run.
     lost_job : int or None
         That job.
+    gone : MwaClientError or None
+        Why its product could not be fetched, where the next listing is to tell what has become of the job.
+    result : Complete or RowFailed or None
+        How it ended.
     """
 
-    request: JobRequest | ListedJob
-    stage: Stage = Stage.WANTED
-    job: Job | None = None
-    job_id: int | None = None
-    label: str = "Not submitted"
-    files: tuple[tuple[Wanted, ProductFile], ...] = ()
-    to_come: int = 0
-    missing: int = 0
-    unclear: int = 0
-    put_off: int = 0
-    from_before: bool = False
-    was_renewed: bool = False
-    lost_job: int | None = None
-    result: Complete | RowFailed | None = None
+    def __init__(self, request: JobRequest | ListedJob, place: int, rows: Rows) -> None:
+        self.request = request
+        self.identity = request.identity
+        self.place = place
+        self.job: Job | None = None
+        self.job_id: int | None = None
+        self.files: tuple[tuple[Wanted, ProductFile], ...] = ()
+        self.to_come = 0
+        self.put_off = 0
+        self.tried: float | None = None
+        self.attached = float("-inf")
+        self.missing_since: float | None = None
+        self.from_before = False
+        self.was_renewed = False
+        self.lost_job: int | None = None
+        self.gone: MwaClientError | None = None
+        self.result: Complete | RowFailed | None = None
+        self._rows = rows
+        self._stage = Stage.WANTED
+        self._label = NOT_SUBMITTED
 
     @property
     def name(self) -> RowName:
         """Which row this is, for people."""
         return RowName(self.request.line, self.request.obs_id, self.job_id)
+
+    @property
+    def stage(self) -> Stage:
+        """Where it stands."""
+        return self._stage
+
+    @property
+    def label(self) -> str:
+        """Its state in words for people."""
+        return self._label
+
+    @label.setter
+    def label(self, label: str) -> None:
+        self._rows.relabel(self._label, label)
+        self._label = label
+
+    # --- Steps ----------------------------------------------------------------------------------------
+
+    def submit(self) -> None:
+        """Take the step: a worker is about to submit it."""
+        self._step(Stage.SUBMITTING)
+
+    def defer(self) -> None:
+        """Take the step: its submission came to nothing this time."""
+        self._step(Stage.WANTED)
+
+    def attach(self, job_id: int, now: float) -> None:
+        """Take the step: it has a job at the service."""
+        self._step(Stage.WATCHED)
+        self.job_id, self.attached, self.missing_since = job_id, now, None
+
+    def renew(self) -> None:
+        """Take the step: its job will bring nothing, and it needs another."""
+        self._step(Stage.WANTED)
+        self.was_renewed, self.lost_job = True, self.job_id
+        self._let_go()
+
+    def disown(self) -> None:
+        """Take the step: the job that it was thought to have is another's."""
+        self._step(Stage.WANTED)
+        self._let_go()
+
+    def ready(self, files: tuple[tuple[Wanted, ProductFile], ...], to_come: int) -> None:
+        """Take the step: its product can be fetched."""
+        self.files, self.to_come = files, to_come
+        self._step(Stage.READY)
+
+    def download(self) -> None:
+        """Take the step: a worker fetches its product."""
+        self._step(Stage.DOWNLOADING)
+        self.label = "Downloading"
+
+    def put_back(self) -> None:
+        """Take the step: its product could not be fetched now, for want of room."""
+        self._step(Stage.READY)
+
+    def look_again(self, gone: MwaClientError) -> None:
+        """Take the step: its product is gone, and the next listing tells what has become of its job."""
+        self._step(Stage.WATCHED)
+        self.gone = gone
+
+    def complete(self, result: Complete) -> None:
+        """Take the last step: all of its product is here."""
+        self._end(Stage.COMPLETE, "Download Complete", result)
+
+    def fail(self, result: RowFailed) -> None:
+        """Take the last step: it cannot be completed."""
+        self._end(Stage.FAILED, "Error", result)
+
+    def _end(self, stage: Stage, label: str, result: Complete | RowFailed) -> None:
+        self._step(stage)
+        self.label, self.result = label, result
+
+    def _let_go(self) -> None:
+        self.job_id = self.job = self.missing_since = self.gone = None
+        self.from_before = False
+        self.label = NOT_SUBMITTED
+
+    def _step(self, stage: Stage) -> None:
+        if stage not in NEXT[self._stage]:
+            raise ValueError(f"line {self.request.line}: {self._stage.value} cannot become {stage.value}")
+        self._rows.moved(self, self._stage, stage)
+        self._stage = stage
+
+
+class Rows:
+    """All rows, in the order of the file, and how many stand where.
+
+    Parameters
+    ----------
+    requests : iterable of JobRequest or ListedJob
+        What is wanted, in order.
+
+    Attributes
+    ----------
+    to_come : int
+        Bytes that are missing of the products of all rows that are ready, as far as their sizes are known.
+    """
+
+    def __init__(self, requests: Iterable[JobRequest | ListedJob]) -> None:
+        self._rows = [Row(request, place, self) for place, request in enumerate(requests)]
+        self._at: dict[Stage, list[int]] = {stage: [] for stage in Stage}
+        self._at[Stage.WANTED] = list(range(len(self._rows)))
+        self._labels = Counter(row.label for row in self._rows)
+        self.to_come = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def at(self, stage: Stage) -> list[Row]:
+        """Return the rows at a stage, in the order of the file."""
+        return [self._rows[place] for place in self._at[stage]]
+
+    def first_at(self, stage: Stage, most: int) -> list[Row]:
+        """Return the first rows at a stage."""
+        return [self._rows[place] for place in self._at[stage][:most]]
+
+    def count(self, *stages: Stage) -> int:
+        """Return how many rows are at these stages."""
+        return sum(len(self._at[stage]) for stage in stages)
+
+    @property
+    def labels(self) -> tuple[tuple[str, int], ...]:
+        """Each state in words for people, and the number of rows in it."""
+        return tuple(self._labels.items())
+
+    def moved(self, row: Row, before: Stage, after: Stage) -> None:
+        """Hear of a row's step."""
+        places = self._at[before]
+        del places[bisect_left(places, row.place)]
+        insort(self._at[after], row.place)
+        self.to_come += row.to_come * ((after is Stage.READY) - (before is Stage.READY))
+
+    def relabel(self, before: str, after: str) -> None:
+        """Hear that a row has another state."""
+        self._labels[after] += 1
+        self._labels[before] -= 1
+        if not self._labels[before]:
+            del self._labels[before]

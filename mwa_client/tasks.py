@@ -311,7 +311,13 @@ def _run_batch(
         with interrupts_held_back():  # Half a bar cannot be taken away.
             display(event)
 
-    pacing = Pacing(settings.parallel, settings.poll, settings.give_up_after, settings.connections)
+    pacing = Pacing(
+        settings.parallel,
+        settings.poll,
+        settings.give_up_after,
+        settings.connections,
+        means.services[0].call_timeout,
+    )
     with ExitStack() as open_things:
         session = cache(
             lambda: open_things.enter_context(closing(open_session(*means.services, clock=clock)))
@@ -329,6 +335,8 @@ def _run_batch(
             check=check,
             only_submit=settings.task is Task.SUBMIT,
             once=settings.once,
+            # In a crontab the same words stand for a whole night, and ask for one new job in all.
+            is_asked_again=settings.allow_resubmit and not settings.once,
         )
         summary = batch.run()
     _write_errors(settings.error_file, _errors_of(summary.failed))

@@ -71,10 +71,10 @@ class FastClock:
         self.slept.append(seconds)
         self.advance(seconds)
 
-    def receive(self, inbox: queue.Queue[T], seconds: float) -> T | None:
+    def receive(self, inbox: queue.Queue[T], seconds: float, *, is_coming: bool = False) -> T | None:
         try:
             # Real threads get a real moment; only when they are silent does the time pass.
-            return inbox.get(timeout=0.01)
+            return inbox.get(timeout=20.0 if is_coming else 0.01)
         except queue.Empty:
             self.advance(max(seconds, 0.0))
             return None

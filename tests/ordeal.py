@@ -11,6 +11,7 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
-from conftest import command, environment, wait_until
+from conftest import environment, wait_until
 
 from mwa_client.jobkeys import Api
 from mwa_client.sandbox import Fault, Job, JobState, JobType, LoggedRequest, Sandbox
@@ -31,6 +32,21 @@ from mwa_client.transfer.partial import WRITE_SIZE
 FIRST_OBS = 1191828528
 PATIENCE = 120.0
 """Seconds after which a client that was left alone gets nowhere."""
+HURRIED = """
+import os, sys
+from mwa_client import batch, lock
+batch.SLOWEST_ANSWER = batch.SLOWEST_LISTING = float(os.environ["SLOWEST"])
+lock.HEARTBEAT, lock.WATCH = 0.2, 1.0
+lock.boot_id = lambda: os.environ["MACHINE"]
+from mwa_client.cli import main
+sys.exit(main())
+"""
+"""The client, with shorter waits: how long it looks for a job, and watches a lock, in practice takes minutes.
+
+It also takes itself to be on the machine that it is told.
+"""
+SLOWEST = 1.0
+"""Seconds in which the practice service surely makes a job, and in which it surely lists it."""
 
 
 # --- What is wanted -----------------------------------------------------------------------------------
@@ -196,10 +212,17 @@ class Ordeal:
         self._rows = rows
         self._before = {job.id for job in sandbox.jobs}
         self._log = folder / "client.log"
-        self._command = command(
-            f"--csv={folder / 'jobs.csv'}", f"--dir={self.directory}", "--poll=0.05", f"--api={api.value}"
-        )
-        self.environment = environment_of(sandbox, api, folder)
+        self._command = [
+            sys.executable,
+            "-c",
+            HURRIED,
+            f"--csv={folder / 'jobs.csv'}",
+            f"--dir={self.directory}",
+            "--poll=0.05",
+            f"--api={api.value}",
+        ]
+        hurried = {"MWA_ASVO_API_TIMEOUT": str(SLOWEST), "SLOWEST": str(SLOWEST), "MACHINE": "login1"}
+        self.environment = {**environment_of(sandbox, api, folder), **hurried}
         self._kept: dict[int, int] = {}
         self._seen_right: set[tuple[object, ...]] = set()
         (folder / "jobs.csv").write_text("".join(row.text for row in rows))

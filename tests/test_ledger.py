@@ -95,11 +95,11 @@ def test_a_row_and_its_job_are_remembered(book: Book) -> None:
     assert book.row() == Remembered()
     with book.opened() as ledger:
         ledger.intend(ROW, after=41)
-    assert book.row() == Remembered(intended_after=41, intended_at=1.8e9)
+    assert book.row() == Remembered(intended_after=41, intended_at=1.8e9, tries=1)
     book.now += 60.0
     with book.opened() as ledger:
         ledger.intend(ROW, after=43)  # A second try of the same submission.
-    assert book.row() == Remembered(intended_after=41, intended_at=1.8e9 + 60.0)
+    assert book.row() == Remembered(intended_after=41, intended_at=1.8e9 + 60.0, tries=2)
     with book.opened() as ledger:
         ledger.submitted(ROW, 42)
     assert book.row() == Remembered(job_id=42)
@@ -296,7 +296,7 @@ def test_a_row_is_complete_only_where_every_file_can_be_read(book: Book, files: 
 def test_an_intent_of_an_earlier_version_counts_as_one(book: Book) -> None:
     path_of(book.directory).parent.mkdir(parents=True)
     path_of(book.directory).write_text(json.dumps({"service": SERVICE, "event": "intent", "row": ROW}))
-    assert book.row() == Remembered(intended_after=0)
+    assert book.row() == Remembered(intended_after=0, tries=1)
 
 
 def test_a_line_that_did_not_fit_spoils_no_other(book: Book) -> None:

@@ -417,10 +417,10 @@ def test_the_error_file_of_a_run_that_ended_early(
     sandbox.faults.add("job_error", obs_id=OTHER, text="the tape broke")
     real = batch.Batch._watch
 
-    def watch(self: batch.Batch, row: Any) -> bool:
-        if any(row.stage.is_settled for row in self._rows):
+    def watch(self: batch.Batch, row: Any, begun: float) -> bool:
+        if any(row.result for row in self._rows):
             raise OverflowError("a value")
-        return real(self, row)
+        return real(self, row, begun)
 
     monkeypatch.setattr(batch.Batch, "_watch", watch)
     csv.write_text(

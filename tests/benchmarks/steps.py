@@ -52,7 +52,7 @@ def watch(owner, name, counts=lambda *given: True):
             step()
     setattr(owner, name, watched)
 
-if AT and "mwa_client" in sys.orig_argv:
+if AT and any("mwa_client" in word for word in sys.orig_argv):
     for name in ("write", "fsync", "replace", "rename", "unlink", "ftruncate", "mkdir"):
         watch(os, name)
     watch(os, "open", lambda path, flags=0, *more: flags & (os.O_WRONLY | os.O_RDWR))
