@@ -9,8 +9,6 @@ counts.
 from __future__ import annotations
 
 import errno
-import json
-import math
 import os
 import shlex
 import stat
@@ -21,13 +19,12 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from mwa_client.errors import DirectoryUnusable, DiskFull
+from mwa_client.jsontext import read_json
 
 SMALL = 1 << 16
 """Bytes that a small file of ours may have: a lock or a note has some hundred."""
 LONGEST_LINE = 1 << 24
 """Bytes that a line may have: a delivery of 100,000 files is one line of the ledger."""
-LONGEST_NUMBER = 19
-"""Digits that a whole number may have: no id and no size in bytes has more."""
 OTHERS_CAN_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -273,7 +270,7 @@ def read_ours(path: Path, most: int = SMALL, *, alone: bool = True, single: bool
     return data
 
 
-def read_json(path: Path, most: int = SMALL, *, alone: bool = True) -> object:
+def read_document(path: Path, most: int = SMALL, *, alone: bool = True) -> object:
     """Return what a small JSON file of our own says; None where that makes no sense, whatever is there.
 
     Raises
@@ -282,39 +279,9 @@ def read_json(path: Path, most: int = SMALL, *, alone: bool = True) -> object:
         It is not there, or cannot be read.
     """
     try:
-        return parse_json(read_ours(path, most, alone=alone).decode("utf-8"))
+        return read_json(read_ours(path, most, alone=alone).decode("utf-8"))
     except (DirectoryUnusable, ValueError):
         return None
-
-
-def parse_json(text: str) -> object:
-    """Return what a JSON text says, each number in it one that we can reckon with.
-
-    Raises
-    ------
-    ValueError
-        It is broken, nested too deeply, or has a number that is endless, none at all, or too long.
-    """
-    try:
-        return _JSON.decode(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > LONGEST_NUMBER:
-        raise ValueError("a number that is too long")
-    return int(digits)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError("a number that is too large, or none")
-    return number
-
-
-_JSON = json.JSONDecoder(parse_int=_whole, parse_float=_finite, parse_constant=_finite)
 
 
 def json_lines(path: Path) -> Iterator[dict[str, object]]:
@@ -334,7 +301,7 @@ def json_lines(path: Path) -> Iterator[dict[str, object]]:
             if not (was_whole and is_whole):
                 continue  # A piece of a line that is too long.
             with suppress(ValueError):
-                entry = parse_json(line.decode("utf-8", "replace"))
+                entry = read_json(line.decode("utf-8", "replace"))
                 if isinstance(entry, dict):
                     yield entry
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from mwa_client.disk import boot_id, disk_errors, open_ours, read_json, refuse_anothers, state_directory
+from mwa_client.disk import boot_id, disk_errors, open_ours, read_document, refuse_anothers, state_directory
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull
 from mwa_client.pace import Clock
 
@@ -90,7 +90,7 @@ class Owner:
         """
         try:
             refuse_anothers(lock)
-            entry = read_json(lock, alone=False)
+            entry = read_document(lock, alone=False)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ESTALE):  # The second is what NFS says of the first.
                 return None

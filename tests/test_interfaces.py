@@ -26,6 +26,7 @@ from conftest import (
     FastClock,
     Run,
     environment,
+    longest_file,
     run_batch,
     run_command,
     service_of,
@@ -1079,6 +1080,33 @@ def test_a_home_without_room_is_no_obstacle(
         clock.advance(1000)
         session.jobs()
     assert (sandbox.logins, len(asked(sandbox, REFRESH))) == (1, 1)
+
+
+def test_old_tokens_in_a_home_without_room_do_not_keep_us_out(
+    sandbox: Sandbox, clock: FastClock, tokens: Path
+) -> None:
+    work(sandbox, clock, tokens)
+    clock.advance(8 * DAY)
+    for logins in (2, 3):
+        with longest_file(0), session_with(sandbox, Api.V2, clock, tokens=tokens) as session:
+            session.jobs()
+            clock.advance(1000)
+            session.jobs()
+        assert (sandbox.logins, len(asked(sandbox, REFRESH))) == (logins, logins - 1)
+
+
+def test_tokens_of_another_account_are_not_sent(sandbox: Sandbox, clock: FastClock, tokens: Path) -> None:
+    work(sandbox, clock, tokens)
+    document = json.loads(tokens.read_text())
+    theirs = base64.urlsafe_b64encode(b'{"sub": "8", "exp": 4000000000}').decode().rstrip("=")
+    pair = {"access_token": f"a.{theirs}.b", "refresh_token": f"c.{theirs}.d"}
+    tokens.write_text(json.dumps({**document, **pair, "user_id": 8, "user_login": "another"}))
+    sandbox.reset_log()
+    for _ in range(2):
+        work(sandbox, clock, tokens)
+    assert {request.status for request in sandbox.requests} == {200}
+    assert len(asked(sandbox, LOGIN[Api.V2])) == 1, "and found again beside theirs, which stay"
+    assert json.loads(tokens.read_text())["user_id"] == 8
 
 
 @pytest.mark.parametrize("end", [1e300, -1, "Infinity", 1.8e12])

@@ -1,7 +1,10 @@
 """The tokens of the v2 interface, kept between runs in a file that the other clients share.
 
 The service allows few logins a minute; whoever finds good tokens here needs none. Nothing read from the
-file is trusted blindly: it may be torn, old, or of another account.
+file is trusted blindly: it may be torn, old, or another account's, which another client wrote there.
+
+The shared file has the keys of the other clients and no others, for one of them refuses it otherwise. What
+we alone need to know stands in a file of our own beside it: who the user of a key is, as the login said.
 """
 
 from __future__ import annotations
@@ -10,15 +13,21 @@ import base64
 import datetime
 import hashlib
 import json
+import math
 import os
+import re
+import stat
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from mwa_client.errors import ServiceUnavailable
+from mwa_client.disk import read_document, read_ours, state_directory, write_safely
+from mwa_client.errors import DirectoryUnusable, DiskFull, ServiceUnavailable
+from mwa_client.jsontext import read_json
 from mwa_client.lock import Owner
 from mwa_client.pace import Clock
 
@@ -32,6 +41,19 @@ LAST_MOMENT = 1e11
 """Seconds since 1970 (in the year 5138) from which on an end makes no sense."""
 MARGIN = 30.0
 """Seconds before its end at which a token is not used any more."""
+LOGINS = "mwa_client_logins.json"
+"""Our file with the times of the last logins."""
+MOST_BYTES = 1 << 20
+"""Bytes that a file of our own may have."""
+MOST_ACCOUNTS = 20
+"""How many accounts are remembered, the last used ones."""
+USER = ("user_id", "user_login", "user_email")
+WHOSE = ("sub", "user_id", "user", "login", "username", "email")
+"""The claims of a JSON web token that can say whose it is; the first is the standard's (RFC 7519)."""
+EARLIER_KEY = "mwa_client_account"
+"""What an earlier version of ours added to the shared file."""
+
+Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,60 +75,79 @@ class Tokens:
 class TokenStore:
     """The file of tokens, for one account. Without a path it is kept in memory alone.
 
+    What cannot be written is kept in memory, too, and counts from then on, whatever an old file says.
+
     Parameters
     ----------
     path : Path or None
         ``~/.mwa-asvo/tokens.json``, or None.
     secret : str
-        The API key or password; only a mark made from it is written, to know the tokens of another account.
+        The API key or password; only a mark made from it is written, to know the account again.
     clock : Clock
         Time.
     """
 
     def __init__(self, path: Path | None, secret: str, clock: Clock) -> None:
-        self._path = path
+        self._shared = "tokens.json" if path is None else path.name
+        self._accounts = f"mwa_client_{self._shared}"
+        self._folder = None if path is None else path.parent
+        self._is_looked_at = False
         self._mark = hashlib.sha256(f"mwa_client {secret}".encode()).hexdigest()[:12]
         self._clock = clock
-        self._kept: dict[str, object] = {}
-        self._logins: list[float] = []
+        self._unsaved: dict[str, Any] = {}
 
     def load(self) -> Tokens | None:
-        """Return the tokens that are there, good or not, or None."""
-        document = self._read()
-        if document.get("mwa_client_account", self._mark) != self._mark:
-            return None
-        access, refresh = document.get("access_token"), document.get("refresh_token")
-        if not isinstance(access, str) or not isinstance(refresh, str):
-            return None
-        if not (_is_plain(access) and _is_plain(refresh)):
-            return None
-        return Tokens(
-            access,
-            refresh,
-            _seconds(document.get("access_expires_at")),
-            _seconds(document.get("refresh_expires_at")),
-        )
+        """Return the account's tokens that are there, good or not, or None."""
+        account = self._account()
+        shared = self._read_shared()
+        tokens = _tokens_in(shared) if shared and _is_of(account, shared) else None
+        kept = account.get("document")
+        return tokens or (_tokens_in(kept) if isinstance(kept, dict) else None)
 
-    def save(self, reply: dict[str, object]) -> Tokens | None:
+    def save(self, reply: Mapping[str, object]) -> Tokens | None:
         """Keep the tokens of a login or a refresh; return them, or None where the reply has none."""
-        access, refresh = reply.get("access_token"), reply.get("refresh_token")
-        if not isinstance(access, str) or not isinstance(refresh, str):
-            return None
         now = self._clock.now()
-        user = reply.get("user")
-        known = self._read() if not isinstance(user, dict) else {}
-        document = {
-            **known,
+        access, refresh = reply.get("access_token"), reply.get("refresh_token")
+        document: Document = {
             "access_token": access,
             "refresh_token": refresh,
             "access_expires_at": _rfc3339(_end_of(access) or now + 900.0),
             "refresh_expires_at": _rfc3339(_end_of(refresh) or now + 7 * 86400.0),
-            "mwa_client_account": self._mark,
         }
+        tokens = _tokens_in(document)
+        if tokens is not None:
+            document |= self._user_in(reply)
+            self._keep(document)
+        return tokens
+
+    def _user_in(self, reply: Mapping[str, object]) -> Document:
+        """Return who the user is: a login says so, a refresh does not."""
+        user = reply.get("user")
         if isinstance(user, dict):
-            document |= {f"user_{key}": user.get(key) for key in ("id", "login", "email")}
-        self._write(document)
-        return self.load()
+            return {key: user.get(key.removeprefix("user_")) for key in USER}
+        account = self._account()
+        return {key: account[key] for key in USER if key in account}
+
+    def _keep(self, document: Document) -> None:
+        """Write tokens where the other clients find them, unless another account's good ones are there."""
+        account = {key: document[key] for key in USER if key in document}
+        account |= {"claims": _claims(document), "tokens": _fingerprint(document)}
+        there = self._read_shared()
+        is_free = there is not None and (_is_of(account, there) or not self._is_worth_something(there))
+        if is_free and there is not None:
+            others_keys = there if _is_of(account, there) else {}
+            others_keys.pop(EARLIER_KEY, None)
+            self._write(self._shared, {**others_keys, **document})
+        else:
+            account["document"] = document
+        accounts = self._read_accounts()
+        accounts.pop(self._mark, None)
+        last_used = list(accounts.items())[1 - MOST_ACCOUNTS :]
+        self._write(self._accounts, dict([*last_used, (self._mark, account)]))
+
+    def _is_worth_something(self, document: Document) -> bool:
+        tokens = _tokens_in(document)
+        return tokens is not None and self.is_good(tokens.refresh_until)
 
     def is_good(self, until: float) -> bool:
         """Say whether a token that ends then can still be used."""
@@ -121,15 +162,15 @@ class TokenStore:
             The service allows no further login yet.
         """
         now = self._clock.now()
-        recent = [when for when in self._recent_logins() if now - 60.0 < when <= now]
+        recent = [when for when in self._logins() if now - 60.0 < when <= now]
         if len(recent) >= LOGINS_A_MINUTE:
             wait = recent[0] + 60.0 - now
             raise ServiceUnavailable("The service allows few logins a minute.", retry_after=wait)
-        self._note_logins([*recent, now])
+        self._write(LOGINS, [*recent, now])
 
     def discount_login(self) -> None:
         """Take back the last note: the server has no such login to count."""
-        self._note_logins(self._logins[:-1])
+        self._write(LOGINS, self._logins()[:-1])
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -140,10 +181,11 @@ class TokenStore:
         ServiceUnavailable
             Another client is logging in at this moment; look again soon.
         """
-        if self._path is None or not self._has_home():
+        folder = self._home()
+        if folder is None:
             yield
             return
-        lock = self._path.with_name(self._path.name + ".lock")
+        lock = folder / f"{self._shared}.lock"
         for _ in range(LOCK_TRIES):
             if _take(lock):
                 break
@@ -153,64 +195,126 @@ class TokenStore:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            with suppress(OSError):
+                lock.unlink()
 
-    def _has_home(self) -> bool:
-        """Make the file's folder; where that is not possible, keep the tokens in memory from now on."""
-        assert self._path is not None
+    # --- Files ----------------------------------------------------------------------------------------
+
+    def _home(self) -> Path | None:
+        """Return the folder of the files; None where we cannot use it, or others can write to it."""
+        if self._folder is not None and not self._is_looked_at:
+            self._is_looked_at = True
+            try:
+                state_directory(self._folder, 0o700)
+                if not os.access(self._folder, os.W_OK):
+                    self._folder = None
+            except (DirectoryUnusable, DiskFull):
+                self._folder = None  # The files save logins; without them everything works all the same.
+        return self._folder
+
+    def _read_shared(self) -> Document | None:
+        """Return what the shared file says; None where there is something that is not ours to replace."""
+        folder = self._home()
+        if self._shared in self._unsaved or folder is None:
+            return dict(self._unsaved.get(self._shared, {}))
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if os.access(self._path.parent, os.W_OK):
-                return True
-        except OSError:
-            pass
-        self._path = None
-        return False
-
-    def _note_logins(self, logins: list[float]) -> None:
-        self._logins = logins
-        if self._path is not None:
-            _write_private(self._path.with_name("mwa_client_logins.json"), json.dumps(logins))
-
-    def _recent_logins(self) -> list[float]:
-        if self._path is None:
-            return self._logins
-        try:
-            logins = json.loads(self._path.with_name("mwa_client_logins.json").read_text(encoding="utf-8"))
-            return [float(when) for when in logins]
-        except (OSError, ValueError, TypeError, RecursionError):
-            return self._logins
-
-    def _read(self) -> dict[str, object]:
-        if self._path is None:
-            return self._kept
-        try:
-            document = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return self._kept
+            document = read_json(read_ours(folder / self._shared).decode("utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        except (OSError, DirectoryUnusable):
+            return None
         return document if isinstance(document, dict) else {}
 
-    def _write(self, document: dict[str, object]) -> None:
-        self._kept = document
-        if self._path is not None:
-            _write_private(self._path, json.dumps(document, indent=2))
+    def _account(self) -> Document:
+        """Return what is known of this account."""
+        account = self._read_accounts().get(self._mark)
+        return account if isinstance(account, dict) else {}
+
+    def _read_accounts(self) -> Document:
+        accounts = self._read(self._accounts)
+        return dict(accounts) if isinstance(accounts, dict) else {}
+
+    def _logins(self) -> list[float]:
+        logins = self._read(LOGINS)
+        times = logins if isinstance(logins, list) else []
+        return [float(when) for when in times if isinstance(when, (int, float)) and math.isfinite(when)]
+
+    def _read(self, name: str) -> object:
+        """Return what a file of our own says; None where it says nothing."""
+        folder = self._home()
+        if name in self._unsaved or folder is None:
+            return self._unsaved.get(name)
+        try:
+            return read_document(folder / name, MOST_BYTES)
+        except OSError:
+            return None
+
+    def _write(self, name: str, document: object) -> None:
+        folder = self._home()
+        self._unsaved[name] = document
+        if folder is not None:
+            with suppress(OSError):
+                write_safely(folder / name, json.dumps(document, indent=2), sync=False, mode=0o600)
+                del self._unsaved[name]
+
+
+def _tokens_in(document: Document) -> Tokens | None:
+    access, refresh = document.get("access_token"), document.get("refresh_token")
+    if not (
+        isinstance(access, str) and isinstance(refresh, str) and _is_plain(access) and _is_plain(refresh)
+    ):
+        return None
+    # Other clients write times in their own ways: what counts is what the token itself says.
+    ends = [
+        _end_of(token) or _seconds(document.get(f"{kind}_expires_at"))
+        for kind, token in (("access", access), ("refresh", refresh))
+    ]
+    return Tokens(access, refresh, *ends)
+
+
+def _is_of(account: Document, document: Document) -> bool:
+    """Say whether tokens are an account's: nothing says otherwise, and something says so.
+
+    Whoever is not known yet has no tokens here: the first login tells who they are.
+    """
+    if account and account.get("tokens") == _fingerprint(document):
+        return True  # We wrote them ourselves.
+    known = account.get("claims")
+    pairs = [(account.get(key), document.get(key)) for key in USER[:2]]
+    for token in (document.get("access_token"), document.get("refresh_token")):
+        pairs += [(known.get(key) if isinstance(known, dict) else None, said) for key, said in _whose(token)]
+    agree = [str(ours) == str(theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
+    return bool(agree) and all(agree)
+
+
+def _claims(document: Document) -> dict[str, str]:
+    """Return what a pair of tokens says of whose it is."""
+    return dict([*_whose(document["refresh_token"]), *_whose(document["access_token"])])
+
+
+def _whose(token: object) -> Iterator[tuple[str, str]]:
+    payload = _payload(token)
+    return ((key, str(payload[key])) for key in WHOSE if isinstance(payload.get(key), (str, int)))
+
+
+def _fingerprint(document: Document) -> str:
+    pair = f"{document.get('access_token')} {document.get('refresh_token')}"
+    return hashlib.sha256(pair.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def _take(lock: Path) -> bool:
     """Make a lock file, if there is none; one whose owner must have died is taken away first."""
-    try:
+    with suppress(OSError, DirectoryUnusable):  # There is none, or another client has just taken it away.
         if _is_abandoned(lock):
             lock.unlink()
-    except OSError:
-        pass  # There is none, or another client has just taken it away.
     try:
-        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
         try:
             Owner.here(time.time()).write_into(handle)
         finally:
             os.close(handle)
     except FileExistsError:
-        return False
+        return lock.is_dir()  # Nobody's lock is a folder, and none is made while it is there.
     except OSError:
         pass  # No room, say: without the file everything works all the same.
     return True
@@ -218,34 +322,28 @@ def _take(lock: Path) -> bool:
 
 def _is_abandoned(lock: Path) -> bool:
     """Say whether a lock's owner has died: on this machine that can be seen, elsewhere time tells."""
-    owner = Owner.of(lock)
+    state = lock.lstat()
     # One from the future was made before the clock was put back.
-    is_old = abs(time.time() - lock.stat().st_mtime) > STALE_LOCK
-    return is_old or (owner is not None and owner.is_gone)
+    if not stat.S_ISREG(state.st_mode) or abs(time.time() - state.st_mtime) > STALE_LOCK:
+        return True
+    owner = Owner.of(lock)
+    return owner is not None and owner.is_gone
 
 
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, at once the old one or the new one."""
-    temporary = path.with_name(f"{path.name}.new")
+def _payload(token: object) -> Document:
+    """Return what a JSON web token says; nothing where it is none."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        temporary.replace(path)
-    except OSError:
-        pass  # The file saves logins; without it everything works all the same.
+        payload = str(token).split(".")[1]
+        fields = read_json(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)).decode("utf-8"))
+    except (ValueError, IndexError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
-def _end_of(token: str) -> float | None:
+def _end_of(token: object) -> float | None:
     """Return the ``exp`` of a JWT, in seconds since 1970, or None where it has none."""
-    try:
-        payload = token.split(".")[1]
-        fields = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        end = float(fields["exp"])
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError):
-        return None
-    return end if 0 < end < LAST_MOMENT else None
+    end = _payload(token).get("exp")
+    return float(end) if isinstance(end, (int, float)) and 0 < end < LAST_MOMENT else None
 
 
 def _is_plain(token: str) -> bool:
@@ -259,12 +357,16 @@ def _rfc3339(seconds: float) -> str:
 
 
 def _seconds(text: object) -> float:
-    """Return an RFC 3339 time in seconds since 1970; one that makes no sense is long over."""
+    """Return an RFC 3339 time in seconds since 1970; one that makes no sense is long over.
+
+    One client writes ``…+00:00Z``, and Python before 3.11 knows neither ``Z`` nor nanoseconds.
+    """
+    found = _TIME.fullmatch(str(text).strip().upper())
     try:
-        # Python before 3.11 knows neither "Z" nor nanoseconds.
-        whole, _, rest = str(text).strip().replace("z", "Z").replace("Z", "+00:00").partition(".")
-        zone = rest.lstrip("0123456789")
-        when = datetime.datetime.fromisoformat(whole + zone)
+        when = datetime.datetime.fromisoformat(found[1] + (found[2] or "+00:00")) if found else None
     except ValueError:
-        return 0.0
-    return (when if when.tzinfo else when.replace(tzinfo=datetime.timezone.utc)).timestamp()
+        when = None
+    return 0.0 if when is None else when.timestamp()
+
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.\d+)?([+-]\d\d:\d\d)?Z?", re.ASCII)

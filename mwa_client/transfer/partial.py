@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
-from mwa_client.disk import boot_id, disk_errors, open_growing, read_json, sync_directory, write_safely
+from mwa_client.disk import boot_id, disk_errors, open_growing, read_document, sync_directory, write_safely
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
 
 if TYPE_CHECKING:
@@ -360,7 +360,7 @@ def _note_path(path: Path) -> Path:
 def _read_note(path: Path) -> Note | None:
     """Return the note, or None where there is none that can be read."""
     try:
-        fields = read_json(path)
+        fields = read_document(path)
     except OSError:
         return None
     if not isinstance(fields, dict):
