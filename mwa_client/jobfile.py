@@ -9,7 +9,6 @@ import codecs
 import difflib
 import enum
 import functools
-import math
 import re
 import sys
 from collections import Counter
@@ -24,6 +23,18 @@ from mwa_client.jobkeys import BY_WORD, Api, JobKey, JobType, Kind, Limits, Requ
 
 if TYPE_CHECKING:
     from mwa_client.asvo.job import Job
+
+
+MOST_BYTES = 64 << 20
+"""Bytes of a job file: a hundred thousand rows with all keys have less."""
+MOST_LINES = 250_000
+"""Lines of a job file, empty ones and comments included."""
+LONGEST_ROW = 1 << 14
+"""Bytes of a row: one with all keys has some thousand; a spreadsheet's widest row of commas fits."""
+LONGEST_NUMBER = 40
+"""Characters of a number, which needs no more for any of its digits to matter."""
+MOST_MISTAKES = 10_000
+"""Mistakes after which no more are looked for: nobody reads them, and they take memory."""
 
 
 @dataclass(frozen=True)
@@ -139,16 +150,27 @@ def read_bytes(path: str | Path, *, stdin: BinaryIO | None = None) -> tuple[byte
     ------
     SettingsError
         The file cannot be read.
+    JobFileError
+        It is longer than any job file, endless perhaps.
     """
     if str(path) == "-":
-        return (stdin or sys.stdin.buffer).read(), "standard input"
+        return _bounded(stdin or sys.stdin.buffer, "standard input"), "standard input"
     try:
-        return Path(path).read_bytes(), str(path)
+        # It may be a pipe, as a shell's <(command) is.
+        with Path(path).open("rb") as file:
+            return _bounded(file, str(path)), str(path)
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise SettingsError(
             f"cannot read {_shown(str(path))}: {reason}", "Give the job file with --csv=FILE."
         ) from error
+
+
+def _bounded(file: BinaryIO, source: str) -> bytes:
+    data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise JobFileError(source, [Mistake(1, f"more than {MOST_BYTES >> 20} MB; no job file is so long")])
+    return data
 
 
 def parse(data: bytes | str, api: Api, source: str = "jobs.csv") -> JobFile:
@@ -183,6 +205,9 @@ def parse(data: bytes | str, api: Api, source: str = "jobs.csv") -> JobFile:
     warnings: list[tuple[int, str]] = []
     dropped: dict[str, list[int]] = {}
     for line, text in _rows(data, mistakes):
+        if len(mistakes) >= MOST_MISTAKES:
+            mistakes[MOST_MISTAKES:] = [Mistake(line, "too many mistakes; what follows was not read")]
+            break
         row = _Row.from_text(text, api)
         mistakes += [Mistake(line, message) for message in row.mistakes]
         for word in row.dropped:
@@ -422,12 +447,19 @@ def _listed(key: JobKey, word: str, value: object) -> str | None:
 
 
 def _fits(text: str, limits: Limits) -> bool:
-    pattern = _WHOLE if limits.kind is Kind.INTEGER else _NUMBER
-    if not pattern.fullmatch(text) or not math.isfinite(float(text)):
+    if not _is_number(text, _WHOLE if limits.kind is Kind.INTEGER else _NUMBER):
         return False
     number = Decimal(text)
     above = limits.minimum is None or number >= limits.minimum
     return above and (limits.maximum is None or number <= limits.maximum)
+
+
+def _is_number(text: str, pattern: re.Pattern[str]) -> bool:
+    """Say whether a text is a number that can be written out, with or without its exponent."""
+    if len(text) > LONGEST_NUMBER or not pattern.fullmatch(text):
+        return False
+    number = Decimal(text)
+    return not number or abs(number.adjusted()) <= LONGEST_NUMBER
 
 
 def _shortest(key: JobKey, value: str) -> str:
@@ -465,11 +497,20 @@ def _rows(data: bytes | str, mistakes: list[Mistake]) -> Iterator[tuple[int, str
     """Yield line number and text of every row that is neither empty nor a comment."""
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     if b"\0" in raw or raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        before = _LINE_END.findall(raw, 0, max(raw.find(b"\0"), 0))
+        before = sum(1 for _ in _LINE_END.finditer(raw, 0, max(raw.find(b"\0"), 0)))
         what = "not plain text (UTF-16, perhaps); save the file as CSV in UTF-8"
-        mistakes.append(Mistake(len(before) + 1, what))
+        mistakes.append(Mistake(before + 1, what))
         return
-    for line, encoded in enumerate(_LINE_END.split(raw.removeprefix(codecs.BOM_UTF8)), start=1):
+    for line, encoded in enumerate(_lines(raw.removeprefix(codecs.BOM_UTF8)), start=1):
+        if line > MOST_LINES:
+            mistakes.append(Mistake(line, f"more than {MOST_LINES} lines; give it in several files"))
+            return
+        if len(encoded) > LONGEST_ROW:
+            content = encoded.lstrip(b' \t",')
+            if content and not content.startswith(b"#"):
+                what = f"a row of {len(encoded)} characters; is a line end or a quotation mark missing?"
+                mistakes.append(Mistake(line, what))
+            continue
         try:
             text = encoded.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -479,6 +520,14 @@ def _rows(data: bytes | str, mistakes: list[Mistake]) -> Iterator[tuple[int, str
         bare = text.replace('"', "").replace(",", "").strip()
         if bare and not bare.startswith("#"):
             yield line, text
+
+
+def _lines(raw: bytes) -> Iterator[bytes]:
+    start = 0
+    for end in _LINE_END.finditer(raw):
+        yield raw[start : end.start()]
+        start = end.end()
+    yield raw[start:]
 
 
 def _split(text: str, mistakes: list[str]) -> Iterator[str]:
@@ -665,7 +714,7 @@ class _Row:
         if not text:
             return f"missing value; must be {_requirement(key, word)}"
         if "=" in text:
-            for other in re.findall(r"(\w+)\s*=", text):
+            for other in re.findall(r"(\w+)\s*=", text[:_LONGEST]):
                 self._guess(other)
             return "separate the cells with commas"
         value = _read(key, word, text)
