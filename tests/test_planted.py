@@ -573,3 +573,9 @@ def test_a_file_that_never_ends_is_read_to_its_bound(tmp_path: Path) -> None:
     with pytest.raises(DirectoryUnusable, match="more than"):
         disk.read_ours(tmp_path / "endless")
     assert disk.read_document(tmp_path / "endless") is None
+
+
+def test_nobody_is_told_to_use_a_directory_that_all_can_write() -> None:
+    top = Path(disk.__file__).parent
+    texts = [*top.rglob("*.py"), *(top.parent / "examples").glob("*"), top.parent / "README.md"]
+    assert [path for path in texts if path.is_file() and "--dir=/tmp" in path.read_text()] == []

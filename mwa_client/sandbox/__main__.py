@@ -69,7 +69,7 @@ def _greeting(url: str, apis: Sequence[str]) -> str:
     todays = [name for name in apis if name != "2018"]
     if todays:
         lines.append(_EXPORT_TODAY)
-    text = "\n".join([*lines, "    mwa_client --csv=jobs.csv --dir=/tmp/\n"])
+    text = "\n".join([*lines, "    mwa_client --csv=jobs.csv --dir=practice\n"])
     return text.format(url=url, user=USER, password=PASSWORD, key=API_KEY, names=", ".join(todays))
 
 
