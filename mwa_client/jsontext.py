@@ -27,13 +27,9 @@ def read_json(text: str) -> Any:
         It is no JSON.
     """
     try:
-        return _read(text)
+        return _DECODER.decode(text)
     except RecursionError:
-        return _read("".join(_shallow(text)))
-
-
-def _read(text: str) -> Any:
-    return json.loads(text, parse_int=_integer, parse_float=_decimal, parse_constant=lambda word: None)
+        return _DECODER.decode("".join(_shallow(text)))
 
 
 def _integer(digits: str) -> int | None:
@@ -43,6 +39,10 @@ def _integer(digits: str) -> int | None:
 def _decimal(digits: str) -> float | None:
     number = float(digits)
     return number if math.isfinite(number) else None
+
+
+# Made once: a ledger has hundreds of thousands of lines.
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_decimal, parse_constant=lambda word: None)
 
 
 def _shallow(text: str) -> Iterator[str]:

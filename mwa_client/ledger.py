@@ -10,7 +10,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,11 +187,13 @@ class Ledger:
         self._sums: dict[str, dict[str, str]] = {}
         self._summed: set[str] = set()
         state_directory(self.place.memory)
-        with disk_errors(self._path):
-            entries = list(self._read())
-        for entry in entries:
-            self._learn(entry)
-        self._refuse_to_mix(entry.get("service") for entry in entries)
+        were_practice = set()
+        with disk_errors(self._path), suppress(FileNotFoundError):
+            for entry in json_lines(self._path):
+                self._learn(entry)
+                if entry.get("service") is not None:
+                    were_practice.add(entry["service"] == PRACTICE)
+        self._refuse_to_mix(were_practice)
         with disk_errors(self._path):
             self._sums_there()  # At once: hours of work must not end with a file that cannot be written.
             self._file = open_ours(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
@@ -304,10 +305,6 @@ class Ledger:
                 os.fsync(self._file)
         return entry
 
-    def _read(self) -> Iterator[dict[str, object]]:
-        with suppress(FileNotFoundError):
-            yield from json_lines(self._path)
-
     def _learn(self, entry: dict[str, object]) -> None:
         job_id, identity = entry.get("job_id"), entry.get("row")
         if entry.get("event") == "name" and isinstance(job_id, int):
@@ -366,11 +363,10 @@ class Ledger:
         files = row.fetched.files if row.fetched is not None else ()
         return {self._name_of(file): file.sha1 for file in files if file.verified}
 
-    def _refuse_to_mix(self, services: Iterable[object]) -> None:
+    def _refuse_to_mix(self, were_practice: set[bool]) -> None:
         """Keep practice products and real ones apart: nobody could tell them from each other."""
-        were = {service == PRACTICE for service in services if service is not None}
-        if were and were != {self._service == PRACTICE}:
-            used_for = "practice in the sandbox" if True in were else "real products"
+        if were_practice and were_practice != {self._service == PRACTICE}:
+            used_for = "practice in the sandbox" if True in were_practice else "real products"
             raise DirectoryUnusable(
                 f"{self.place.directory} was used for {used_for}; the two are kept apart.",
                 "Choose another directory with --dir.",
