@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mwa_client.events import Event, Summary
     from mwa_client.ledger import Ledger
     from mwa_client.settings import Service
-    from mwa_client.transfer.product import FetchedFile
+    from mwa_client.transfer.files import FetchedFile
 
 
 def login(
@@ -103,6 +103,7 @@ class Client:
 
         self._session = open_session(*services)
         self._call_timeout = services[0].call_timeout
+        self._roots = services[0].delivery_roots
 
     def login(self) -> None:
         """Log in now rather than with the first call; raises as the function `login` does."""
@@ -179,6 +180,7 @@ class Client:
         """
         from mwa_client.pace import SystemClock
         from mwa_client.products import fetch_all, name_files
+        from mwa_client.rows import ListedJob
         from mwa_client.transfer.connections import Connections
 
         _must_be_positive("connections", connections)
@@ -197,7 +199,9 @@ class Client:
                 lambda event: None,
                 Connections(connections),
             )
-            fetched = fetch_all(job, name_files(job, ledger), self._session, *means)
+            row = ListedJob.of(job, self._session.api)
+            files = name_files(job, ledger.place, row.delivery, self._roots)
+            fetched = fetch_all(job, files, self._session, *means)
         if fetched.elsewhere:
             raise NotFinished(
                 f"Job {job_id} was delivered to {', '.join(fetched.elsewhere)}, which this host cannot see.",
@@ -260,7 +264,7 @@ class Client:
         pacing = Pacing(parallel, connections=connections, call_timeout=self._call_timeout)
         with self._memory_of(Path(directory)) as ledger:
             means = (lambda: self._session, ledger, SystemClock(), listen, pacing)
-            return Batch(jobs, *means, once=once).run()
+            return Batch(jobs, *means, once=once, roots=self._roots).run()
 
     @contextmanager
     def _memory_of(self, directory: Path) -> Iterator[Ledger]:

@@ -11,7 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Callable, Union
@@ -57,8 +57,10 @@ from mwa_client.pace import FIRST_POLL, LAST_POLL, Clock, Outage, PollTimes
 from mwa_client.products import bytes_to_come, fetch_all, name_files
 from mwa_client.rows import AT_WORK, SETTLED, ListedJob, Row, Rows, Stage
 from mwa_client.transfer.connections import Connections
+from mwa_client.transfer.delivered import DeliveryRoots
+from mwa_client.transfer.files import FetchedFile, Standing, by_name, read_again, standing_of
 from mwa_client.transfer.partial import Wanted
-from mwa_client.transfer.product import Progress, Setback
+from mwa_client.transfer.product import TransferEvent
 from mwa_client.words import size_in_words
 from mwa_client.workers import Workers
 
@@ -129,7 +131,16 @@ class _Listed:
     outcome: dict[int, Job] | MwaClientError
 
 
-_Message = Union[_Listed, _SubmissionEnded, _DownloadEnded, Progress, Setback, BaseException]
+@dataclass(frozen=True)
+class _Checked:
+    row: Row
+    fetched: Fetched
+    files: tuple[FetchedFile, ...] | None
+    """The files with their new times; None: their bytes have changed."""
+
+
+_Message = Union[_Listed, _SubmissionEnded, _DownloadEnded, _Checked, TransferEvent, BaseException]
+DELIVERY_ROOTS = DeliveryRoots()
 
 
 class Batch:
@@ -161,6 +172,8 @@ class Batch:
         Otherwise each row has asked for one once and for all.
     free_bytes : callable
         Says for how many bytes there is room in a directory.
+    roots : DeliveryRoots
+        Where deliveries to file systems may be copied from.
     """
 
     def __init__(
@@ -177,6 +190,7 @@ class Batch:
         once: bool = False,
         is_asked_again: bool = False,
         free_bytes: Callable[[Path], float] = free_bytes,
+        roots: DeliveryRoots = DELIVERY_ROOTS,
     ) -> None:
         self._rows = Rows(requests)
         self._open_session = open_session
@@ -189,6 +203,7 @@ class Batch:
         self._once = once
         self._is_asked_again = is_asked_again
         self._free_bytes = free_bytes
+        self._roots = roots
         self._check: Callable[[Api], None] | None = check
         self._inbox: queue.Queue[_Message] = queue.Queue()
         self._stop = threading.Event()
@@ -269,11 +284,52 @@ class Batch:
             row.from_before = row.job_id is not None
             if isinstance(row.request, ListedJob):
                 self._recall_listed(row, row.request)
-            fetched = self._ledger.complete(row.identity, row.job_id)
+            fetched = self._ledger.fetched(row.identity, row.job_id)
             if fetched is not None:
-                self._complete(row, fetched, from_before=True)
+                self._recall_product(row, fetched)
             elif row.job_id is not None:
                 self._has_job(row, row.job_id, found=True)
+
+    def _recall_product(self, row: Row, fetched: Fetched) -> None:
+        """Look how a product stands in the directory that an earlier run has completed."""
+        standing = standing_of(self._ledger.place.directory, fetched.files)
+        if standing is Standing.TOUCHED:
+            row.check()
+            self._downloaders.give(lambda: _Checked(row, fetched, read_again(fetched.files, self._stop)))
+        else:
+            self._settle_product(row, fetched, standing)
+
+    def _settle_product(self, row: Row, fetched: Fetched, standing: Standing) -> None:
+        """Leave alone what an earlier run has completed, or fetch it again where there is a reason to."""
+        assert row.job_id is not None
+        is_changed = standing is Standing.CHANGED
+        is_here_now = any(map(self._roots.is_visible, fetched.elsewhere))
+        if not (standing is Standing.GONE or is_here_now or (is_changed and row.request.allow_resubmit)):
+            self._complete(row, fetched, from_before=True, is_changed=is_changed)
+            return
+        row.fetched_before = fetched
+        if standing is Standing.GONE and not self._only_submit:
+            self._listen(Notice(f"{self._was_complete(row)} It is fetched again."))
+        self._has_job(row, row.job_id, found=True)
+
+    def _take_check(self, checked: _Checked) -> None:
+        """Take what reading a touched product again has shown."""
+        row, fetched = checked.row, checked.fetched
+        if checked.files is None:
+            self._settle_product(row, fetched, Standing.CHANGED)
+            return
+        fetched = replace(fetched, files=checked.files)
+        self._ledger.finished(row.identity, row.job_id or 0, fetched)
+        self._settle_product(row, fetched, Standing.AS_LEFT)
+
+    def _was_complete(self, row: Row) -> str:
+        """Say that a row was complete once and its product has been moved away."""
+        at = self._ledger.row(row.identity).completed_at
+        when = "" if at is None else time.strftime(" on %Y-%m-%d %H:%M UTC", time.gmtime(at))
+        files = row.fetched_before.files if row.fetched_before is not None else ()
+        names = ", ".join(by_name(self._ledger.place.directory, files))
+        line = f"Line {row.request.line}: " if row.request.line else ""
+        return f"{line}{names} was complete{when}, and has been moved or removed since."
 
     def _recall_listed(self, row: Row, request: ListedJob) -> None:
         """Take up a listed job; where another job is known for the same, this one goes by its id."""
@@ -405,6 +461,7 @@ class Batch:
         self._listing, self._has_listed = listed.outcome, True
         news = [self._watch(row, listed.begun) for row in self._rows.at(Stage.WATCHED)]
         news += [self._watch(row, listed.begun) for row in self._find_jobs(listed.begun)]
+        self._end_unlisted()
         has_submitted = self._submit_wanted()
         self._polls.succeeded(any(news) or has_submitted)
 
@@ -437,6 +494,12 @@ class Batch:
             elif self._ledger.row(row.identity).tries and (row.tried or begun) <= begun:
                 self._ledger.missed(row.identity, most=LISTINGS_BEFORE_RETRY)
         return [row for row in wanted if row.stage is Stage.WATCHED]
+
+    def _end_unlisted(self) -> None:
+        """Fail the rows that were complete before and that nobody has a product for any more."""
+        for row in self._rows.at(Stage.WANTED):
+            if row.end_if_unlisted is not None:
+                self._fail(row, row.end_if_unlisted)
 
     def _answer_to(self, row: Row) -> Job | None:
         """Return the job that a submission has made whose answer is not known, be it dead or alive."""
@@ -473,9 +536,19 @@ class Batch:
             # v2 has no word for a job that has expired: it is complete, and its product is gone.
             self._lose(row, row.gone, is_wanted_anew=_expiry(row) < self._clock.now())
         elif job.state.is_ready:
-            files = name_files(job, self._ledger)
-            row.ready(files, bytes_to_come(files, self._ledger.place))
+            self._make_ready(row, job)
         return is_news
+
+    def _make_ready(self, row: Row, job: Job) -> None:
+        """Note what is to be fetched, now that it is there."""
+        # A job that was asked for by its id is delivered as its own parameters say.
+        place = self._ledger.place
+        try:
+            files = name_files(job, place, row.request.delivery, self._roots)
+        except JobFailed as error:
+            self._fail(row, error)
+            return
+        row.ready(files, bytes_to_come(files, place))
 
     def _is_anothers(self, row: Row, job: Job) -> bool:
         """Let a job go that the service lists as another one than the row asks for.
@@ -521,6 +594,9 @@ class Batch:
 
     def _lose(self, row: Row, error: MwaClientError, *, is_wanted_anew: bool = False) -> None:
         """Submit a row anew whose job will bring nothing, if that is wanted, once in a run; else fail it."""
+        if row.fetched_before is not None and not row.request.allow_resubmit:
+            self._lose_again(row, row.fetched_before, error)
+            return
         is_asked_for = not is_wanted_anew and self._is_asked_for_anew(row)
         can_be_made = isinstance(row.request, JobRequest) and not row.was_renewed
         if not ((is_wanted_anew or is_asked_for) and can_be_made):
@@ -535,6 +611,23 @@ class Batch:
         if not (row.request.allow_resubmit and row.from_before):
             return False
         return self._is_asked_again or self._ledger.row(row.identity).renewals == 0
+
+    def _lose_again(self, row: Row, fetched: Fetched, error: MwaClientError) -> None:
+        """End a row that was complete once: nobody pays twice for a product, unless the user says so."""
+        if not fetched.files:  # It was delivered elsewhere, and nothing has changed about that.
+            self._complete(row, fetched, from_before=True)
+            return
+        what = f"{self._was_complete(row)} The service does not have it any more: {error.what}"
+        remedy = (
+            "If you have it, take the row out of the job file; to have it made anew, run again with "
+            "--allow-resubmit."
+        )
+        failure = JobFailed(what, remedy)
+        if isinstance(row.request, ListedJob):
+            self._fail(row, failure)
+            return
+        row.renew()
+        row.end_if_unlisted = failure
 
     # --- Submitting -----------------------------------------------------------------------------------
 
@@ -754,6 +847,8 @@ class Batch:
             self._take_answer(message)
         elif isinstance(message, _DownloadEnded):
             self._end_download(message.row, message.outcome)
+        elif isinstance(message, _Checked):
+            self._take_check(message)
         elif isinstance(message, BaseException):
             raise message
         else:
@@ -763,7 +858,7 @@ class Batch:
         """Tell what happens to a row; rows that are being submitted wait for their turn."""
         self._in_order.tell(row, event)
 
-    def _tell_of_transfer(self, event: Progress | Setback) -> None:
+    def _tell_of_transfer(self, event: TransferEvent) -> None:
         for row in self._rows.at(Stage.DOWNLOADING):
             if row.job_id == event.job_id:
                 self._tell(row, event)
@@ -776,9 +871,9 @@ class Batch:
             row.label = label
             self._tell(row, StateChanged(row.name, label))
 
-    def _complete(self, row: Row, fetched: Fetched, *, from_before: bool) -> None:
+    def _complete(self, row: Row, fetched: Fetched, *, from_before: bool, is_changed: bool = False) -> None:
         place = self._ledger.place.directory
-        result = Complete(row.name, fetched.files, from_before, fetched.elsewhere, place)
+        result = Complete(row.name, fetched.files, from_before, fetched.elsewhere, place, is_changed)
         row.complete(result)
         self._tell(row, result)
 

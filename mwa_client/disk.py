@@ -239,12 +239,17 @@ def write_in_place(path: Path, text: str) -> None:
 
 def sync_directory(directory: Path) -> None:
     """Bring a directory's entries to the disk, so that a power cut does not undo a rename."""
-    handle = os.open(directory, os.O_RDONLY)
+    sync_path(directory)
+
+
+def sync_path(path: Path) -> None:
+    """Bring a file's bytes, or a directory's entries, to the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
     except OSError as error:
         # Some network file systems cannot sync a directory; then there is no more to be had.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
         os.close(handle)
@@ -365,3 +370,39 @@ def disk_errors(path: Path) -> Iterator[None]:
             f"Cannot write {path}: {error.strerror or error}.",
             "Check the directory's permissions, or choose another with --dir.",
         ) from error
+
+
+def walk_tree(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield everything below a folder, each folder before what is in it; links are not followed.
+
+    However deep the tree is, this takes no more of Python's stack.
+    """
+    waiting = [str(folder)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            inside = sorted(entries, key=lambda entry: entry.name)
+        yield from inside
+        waiting += [entry.path for entry in reversed(inside) if entry.is_dir(follow_symlinks=False)]
+
+
+def tree_size(folder: Path) -> int:
+    """Return the size of all files below a folder, in bytes."""
+    entries = (entry for entry in walk_tree(folder) if entry.is_file(follow_symlinks=False))
+    return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder of ours and all that is in it, if it is there."""
+    folders = [str(folder)]
+    if not folder.is_dir() or folder.is_symlink():
+        folder.unlink(missing_ok=True)
+        return
+    folder.chmod(0o700)
+    for entry in walk_tree(folder):
+        if entry.is_dir(follow_symlinks=False):
+            Path(entry.path).chmod(0o700)  # The copy of one that its owner cannot write into.
+            folders.append(entry.path)
+        else:
+            Path(entry.path).unlink()
+    for path in reversed(folders):
+        Path(path).rmdir()

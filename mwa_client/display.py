@@ -23,6 +23,7 @@ from mwa_client.events import (
     Summary,
 )
 from mwa_client.pace import Clock
+from mwa_client.transfer.files import Remark
 from mwa_client.transfer.product import Progress, Setback
 from mwa_client.words import duration, size_in_words
 
@@ -96,7 +97,7 @@ class Display:
         elif isinstance(event, Setback):
             words = f"{event.name}: {event.reason} Going on in {event.waiting:.0f} s."
             self.line(_about("Downloading", self._rows[event.job_id], words))
-        elif isinstance(event, Notice):
+        elif isinstance(event, (Notice, Remark)):
             self.warn(event.text)
         elif isinstance(event, Summary):
             self._show_summary(event)
@@ -135,6 +136,7 @@ class Display:
         for place, files in event.products.items():
             is_verified = all(file.verified for file in files)
             proof = "verified" if is_verified else "not verified: the service gave no SHA-1"
+            proof = "changed since it was complete; kept as it is" if event.is_changed else proof
             number = "" if len(files) == 1 else f"{len(files)} files, "
             size = size_in_words(sum(file.size for file in files))
             self.line(_about(COMPLETE, event.row, f"{place} ({number}{size}, {proof}{when})"))
@@ -286,7 +288,7 @@ class JsonDisplay(Display):
             self._tell("error", event.row, message=event.error.what, remedy=event.error.remedy)
         elif isinstance(event, Summary):
             self._tell_summary(event)
-        elif isinstance(event, (Notice, Setback)):
+        elif isinstance(event, (Notice, Remark, Setback)):
             super().__call__(event)
 
     def _tell_progress(self, event: Progress) -> None:
@@ -309,6 +311,7 @@ class JsonDisplay(Display):
                 verified=file.verified,
                 here=True,
                 from_before=event.from_before,
+                **({"changed": True} if event.is_changed else {}),
             )
         for path in event.elsewhere:
             self._tell(
@@ -411,6 +414,7 @@ def _summary_line(summary: Summary) -> str:
     parts += [f"{len(summary.complete)} complete"] if summary.complete or not parts else []
     parts += [f"{len(summary.elsewhere)} of them delivered elsewhere"] if summary.elsewhere else []
     parts += [f"{unverified} of the files not verified"] if unverified else []
+    parts += [f"{summary.changed} changed since"] if summary.changed else []
     parts += [f"{len(summary.failed)} failed"] if summary.failed else []
     parts += [f"{len(summary.pending)} pending (run the same command again)"] if summary.pending else []
     return f"{', '.join(parts)}: {size_in_words(summary.size)} in {summary.directory}"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Union
 
 from mwa_client.errors import ExitStatus, MwaClientError
-from mwa_client.transfer.product import FetchedFile, Progress, Setback
+from mwa_client.transfer.files import FetchedFile, Remark, by_name
+from mwa_client.transfer.product import Progress, Setback
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Complete:
         What was delivered to file systems that this host cannot see: where it is.
     directory : Path
         The download directory.
+    is_changed : bool
+        Its files are not as an earlier run left them: somebody has worked on them. They are kept so.
     """
 
     row: RowName
@@ -82,16 +85,13 @@ class Complete:
     from_before: bool
     elsewhere: tuple[str, ...] = ()
     directory: Path = Path()
+    is_changed: bool = False
 
     @property
     def products(self) -> dict[Path, list[FetchedFile]]:
         """The files, by the file or folder of the download directory that they are in."""
-        products: dict[Path, list[FetchedFile]] = {}
-        for file in self.files:
-            inside = self.directory in file.path.parents
-            first = file.path.relative_to(self.directory).parts[0] if inside else file.path
-            products.setdefault(self.directory / first, []).append(file)
-        return products
+        grouped = by_name(self.directory, self.files)
+        return {self.directory / name: files for name, files in grouped.items()}
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,11 @@ class Summary:
         return tuple(path for row in self.complete for path in row.elsewhere)
 
     @property
+    def changed(self) -> int:
+        """How many rows have products that somebody has worked on since they were complete."""
+        return sum(row.is_changed for row in self.complete)
+
+    @property
     def unverified(self) -> tuple[FetchedFile, ...]:
         """The files for which the service gave no SHA-1."""
         return tuple(file for row in self.complete for file in row.files if not file.verified)
@@ -186,6 +191,7 @@ Event = Union[
     Downloading,
     Progress,
     Setback,
+    Remark,
     Complete,
     RowFailed,
     Notice,

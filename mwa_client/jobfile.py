@@ -76,6 +76,11 @@ class JobRequest:
         """
         return _identity(self.job_type, dict(self.values), self.vocabulary)
 
+    @property
+    def delivery(self) -> str:
+        """Where the product is to be delivered to: ``acacia``, ``scratch``, ``dug``."""
+        return dict(self.values).get("delivery") or BY_WORD["delivery"].default_of(self.job_type) or ""
+
     def parameters(self, api: Api) -> dict[str, str]:
         """Return the form that asks an interface for this job, without job type and ``allow_resubmit``.
 

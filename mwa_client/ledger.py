@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
@@ -26,7 +27,7 @@ from mwa_client.disk import (
 )
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.pace import read_time
-from mwa_client.transfer.product import FetchedFile, Place
+from mwa_client.transfer.files import FetchedFile, FinalNames, Place, describe
 
 MEMORY = ".mwa_client"
 SUMS = "SHA1SUMS"
@@ -70,6 +71,8 @@ class Remembered:
         this one, the highest that was listed before.
     intended_at : float or None
         When it was begun, in seconds since 1970; the last time, if it was tried again.
+    completed_at : float or None
+        When what was fetched was complete, in seconds since 1970.
     tries : int
         Submissions of which it is not known whether they have made a job.
     unclear : int
@@ -90,6 +93,7 @@ class Remembered:
     fetched: Fetched | None = None
     intended_after: int | None = None
     intended_at: float | None = None
+    completed_at: float | None = None
     tries: int = 0
     unclear: int = 0
     missed: int = 0
@@ -122,33 +126,6 @@ class Remembered:
             self.missed_since = min(at, self.missed_since or at)
 
 
-@dataclass
-class _Names:
-    """Which job's product has which name in the directory.
-
-    Names that differ in case alone count as one: some file systems cannot tell them apart.
-    """
-
-    owners: dict[str, str] = field(default_factory=dict)
-
-    def claim(self, name: str, job_id: int, service: str) -> str:
-        if self.own(name, job_id, service):
-            return name
-        candidate, number = f"{job_id}_{name}", 1
-        while not self.own(candidate, job_id, service):
-            number += 1
-            candidate = f"{job_id}_{number}_{name}"
-        return candidate
-
-    def own(self, name: str, job_id: int, service: str) -> bool:
-        owner = f"{service} {job_id}"
-        return self.owners.setdefault(name.casefold(), owner) == owner
-
-    def release(self, job_id: int | None, service: str) -> None:
-        lost = f"{service} {job_id}"
-        self.owners = {name: owner for name, owner in self.owners.items() if owner != lost}
-
-
 class Ledger:
     """The memory of one download directory, for one service.
 
@@ -177,13 +154,14 @@ class Ledger:
         guard: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.place = Place(directory, directory / MEMORY, guard)
+        names = FinalNames(service, lambda entry: self._append(entry, sync=False))
+        self.place = Place(directory, directory / MEMORY, guard, names)
         self.guard = guard
         self._now = now
         self._service = service
         self._path = self.place.memory / "ledger.jsonl"
         self._rows: dict[str, Remembered] = {}
-        self._names = _Names()
+        self._writing = threading.Lock()
         self._sums: dict[str, dict[str, str]] = {}
         self._summed: set[str] = set()
         state_directory(self.place.memory)
@@ -206,12 +184,10 @@ class Ledger:
         """Return what is known of a row; it is known by what it asks for."""
         return self._rows.get(identity) or Remembered()
 
-    def complete(self, identity: str, job_id: int | None) -> Fetched | None:
-        """Return what a row's job has brought, if all of its files still stand there with their sizes."""
+    def fetched(self, identity: str, job_id: int | None) -> Fetched | None:
+        """Return what a row's job has brought, wherever that is now; None where it is not complete."""
         row = self.row(identity)
-        if row.fetched is None or row.job_id != job_id:
-            return None
-        return row.fetched if all(_still_there(file) for file in row.fetched.files) else None
+        return row.fetched if row.job_id == job_id else None
 
     def intend(self, identity: str, after: int) -> None:
         """Record that a row is about to be submitted, when the highest job id listed is `after`."""
@@ -258,20 +234,9 @@ class Ledger:
         if self.row(identity).state != state:
             self._record({"event": "state", "row": identity, "job_id": job_id, "state": state}, sync=False)
 
-    def claim_name(self, name: str, job_id: int) -> str:
-        """Return the name under which a job's file is to stand, which no other job's file has."""
-        known = len(self._names.owners)
-        claimed = self._names.claim(name, job_id, self._service)
-        if len(self._names.owners) > known:
-            self._append({"event": "name", "name": claimed, "job_id": job_id}, sync=False)
-        return claimed
-
     def finished(self, identity: str, job_id: int, fetched: Fetched) -> None:
         """Record what a row's job has brought, and write its verified files into ``SHA1SUMS``."""
-        described = [
-            {"name": self._name_of(file), "size": file.size, "sha1": file.sha1, "verified": file.verified}
-            for file in fetched.files
-        ]
+        described = [describe(self.place.directory, file) for file in fetched.files]
         entry: dict[str, object] = {
             "event": "complete",
             "row": identity,
@@ -296,7 +261,7 @@ class Ledger:
         self.guard()
         entry = {"time": time.strftime(TIME, time.gmtime(self._now())), "service": self._service, **event}
         line = json.dumps(entry) + "\n"
-        with disk_errors(self._path), memoryview(line.encode("utf-8")) as rest:
+        with self._writing, disk_errors(self._path), memoryview(line.encode("utf-8")) as rest:
             self._mend_torn_line()
             written = 0
             while written < len(rest):
@@ -308,7 +273,10 @@ class Ledger:
     def _learn(self, entry: dict[str, object]) -> None:
         job_id, identity = entry.get("job_id"), entry.get("row")
         if entry.get("event") == "name" and isinstance(job_id, int):
-            self._names.own(str(entry.get("name")), job_id, str(entry.get("service")))
+            self.place.names.learn(str(entry.get("name")), job_id, str(entry.get("service")))
+        if entry.get("event") in ("placing", "complete") and isinstance(job_id, int):
+            made = self._read_fetched(entry)
+            self.place.names.remember(self.place.directory, job_id, made.files if made else ())
         if entry.get("service") != self._service or not isinstance(identity, str):
             return
         row = self._rows.setdefault(identity, Remembered())
@@ -326,7 +294,7 @@ class Ledger:
             row.missed, row.missed_since = 0, None
         elif event == "job":
             if job_id is None:
-                self._names.release(row.job_id, self._service)
+                self.place.names.release(row.job_id)
                 row.renewals += entry.get("asked_for") is True
                 row.disowned += "disowned" in entry
             row.attach(job_id if isinstance(job_id, int) else None)
@@ -334,6 +302,7 @@ class Ledger:
             row.state = str(entry.get("state"))
         elif event == "complete":
             row.fetched = self._read_fetched(entry)
+            row.completed_at = read_time(entry.get("time"))
             row.job_id = job_id if isinstance(job_id, int) else row.job_id
             self._sums[identity] = self._verified_in(row)
             self._summed |= set(self._sums[identity])
@@ -354,7 +323,9 @@ class Ledger:
         path, size, sha1 = path_below(self.place.directory, file["name"]), file["size"], file["sha1"]
         if not (isinstance(size, int) and size >= 0 and re.fullmatch("[0-9a-f]{40}", sha1)):
             raise ValueError("no size or no SHA-1")
-        return FetchedFile(path, size, sha1, file["verified"] is True)
+        mtime_ns = file.get("mtime_ns")
+        is_time = isinstance(mtime_ns, int)
+        return FetchedFile(path, size, sha1, file["verified"] is True, mtime_ns=mtime_ns if is_time else None)
 
     def _name_of(self, file: FetchedFile) -> str:
         return file.path.relative_to(self.place.directory).as_posix()
@@ -401,10 +372,3 @@ class Ledger:
             data = read_ours(path, MOST_SUMS, alone=False, single=True)
             return data.decode("utf-8", "surrogateescape"), path.lstat().st_mode & 0o666
         return "", 0o644
-
-
-def _still_there(file: FetchedFile) -> bool:
-    try:
-        return file.path.is_file() and file.path.stat().st_size == file.size
-    except OSError:
-        return False

@@ -2,35 +2,73 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Callable
 
-from mwa_client.asvo.job import Job, ProductFile
+from mwa_client.asvo.job import Delivery, Job, ProductFile
 from mwa_client.asvo.session import Session
-from mwa_client.ledger import Fetched, Ledger
+from mwa_client.disk import tree_size
+from mwa_client.errors import JobFailed
+from mwa_client.ledger import Fetched
 from mwa_client.pace import Clock
 from mwa_client.transfer import folder
 from mwa_client.transfer.connections import Connections
+from mwa_client.transfer.delivered import DeliveryRoots
+from mwa_client.transfer.files import FetchedFile, Place
 from mwa_client.transfer.partial import Wanted
-from mwa_client.transfer.product import FetchedFile, Place, TransferEvent, fetch, safe_name
+from mwa_client.transfer.product import TransferEvent, fetch, safe_name
+
+FOLDER_DELIVERIES = tuple(delivery.value for delivery in Delivery if delivery.is_folder)
 
 
-def name_files(job: Job, ledger: Ledger) -> tuple[tuple[Wanted, ProductFile], ...]:
-    """Return each file of a ready job with what it must be under which name in the directory."""
+def name_files(
+    job: Job, place: Place, asked: str, roots: DeliveryRoots
+) -> tuple[tuple[Wanted, ProductFile], ...]:
+    """Return each file of a ready job with what it must be under which name in the directory.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    place : Place
+        Where its files go.
+    asked : str
+        The delivery that was asked for: ``acacia``, ``scratch``, ``dug``.
+    roots : DeliveryRoots
+        Where deliveries to file systems may be.
+
+    Raises
+    ------
+    JobFailed
+        The service names a path of this host that cannot be the product.
+    """
     named: dict[str, tuple[Wanted, ProductFile]] = {}
     for number, file in enumerate(job.product, start=1):
+        if file.delivery.is_folder:
+            _check_path(file, asked, place, roots)
         name = safe_name(file.name, job.obs_id, job.job_id)
         if file.delivery.is_folder and job.obs_id is not None and name == str(job.job_id):
             name = f"{job.obs_id}_{name}"
-        claimed = ledger.claim_name(name, job.job_id)
+        claimed = place.names.claim(name, job.job_id)
         if claimed in named:
-            claimed = ledger.claim_name(f"{number}_{name}", job.job_id)
+            claimed = place.names.claim(f"{number}_{name}", job.job_id)
         # Nothing at all, and no SHA-1 of it either: more likely that nobody knows the size. Ask the server.
         size = file.size if file.size or file.sha1 else None
-        named[claimed] = Wanted(job.job_id, claimed, size, file.sha1), file
+        named[claimed] = Wanted(job.job_id, claimed, size, file.sha1, job.obs_id), file
     return tuple(named.values())
+
+
+def _check_path(file: ProductFile, asked: str, place: Place, roots: DeliveryRoots) -> None:
+    """Refuse a path on this host that nobody has asked for, or where no delivery can be."""
+    if asked not in FOLDER_DELIVERIES:
+        raise JobFailed(
+            f"The service says that the product is at {file.path}, but delivery={asked} was asked for.",
+            "Nothing was copied. Tell the archive's help desk.",
+        )
+    roots.check(file.path, place.directory)
 
 
 def bytes_to_come(files: Iterable[tuple[Wanted, ProductFile]], place: Place) -> int:
@@ -38,7 +76,7 @@ def bytes_to_come(files: Iterable[tuple[Wanted, ProductFile]], place: Place) -> 
     return sum(
         max((wanted.size or 0) - _bytes_there(wanted, place), 0)
         for wanted, file in files
-        if not file.delivery.is_folder or folder.is_visible(file.path)
+        if not file.delivery.is_folder or os.access(file.path, os.R_OK)
     )
 
 
@@ -55,9 +93,7 @@ def _bytes_there(wanted: Wanted, place: Place) -> int:
 
 
 def _size_of(path: Path) -> int:
-    if path.is_dir():
-        return sum(piece.stat().st_size for piece in path.rglob("*") if piece.is_file())
-    return path.stat().st_size
+    return tree_size(path) if path.is_dir() else path.stat().st_size
 
 
 def fetch_all(
@@ -95,8 +131,9 @@ def fetch_all(
         if not file.delivery.is_folder:
             source = session.source(job.job_id, file)
             fetched.append(fetch(wanted, source, place, clock, stop, listen, connections))
-        elif folder.is_visible(file.path):
-            fetched += folder.copy(wanted, Path(file.path), place, clock, stop, listen)
+        elif os.access(file.path, os.R_OK):
+            delivered = Path(os.path.realpath(file.path))
+            fetched += folder.copy(wanted, delivered, place, clock, stop, listen)
         else:
             elsewhere.append(file.path)
     return Fetched(tuple(fetched), tuple(elsewhere))

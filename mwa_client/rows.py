@@ -17,6 +17,7 @@ from mwa_client.errors import MwaClientError
 from mwa_client.events import Complete, RowFailed, RowName
 from mwa_client.jobfile import JobRequest, identity_of
 from mwa_client.jobkeys import Api
+from mwa_client.ledger import Fetched
 from mwa_client.transfer.partial import Wanted
 
 
@@ -25,6 +26,7 @@ class Stage(enum.Enum):
 
     WANTED = "not submitted yet"
     SUBMITTING = "being submitted"
+    CHECKING = "complete by an earlier run; its bytes are read again"
     WATCHED = "at the service"
     READY = "ready for download"
     DOWNLOADING = "being downloaded"
@@ -35,13 +37,14 @@ class Stage(enum.Enum):
     __hash__ = object.__hash__
 
 
-AT_WORK = (Stage.SUBMITTING, Stage.DOWNLOADING)
+AT_WORK = (Stage.SUBMITTING, Stage.CHECKING, Stage.DOWNLOADING)
 """A worker has the row in hand."""
 SETTLED = (Stage.COMPLETE, Stage.FAILED)
 """Nothing more will happen to the row."""
 
 NEXT: dict[Stage, tuple[Stage, ...]] = {
-    Stage.WANTED: (Stage.SUBMITTING, Stage.WATCHED, Stage.COMPLETE, Stage.FAILED),
+    Stage.WANTED: (Stage.SUBMITTING, Stage.CHECKING, Stage.WATCHED, Stage.COMPLETE, Stage.FAILED),
+    Stage.CHECKING: (Stage.WATCHED, Stage.COMPLETE, Stage.FAILED),
     Stage.SUBMITTING: (Stage.WANTED, Stage.WATCHED, Stage.FAILED),
     Stage.WATCHED: (Stage.WANTED, Stage.READY, Stage.FAILED),
     Stage.READY: (Stage.DOWNLOADING, Stage.FAILED),
@@ -69,12 +72,15 @@ class ListedJob:
     identity: str
     line: int = 0
     allow_resubmit: bool = False
+    delivery: str = ""
+    """Where it was asked to be delivered to; empty where the listing does not say."""
 
     @classmethod
     def of(cls, job: Job, api: Api) -> ListedJob:
         """Return a job of a listing as a row."""
         identity = None if job.job_type is None else identity_of(job.job_type, job.parameters, api)
-        return cls(job.job_id, job.obs_id or 0, identity or f"job {job.job_id}")
+        delivery = str(job.parameters.get("delivery") or "")
+        return cls(job.job_id, job.obs_id or 0, identity or f"job {job.job_id}", delivery=delivery)
 
 
 class Row:
@@ -110,6 +116,10 @@ class Row:
         Its lost job has been given up for a new one in this run.
     lost_job : int or None
         That job.
+    fetched_before : Fetched or None
+        What an earlier run has brought for it, where that is not in the directory as it was left.
+    end_if_unlisted : MwaClientError or None
+        How it ends where no listed job can be its: it has been complete before, and no new job is submitted.
     gone : MwaClientError or None
         Why its product could not be fetched, where the next listing is to tell what has become of the job.
     result : Complete or RowFailed or None
@@ -131,6 +141,8 @@ class Row:
         self.from_before = False
         self.was_renewed = False
         self.lost_job: int | None = None
+        self.fetched_before: Fetched | None = None
+        self.end_if_unlisted: MwaClientError | None = None
         self.gone: MwaClientError | None = None
         self.result: Complete | RowFailed | None = None
         self._rows = rows
@@ -158,6 +170,10 @@ class Row:
         self._label = label
 
     # --- Steps ----------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Take the step: a worker reads again what an earlier run has completed."""
+        self._step(Stage.CHECKING)
 
     def submit(self) -> None:
         """Take the step: a worker is about to submit it."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from mwa_client.errors import CredentialsMissing, SettingsError
 from mwa_client.jobkeys import Api
+from mwa_client.transfer.delivered import DeliveryRoots, roots_from
 
 HOST = "asvo.mwatelescope.org"
 PORTS = {Api.V2018: 8778, Api.V1: 443, Api.V2: 443}
@@ -32,6 +33,7 @@ HOW_TO_SET_KEY = (
     "    export MWA_ASVO_API_KEY=your_key"
 )
 HOW_TO_PRACTISE = "To practise without an account, add --sandbox."
+DELIVERY_ROOTS = DeliveryRoots()
 NO = ("0", "false", "no", "off")
 
 
@@ -68,6 +70,8 @@ class Service:
         The client name and version that v1 and v2 are told at the login.
     tokens : Path or None
         Where v2's tokens are kept between runs; None keeps them in memory.
+    delivery_roots : DeliveryRoots
+        Where deliveries to file systems may be copied from.
     """
 
     api: Api
@@ -80,6 +84,7 @@ class Service:
     stall_timeout: float = STALL_TIMEOUT
     client_name: str = CLIENT_NAME
     tokens: Path | None = None
+    delivery_roots: DeliveryRoots = DELIVERY_ROOTS
 
     @property
     def sends_password_in_clear(self) -> bool:
@@ -249,7 +254,8 @@ def services_from(environment: Mapping[str, str], api: Api | None = None) -> tup
         ``MWA_ASVO_API_KEY``, or ``ASVO_USER`` and ``ASVO_PASS``; optionally ``MWA_ASVO_HOST`` or
         ``ASVO_HOST`` (host or URL), ``MWA_ASVO_PORT`` or ``ASVO_PORT``, ``MWA_ASVO_HTTPS`` (0: plain HTTP),
         ``SSL_VERIFY`` (0 switches the check of certificates off; a path names a bundle of authorities),
-        ``MWA_ASVO_API_TIMEOUT`` (seconds) and ``MWA_ASVO_CLIENT`` (client name and version).
+        ``MWA_ASVO_API_TIMEOUT`` (seconds), ``MWA_ASVO_CLIENT`` (client name and version) and
+        ``MWA_ASVO_SCRATCH_ROOTS`` (folders that deliveries are found below, separated by colons).
     api : Api, optional
         The interface to speak. Otherwise a key means today's service, v2 before v1; user name and password
         mean that of 2018, and v2 where nobody answers at the address of 2018.
@@ -291,6 +297,7 @@ def _service(environment: Mapping[str, str], api: Api) -> Service:
         call_timeout=_seconds("MWA_ASVO_API_TIMEOUT", timeout, CALL_TIMEOUT),
         client_name=environment.get("MWA_ASVO_CLIENT", "").strip() or CLIENT_NAME,
         tokens=_tokens_path(environment, parts.netloc, is_default),
+        delivery_roots=_delivery_roots(environment),
     )
 
 
@@ -360,6 +367,17 @@ def _tokens_path(environment: Mapping[str, str], host: str, is_default: bool) ->
     # The shared file names no host, and tokens of one server are refused by another.
     name = "tokens.json" if is_default else f"tokens-{re.sub('[^A-Za-z0-9.-]', '_', host)}.json"
     return Path(home) / ".mwa-asvo" / name
+
+
+def _delivery_roots(environment: Mapping[str, str]) -> DeliveryRoots:
+    words = environment.get("MWA_ASVO_SCRATCH_ROOTS", "")
+    try:
+        return roots_from(words, environment.get("HOME"))
+    except ValueError as error:
+        raise SettingsError(
+            f"MWA_ASVO_SCRATCH_ROOTS={words}: {error} cannot be a folder of deliveries.",
+            "It must be absolute paths, separated by colons: /astro:/mnt/scratch.",
+        ) from None
 
 
 def _verify(value: str) -> bool | str:

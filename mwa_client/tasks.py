@@ -195,6 +195,7 @@ def _practice(settings: Settings, say: Show) -> Iterator[tuple[Service, ...]]:
     """Run the sandbox; yield the way to it."""
     from mwa_client.ledger import MEMORY, PRACTICE, Ledger
     from mwa_client.sandbox import Sandbox
+    from mwa_client.transfer.delivered import DeliveryRoots
 
     say("Practising: the products are small and made up; nothing goes to the real service.")
     # Opened once before the sandbox writes there: it refuses a directory with real products.
@@ -215,7 +216,9 @@ def _practice(settings: Settings, say: Show) -> Iterator[tuple[Service, ...]]:
             f"{memory / 'sandbox.json'} is damaged.", "Remove it, or choose another directory with --dir."
         ) from None
     with sandbox:
-        yield (Service(settings.api or Api.V2018, sandbox.url, PRACTICE, account),)
+        roots = DeliveryRoots((memory / "sandbox_scratch",))
+        api = settings.api or Api.V2018
+        yield (Service(api, sandbox.url, PRACTICE, account, delivery_roots=roots),)
 
 
 # --- The tasks ----------------------------------------------------------------------------------------
@@ -337,6 +340,7 @@ def _run_batch(
             once=settings.once,
             # In a crontab the same words stand for a whole night, and ask for one new job in all.
             is_asked_again=settings.allow_resubmit and not settings.once,
+            roots=means.services[0].delivery_roots,
         )
         summary = batch.run()
     _write_errors(settings.error_file, _errors_of(summary.failed))

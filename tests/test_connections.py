@@ -25,8 +25,9 @@ from mwa_client.transfer import ahead as ahead_module
 from mwa_client.transfer import partial, product, ranges
 from mwa_client.transfer.ahead import ReadAhead
 from mwa_client.transfer.connections import FIRST_REST, MEASURE, Connections, Growth
+from mwa_client.transfer.files import FetchedFile, Place
 from mwa_client.transfer.partial import Wanted
-from mwa_client.transfer.product import FetchedFile, Place, Setback, TransferEvent, fetch
+from mwa_client.transfer.product import Setback, TransferEvent, fetch
 
 SIZE = 4000
 CONTENT = bytes(number * 7 % 251 for number in range(SIZE))

@@ -21,8 +21,8 @@ from mwa_client.events import Downloading, Notice
 from mwa_client.jobkeys import Api
 from mwa_client.products import bytes_to_come
 from mwa_client.sandbox import JobState, JobType, Sandbox
+from mwa_client.transfer.files import Place
 from mwa_client.transfer.partial import Wanted
-from mwa_client.transfer.product import Place
 
 OBS = 1191828528
 SIZE = 300_000

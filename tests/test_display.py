@@ -38,7 +38,8 @@ from mwa_client.events import (
     Summary,
 )
 from mwa_client.sandbox import Sandbox
-from mwa_client.transfer.product import FetchedFile, Progress, Setback
+from mwa_client.transfer.files import FetchedFile
+from mwa_client.transfer.product import Progress, Setback
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # It warns that there are better ones; this one is here already.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import tempfile
 import threading
@@ -12,10 +14,12 @@ from conftest import FastClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mwa_client.disk import remove_tree, tree_size, walk_tree
 from mwa_client.errors import Stopped, TransferFailed
 from mwa_client.transfer import folder
+from mwa_client.transfer.files import FetchedFile, Place, Remark
 from mwa_client.transfer.partial import Wanted
-from mwa_client.transfer.product import FetchedFile, Place, Progress, TransferEvent
+from mwa_client.transfer.product import Progress, TransferEvent
 
 NAME = "1191828584_7"
 CONTENT = {
@@ -24,6 +28,7 @@ CONTENT = {
     "1191828584_ms/table/data_2": b"",
     "README": b"read me",
 }
+TOTAL = sum(map(len, CONTENT.values()))
 
 
 def make(root: Path, content: dict[str, bytes]) -> Path:
@@ -48,6 +53,7 @@ class Scene:
         self.place.memory.mkdir(parents=True)
         self.final = self.place.directory / NAME
         self.moves: list[Progress] = []
+        self.remarks: list[str] = []
         self.stop = threading.Event()
         self.patience = -1
 
@@ -61,6 +67,9 @@ class Scene:
         )
 
     def listen(self, event: TransferEvent) -> None:
+        if isinstance(event, Remark):
+            self.remarks.append(event.text)
+            return
         assert isinstance(event, Progress)
         self.moves.append(event)
         self.patience -= 1
@@ -84,37 +93,57 @@ def test_a_folder_is_copied_and_stays_where_it_is(scene: Scene) -> None:
     assert {file.path.relative_to(scene.final).as_posix(): file.size for file in files} == {
         name: len(data) for name, data in CONTENT.items()
     }
+    assert {file.path.relative_to(scene.final).as_posix(): file.sha1 for file in files} == {
+        name: hashlib.sha1(data).hexdigest() for name, data in CONTENT.items()
+    }
     assert scene.left == [] and not any(file.verified for file in files)
+    assert scene.moves[-1].done == scene.moves[-1].size == TOTAL
 
 
 def test_what_is_there_is_not_copied_again(scene: Scene) -> None:
-    scene.copy()
-    before = {path: path.stat().st_ino for path in scene.final.rglob("*")}
     files = scene.copy()
+    before = {path: path.stat().st_ino for path in scene.final.rglob("*")}
+    assert scene.copy() == files and scene.left == []
     assert {path: path.stat().st_ino for path in scene.final.rglob("*")} == before
-    assert sum(file.fetched for file in files) == 0 and len(files) == len(CONTENT)
 
 
 def test_a_single_file(scene: Scene) -> None:
     data = CONTENT["1191828584_ms/table/data_1"]
     scene.source = scene.source / "1191828584_ms/table/data_1"
+    scene.source.chmod(0o600)
     (file,) = scene.copy(len(data))
     assert file.path == scene.final and scene.final.read_bytes() == data == scene.source.read_bytes()
-    assert scene.left == []
+    assert scene.left == [] and scene.final.stat().st_mode & 0o777 == 0o600
 
 
-def test_another_folder_of_that_name_is_replaced_by_a_complete_one_alone(scene: Scene) -> None:
-    old = {"from": b"an older client", "1191828584_ms/header": b"short"}
-    make(scene.final, old)
-    with pytest.raises(Stopped):
-        scene.copy(stop_after=1)
-    assert content_of(scene.final) == old
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_what_has_the_name_already_stays_and_the_copy_gets_another(scene: Scene, is_folder: bool) -> None:
+    old = {"thesis": b"a year of work"}
+    if is_folder:
+        make(scene.final, old)
+    else:
+        scene.final.write_bytes(old["thesis"])
+    files = scene.copy()
+    assert content_of(scene.final) == old if is_folder else scene.final.read_bytes() == old["thesis"]
+    other = scene.final.with_name(f"7_{NAME}")
+    assert content_of(other) == CONTENT and {other} <= set(files[0].path.parents)
+    assert scene.left == [] and other.name in scene.remarks[0]
+
+
+@pytest.mark.parametrize("work", ["grown", "of the same size", "removed"])
+def test_a_copy_that_the_user_has_worked_on_is_not_replaced(scene: Scene, work: str) -> None:
     scene.copy()
-    assert content_of(scene.final) == CONTENT and scene.left == []
+    readme = scene.final / "README"
+    if work == "removed":
+        readme.unlink()
+    else:
+        readme.write_bytes(b"read me, too" if work == "grown" else b"my text")
+    mine = content_of(scene.final)
+    scene.copy()
+    assert content_of(scene.final) == mine and content_of(scene.final.with_name(f"7_{NAME}")) == CONTENT
 
 
-def test_killed_between_the_two_renames(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(scene.final, {"older": b"one"})
+def test_killed_at_the_last_rename(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     rename = Path.rename
 
     def killed(self: Path, target: Path) -> Path:
@@ -127,16 +156,48 @@ def test_killed_between_the_two_renames(scene: Scene, monkeypatch: pytest.Monkey
         scene.copy()
     assert not scene.final.exists()
     monkeypatch.undo()
-    scene.copy()
+    assert sum(file.fetched for file in scene.copy()) == 0
     assert content_of(scene.final) == CONTENT and scene.left == []
 
 
 def test_going_on_does_not_copy_twice(scene: Scene) -> None:
     with pytest.raises(Stopped):
-        scene.copy(stop_after=3)
+        scene.copy(stop_after=2)
     assert not scene.final.exists() and f"{NAME}.part" in scene.left
     total = sum(file.fetched for file in scene.copy())
-    assert content_of(scene.final) == CONTENT and total < sum(map(len, CONTENT.values()))
+    assert content_of(scene.final) == CONTENT and 0 < total < TOTAL
+
+
+def test_a_large_file_goes_on_in_its_middle(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "SYNC_SIZE", 500_000)
+    monkeypatch.setattr(folder, "READ_SIZE", 100_000)
+    monkeypatch.setattr(folder, "PROGRESS_INTERVAL", 0.0)
+    with pytest.raises(Stopped):
+        scene.copy(stop_after=16)
+    # What was synced counts after a power cut, too.
+    monkeypatch.setattr(folder, "boot_id", lambda: "another boot")
+    total = sum(file.fetched for file in scene.copy())
+    assert content_of(scene.final) == CONTENT and 0 < total <= TOTAL - 1_000_000
+
+
+def test_after_a_power_cut_only_what_was_synced_counts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Stopped):
+        scene.copy(stop_after=3)
+    for path in scene.place.part(NAME).rglob("*"):
+        if path.is_file():  # As a journaling file system may leave it: the size is there, the bytes are not.
+            path.write_bytes(bytes(path.stat().st_size))
+    monkeypatch.setattr(folder, "boot_id", lambda: "another boot")
+    assert sum(file.fetched for file in scene.copy()) == TOTAL
+    assert content_of(scene.final) == CONTENT
+
+
+def test_a_journal_of_another_job_or_of_nobody_counts_for_nothing(scene: Scene) -> None:
+    for journal in (b"", b"\xff", b"{}", b"[1]\n" * 3, b'{"job_id": 8}\n', b"[" * 100_000, b'{"job_id": 7}'):
+        make(scene.place.part(NAME), {"stray": b"?", "README": b"not it"})
+        (scene.place.memory / f"{NAME}.copied").write_bytes(journal)
+        scene.copy()
+        assert content_of(scene.final) == CONTENT and scene.left == []
+        remove_tree(scene.final)
 
 
 @given(st.lists(st.integers(0, 12), max_size=6))
@@ -156,6 +217,9 @@ def test_any_cuts_end_in_the_right_folder_or_none(cuts: list[int]) -> None:
         assert content_of(scene.final) == CONTENT and scene.left == []
 
 
+# --- The source ---------------------------------------------------------------------------------------
+
+
 def test_a_source_that_goes_in_the_middle(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = scene.source / "README"
     monkeypatch.setattr(scene, "listen", lambda event: gone.unlink(missing_ok=True))
@@ -168,6 +232,45 @@ def test_a_source_that_goes_in_the_middle(scene: Scene, monkeypatch: pytest.Monk
     gone.write_bytes(CONTENT["README"])
     scene.copy()
     assert content_of(scene.final) == {**CONTENT, "0": b"first"}
+
+
+@pytest.mark.parametrize("change", ["grows", "shrinks", "is written anew", "gets a file", "loses a folder"])
+def test_a_source_that_changes_meanwhile_is_no_product(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    big = scene.source / "1191828584_ms/table/data_1"
+    (scene.source / "empty").mkdir()
+    done: list[TransferEvent] = []
+
+    def disturb(event: TransferEvent) -> None:
+        if done or not isinstance(event, Progress) or event.done < 1_000_000:
+            return
+        done.append(event)
+        if change == "gets a file":
+            (scene.source / "another").write_bytes(b"late")
+        elif change == "loses a folder":
+            (scene.source / "empty").rmdir()
+        else:
+            size = {"grows": 2_400_000, "shrinks": 2_200_000, "is written anew": 2_304_000}[change]
+            big.write_bytes(bytes(size))
+
+    monkeypatch.setattr(folder, "PROGRESS_INTERVAL", 0.0)
+    monkeypatch.setattr(scene, "listen", disturb)
+    with pytest.raises(TransferFailed, match="changed while it was copied"):
+        scene.copy()
+    assert done and not scene.final.exists()
+    monkeypatch.undo()
+    scene.copy()
+    assert content_of(scene.final) == content_of(scene.source)
+
+
+@pytest.mark.parametrize("listed", [TOTAL - 1, TOTAL + 1, 5 * TOTAL, 0])
+def test_the_listed_size_is_compared(scene: Scene, listed: int) -> None:
+    with pytest.raises(TransferFailed, match=f"has {TOTAL} bytes, but the service says {listed}"):
+        scene.copy(listed)
+    assert not scene.final.exists() and scene.left == []
+    scene.copy(TOTAL)
+    assert content_of(scene.final) == CONTENT
 
 
 def test_an_empty_folder_is_no_product(scene: Scene, tmp_path: Path) -> None:
@@ -195,26 +298,66 @@ def test_what_cannot_be_read(scene: Scene, name: str) -> None:
     (scene.source / name).chmod(mode)
 
 
-def test_links_count_as_what_they_lead_to(scene: Scene, tmp_path: Path) -> None:
-    outside = make(tmp_path / "outside", {"deep/file": b"linked"})
-    (scene.source / "to_file").symlink_to(outside / "deep" / "file")
-    (scene.source / "to_folder").symlink_to(outside)
+def test_a_file_system_that_hangs_for_a_moment(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    readv, failures = os.readv, iter([True, False, True, True])
+
+    def hanging(file: int, buffers: list[memoryview]) -> int:
+        if next(failures, False):
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return readv(file, buffers)
+
+    monkeypatch.setattr(os, "readv", hanging)
+    monkeypatch.setattr(scene, "listen", lambda event: None)
     scene.copy()
-    assert content_of(scene.final) == {**CONTENT, "to_file": b"linked", "to_folder/deep/file": b"linked"}
-    assert not [path for path in scene.final.rglob("*") if path.is_symlink()]
-
-
-def test_a_link_to_nowhere_is_not_passed_over(scene: Scene) -> None:
-    (scene.source / "broken").symlink_to("nowhere")
-    with pytest.raises(TransferFailed, match="broken: No such file"):
+    assert content_of(scene.final) == CONTENT
+    monkeypatch.setattr(os, "readv", lambda file, buffers: hanging(-1, buffers) if failures else 0)
+    failures = iter(lambda: True, None)
+    remove_tree(scene.final)
+    with pytest.raises(TransferFailed, match="Stale file handle"):
         scene.copy()
-    assert not scene.final.exists()
 
 
-def test_links_in_a_circle(scene: Scene) -> None:
-    (scene.source / "again").symlink_to(scene.source)
-    with pytest.raises(TransferFailed, match="symbolic links"):
+# --- Links, modes, and odd trees ------------------------------------------------------------------------
+
+
+def test_links_that_stay_inside_are_copied_as_links(scene: Scene) -> None:
+    links = {
+        "to_file": "1191828584_ms/header",
+        "to_folder": "1191828584_ms",
+        "1191828584_ms/up": "../README",
+        "1191828584_ms/table/self": "..",
+        "l1": ".",
+        "l2": ".",
+        "broken": "nowhere",
+    }
+    for name, target in links.items():
+        (scene.source / name).symlink_to(target)
+    (scene.source / "absolute").symlink_to(scene.source / "1191828584_ms" / "header")
+    scene.copy(TOTAL)
+    expected = {**links, "absolute": "1191828584_ms/header"}
+    copied = {path.relative_to(scene.final).as_posix(): path for path in scene.final.rglob("*")}
+    assert {name: str(path.readlink()) for name, path in copied.items() if path.is_symlink()} == expected
+    assert (scene.final / "absolute").read_bytes() == CONTENT["1191828584_ms/header"]
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        {"key": "{secret}"},
+        {"key": "../../secret/id_rsa"},
+        {"1191828584_ms/key": "../../../secret"},
+        {"home": "/"},
+        {"a": "..", "1191828584_ms/b": "../a"},
+        {"1191828584_ms/up": "..", "out": "1191828584_ms/up/../../secret"},
+    ],
+)
+def test_links_that_lead_out_are_refused(scene: Scene, tmp_path: Path, links: dict[str, str]) -> None:
+    secret = make(tmp_path / "secret", {"id_rsa": b"private"}) / "id_rsa"
+    for name, target in links.items():
+        (scene.source / name).symlink_to(target.format(secret=secret))
+    with pytest.raises(TransferFailed, match="leads out of the delivery"):
         scene.copy()
+    assert not scene.final.exists() and scene.left == []
 
 
 def test_a_pipe_is_not_waited_for(scene: Scene) -> None:
@@ -223,8 +366,43 @@ def test_a_pipe_is_not_waited_for(scene: Scene) -> None:
         scene.copy()
 
 
-@pytest.mark.parametrize(
-    ("path", "visible"), [("{here}", True), ("{here}/no", False), ("relative", False), ("/a\0b", False)]
-)
-def test_what_is_visible(tmp_path: Path, path: str, visible: bool) -> None:
-    assert folder.is_visible(path.format(here=tmp_path)) is visible
+def test_modes_are_never_widened_and_empty_folders_arrive(scene: Scene) -> None:
+    modes = {"README": 0o600, "1191828584_ms/header": 0o4750, "1191828584_ms": 0o2750, "empty": 0o500}
+    (scene.source / "empty" / "inner").mkdir(parents=True)
+    for name, mode in modes.items():
+        (scene.source / name).chmod(mode)
+    scene.source.chmod(0o550)
+    scene.copy()
+    for name, mode in modes.items():
+        assert (scene.final / name).stat().st_mode & 0o7777 == mode & 0o755, name
+    assert scene.final.stat().st_mode & 0o777 == 0o550
+    assert (scene.final / "empty" / "inner").is_dir()
+
+
+def test_names_that_no_suffix_fits_behind(scene: Scene) -> None:
+    content = {
+        "n" * 255: b"long",
+        "a": b"file",
+        "a.part/b": b"folder",
+        "a.part.json": b"{}",
+        b"\xff".decode("utf-8", "surrogateescape"): b"no UTF-8",
+    }
+    make(scene.source, content)
+    scene.copy()
+    assert content_of(scene.final) == {**CONTENT, **content}
+
+
+def test_a_tree_deeper_than_pythons_stack(scene: Scene) -> None:
+    deep = scene.source
+    for _ in range(1100):
+        deep = deep / "d"
+        deep.mkdir()
+    (deep / "file").write_bytes(b"far down")
+    with pytest.raises(Stopped):
+        scene.copy(stop_after=2)
+    scene.copy()
+    assert len(list(walk_tree(scene.final))) == len(list(walk_tree(scene.source)))
+    assert tree_size(scene.final) == TOTAL + len(b"far down")
+    remove_tree(scene.final)  # What cleans up after the tests could not.
+    remove_tree(scene.source)
+    assert not scene.final.exists() and not scene.source.exists()

@@ -8,7 +8,7 @@ import os
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mwa_client.ledger import MEMORY, PRACTICE, Fetched, Ledger, Remembered
 from mwa_client.sandbox import KINDS, JobType, Sandbox
 from mwa_client.sandbox.fault_kinds import Kind, Point
 from mwa_client.sandbox.messages import Call, Reply
-from mwa_client.transfer.product import FetchedFile
+from mwa_client.transfer.files import FetchedFile
 
 SERVICE = "service.example:8778"
 ROW = "job_type=d obs_id=1191828528"
@@ -33,7 +33,7 @@ def finish(ledger: Ledger, row: str, job_id: int, files: Iterable[FetchedFile]) 
 
 
 def files_of(ledger: Ledger, row: str) -> tuple[FetchedFile, ...]:
-    fetched = ledger.complete(row, ledger.row(row).job_id)
+    fetched = ledger.fetched(row, ledger.row(row).job_id)
     return () if fetched is None else fetched.files
 
 
@@ -67,7 +67,7 @@ class Book:
 
     def claim(self, name: str, job_id: int) -> str:
         with self.opened() as ledger:
-            return ledger.claim_name(name, job_id)
+            return ledger.place.names.claim(name, job_id)
 
     def file(self, name: str, content: bytes, *, verified: bool = True) -> FetchedFile:
         path = self.directory / name
@@ -124,7 +124,7 @@ def test_what_is_known_is_not_written_again(book: Book) -> None:
         with book.opened() as ledger:
             ledger.submitted(ROW, 42)
             ledger.changed(ROW, 42, "state 1")
-            assert ledger.claim_name("a.zip", 42) == "a.zip"
+            assert ledger.place.names.claim("a.zip", 42) == "a.zip"
     assert [entry["event"] for entry in entries(book.directory)] == ["job", "state", "name"]
 
 
@@ -169,13 +169,13 @@ def test_what_another_service_has_done_does_not_count(book: Book) -> None:
     other = Book(book.directory, "elsewhere.example")
     with other.opened() as ledger:
         ledger.submitted(ROW, 42)
-        assert ledger.claim_name("a.zip", 42) == "a.zip"
+        assert ledger.place.names.claim("a.zip", 42) == "a.zip"
         finish(ledger, ROW, 42, [other.file("a.zip", b"their bytes")])
     assert book.row() == Remembered()
     with book.opened() as ledger:
         assert files_of(ledger, ROW) == ()
         # But its files stand there: job 42 here is another job.
-        assert ledger.claim_name("a.zip", 42) == "42_a.zip"
+        assert ledger.place.names.claim("a.zip", 42) == "42_a.zip"
         finish(ledger, ROW, 42, [book.file("42_a.zip", b"our bytes")])
     with other.opened() as ledger:
         assert [file.path.name for file in files_of(ledger, ROW)] == ["a.zip"]
@@ -331,29 +331,25 @@ def test_the_name_of_a_job_that_is_of_no_use_is_free(book: Book) -> None:
     assert book.claim("a.zip", 1) == "a.zip"
     with book.opened() as ledger:
         ledger.forget_job(ROW)
-        assert ledger.claim_name("a.zip", 2) == "a.zip"
+        assert ledger.place.names.claim("a.zip", 2) == "a.zip"
     assert book.claim("a.zip", 1) == "1_a.zip"
 
 
 # --- Files --------------------------------------------------------------------------------------------
 
 
-def test_a_row_is_complete_while_its_files_stand_there(book: Book) -> None:
+def test_what_a_row_has_brought_is_remembered_with_its_times(book: Book) -> None:
     book.directory.mkdir()
     files = (book.file("a.zip", b"bytes"), book.file("b.zip", b"more bytes", verified=False))
+    files = (replace(files[0], mtime_ns=files[0].path.stat().st_mtime_ns), files[1])
     with book.opened() as ledger:
         finish(ledger, ROW, 42, files)
         assert files_of(ledger, ROW) == files
+        assert ledger.fetched(ROW, 43) is None, "another job has brought nothing yet"
     with book.opened() as ledger:
         assert files_of(ledger, ROW) == files
-        files[1].path.write_bytes(b"more")
-        assert files_of(ledger, ROW) == ()
-        files[1].path.write_bytes(b"more bytes")
-        assert files_of(ledger, ROW) == files
-        files[0].path.unlink()
-        assert files_of(ledger, ROW) == ()
-        files[0].path.mkdir()
-        assert files_of(ledger, ROW) == ()
+        assert ledger.row(ROW).completed_at == book.now
+        assert ledger.place.names.made("a.zip") == files[:1]
 
 
 def test_sha1sums_is_true(sandbox: Sandbox, clock: FastClock, tmp_path: Path) -> None:

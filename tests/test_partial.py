@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,13 @@ from mwa_client.transfer.partial import PartFile, Wanted, open_part
 
 CONTENT = bytes(range(256)) * 40
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
+
+
+def named(final: Path) -> Callable[[Path, int], Path]:
+    """Give a part file this name, whatever stands there."""
+    return lambda part, mtime_ns: part.replace(final)
+
+
 WANTED = Wanted(10001, "1191828584_ms.zip", len(CONTENT), SHA1)
 ANOTHER_BOOT = "11111111-2222-3333-4444-555555555555"
 
@@ -124,7 +131,7 @@ def test_bytes_in_order_become_the_file(path: Path, monkeypatch: pytest.MonkeyPa
             part.append(CONTENT[start : start + 333])
             assert part.length == min(start + 333, len(CONTENT))
         assert part.sha1() == SHA1
-        part.become(final)
+        part.become(named(final))
     assert final.read_bytes() == CONTENT
     assert [entry.name for entry in path.parent.iterdir()] == ["final.zip"]
 
@@ -134,7 +141,7 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(path: Path, monkeypatch:
     with opened(path) as part:
         part.append(CONTENT)
         syncs = Syncs(monkeypatch)
-        part.become(final)
+        part.become(named(final))
     assert syncs.of(final) == [len(CONTENT)]
     assert len(syncs.of(final.parent)) == 1
 
@@ -180,7 +187,7 @@ def test_what_somebody_else_has_removed_is_gone_too(path: Path) -> None:
     with opened(path) as part:
         part.append(CONTENT)
         note_path(path).unlink()
-        part.become(path.with_name("final.zip"))
+        part.become(named(path.with_name("final.zip")))
     assert path.with_name("final.zip").read_bytes() == CONTENT
 
 
@@ -201,7 +208,7 @@ def test_without_the_lock_nothing_is_written(path: Path) -> None:
         is_asleep = True
         path.write_bytes(b"of the other")
         part.append(CONTENT[5000:])
-        for change in (part.sync, part.restart, lambda: part.become(path.with_name("final.zip"))):
+        for change in (part.sync, part.restart, lambda: part.become(named(path.with_name("final.zip")))):
             with pytest.raises(DirectoryBusy):
                 change()
     assert [file.name for file in path.parent.iterdir() if file.suffix != ".json"] == [path.name]
@@ -215,7 +222,7 @@ def test_what_two_have_written_gets_no_final_name(path: Path) -> None:
         with path.open("ab") as file:
             file.write(b"of the other")
         with pytest.raises(DirectoryUnusable, match="was changed while it was written"):
-            part.become(path.with_name("final.zip"))
+            part.become(named(path.with_name("final.zip")))
     assert not path.with_name("final.zip").exists()
 
 
@@ -230,7 +237,7 @@ def test_two_who_write_the_same_do_not_spoil_it(path: Path) -> None:
             one.sync()
             other.append(CONTENT[6000:])
             assert other.sha1() == SHA1
-            other.become(path.with_name("final.zip"))
+            other.become(named(path.with_name("final.zip")))
     assert path.with_name("final.zip").read_bytes() == CONTENT
 
 
@@ -541,11 +548,11 @@ def test_a_directory_under_the_final_name(path: Path) -> None:
     final.mkdir()
     with pytest.raises(DirectoryUnusable, match="directory"), opened(path) as part:
         part.append(CONTENT)
-        part.become(final)
+        part.become(named(final))
     with opened(path) as part:
         assert (part.length, part.sha1()) == (len(CONTENT), SHA1)
         final.rmdir()
-        part.become(final)
+        part.become(named(final))
     assert final.read_bytes() == CONTENT
 
 
@@ -558,7 +565,7 @@ def test_no_file_stays_open(path: Path, tmp_path: Path) -> None:
     leave(path, 4000)
     with opened(path) as part:
         part.append(CONTENT[4000:])
-        part.become(tmp_path / "final.zip")
+        part.become(named(tmp_path / "final.zip"))
     with opened(path) as part:
         part.discard()
     with pytest.raises(Stopped), opened(path):

@@ -290,8 +290,8 @@ def test_no_ledger_is_a_surprise(
     with closing(Ledger(data, SERVICE)) as ledger:
         row = ledger.row(ROW)
         assert row.job_id is None or isinstance(row.job_id, int)
-        ledger.complete(ROW, row.job_id)
-        assert ledger.claim_name(PRODUCT, 42) == PRODUCT
+        ledger.fetched(ROW, row.job_id)
+        assert ledger.place.names.claim(PRODUCT, 42) == PRODUCT
 
 
 # --- SHA1SUMS -----------------------------------------------------------------------------------------

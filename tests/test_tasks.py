@@ -107,6 +107,7 @@ def run(
     monkeypatch.setenv("ASVO_PASS", "practice")
     monkeypatch.setenv("MWA_ASVO_HOST", sandbox.url)
     monkeypatch.setenv("MWA_ASVO_API_KEY", "practice-key")
+    monkeypatch.setenv("MWA_ASVO_SCRATCH_ROOTS", str(data.parent / "scratch"))
 
     def run(*arguments: object, surprise: bool = False) -> Done:
         try:
@@ -123,7 +124,8 @@ def run(
 def todays(sandbox: Sandbox, tmp_path: Path, **more: str) -> dict[str, str]:
     """The environment of a process that has today's key alone."""
     account = {"MWA_ASVO_HOST": sandbox.url, "MWA_ASVO_API_KEY": "practice-key"}
-    return {**environment(), **account, "HOME": str(tmp_path / "home"), **more}
+    places = {"HOME": str(tmp_path / "home"), "MWA_ASVO_SCRATCH_ROOTS": str(tmp_path / "scratch")}
+    return {**environment(), **account, **places, **more}
 
 
 def products(directory: Path) -> set[str]:
@@ -784,7 +786,7 @@ def test_killed_in_the_middle_of_copying_and_run_again(tmp_path: Path, data: Pat
         (job,) = sandbox.jobs
         target, source = data / f"{OBS}_{job.id}", tmp_path / "scratch" / str(job.id)
         assert done.returncode == 0 and contents(target) == contents(source)
-        assert not list(memory.rglob("*.part")) and not list(memory.rglob("*.pieces"))
+        assert not list(memory.rglob("*.part")) and not list(memory.rglob("*.copied"))
 
 
 def test_a_delivery_that_is_gone(sandbox: Sandbox, run: Run, tmp_path: Path, data: Path) -> None:

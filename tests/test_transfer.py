@@ -37,11 +37,10 @@ from mwa_client.errors import (
     VerificationFailed,
 )
 from mwa_client.sandbox import JobState, LoggedRequest, Sandbox
+from mwa_client.transfer.files import FetchedFile, Place, Remark
 from mwa_client.transfer.partial import Wanted
 from mwa_client.transfer.product import (
     TRIES_WITHOUT_PROGRESS,
-    FetchedFile,
-    Place,
     Progress,
     Setback,
     TransferEvent,
@@ -201,23 +200,29 @@ def test_the_note_is_written_before_the_first_byte(scene: Scene) -> None:
     assert notes[-1]["etag"] == scene.etag
 
 
-@pytest.mark.parametrize("verified", [True, False])
-def test_a_right_file_costs_no_request(scene: Scene, verified: bool) -> None:
+@pytest.mark.parametrize("changes", [{}, {"size": None}])
+def test_a_right_file_costs_no_request(scene: Scene, changes: dict[str, Any]) -> None:
     scene.final.write_bytes(scene.content)
-    scene.assert_right(scene.fetch(**({} if verified else {"sha1": None})), 0, verified=verified)
+    scene.assert_right(scene.fetch(**changes), 0)
     assert scene.sandbox.requests == []
 
 
+def test_without_a_sha1_only_what_we_left_is_taken_for_the_product(scene: Scene) -> None:
+    scene.assert_right(scene.fetch(sha1=None), SIZE, verified=False)
+    scene.assert_right(scene.fetch(sha1=None), 0, verified=False)
+
+
 @pytest.mark.parametrize("there", ["truncated", "longer", "of the same size"])
-def test_a_wrong_file_of_an_older_client_is_replaced(scene: Scene, there: str) -> None:
+def test_what_another_client_has_left_half_fetched_is_moved_aside(scene: Scene, there: str) -> None:
     wrong = {"truncated": scene.content[:-1], "longer": scene.content + b"x", "of the same size": bytes(SIZE)}
+    aside = scene.final.with_name(f"{NAME}.old")
+    aside.write_bytes(b"of an earlier time")
     scene.final.write_bytes(wrong[there])
-    scene.assert_right(scene.fetch(), SIZE)
-
-
-def test_a_file_of_unknown_size_is_fetched_again(scene: Scene) -> None:
-    scene.final.write_bytes(scene.content)
-    scene.assert_right(scene.fetch(size=None), SIZE)
+    scene.assert_right(scene.fetch(obs_id=1191828584), SIZE)
+    assert aside.read_bytes() == b"of an earlier time"
+    assert scene.final.with_name(f"{NAME}.old2").read_bytes() == wrong[there]
+    (remark,) = [event for event in scene.events if isinstance(event, Remark)]
+    assert f"{NAME}.old2" in remark.text
 
 
 def test_an_empty_product(scene: Scene) -> None:
@@ -948,12 +953,10 @@ def test_a_directory_that_cannot_be_written(scene: Scene) -> None:
 
 
 def test_a_directory_stands_under_the_final_name(scene: Scene) -> None:
-    scene.final.mkdir()
-    with pytest.raises(DirectoryUnusable, match="directory"):
-        scene.fetch()
-    assert scene.part == scene.content
-    scene.final.rmdir()
-    scene.assert_right(scene.fetch(), 0)
+    (scene.final / "thesis").mkdir(parents=True)
+    file = scene.fetch()
+    assert file.path == scene.final.with_name(f"{scene.job.id}_{NAME}")
+    assert file.path.read_bytes() == scene.content and (scene.final / "thesis").is_dir()
 
 
 # --- Names -------------------------------------------------------------------------------------------

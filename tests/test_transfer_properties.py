@@ -38,8 +38,9 @@ from mwa_client.errors import (
 )
 from mwa_client.sandbox import JobState, Sandbox
 from mwa_client.transfer import partial
+from mwa_client.transfer.files import FetchedFile, Place
 from mwa_client.transfer.partial import Wanted
-from mwa_client.transfer.product import TRIES_WITHOUT_PROGRESS, FetchedFile, Place, fetch, safe_name
+from mwa_client.transfer.product import TRIES_WITHOUT_PROGRESS, fetch, safe_name
 from mwa_client.transfer.ranges import WrongSize
 
 NAME = "1191828584_ms.zip"

@@ -44,12 +44,15 @@ class Wanted:
         Size in bytes, where the service says it.
     sha1 : str or None
         SHA-1 of the whole file, where the service says it.
+    obs_id : int or None
+        The observation, where it is known.
     """
 
     job_id: int
     name: str
     size: int | None
     sha1: str | None
+    obs_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -173,15 +176,23 @@ class PartFile:
                 self._old.wait(self._stop)
         return self._sha1.hexdigest()
 
-    def become(self, final: Path) -> None:
-        """Rename the finished part file to its final name, and make that last."""
+    def become(self, settle: Callable[[Path, int], Path]) -> None:
+        """Have the finished part file given its final name, and make that last.
+
+        Parameters
+        ----------
+        settle : callable
+            Gives it that name: is told the part file and its modification time in nanoseconds since 1970, and
+            returns the final path.
+        """
         self._write_pending()
         self._guard()
-        with disk_errors(final):
+        with disk_errors(self._path):
             os.fsync(self._file)
-            if os.fstat(self._file).st_size != self._written:
+            state = os.fstat(self._file)
+            if state.st_size != self._written:
                 raise OSError(errno.EIO, "the part file was changed while it was written")
-            self._path.replace(final)
+            final = settle(self._path, state.st_mtime_ns)
             sync_directory(final.parent)
             self._note_path.unlink(missing_ok=True)
         self._close()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Union
 
-from mwa_client.disk import disk_errors
 from mwa_client.errors import (
     ServiceUnavailable,
     Stopped,
@@ -21,7 +19,8 @@ from mwa_client.pace import Backoff, Clock
 from mwa_client.transfer import ranges
 from mwa_client.transfer.ahead import PIECE, ReadAhead
 from mwa_client.transfer.connections import Connections, Growth
-from mwa_client.transfer.partial import WRITE_SIZE, PartFile, Wanted, open_part, remove_part
+from mwa_client.transfer.files import FetchedFile, Place, Remark, choose_name, settle
+from mwa_client.transfer.partial import PartFile, Wanted, open_part, remove_part
 
 TRIES_WITHOUT_PROGRESS = 12
 """Tries in a row that bring no byte, with waits from 1 s to 5 min between them (about 20 min in all)."""
@@ -30,31 +29,6 @@ LEAST_AHEAD = 4 * PIECE
 PROGRESS_INTERVAL = 0.1
 """Seconds between two reports of progress."""
 THROWN_AWAY = "It was thrown away. Run the command again; if this repeats, tell the archive's help desk."
-
-
-@dataclass(frozen=True)
-class FetchedFile:
-    """A file that stands in the download directory under its final name.
-
-    Attributes
-    ----------
-    path : Path
-        Where it is.
-    size : int
-        Size in bytes.
-    sha1 : str
-        SHA-1 of the whole file, as computed here.
-    verified : bool
-        Whether the service gave a SHA-1 and it agrees. Otherwise only the size was compared.
-    fetched : int
-        Bytes that this run took from the network for it.
-    """
-
-    path: Path
-    size: int
-    sha1: str
-    verified: bool
-    fetched: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,30 +59,7 @@ class Setback:
     waiting: float
 
 
-TransferEvent = Union[Progress, Setback]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where files go.
-
-    Attributes
-    ----------
-    directory : Path
-        Where finished products stand.
-    memory : Path
-        Where their part files stand meanwhile; on the same file system.
-    guard : callable
-        Raises `DirectoryBusy` if another client works there; called before each change.
-    """
-
-    directory: Path
-    memory: Path
-    guard: Callable[[], None] = lambda: None
-
-    def part(self, name: str) -> Path:
-        """Return where the part file of a product stands."""
-        return self.memory / f"{name}.part"
+TransferEvent = Union[Progress, Setback, Remark]
 
 
 def fetch(
@@ -122,7 +73,8 @@ def fetch(
 ) -> FetchedFile:
     """Bring a file into the directory under its final name, complete and verified.
 
-    A right file that is there already is taken as it is; bytes of an earlier run are continued.
+    A right file that is there already is taken as it is; bytes of an earlier run are continued. Where
+    something else stands under that name, `mwa_client.transfer.files.choose_name` decides.
 
     Parameters
     ----------
@@ -159,7 +111,7 @@ def fetch(
     Stopped
         `stop` was set.
     """
-    there = _already_there(wanted, place.directory / wanted.name, stop)
+    wanted, there = choose_name(wanted, place, stop, listen)
     if there is not None:
         # A run that was killed in its last moment may have left something.
         remove_part(place.part(wanted.name))
@@ -238,9 +190,17 @@ class _Download:
                     f"the service says {wanted.sha1}.",
                     THROWN_AWAY,
                 )
-            final = self._place.directory / wanted.name
-            part.become(final)
-            return FetchedFile(final, part.length, sha1, wanted.sha1 is not None, self._fetched)
+            file = FetchedFile(
+                self._place.directory / wanted.name, part.length, sha1, wanted.sha1 is not None, self._fetched
+            )
+
+            def settle_it(path: Path, mtime_ns: int) -> Path:
+                nonlocal file
+                file = settle(path, wanted, replace(file, mtime_ns=mtime_ns), self._place, self._listen)
+                return file.path
+
+            part.become(settle_it)
+            return file
 
     def _fill(self, part: PartFile) -> None:
         """Append bytes until all are there, over as many connections as it takes."""
@@ -402,26 +362,3 @@ class _Download:
         if now - self._told >= PROGRESS_INTERVAL or part.length == self._wanted.size:
             self._told = now
             self._listen(Progress(self._wanted.job_id, self._wanted.name, part.length, self._wanted.size))
-
-
-def _already_there(wanted: Wanted, path: Path, stop: threading.Event) -> FetchedFile | None:
-    """Return the file that stands under the final name, if it is the right one."""
-    with disk_errors(path):
-        if not path.is_file() or wanted.size is None or path.stat().st_size != wanted.size:
-            return None
-        sha1 = _sha1_of(path, stop)
-    if wanted.sha1 not in (None, sha1):
-        return None
-    return FetchedFile(path, wanted.size, sha1, wanted.sha1 is not None)
-
-
-def _sha1_of(path: Path, stop: threading.Event) -> str:
-    digest = hashlib.sha1(usedforsecurity=False)
-    with path.open("rb") as file:
-        while True:
-            data = file.read(WRITE_SIZE)
-            if not data:
-                return digest.hexdigest()
-            digest.update(data)
-            if stop.is_set():
-                raise Stopped("The work was told to stop.")
