@@ -309,7 +309,7 @@ class Batch:
             return
         row.fetched_before = fetched
         if standing is Standing.GONE and not self._only_submit:
-            self._listen(Notice(f"{self._was_complete(row)} It is fetched again."))
+            self._listen(Notice(f"{self._was_complete(row)} It is fetched again.", is_warning=False))
         self._has_job(row, row.job_id, found=True)
 
     def _take_check(self, checked: _Checked) -> None:

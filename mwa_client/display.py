@@ -97,6 +97,8 @@ class Display:
         elif isinstance(event, Setback):
             words = f"{event.name}: {event.reason} Going on in {event.waiting:.0f} s."
             self.line(_about("Downloading", self._rows[event.job_id], words))
+        elif isinstance(event, Notice) and not event.is_warning:
+            self.line(event.text)
         elif isinstance(event, (Notice, Remark)):
             self.warn(event.text)
         elif isinstance(event, Summary):

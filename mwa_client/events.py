@@ -104,9 +104,16 @@ class RowFailed:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that concerns the whole batch: an outage, its end, a warning."""
+    """Something that concerns the whole batch: an outage, its end, a warning.
+
+    Attributes
+    ----------
+    is_warning : bool
+        Whether it is to be seen even by those who want to see little.
+    """
 
     text: str
+    is_warning: bool = True
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ class Ledger:
     def fetched(self, identity: str, job_id: int | None) -> Fetched | None:
         """Return what a row's job has brought, wherever that is now; None where it is not complete."""
         row = self.row(identity)
-        return row.fetched if row.job_id == job_id else None
+        return row.fetched if job_id is not None and row.job_id == job_id else None
 
     def intend(self, identity: str, after: int) -> None:
         """Record that a row is about to be submitted, when the highest job id listed is `after`."""

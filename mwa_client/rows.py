@@ -46,7 +46,7 @@ NEXT: dict[Stage, tuple[Stage, ...]] = {
     Stage.WANTED: (Stage.SUBMITTING, Stage.CHECKING, Stage.WATCHED, Stage.COMPLETE, Stage.FAILED),
     Stage.CHECKING: (Stage.WATCHED, Stage.COMPLETE, Stage.FAILED),
     Stage.SUBMITTING: (Stage.WANTED, Stage.WATCHED, Stage.FAILED),
-    Stage.WATCHED: (Stage.WANTED, Stage.READY, Stage.FAILED),
+    Stage.WATCHED: (Stage.WANTED, Stage.READY, Stage.COMPLETE, Stage.FAILED),
     Stage.READY: (Stage.DOWNLOADING, Stage.FAILED),
     Stage.DOWNLOADING: (Stage.READY, Stage.WATCHED, Stage.COMPLETE, Stage.FAILED),
     Stage.COMPLETE: (),

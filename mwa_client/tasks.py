@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Callable, TypeVar
 
+from mwa_client.errorfile import check_error_file, write_errors
 from mwa_client.errors import (
     DirectoryBusy,
     DirectoryUnusable,
@@ -25,7 +25,6 @@ from mwa_client.errors import (
     NotFinished,
     ServiceRefused,
     ServiceUnavailable,
-    SettingsError,
 )
 from mwa_client.jobfile import JobFile, parse, plan, read_bytes
 from mwa_client.jobkeys import Api
@@ -64,17 +63,18 @@ def perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
     MwaClientError
         It cannot be done; the error knows its exit status.
     """
+    check_error_file(settings.error_file)
     failed: list[RowFailed] = []
     try:
         return _perform(settings, say, show, failed)
     except DirectoryBusy:
         raise  # The file is that of the other client, which is at work.
     except MwaClientError as error:
-        _write_errors(settings.error_file, _errors_of(failed, error))
+        write_errors(settings.error_file, _errors_of(failed, error))
         raise
     except Exception as error:
         surprise = InternalError.of(error)
-        _write_errors(settings.error_file, _errors_of(failed, surprise))
+        write_errors(settings.error_file, _errors_of(failed, surprise))
         raise surprise from error
 
 
@@ -86,7 +86,7 @@ def _perform(settings: Settings, say: Show, show: Show, failed: list[RowFailed])
         for warning in jobs.warnings:
             say(f"Warning: {warning}")
         if settings.task is Task.CHECK:
-            _write_errors(settings.error_file, [])
+            write_errors(settings.error_file, [])
             checked = {"event": "checked", "jobs": len(jobs.jobs), "warnings": list(jobs.warnings)}
             show(json.dumps(checked) if settings.json else f"{plan(jobs)}\nNothing was sent.")
             return ExitStatus.COMPLETE
@@ -149,7 +149,7 @@ def _at_the_service(
         services = () if settings.sandbox else _real_services(settings, say)
         guard = open_things.enter_context(_alone(settings, say))
         # At once: hours of work must not end with a file that cannot be written.
-        _write_errors(settings.error_file, [])
+        write_errors(settings.error_file, [])
         if settings.sandbox:
             services = open_things.enter_context(_practice(settings, say))
         return work(_Means(services, guard, say, failed))
@@ -343,7 +343,7 @@ def _run_batch(
             roots=means.services[0].delivery_roots,
         )
         summary = batch.run()
-    _write_errors(settings.error_file, _errors_of(summary.failed))
+    write_errors(settings.error_file, _errors_of(summary.failed))
     return summary.exit_status
 
 
@@ -396,15 +396,3 @@ def _errors_of(
     if ended_by is not None:
         errors.append({"obs_id": None, "job_id": None, "result": ended_by.what})
     return errors
-
-
-def _write_errors(path: Path | None, errors: list[dict[str, object]]) -> None:
-    """Write the errors as the JSON list that scripts read; an empty one where there are none."""
-    if path is None:
-        return
-    try:
-        path.write_text(json.dumps(errors, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(
-            f"Cannot write {path}: {error.strerror}.", "Choose another --error-file."
-        ) from None

@@ -368,7 +368,7 @@ def test_fetch_no_job_at_all(sandbox: Sandbox, run: Run, word: str) -> None:
 @pytest.mark.parametrize("api", APIS)
 def test_the_error_file(sandbox: Sandbox, run: Run, csv: Path, tmp_path: Path, api: str) -> None:
     errors = tmp_path / "errors.json"
-    errors.write_text("what an earlier run left")
+    errors.write_text('[{"obs_id": 1, "job_id": 2, "result": "what an earlier run left"}]')
     sandbox.faults.add("job_error", obs_id=OTHER, text="the tape broke")
     done = run("--csv", csv, "-e", errors, "--api", api)
     failed = next(job.id for job in sandbox.jobs if str(job.obs_id) == str(OTHER))

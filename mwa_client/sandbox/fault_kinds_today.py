@@ -52,6 +52,18 @@ def refuse_refresh(target: Target, *, status: int = 401, code: str = "AUTH_INVAL
     return refusal(status, "Invalid or expired token", target.interface, v2=code)
 
 
+# --- Deliveries --------------------------------------------------------------------------------------
+
+
+@fault(Point.ROW, LISTED, TODAY)
+def other_path(row: Row, *, at: str = "/scratch/practice/asvo/1", size: int | None = None) -> Row | None:
+    """Tell that a product is at a path, wherever it was to go; `size` is told instead of its own."""
+    if row.product is None:
+        return None
+    told = row.product.size if size is None else size
+    return replace(row, product=replace(row.product, path=at, size=told))
+
+
 # --- Submissions -------------------------------------------------------------------------------------
 
 

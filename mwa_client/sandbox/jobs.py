@@ -215,12 +215,15 @@ class ListedProduct:
         None where it is not told.
     link_is_stale : bool
         Whether the URL, where it has one, is one that has expired.
+    path : str or None
+        A path that is told in place of where the product is.
     """
 
     name: str
     size: int
     sha1: str | None
     link_is_stale: bool = False
+    path: str | None = None
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,8 @@ class TodaysApi(Api):
         """Return what a listing says of a product, None where there is none."""
         if product is None:
             return None
+        if product.path is not None:
+            return {"files": [{"type": "scratch", "path": product.path, "size": product.size}]}
         if row.job.goes_to_folder:
             path = self.folders.deliver(row.job)
             return {"files": [{"type": row.job.delivery, "path": path, "size": product.size}]}

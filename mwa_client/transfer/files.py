@@ -193,8 +193,10 @@ class Place:
 def by_name(directory: Path, files: Iterable[FetchedFile]) -> dict[str, list[FetchedFile]]:
     """Return files by the name of the file or folder of the directory that they are in."""
     grouped: dict[str, list[FetchedFile]] = {}
+    above = f"{directory}/" if directory != Path() else ""
     for file in files:
-        grouped.setdefault(file.path.relative_to(directory).parts[0], []).append(file)
+        name = str(file.path).removeprefix(above)
+        grouped.setdefault(name if name.startswith("/") else name.partition("/")[0], []).append(file)
     return grouped
 
 

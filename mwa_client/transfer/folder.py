@@ -19,7 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from mwa_client.disk import boot_id, disk_errors, remove_tree, sync_directory, sync_path, walk_tree
+from mwa_client.disk import (
+    boot_id,
+    disk_errors,
+    json_lines,
+    open_new,
+    remove_tree,
+    sync_directory,
+    sync_path,
+    walk_tree,
+)
 from mwa_client.errors import ServiceUnavailable, Stopped, TransferFailed
 from mwa_client.pace import Backoff, Clock
 from mwa_client.transfer.files import (
@@ -233,13 +242,12 @@ class _Journal:
 
     def __init__(self, path: Path, job_id: int, source: Path) -> None:
         header = {"job_id": job_id, "source": str(source), "boot": boot_id()}
-        lines = list(_read_lines(path))
+        lines: list[dict[str, Any]] = list(json_lines(path)) if path.exists() else []
         before = lines[0] if lines else {}
         self.is_continued = all(before.get(key) == header[key] for key in ("job_id", "source"))
         is_same_boot = bool(header["boot"]) and before.get("boot") == header["boot"]
         self._copied: dict[str, _Copied] = {}
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file: TextIO = os.fdopen(os.open(path, flags, 0o600), "w", encoding="ascii")
+        self._file: TextIO = os.fdopen(open_new(path, 0o600), "w", encoding="ascii")
         self._write(header)
         for line in lines[1:] if self.is_continued else []:
             name, copied = line.pop("name", None), _read_copied(line)
@@ -263,21 +271,6 @@ class _Journal:
     def _write(self, line: Mapping[str, object]) -> None:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-
-
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of an earlier journal that make sense."""
-    try:
-        text = path.read_text(encoding="ascii")
-    except (OSError, ValueError):
-        return
-    for line in text.split("\n"):
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # The last line of a run that was killed while it wrote it.
-        if isinstance(entry, dict):
-            yield entry
 
 
 def _read_copied(line: dict[str, Any]) -> _Copied | None:
