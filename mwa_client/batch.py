@@ -416,7 +416,7 @@ class Batch:
         if error is not None:
             return "The run ended before the others were finished."
         if self._disk_full is not None:
-            return str(self._disk_full)
+            return " ".join(self._disk_full.lines)
         if self._has_given_up():
             return "The time given with --give-up-after is over."
         if self._polls.outage.is_on:

@@ -7,13 +7,15 @@ import io
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from mwa_client import __version__
 from mwa_client.errors import ExitStatus, InternalError, MwaClientError
 from mwa_client.interrupts import Interrupted, interrupts_caught
+from mwa_client.words import json_line, printed
 
 # The rest is imported where it is needed: --help must not wait for it.
 
@@ -68,18 +70,19 @@ def _run(options: argparse.Namespace) -> ExitStatus:
     from mwa_client.tasks import perform
 
     try:
+        _silence_libraries()
         settings = settings_from(options)
         if settings.verbose:
             _show_requests()
-        return perform(settings, _say, lambda text: _say(text, sys.stdout))
+        return perform(settings, _say, partial(_say, stream=sys.stdout))
     except MwaClientError as error:
-        _say(f"mwa_client: {error}" if error.exit_status is not ExitStatus.BAD_FILE else str(error))
+        _say_error(error)
         return error.exit_status
     except Interrupted as interrupted:
         _say(str(interrupted))
         return interrupted.exit_status
     except Exception as error:
-        _say(f"mwa_client: {InternalError.of(error)}")
+        _say_error(InternalError.of(error))
         return ExitStatus.FAILED
 
 
@@ -101,8 +104,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printed(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mwa_client",
         usage="mwa_client --csv=FILE [--dir=DIR] [options]",
         description=DESCRIPTION,
@@ -159,19 +167,40 @@ def _mend_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _show_requests() -> None:
-    """Show each request on standard error; what is logged holds no credential."""
+def _silence_libraries() -> None:
+    """Let the library that speaks HTTP warn of nothing: it would show whole URLs, and what a server sent."""
     import logging
 
+    library = logging.getLogger("urllib3")
+    library.addHandler(logging.NullHandler())
+    library.propagate = False
+
+
+def _show_requests() -> None:
+    """Show each request on standard error, a line for each."""
+    import logging
+
+    class Formatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return printed(super().format(record))
+
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setFormatter(Formatter("%(asctime)s %(message)s"))
     logger = logging.getLogger("mwa_client.asvo")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
 
 
-def _say(text: str, stream: TextIO | None = None) -> None:
+def _say_error(error: MwaClientError) -> None:
+    first, *more = error.lines
+    # What is wrong in a file is said as compilers say it: file, line, mistake.
+    _say(first if error.exit_status is ExitStatus.BAD_FILE else f"mwa_client: {first}", *more)
+
+
+def _say(*lines: str | Mapping[str, object], stream: TextIO | None = None) -> None:
+    """Print lines, and JSON objects as lines; the only line breaks are those between them."""
+    texts = [printed(line) if isinstance(line, str) else json_line(line) for line in lines]
     try:
-        print(text, file=stream or sys.stderr, flush=True)
+        print(*texts, sep="\n", file=stream or sys.stderr, flush=True)
     except (OSError, ValueError):
         pass  # Nobody listens any more; the exit status still speaks.

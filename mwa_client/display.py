@@ -23,9 +23,10 @@ from mwa_client.events import (
     Summary,
 )
 from mwa_client.pace import Clock
+from mwa_client.secrecy import hide_in
 from mwa_client.transfer.files import Remark
 from mwa_client.transfer.product import Progress, Setback
-from mwa_client.words import duration, size_in_words
+from mwa_client.words import duration, printed, size_in_words
 
 HEARTBEAT = 600.0
 """Seconds after which a line says that the work goes on, where there are no bars."""
@@ -96,7 +97,7 @@ class Display:
             self.line(_about("Error", event.row, event.error.what))
         elif isinstance(event, Setback):
             words = f"{event.name}: {event.reason} Going on in {event.waiting:.0f} s."
-            self.line(_about("Downloading", self._rows[event.job_id], words))
+            self.line(_about("Downloading", self._row_of(event.job_id), words))
         elif isinstance(event, Notice) and not event.is_warning:
             self.line(event.text)
         elif isinstance(event, (Notice, Remark)):
@@ -122,6 +123,9 @@ class Display:
         """Remember which row has which job: what a transfer tells names the job alone."""
         if isinstance(event, (Submitted, StateChanged, Downloading)):
             self._rows[event.row.job_id or 0] = event.row
+
+    def _row_of(self, job_id: int) -> RowName:
+        return self._rows.get(job_id) or RowName(0, 0, job_id)
 
     def _show_motion(self, event: Begun | Progress | Counts) -> None:
         """Show what moves: here a heartbeat, so that a log shows that the program lives."""
@@ -149,16 +153,18 @@ class Display:
         if summary.failed:
             self._print("There were errors:", self._errors)
             for failure in summary.failed:
-                self._print(_failure(failure), self._errors)
+                for line in _failure(failure):
+                    self._print(line, self._errors)
         if summary.pending:
             self._print(summary.why_pending, self._errors)
         self._print(_summary_line(summary), self._out)
 
     def _print(self, text: str, stream: TextIO) -> None:
+        """Print one line; what happens twice in a row is told once."""
         if text == self._last_text:
             return
         self._last_text, self._last_time = text, self._clock.monotonic()
-        self._write(f"{text}\n", stream)
+        self._write(f"{printed(text)}\n", stream)
 
     def _write(self, text: str, stream: TextIO) -> None:
         try:
@@ -210,7 +216,8 @@ class BarDisplay(Display):
             self._total.ncols = self._columns()
             self._total.n = event.done
             taken = len(TOTAL_BAR.format(n_fmt=event.done, total_fmt=event.rows, bar="", desc=""))
-            self._total.set_description_str(_fitting(event, self._columns() - taken - SHORTEST_BAR))
+            words = _fitting(event, self._columns() - taken - SHORTEST_BAR)
+            self._total.set_description_str(printed(words))
 
     def _move(self, event: Progress) -> None:
         key = (event.job_id, event.name)
@@ -224,7 +231,7 @@ class BarDisplay(Display):
                 total=event.size,
                 # A bar begins where the part file of an earlier run ends, so that the rate is true.
                 initial=event.done,
-                desc=_shortened(event.name, max(self._columns() - 24, 10) if is_narrow else 26),
+                desc=_shortened(printed(event.name), max(self._columns() - 24, 10) if is_narrow else 26),
                 bar_format=(NARROW_FILE_BAR if is_narrow else FILE_BAR) if event.size else None,
                 unit="B",
                 unit_scale=True,
@@ -299,8 +306,9 @@ class JsonDisplay(Display):
         if key in self._told and event.done != event.size and now - self._told[key] < CALM:
             return
         self._told[key] = now
-        row = self._rows.get(event.job_id) or RowName(0, 0, event.job_id)
-        self._tell("downloading", row, file=event.name, bytes=event.done, size=event.size)
+        self._tell(
+            "downloading", self._row_of(event.job_id), file=event.name, bytes=event.done, size=event.size
+        )
 
     def _tell_complete(self, event: Complete) -> None:
         for file in event.files:
@@ -345,7 +353,7 @@ class JsonDisplay(Display):
     def _tell(self, event: str, row: RowName | None, **fields: object) -> None:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock.now()))
         about = {} if row is None else {"line": row.line, "obs_id": row.obs_id, "job_id": row.job_id}
-        self._write(json.dumps({"event": event, "time": when, **about, **fields}) + "\n", self._out)
+        self._write(json.dumps({"event": event, "time": when, **about, **hide_in(fields)}) + "\n", self._out)
 
 
 def display_for(
@@ -374,12 +382,12 @@ def _about(state: str, row: RowName, more: str = "") -> str:
     return f"{words} {more}" if more else words
 
 
-def _failure(failure: RowFailed) -> str:
+def _failure(failure: RowFailed) -> list[str]:
     row = failure.row
     job = "no job" if row.job_id is None else f"job id {row.job_id}"
     line = f"line {row.line}: " if row.line else ""  # Jobs that were asked for by their ids have none.
-    lines = [f"  {line}obs_id {row.obs_id}, {job}: {failure.error.what}"]
-    return "\n".join(lines + ([f"      {failure.error.remedy}"] if failure.error.remedy else []))
+    what, *remedy = failure.error.lines
+    return [f"  {line}obs_id {row.obs_id}, {job}: {what}", *(f"      {words}" for words in remedy)]
 
 
 def _counted(counts: Counts) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mwa_client.words import printed
+
 
 class ExitStatus(enum.IntEnum):
     """The exit statuses of the command, for scripts to rely on."""
@@ -47,8 +49,13 @@ class MwaClientError(Exception):
         self.what = what
         self.remedy = remedy
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What happened and what to do, a line for each; a line break inside of one is none of ours."""
+        return (self.what, self.remedy) if self.remedy else (self.what,)
+
     def __str__(self) -> str:
-        return f"{self.what}\n{self.remedy}" if self.remedy else self.what
+        return "\n".join(map(printed, self.lines))
 
 
 class InternalError(MwaClientError):
@@ -88,6 +95,11 @@ class SettingsError(MwaClientError):
 class CredentialsMissing(SettingsError):
     """No user name and password (or key) were given."""
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What is missing, and how to set it, with examples on lines of their own."""
+        return (self.what, *self.remedy.split("\n"))
+
 
 class DirectoryUnusable(MwaClientError):
     """The download directory cannot be made, read or written."""
@@ -121,7 +133,13 @@ class JobFileError(MwaClientError):
         lines = [f"{source}:{mistake.line}: {mistake.message}" for mistake in self.mistakes]
         # The last line is the one that the first client printed; scripts look for it.
         lines.append(f"Error: {first.message}, Line num: {first.line}")
+        self._lines = tuple(lines)
         super().__init__("\n".join(lines))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The mistakes, a line for each."""
+        return self._lines
 
 
 # --- The service -------------------------------------------------------------------------------------
@@ -150,6 +168,19 @@ class ServiceRefused(ServiceError):
         super().__init__(what, remedy)
         self.status = status
         self.body = body
+
+
+class NotCancelled(ServiceRefused):
+    """Some of the jobs that were to be cancelled could not be; `refusals` holds a line for each reason."""
+
+    def __init__(self, refusals: Sequence[str]) -> None:
+        self.refusals = tuple(f"Not cancelled: {refusal}" for refusal in refusals)
+        super().__init__("\n".join(self.refusals))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The reasons."""
+        return self.refusals
 
 
 class LoginRefused(ServiceRefused):

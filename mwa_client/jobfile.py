@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from mwa_client.errors import JobFileError, Mistake, SettingsError
 from mwa_client.jobkeys import BY_WORD, Api, JobKey, JobType, Kind, Limits, Required, find, keys_of
+from mwa_client.words import printed
 
 if TYPE_CHECKING:
     from mwa_client.asvo.job import Job
@@ -350,7 +351,8 @@ def plan(jobfile: JobFile) -> str:
     """
     observations = len({job.obs_id for job in jobfile.jobs})
     kinds = Counter(job.job_type for job in jobfile.jobs)
-    lines = [f"{jobfile.source}: {_count(len(jobfile.jobs), 'job')} on {_count(observations, 'observation')}"]
+    on = f"{_count(len(jobfile.jobs), 'job')} on {_count(observations, 'observation')}"
+    lines = [f"{printed(jobfile.source)}: {on}"]
     lines += [f"  {_count(kinds[job_type], job_type.noun)}" for job_type in JobType if kinds[job_type]]
     return "\n".join(lines)
 

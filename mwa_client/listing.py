@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from mwa_client.asvo.job import Job
@@ -33,10 +32,10 @@ def table(jobs: Iterable[Job], now: float) -> str:
     )
 
 
-def json_lines(jobs: Iterable[Job]) -> list[str]:
+def documents(jobs: Iterable[Job]) -> list[dict[str, object]]:
     """Return a JSON object for each job: the service's own words, plus ``obs_id``."""
     newest_last = sorted(jobs, key=lambda job: job.job_id)
-    return [json.dumps({**job.raw, "obs_id": job.obs_id}) for job in newest_last]
+    return [{**job.raw, "obs_id": job.obs_id} for job in newest_last]
 
 
 def _row(job: Job, now: float) -> tuple[str, ...]:

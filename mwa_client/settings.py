@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from mwa_client.errors import CredentialsMissing, SettingsError
 from mwa_client.jobkeys import Api
+from mwa_client.secrecy import keep_secret
 from mwa_client.transfer.delivered import DeliveryRoots, roots_from
 
 HOST = "asvo.mwatelescope.org"
@@ -44,6 +45,10 @@ class Credentials:
     user: str = ""
     password: str = field(default="", repr=False)
     key: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        keep_secret(self.password, user=self.user)
+        keep_secret(self.key)
 
 
 @dataclass(frozen=True)

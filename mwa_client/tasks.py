@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, Callable, TypeVar
+from typing import TYPE_CHECKING, Callable, Protocol, TypeVar
 
 from mwa_client.errorfile import check_error_file, write_errors
 from mwa_client.errors import (
@@ -22,12 +21,14 @@ from mwa_client.errors import (
     InternalError,
     LoginRefused,
     MwaClientError,
+    NotCancelled,
     NotFinished,
     ServiceRefused,
     ServiceUnavailable,
 )
 from mwa_client.jobfile import JobFile, parse, plan, read_bytes
 from mwa_client.jobkeys import Api
+from mwa_client.secrecy import hide
 from mwa_client.settings import Credentials, Service, Settings, Task, services_from
 
 # The rest is imported where it is needed: checking a file must not wait for it.
@@ -42,7 +43,14 @@ SANDBOX_RATE = 8e6
 """Bytes a second: slow enough for people to see what happens."""
 
 
-Show = Callable[[str], None]
+class Show(Protocol):
+    """Shows lines, or JSON objects as lines. A line break inside of one is no line break of ours."""
+
+    def __call__(self, *lines: str | Mapping[str, object]) -> None:
+        """Show them."""
+        ...
+
+
 T = TypeVar("T")
 
 
@@ -88,7 +96,10 @@ def _perform(settings: Settings, say: Show, show: Show, failed: list[RowFailed])
         if settings.task is Task.CHECK:
             write_errors(settings.error_file, [])
             checked = {"event": "checked", "jobs": len(jobs.jobs), "warnings": list(jobs.warnings)}
-            show(json.dumps(checked) if settings.json else f"{plan(jobs)}\nNothing was sent.")
+            if settings.json:
+                show(checked)
+            else:
+                show(*plan(jobs).split("\n"), "Nothing was sent.")
             return ExitStatus.COMPLETE
         return _at_the_service(
             settings, say, failed, lambda means: _run_rows(settings, means, rows, jobs, say)
@@ -349,15 +360,15 @@ def _run_batch(
 
 def _list(settings: Settings, means: _Means, show: Show) -> ExitStatus:
     from mwa_client.asvo import open_session
-    from mwa_client.listing import json_lines, table
+    from mwa_client.listing import documents, table
     from mwa_client.pace import SystemClock
 
     with closing(open_session(*means.services)) as session:
         jobs = session.jobs().values()
     if not settings.json:
-        show(table(jobs, SystemClock().now()) if jobs else "No jobs.")
+        show(*table(jobs, SystemClock().now()).split("\n") if jobs else ["No jobs."])
     elif jobs:
-        show("\n".join(json_lines(jobs)))
+        show(*documents(jobs))
     return ExitStatus.COMPLETE
 
 
@@ -373,12 +384,12 @@ def _cancel(settings: Settings, means: _Means, show: Show) -> ExitStatus:
             except LoginRefused:
                 raise
             except ServiceRefused as error:
-                refusals.append(f"{target}: {error}")
+                refusals.append(f"{target}: {' '.join(error.lines)}")
                 continue
-            event = json.dumps({"event": "cancelled", "job_id": int(target)})
+            event = {"event": "cancelled", "job_id": int(target)}
             show(event if settings.json else f"Cancelled: Job id: {target}")
     if refusals:
-        raise ServiceRefused("Not cancelled: " + "\nNot cancelled: ".join(refusals))
+        raise NotCancelled(refusals)
     return ExitStatus.COMPLETE
 
 
@@ -390,9 +401,9 @@ def _errors_of(
 ) -> list[dict[str, object]]:
     """Return the errors of the rows, and at the end the one that concerns them all, where there is one."""
     errors: list[dict[str, object]] = [
-        {"obs_id": failure.row.obs_id, "job_id": failure.row.job_id, "result": failure.error.what}
+        {"obs_id": failure.row.obs_id, "job_id": failure.row.job_id, "result": hide(failure.error.what)}
         for failure in failed
     ]
     if ended_by is not None:
-        errors.append({"obs_id": None, "job_id": None, "result": ended_by.what})
+        errors.append({"obs_id": None, "job_id": None, "result": hide(ended_by.what)})
     return errors

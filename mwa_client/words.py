@@ -1,6 +1,36 @@
-"""Sizes and times as people say them."""
+"""Sizes, times and texts as people see them."""
 
 from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Mapping
+
+from mwa_client.secrecy import hide, hide_in
+
+_UNSHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""What Unicode calls control and format characters, lone surrogates, and ends of lines and paragraphs."""
+
+
+def printed(text: str) -> str:
+    r"""Return a text as the one line in which it can be shown: all that is printed goes through here.
+
+    Names and words from outside could hold a line break and a line of ours after it, could steer the
+    terminal, or show themselves in another order than they are; whatever does that is shown by its number
+    (``\x1b``). Secrets are struck out.
+    """
+    text = hide(text)
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    is_harmless = unicodedata.category(character) not in _UNSHOWN
+    return character if is_harmless else character.encode("unicode_escape").decode()
+
+
+def json_line(document: Mapping[str, object]) -> str:
+    """Return an object as one line of JSON, in ASCII and without secrets."""
+    return json.dumps(hide_in(document))
 
 
 def size_in_words(size: int | None) -> str:

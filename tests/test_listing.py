@@ -10,7 +10,8 @@ import pytest
 
 from mwa_client.asvo.job import Delivery, Job, JobState, ProductFile
 from mwa_client.jobkeys import JobType
-from mwa_client.listing import json_lines, table
+from mwa_client.listing import documents, table
+from mwa_client.words import json_line
 
 NOW = 1.8e9  # 2027-01-15 08:00:00 UTC
 SIGNED = "https://store.example/p.tar?AWSAccessKeyId=A&Expires={ends:.0f}&Signature=s3cret"
@@ -102,9 +103,9 @@ def test_a_state_cannot_break_the_table() -> None:
 
 
 def test_json_has_the_words_of_the_service_and_the_observation() -> None:
-    lines = json_lines([job(9, raw={"job_state": "completed", "strange": [1]}), job(2)])
-    assert [json.loads(line) for line in lines] == [
+    lines = documents([job(9, raw={"job_state": "completed", "strange": [1]}), job(2)])
+    assert [json.loads(json_line(line)) for line in lines] == [
         {"id": 2, "obs_id": 1191828584},
         {"id": 9, "job_state": "completed", "strange": [1], "obs_id": 1191828584},
     ]
-    assert not [line for line in lines if "\n" in line]
+    assert not [line for line in lines if "\n" in json_line(line)]

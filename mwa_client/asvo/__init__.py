@@ -8,6 +8,7 @@ from mwa_client import __version__
 from mwa_client.asvo.session import Interface, Session
 from mwa_client.jobkeys import Api
 from mwa_client.pace import Clock, SystemClock
+from mwa_client.secrecy import keep_secret
 
 # The interfaces are imported when a session is opened: a run with nothing to do must not wait for them.
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def _interface(service: Service, clock: Clock) -> Interface:
         user_agent=f"mwa_client/{__version__}",
     )
     account = service.credentials
+    keep_secret(account.key, user=service.client_name)
     if service.api is Api.V2018:
         return Api2018(
             wire,

@@ -14,6 +14,7 @@ from typing import Callable
 
 from mwa_client.jobkeys import JobType
 from mwa_client.pace import read_time
+from mwa_client.secrecy import hide
 
 MOST = 2**63 - 1
 """The largest number that makes sense as an id or a size; no file system and no database has larger ones."""
@@ -253,8 +254,8 @@ def read_sha1(value: object) -> str | None:
 def clean_text(text: object, most: int = 300) -> str:
     """Return a text from outside as one printable line of at most so many characters."""
     try:
-        # Cut before it is looked at: it may have millions of characters.
-        line = "" if text is None else str(text)[: 100 * most]
+        # Cut before it is looked at: it may have millions of characters. But not in the middle of a secret.
+        line = "" if text is None else hide(str(text), is_foreign=True)[: 100 * most]
     except (ValueError, RecursionError):
         return ""  # A number of thousands of digits, or lists in lists in lists.
     if not line.isprintable():

@@ -30,6 +30,7 @@ from mwa_client.errors import DirectoryUnusable, DiskFull, ServiceUnavailable
 from mwa_client.jsontext import read_json
 from mwa_client.lock import Owner
 from mwa_client.pace import Clock
+from mwa_client.secrecy import keep_secret
 
 LOGINS_A_MINUTE = 5
 """What the service allows."""
@@ -70,6 +71,9 @@ class Tokens:
     refresh: str = field(repr=False)
     access_until: float
     refresh_until: float
+
+    def __post_init__(self) -> None:
+        keep_secret(self.access, self.refresh)
 
 
 class TokenStore:

@@ -34,6 +34,7 @@ from mwa_client.errors import (
 )
 from mwa_client.jsontext import read_json
 from mwa_client.pace import retry_after
+from mwa_client.secrecy import hide, hide_in, keep_secret
 
 LOG = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 20.0
@@ -281,6 +282,7 @@ class Wire:
         if not response.cookies:
             raise BadReply(f"{self.address} answered the login without opening a session.")
         self.cookies = response.cookies.get_dict()
+        keep_secret(*self.cookies.values())
 
     def open(self, path: str, *, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         """Start a download and return the answer, its body unread.
@@ -470,9 +472,9 @@ def _system_words(chain: list[BaseException]) -> str:
 def _body_of(response: requests.Response) -> object:
     """Return a refusal's JSON, or its text where it is none."""
     try:
-        return read_json(_text_of(response))
+        return hide_in(read_json(_text_of(response)), is_foreign=True)
     except ValueError:
-        return _text_of(response)[:20_000]
+        return hide(_text_of(response), is_foreign=True)[:20_000]
 
 
 def _explanation(response: requests.Response, body: object) -> str:
