@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from mwa_client.errors import DirectoryUnusable, DiskFull
-from mwa_client.jsontext import read_json
+from mwa_client.jsontext import read_strictly
 
 SMALL = 1 << 16
 """Bytes that a small file of ours may have: a lock or a note has some hundred."""
@@ -284,7 +284,7 @@ def read_document(path: Path, most: int = SMALL, *, alone: bool = True) -> objec
         It is not there, or cannot be read.
     """
     try:
-        return read_json(read_ours(path, most, alone=alone).decode("utf-8"))
+        return read_strictly(read_ours(path, most, alone=alone).decode("utf-8"))
     except (DirectoryUnusable, ValueError):
         return None
 
@@ -306,7 +306,7 @@ def json_lines(path: Path) -> Iterator[dict[str, object]]:
             if not (was_whole and is_whole):
                 continue  # A piece of a line that is too long.
             with suppress(ValueError):
-                entry = read_json(line.decode("utf-8", "replace"))
+                entry = read_strictly(line.decode("utf-8", "replace"))
                 if isinstance(entry, dict):
                     yield entry
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 LONGEST_NUMBER = 30
 """Digits from which on a whole number makes no sense; some thousands of them cannot even be read."""
@@ -32,6 +34,20 @@ def read_json(text: str) -> Any:
         return _DECODER.decode("".join(_shallow(text)))
 
 
+def read_strictly(text: str) -> Any:
+    """Return what a text of JSON says of which all must make sense: one that we have written ourselves.
+
+    Raises
+    ------
+    ValueError
+        It is no JSON, is nested too deep, or has a number that is none.
+    """
+    try:
+        return _STRICT_DECODER.decode(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def _integer(digits: str) -> int | None:
     return int(digits) if len(digits) <= LONGEST_NUMBER else None
 
@@ -41,8 +57,27 @@ def _decimal(digits: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _no_constant(word: str) -> None:
+    return None
+
+
+def _or_refuse(read: Callable[[str], T | None]) -> Callable[[str], T]:
+    def strict(digits: str) -> T:
+        number = read(digits)
+        if number is None:
+            raise ValueError("a number that is none")
+        return number
+
+    return strict
+
+
 # Made once: a ledger has hundreds of thousands of lines.
-_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_decimal, parse_constant=lambda word: None)
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_decimal, parse_constant=_no_constant)
+_STRICT_DECODER = json.JSONDecoder(
+    parse_int=_or_refuse(_integer),
+    parse_float=_or_refuse(_decimal),
+    parse_constant=_or_refuse(_no_constant),
+)
 
 
 def _shallow(text: str) -> Iterator[str]:

@@ -279,6 +279,8 @@ class Ledger:
             self.place.names.remember(self.place.directory, job_id, made.files if made else ())
         if entry.get("service") != self._service or not isinstance(identity, str):
             return
+        if job_id is not None and (not isinstance(job_id, int) or isinstance(job_id, bool)):
+            return  # Taken for none, it would be a reason to submit the row once more.
         row = self._rows.setdefault(identity, Remembered())
         event = entry.get("event")
         if event == "intent":
@@ -292,12 +294,12 @@ class Ledger:
             row.miss(read_time(entry.get("time")))
         elif event == "listed":
             row.missed, row.missed_since = 0, None
-        elif event == "job":
+        elif event == "job" and "job_id" in entry:
             if job_id is None:
                 self.place.names.release(row.job_id)
                 row.renewals += entry.get("asked_for") is True
                 row.disowned += "disowned" in entry
-            row.attach(job_id if isinstance(job_id, int) else None)
+            row.attach(job_id)
         elif event == "state":
             row.state = str(entry.get("state"))
         elif event == "complete":

@@ -6,10 +6,12 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +263,16 @@ def test_a_line_that_never_ends_costs_that_line_alone(data: Path, monkeypatch: p
     with closing(Ledger(data, SERVICE)) as ledger:
         assert ledger.row("a").job_id == ledger.row("b").job_id == 7
         assert ledger.row("c" * 5000).job_id is None
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "1e999", "NaN", '"8"', "8.5", "true", "{}", "[8]", None])
+def test_a_job_id_without_sense_forgets_no_job(data: Path, number: str | None) -> None:
+    """Whoever forgets a job submits it once more."""
+    line = json.dumps({"service": SERVICE, "event": "job", "row": ROW, "job_id": 7})
+    damaged = line.replace(', "job_id": 7', "" if number is None else f', "job_id": {number}')
+    (data / MEMORY / "ledger.jsonl").write_text(f"{line}\n{damaged}\n")
+    with closing(Ledger(data, SERVICE)) as ledger:
+        assert ledger.row(ROW).job_id == 7
 
 
 JUNK = st.sampled_from(
@@ -532,6 +544,53 @@ def test_a_lock_that_lives_keeps_others_out_however_its_file_looks(
         with pytest.raises(DirectoryBusy), working_alone(data, data / MEMORY, Bounded(), print):
             pass
     assert not path.exists()
+
+
+# --- As another user ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def as_another_user() -> Iterator[None]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be another user for a moment")
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A directory as /tmp is one, where everybody comes."""
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o1777)
+    yield path
+    shutil.rmtree(path)
+
+
+def test_everybody_has_a_memory_of_their_own_in_a_shared_directory(shared: Path, clock: FastClock) -> None:
+    theirs, ours = shared / "theirs", shared / "ours"
+    with as_another_user(), working_alone(theirs, theirs / MEMORY, clock, print):
+        Ledger(theirs, SERVICE).close()
+    Ledger(ours, SERVICE).close()
+    for user, memory in ((as_another_user, ours / MEMORY), (nullcontext, theirs / MEMORY)):
+        before = sorted(memory.iterdir())
+        with user():
+            assert "belongs to" in refused(memory).what
+        assert sorted(memory.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", [MEMORY, "SHA1SUMS"])
+@pytest.mark.parametrize("plant", [link, dangling_link, fifo, folder])
+def test_what_somebody_planted_in_a_shared_directory_is_said(shared: Path, name: str, plant: Plant) -> None:
+    with as_another_user():
+        victim = shared / "victim"
+        victim.mkdir()
+    plant(shared / name, victim)
+    with as_another_user(), pytest.raises(DirectoryUnusable, match=name):
+        Ledger(shared, SERVICE)
+    assert list(victim.iterdir()) == [] and not (shared / "not there").exists()
 
 
 # --- The tools ----------------------------------------------------------------------------------------
