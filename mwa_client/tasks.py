@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Callable, Protocol, TypeVar
 
 from mwa_client.errorfile import check_error_file, write_errors
@@ -211,7 +212,8 @@ def _practice(settings: Settings, say: Show) -> Iterator[tuple[Service, ...]]:
     say("Practising: the products are small and made up; nothing goes to the real service.")
     # Opened once before the sandbox writes there: it refuses a directory with real products.
     Ledger(settings.directory, PRACTICE).close()
-    account = Credentials("practice", "practice", "practice-key")
+    # New ones for each run: whoever is on this machine can talk to the service, and shall not be let in.
+    account = Credentials("practice", token_urlsafe(16), token_urlsafe(16))
     memory = settings.directory.absolute() / MEMORY
     try:
         sandbox = Sandbox(

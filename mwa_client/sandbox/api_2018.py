@@ -5,6 +5,7 @@ Products are fetched from the service itself.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from .fault_kinds import Point
 from .interfaces import Interface
 from .jobs import Job, JobState, JobType, Row
 from .messages import Call, Reply, Request, Target, json_reply, refusal, text_reply
+from .service import LimitReached
 
 COOKIE = "MWA_JOB_COOKIE"
 
@@ -32,6 +34,9 @@ _STATES = {
     JobState.CANCELLED: 5,
 }
 
+MOST_KEYS, LONGEST = 50, 200
+_TODAYS_KEYS = ("delivery", "output")
+"""What would tell the other interfaces where to put a product; here they mean nothing."""
 _CONVERSION_KEYS = ("obs_id", "timeres", "freqres", "edgewidth", "conversion")
 _DOWNLOAD_KEYS = ("obs_id", "download_type")
 
@@ -81,12 +86,14 @@ class Api2018(Api):
         return text_reply(200, "").with_cookie(COOKIE, token)
 
     def _submit(self, request: Request, target: Target) -> Reply:
-        form = request.form
         conversion = request.path == "/api/conversion_job"
+        form = {key: value for key, value in request.form.items() if key not in _TODAYS_KEYS}
         missing = [key for key in (_CONVERSION_KEYS if conversion else _DOWNLOAD_KEYS) if not form.get(key)]
         if missing:
             return refusal(400, f"Missing: {', '.join(missing)}")
-        if not form["obs_id"].isdecimal():
+        if len(form) > MOST_KEYS or any(len(key + value) > LONGEST for key, value in form.items()):
+            return refusal(400, "Too long")
+        if not re.fullmatch("[0-9]{1,10}", form["obs_id"]):
             return refusal(400, f"Invalid obs_id: {form['obs_id']}")
         if conversion:
             job_type, choice, choices = JobType.CONVERSION, "conversion", ("ms", "uvfits")
@@ -96,7 +103,10 @@ class Api2018(Api):
             choice, choices = "download_type", ("vis", "vis_meta")
         if form[choice] not in choices:
             return refusal(400, f"Invalid {choice}: {form[choice]}")
-        job = self.service.submit(job_type, form)
+        try:
+            job = self.service.submit(job_type, form)
+        except LimitReached:
+            return refusal(503, "There are too many jobs")
         aim = replace(target, job_id=job.id)
         document = self.faults.apply(Point.DOCUMENT, aim, {"job_id": job.id})
         return replace(json_reply(200, document), job_id=job.id)

@@ -5,6 +5,7 @@ Where a real folder is given they are written, small files with a content of the
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -47,7 +48,8 @@ def folder_contents(job: Job) -> dict[str, Content]:
     """Return the files of a delivery, by their paths in its folder; their sizes add up to the product's."""
     half, third = job.size // 2, job.size // 3
     sizes = {"data_1": half, "data_2": third, "header": job.size - half - third}
-    inner = f"{job.obs_id}_{job.kind}"
+    # Whoever submits a job chooses these words, and not where the files go.
+    inner = re.sub("[^0-9A-Za-z_]", "_", f"{job.obs_id}_{job.kind}")[:100]
     return {f"{inner}/{name}.dat": Content(f"job {job.id} {name}", size) for name, size in sizes.items()}
 
 

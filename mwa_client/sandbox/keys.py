@@ -57,7 +57,7 @@ class Key:
         if self.kind is Kind.CHOICE:
             fits = any(type(value) is type(choice) and value == choice for choice in self.choices)
             return None if fits else f"must be one of {', '.join(map(str, self.choices))}"
-        if type(value) not in _TYPES[self.kind]:
+        if type(value) not in _TYPES[self.kind] or not _is_finite(value):
             return f"must be {self.kind.value}"
         measure = len(value) if isinstance(value, str) else value
         assert isinstance(measure, (int, float))
@@ -77,6 +77,11 @@ class Key:
         if self.kind is Kind.SWITCH and text in ("true", "false"):
             return text == "true"
         return next((choice for choice in self.choices if str(choice) == text), text)
+
+
+def _is_finite(value: object) -> bool:
+    """Return whether a number is one that a file of JSON can hold, and every reader take for one."""
+    return not isinstance(value, (int, float)) or abs(value) < 2**63
 
 
 _TYPES: dict[Kind, tuple[type, ...]] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import selectors
 import socket
@@ -16,6 +17,7 @@ import struct
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
@@ -35,6 +37,19 @@ _BURST = 1 << 18
 _BURSTS_PER_SECOND = 20
 _LONGEST_PAUSE = 86400.0
 _LINGER = struct.Struct("ii")
+
+# Whoever is on this machine can talk to a server on its loopback interface.
+MOST_BODY = 1 << 18
+"""Bytes of a request's body; an honest one has some hundreds."""
+MOST_HEADERS = 1 << 16
+"""Bytes of a request's headers."""
+MOST_CONNECTIONS = 500
+MOST_NOTED = 64 << 20
+"""Bytes of requests that are kept in memory; the oldest are forgotten."""
+_READING_SECONDS = 30.0
+"""How long a request may take to arrive, however slowly it drips."""
+_IDLE_SECONDS = 900.0
+"""How long a connection may say nothing."""
 
 
 # --- What was asked ----------------------------------------------------------------------------------
@@ -90,13 +105,17 @@ class RequestLog:
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
-        self._entries: list[LoggedRequest] = []
+        self._entries: deque[tuple[LoggedRequest, int]] = deque()
+        self._noted = 0
         self._lock = threading.Lock()
 
-    def append(self, entry: LoggedRequest) -> None:
-        """Note one request."""
+    def append(self, entry: LoggedRequest, size: int) -> None:
+        """Note one request, which takes about so many bytes of memory."""
         with self._lock:
-            self._entries.append(entry)
+            self._entries.append((entry, size))
+            self._noted += size
+            while self._noted > MOST_NOTED:
+                self._noted -= self._entries.popleft()[1]
             if self._file is not None:
                 with self._file.open("a", encoding="utf-8") as lines:
                     lines.write(json.dumps(_without_credentials(entry)) + "\n")
@@ -104,12 +123,13 @@ class RequestLog:
     def entries(self) -> list[LoggedRequest]:
         """Return what was noted so far."""
         with self._lock:
-            return list(self._entries)
+            return [entry for entry, _ in self._entries]
 
     def clear(self) -> None:
         """Forget it; the file stays."""
         with self._lock:
             self._entries.clear()
+            self._noted = 0
 
 
 def _without_credentials(entry: LoggedRequest) -> dict[str, Any]:
@@ -168,8 +188,13 @@ class _Note:
                 connection=self._connection,
                 store=self._server.is_store,
                 json=request.json,
-            )
+            ),
+            size=2000 + len(request.path) + 20 * len(request.body) + 2 * _length_of(request.headers),
         )
+
+
+def _length_of(headers: Message) -> int:
+    return sum(len(name) + len(value) for name, value in headers.items())
 
 
 # --- One connection ----------------------------------------------------------------------------------
@@ -180,9 +205,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    timeout = _IDLE_SECONDS
     server: Server
 
     def setup(self) -> None:
+        self.request.settimeout(self.timeout)
         # Here and not where connections are accepted: a client that says nothing holds up nobody else.
         if isinstance(self.request, ssl.SSLSocket):
             self.request.do_handshake()
@@ -193,6 +220,29 @@ class _Handler(BaseHTTPRequestHandler):
             super().handle()
         except OSError:
             pass  # The client has gone, or the server stops.
+
+    def handle_one_request(self) -> None:
+        self.server.expect(self.request, _IDLE_SECONDS)
+        super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        self.server.expect(self.request, _READING_SECONDS)
+        if not super().parse_request():
+            return False
+        refusal = self._refusal()
+        if refusal is not None:
+            self.send_error(refusal)  # And the connection is closed: what else comes over it is not read.
+        return refusal is None
+
+    def _refusal(self) -> int | None:
+        """Return the status for a request that is too large, or whose end nobody can see."""
+        if _length_of(self.headers) > MOST_HEADERS:
+            return 431
+        if "Transfer-Encoding" in self.headers:
+            return 411
+        if not re.fullmatch("[0-9]{1,18}", self.headers.get("Content-Length", "0")):
+            return 400
+        return 413 if int(self.headers.get("Content-Length", "0")) > MOST_BODY else None
 
     def version_string(self) -> str:
         return "mwa_client-sandbox"
@@ -218,8 +268,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _read(self) -> Request:
         url = urlsplit(self.path)
-        length = self.headers.get("Content-Length", "0")
-        body = self.rfile.read(int(length)) if length.isdecimal() else b""
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.server.expect(self.request, None)
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         return Request(self.command, url.path, query, self.headers, body)
 
@@ -366,6 +416,7 @@ class Server(ThreadingHTTPServer):
         self._answer = answer
         self._ssl_context = ssl_context
         self._connections: dict[Any, tuple[int, threading.Thread]] = {}
+        self._due: dict[Any, float] = {}
         self._accepted = 0
         self._lock = threading.Lock()
         self._loop = threading.Thread(target=self.serve_forever, args=(0.05,), name="sandbox", daemon=True)
@@ -410,6 +461,11 @@ class Server(ThreadingHTTPServer):
         """Return the number of a connection, from 1."""
         return self._connections[connection][0]
 
+    def expect(self, connection: Any, seconds: float | None) -> None:
+        """Give a connection so long to say what it has to say; None: as long as it likes."""
+        with self._lock:
+            self._due[connection] = math.inf if seconds is None else time.monotonic() + seconds
+
     # --- How socketserver wants it -------------------------------------------------------------------
 
     def server_bind(self) -> None:
@@ -425,6 +481,17 @@ class Server(ThreadingHTTPServer):
                 connection, server_side=True, do_handshake_on_connect=False
             )
         return connection, address
+
+    def service_actions(self) -> None:
+        """Hang up on those who let us wait too long; called several times a second."""
+        with self._lock:
+            late = [connection for connection, due in self._due.items() if due < time.monotonic()]
+        for connection in late:
+            _shut_down(connection)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Take no more connections than there are threads for."""
+        return len(self._connections) < MOST_CONNECTIONS
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for a connection, and keep both in mind."""
@@ -445,6 +512,7 @@ class Server(ThreadingHTTPServer):
             super().shutdown_request(request)
         with self._lock:
             self._connections.pop(request, None)
+            self._due.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Note an error of a connection; the base class prints it."""

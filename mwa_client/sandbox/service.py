@@ -31,6 +31,9 @@ EXPIRES_AFTER = 7 * 86400.0
 """Seconds from a product's being ready to its being deleted."""
 
 FIRST_JOB_ID = 10001
+MOST_JOBS = 10_000
+"""Jobs that can be submitted: whoever is on this machine may try to fill its disk."""
+MOST_SESSIONS = 1000
 
 
 class AlreadyThere(Exception):
@@ -147,7 +150,8 @@ class Service:
     def admit(self, *tokens: str) -> None:
         """Let those who have these tokens in from now on."""
         with self._lock:
-            self._sessions |= set(tokens)
+            kept = self._sessions if len(self._sessions) < MOST_SESSIONS else frozenset()
+            self._sessions = kept | set(tokens)
 
     def forget_sessions(self, but: frozenset[str] = frozenset()) -> None:
         """Log everybody out, except those who have one of these tokens."""
@@ -171,13 +175,14 @@ class Service:
         AlreadyThere
             When the same job is there already and `allow_resubmit` is false.
         LimitReached
-            When there are too many unfinished jobs for today's interfaces; that of 2018 does not count.
+            When there are too many unfinished jobs for today's interfaces; that of 2018 does not count. Or
+            when there are `MOST_JOBS`.
         """
         with self._lock:
             twin = None if allow_resubmit else self._twin(type, params)
             if twin is not None:
                 raise AlreadyThere(twin)
-            if made_by is not Interface.V2018 and self._is_full():
+            if len(self._jobs) >= MOST_JOBS or (made_by is not Interface.V2018 and self._is_full()):
                 raise LimitReached
             return self.add(params, type, made_by=made_by)
 
@@ -345,7 +350,7 @@ class Service:
             document = json.loads(self._state_file.read_text(encoding="utf-8"))
             jobs = [_job_from_json(entry) for entry in document["jobs"]]
             self._next_id = int(document["next_id"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{self._state_file}: not a list of jobs ({error!r})") from error
         self._jobs = {job.id: job for job in jobs}
 
