@@ -216,7 +216,7 @@ class ServiceUnavailable(ServiceError):
 
 
 class ServiceUnreachable(ServiceUnavailable):
-    """Nobody answers at the address: no such host, connection refused, no route."""
+    """Nobody answers at the address: no such host, connection refused, no route, no way through a proxy."""
 
 
 class ServiceOutage(ServiceUnavailable):

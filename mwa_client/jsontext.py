@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from sys import intern
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -14,6 +15,8 @@ LONGEST_NUMBER = 30
 """Digits from which on a whole number makes no sense; some thousands of them cannot even be read."""
 DEEPEST = 50
 """Levels of lists and objects in each other below which nothing that makes sense can be."""
+SHORT = 32
+"""Characters below which a text is likely to come again."""
 _PIECES = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]|[^"\[\]{}]+|"', re.DOTALL)
 
 
@@ -48,6 +51,31 @@ def read_strictly(text: str) -> Any:
         raise ValueError("nested too deep") from None
 
 
+def read_value(text: str, start: int) -> tuple[Any, int]:
+    """Return the JSON value that begins somewhere in a text, and where it ends.
+
+    It is read as `read_json` does it. What it shares with others of its kind is kept in memory once.
+
+    Raises
+    ------
+    ValueError
+        There is none, or not all of it.
+    """
+    try:
+        return _SHARING_DECODER.raw_decode(text, start)
+    except RecursionError:
+        end = _end_of(text, start)
+        return _DECODER.decode("".join(_shallow(text[start:end]))), end
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object whose names and short texts are those of others that have the same."""
+    return {
+        intern(name): intern(value) if type(value) is str and len(value) < SHORT else value
+        for name, value in pairs
+    }
+
+
 def _integer(digits: str) -> int | None:
     return int(digits) if len(digits) <= LONGEST_NUMBER else None
 
@@ -73,11 +101,24 @@ def _or_refuse(read: Callable[[str], T | None]) -> Callable[[str], T]:
 
 # Made once: a ledger has hundreds of thousands of lines.
 _DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_decimal, parse_constant=_no_constant)
+_SHARING_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=_decimal, parse_constant=_no_constant
+)
 _STRICT_DECODER = json.JSONDecoder(
     parse_int=_or_refuse(_integer),
     parse_float=_or_refuse(_decimal),
     parse_constant=_or_refuse(_no_constant),
 )
+
+
+def _end_of(text: str, start: int) -> int:
+    """Return where a list or an object ends that begins there."""
+    depth = 0
+    for match in _PIECES.finditer(text, start):
+        depth += (match[0] in ("[", "{")) - (match[0] in ("]", "}"))
+        if depth <= 0:
+            return match.end()
+    raise ValueError("it does not end")
 
 
 def _shallow(text: str) -> Iterator[str]:

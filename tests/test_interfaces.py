@@ -1386,6 +1386,11 @@ class Said:
     def call(self, *arguments: object, **options: object) -> object:
         return self._document
 
+    def entries(self, path: str) -> Iterator[object]:
+        if not isinstance(self._document, list):
+            raise BadReply("no list")
+        yield from self._document
+
 
 def interfaces(document: object) -> Iterator[ApiV1 | ApiV2]:
     wire = cast(Wire, Said(document))

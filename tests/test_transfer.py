@@ -805,7 +805,7 @@ def test_redirects_in_a_circle_end(scene: Scene) -> None:
 def test_a_redirect_to_nowhere_is_a_refusal(scene: Scene, url: str) -> None:
     scene.leave(1000)
     scene.faults.add("redirect", url=url)
-    with pytest.raises(TransferFailed, match="not an address" if url[-1] != "[" else "broke"):
+    with pytest.raises(TransferFailed, match="not an address"):
         scene.fetch()
     assert scene.part == scene.content[:1000]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from mwa_client.asvo.job import (
@@ -123,12 +123,9 @@ class Api2018:
         return reply
 
 
-def listed(wire: Wire) -> list[object]:
-    """Return the entries of the job list, as v1 gives it too."""
-    listing = wire.call("GET", "/api/get_jobs")
-    if not isinstance(listing, list):
-        raise BadReply("The service answered with something that is not a list of jobs.")
-    return listing
+def listed(wire: Wire) -> Iterator[object]:
+    """Yield the entries of the job list, as v1 gives it too."""
+    return wire.entries("/api/get_jobs")
 
 
 def cancel(wire: Wire, job_id: int) -> None:

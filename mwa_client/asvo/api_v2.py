@@ -7,6 +7,7 @@ from typing import Any
 
 from mwa_client.asvo.api_v1 import raise_if_about_all_rows
 from mwa_client.asvo.job import Job, ProductFile, read_id, read_integer
+from mwa_client.asvo.replies import Allowance
 from mwa_client.asvo.session import Submission
 from mwa_client.asvo.today import read_job, read_jobs
 from mwa_client.asvo.tokens import Tokens, TokenStore
@@ -103,7 +104,7 @@ class ApiV2:
 
     def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
         """Read the job list page by page; it ends after 30 days, so older known jobs are asked for singly."""
-        listed = {job.job_id: job for job in read_jobs(list(self._pages()))}
+        listed = {job.job_id: job for job in read_jobs(self._pages())}
         for job_id in known:
             if job_id not in listed:
                 job = self._one_job(job_id)
@@ -180,10 +181,16 @@ class ApiV2:
 
     # --- Calls ----------------------------------------------------------------------------------------
 
-    def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        allowance: Allowance | None = None,
+    ) -> Any:
         tokens = self._tokens
         try:
-            return self._wire.call(method, path, json=body)
+            return self._wire.call(method, path, json=body, allowance=allowance)
         except ServiceRefused as error:
             if isinstance(error, SessionLost) or _code(error) in NOT_LOGGED_IN:
                 if tokens is not None:
@@ -193,13 +200,14 @@ class ApiV2:
 
     def _pages(self) -> Iterator[object]:
         """Yield the entries of all pages of the job list."""
-        offset = 0
+        offset, allowance = 0, Allowance.for_listing()
         for _ in range(MOST_PAGES):
             query = {"limit": PAGE, "offset": offset, "sort_by": "id"}
-            page = self._call("POST", "/api/v2/get_jobs", query)
+            page = self._call("POST", "/api/v2/get_jobs", query, allowance)
             entries = page.get("jobs") if isinstance(page, dict) else None
             if not isinstance(entries, list):
                 raise BadReply("The service answered with something that is not a list of jobs.")
+            allowance.take(entries=len(entries))
             yield from entries
             offset += min(len(entries), PAGE)
             total = read_integer(page.get("total_count"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Callable
@@ -201,7 +201,9 @@ JOB_TYPES = {
 """The service's numbers; 4 is a cancellation, which is no job of the user's."""
 
 
-def read_listing(listing: list[object], read_job: Callable[[dict[str, object]], Job | None]) -> Iterator[Job]:
+def read_listing(
+    listing: Iterable[object], read_job: Callable[[dict[str, object]], Job | None]
+) -> Iterator[Job]:
     """Yield the jobs of a listing, with or without an envelope; what makes no sense is passed over."""
     for entry in listing:
         row = entry.get("row", entry) if isinstance(entry, dict) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import MappingProxyType
 from urllib.parse import unquote
 
@@ -44,7 +44,7 @@ DOWNLOAD_TYPES: dict[object, str] = {
 """What a download job fetches, where its parameters do not say it."""
 
 
-def read_jobs(listing: list[object]) -> Iterator[Job]:
+def read_jobs(listing: Iterable[object]) -> Iterator[Job]:
     """Yield the jobs of a listing."""
     return read_listing(listing, read_job)
 

@@ -12,23 +12,27 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing
 from http import client as http_client
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 import urllib3
 
+from mwa_client.asvo import replies
+from mwa_client.asvo.address import Origin, origin_of, redirected
+from mwa_client.asvo.http_errors import errors_explained, no_authorities, no_proxy_login
 from mwa_client.asvo.job import clean_text
+from mwa_client.asvo.limits import CONNECT_TIMEOUT, Adapter, Call, Lines, running
+from mwa_client.asvo.proxies import Proxy, is_on_this_machine
 from mwa_client.errors import (
     BadReply,
-    ServiceError,
+    MwaClientError,
     ServiceRefused,
     ServiceUnavailable,
-    ServiceUnreachable,
     SessionLost,
     SettingsError,
 )
@@ -37,7 +41,6 @@ from mwa_client.pace import retry_after
 from mwa_client.secrecy import hide, hide_in, keep_secret
 
 LOG = logging.getLogger(__name__)
-CONNECT_TIMEOUT = 20.0
 MOST_REDIRECTS = 5
 SMALL_READ = 1 << 14
 READ_SIZE = 1 << 18
@@ -46,13 +49,6 @@ MOMENT = 1.0
 """Seconds without a byte after which the reader may look at something else, and read on."""
 RECORDS = 16
 """Records of TLS (at most 16 kB each) that are taken at once."""
-NO_ADDRESS = (
-    requests.exceptions.InvalidURL,
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.MissingSchema,
-    urllib3.exceptions.LocationValueError,
-    UnicodeError,
-)
 
 
 class Reply:
@@ -66,8 +62,9 @@ class Reply:
         The headers; names in any case.
     """
 
-    def __init__(self, response: requests.Response, stall: float) -> None:
+    def __init__(self, response: requests.Response, call: Call, stall: float) -> None:
         self._response = response
+        self._call = call
         self._stall = stall
         self._straight: _Straight | None = None
         self._is_read = False
@@ -88,7 +85,7 @@ class Reply:
             self._is_read = True
             self._straight = _Straight.of(self._response.raw, self._stall)
         if self._straight is not None:
-            with _errors_explained():
+            with errors_explained(self._call):
                 return self._straight.read_into(room)
         data = self.read(min(len(room), READ_SIZE))
         room[: len(data)] = data
@@ -104,7 +101,7 @@ class Reply:
         """
         # Read as it comes: a read that waits for a full buffer loses it when the connection dies.
         raw = self._response.raw
-        with _errors_explained():
+        with errors_explained(self._call):
             if hasattr(raw, "read1"):
                 return bytes(raw.read1(most, decode_content=False))
             # urllib3 before 2.2 has no read1: let the buffer be small.
@@ -226,18 +223,29 @@ class Wire:
         self._user_agent = user_agent
         self.cookies: Mapping[str, str] = {}
         self.received: Mapping[str, str] = {}
+        self._lines = Lines()
         self._local = threading.local()
         self._sessions: list[tuple[threading.Thread, requests.Session]] = []
         self._lock = threading.Lock()
-        if isinstance(verify, str):
-            _check_authorities(verify)
+        self._checked: set[str] = set()
+        if isinstance(verify, str) and not _has_authorities(verify):
+            raise SettingsError(
+                f"SSL_VERIFY={verify}: there are no certificates of authorities.",
+                "It must be 1, 0 or a .pem file.",
+            )
         if verify is False:
             # The user has switched it off and is told so aloud, once, elsewhere.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def close(self) -> None:
-        """Close the connections of all threads."""
-        for _, session in self._sessions:
+        """Close the connections of all threads.
+
+        A call or a download that another thread is in at this moment ends with `Stopped`.
+        """
+        self._lines.close()
+        with self._lock:
+            sessions = [session for _, session in self._sessions]
+        for session in sessions:
             session.close()
 
     def call(
@@ -248,8 +256,18 @@ class Wire:
         query: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         json: Mapping[str, object] | None = None,
+        allowance: replies.Allowance | None = None,
     ) -> Any:
         """Make one call and return its JSON.
+
+        Parameters
+        ----------
+        method, path : str
+            What is called.
+        query, form, json : mapping, optional
+            What is sent.
+        allowance : Allowance, optional
+            How much may come back, where several calls share it.
 
         Raises
         ------
@@ -259,35 +277,62 @@ class Wire:
             The service said no: another 4xx. Its own words are in the message.
         ServiceUnavailable
             No usable answer this time. Whether the call was acted on is not known.
+        Stopped
+            The wire was closed meanwhile.
         """
-        response = self._request(method, self.address + path, query=query, form=form, json=json)
-        self._raise_for_status(response)
-        self.received = response.cookies.get_dict()
-        return _json_of(response)
+        response, call = self._call(method, path, query=query, form=form, json=json)
+        with closing(response), errors_explained(call):
+            self.received = _cookies_of(call)
+            try:
+                return replies.read_json(response, allowance or replies.Allowance.for_one())
+            except replies.NotJson:
+                raise _not_json(response) from None
+
+    def entries(self, path: str) -> Iterator[object]:
+        """Get a JSON list and yield its entries as they come: a list of jobs can be long.
+
+        Raises
+        ------
+        SessionLost, ServiceRefused, ServiceUnavailable, Stopped
+            As `call`.
+        """
+        response, call = self._call("GET", path)
+        with closing(response), errors_explained(call):
+            try:
+                yield from replies.read_entries(response, replies.Allowance.for_listing())
+            except replies.NotJson:
+                raise _not_json(response) from None
+            except replies.NotAList:
+                raise BadReply("The service answered with something that is not a list of jobs.") from None
 
     def login(self, path: str, auth: tuple[str, str]) -> None:
         """Log in with HTTP Basic and keep the cookies that come back.
 
+        What a login sets is the session, whatever it says of its host and its end: behind a tunnel the host
+        has another name, and one of two clocks can be wrong.
+
         Raises
         ------
-        SessionLost, ServiceRefused, ServiceUnavailable
+        SessionLost, ServiceRefused, ServiceUnavailable, Stopped
             As `call`.
         """
         self.cookies = {}
         # As bytes: from a string, requests makes Latin-1, which not every password can be written in.
         user, password = (text.encode("utf-8", "surrogateescape") for text in auth)
         basic = requests.auth.HTTPBasicAuth(user, password)
-        response = self._request("POST", self.address + path, auth=basic)
-        self._raise_for_status(response)
-        if not response.cookies:
+        response, call = self._call("POST", path, auth=basic)
+        with closing(response):
+            _drain(response, call)
+        cookies = _cookies_of(call)
+        if not cookies:
             raise BadReply(f"{self.address} answered the login without opening a session.")
-        self.cookies = response.cookies.get_dict()
-        keep_secret(*self.cookies.values())
+        self.cookies = cookies
+        keep_secret(*cookies.values())
 
     def open(self, path: str, *, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         """Start a download and return the answer, its body unread.
 
-        Redirects are followed; cookies go to the service alone.
+        Redirects are followed; cookies go to the service alone, and no more once a redirect has left it.
 
         Raises
         ------
@@ -304,65 +349,97 @@ class Wire:
         ServiceUnavailable
             No usable answer this time.
         """
-        return self._open(url, {}, headers, bare=True)
+        return self._open(url, {}, headers, is_ours=False)
 
     def _open(
-        self, url: str, query: Mapping[str, str], headers: Mapping[str, str], bare: bool = False
+        self, url: str, query: Mapping[str, str], headers: Mapping[str, str], is_ours: bool = True
     ) -> Reply:
+        # For the headers, over all redirects; the body may take its time as long as bytes come.
+        deadline = time.monotonic() + max(self._timeout, self._stall)
+        service = origin_of(self.address)
         for _ in range(MOST_REDIRECTS + 1):
-            response = self._request("GET", url, query=query, headers=headers, stream=True, bare=bare)
+            origin = origin_of(url)
+            is_ours = is_ours and origin == service
+            call = Call(str(origin), deadline, self._stall, self._lines)
+            response = self._request(call, "GET", url, origin, is_ours, query=query, headers=headers)
             if not response.is_redirect:
-                return Reply(response, self._stall)
+                call.lift_deadline()
+                return Reply(response, call, self._stall)
             response.close()
-            url, query = urljoin(url, response.headers["Location"]), {}
+            url, query = redirected(url, response.headers["Location"]), {}
         raise BadReply("The product's address redirects in a circle.")
+
+    def _call(self, method: str, path: str, **what: Any) -> tuple[requests.Response, Call]:
+        """Make a call of the API and return its answer, the body unread, if it is not a refusal."""
+        origin = origin_of(self.address)
+        call = Call(str(origin), time.monotonic() + self._timeout, self._timeout, self._lines)
+        response = self._request(call, method, self.address + path, origin, True, **what)
+        if not 200 <= response.status_code < 300:
+            with closing(response):
+                self._raise_for_status(response, call)
+        return response, call
 
     def _request(
         self,
+        call: Call,
         method: str,
         url: str,
+        origin: Origin,
+        is_ours: bool,
         *,
         query: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         json: Mapping[str, object] | None = None,
         auth: requests.auth.AuthBase | None = None,
-        stream: bool = False,
-        bare: bool = False,
     ) -> requests.Response:
-        is_ours = not bare and _origin(url) == _origin(self.address)
+        """Send a request and return the answer, its body unread."""
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        with _errors_explained(_host(url)):
-            response = self._connections().request(
-                method,
-                url,
-                params=query,
-                data=form,
-                json=json,
-                headers={**(headers or {}), **({"Cookie": cookie} if is_ours and cookie else {})},
-                auth=auth,
-                stream=stream,
-                timeout=(CONNECT_TIMEOUT, self._stall if stream else self._timeout),
-                verify=self._verify,
-                allow_redirects=False,
+        headers = {**(headers or {}), **({"Cookie": cookie} if is_ours and cookie else {})}
+        with errors_explained(call):
+            session = self._connections()
+            request = session.prepare_request(
+                requests.Request(method, url, headers, params=query, data=form, json=json, auth=auth)
             )
+            if origin_of(request.url or "") != origin:
+                raise ServiceRefused(f"{origin} is not an address that can be called.")
+            settings = session.merge_environment_settings(request.url, {}, True, self._verify, None)
+            if is_on_this_machine(origin.host):
+                settings["proxies"] = {}
+            call.proxy = Proxy.of(request.url or "", settings["proxies"])
+            self._check_authorities(settings["verify"], origin, call.proxy)
+            with running(call):
+                limits = (CONNECT_TIMEOUT, call.silence)
+                response = session.send(request, timeout=limits, allow_redirects=False, **settings)
+        if call.proxy is not None:
+            if response.status_code == 407:
+                response.close()
+                raise no_proxy_login(call.proxy)
+            self._lines.note_answer(call.proxy.place)
+        self._lines.note_answer(call.address)
         # Without the query: it can hold a signature.
-        place = f"{_host(url)}{urlsplit(url).path}"
+        path = re.split("[?#]", request.path_url)[0]
         LOG.debug(
-            "%s %s: %d in %.2f s", method, place, response.status_code, response.elapsed.total_seconds()
-        )
+            "%s %s%s: %d in %.2f s",
+            method, origin, path, response.status_code, response.elapsed.total_seconds(),
+        )  # fmt: skip
         return response
+
+    def _check_authorities(self, verify: bool | str | None, origin: Origin, proxy: Proxy | None) -> None:
+        """Look at the authorities that the environment names, once; ours were looked at before."""
+        is_needed = origin.scheme == "https" or (proxy is not None and proxy.scheme == "https")
+        if not isinstance(verify, str) or not is_needed or verify in (self._verify, *self._checked):
+            return
+        if not _has_authorities(verify):
+            raise no_authorities()
+        self._checked.add(verify)
 
     def _connections(self) -> requests.Session:
         """Return this thread's kept-alive connections."""
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
+            session = _Session()
             session.headers["User-Agent"] = self._user_agent
-            # Proxies are taken from the environment as usual; a password from ~/.netrc is not.
-            session.auth = _no_auth
-            # Cookies are kept by this object for all threads, so no session keeps its own.
-            session.cookies.set_policy(_NoCookies())
             self._local.session = session
             self._keep(session)
         return session
@@ -376,108 +453,92 @@ class Wire:
             kept = [(thread, old) for thread, old in self._sessions if thread.is_alive()]
             self._sessions = [*kept, (threading.current_thread(), session)]
 
-    def _raise_for_status(self, response: requests.Response) -> None:
+    def _raise_for_status(self, response: requests.Response, call: Call) -> None:
         status = response.status_code
-        if 200 <= status < 300:
-            return
-        body = _body_of(response)
-        said = _explanation(response, body)
+        if 300 <= status < 400:
+            raise BadReply(f"{self.address} sends us elsewhere; is the address right?")
+        text = _text_of(response, call)
+        body = _body_of(text)
+        said = _explanation(response, text, body)
+        if call.proxy is not None and not call.is_past_proxy:
+            said += f" (asked through {call.proxy})"
         if status == 401:
             raise SessionLost(f"The service does not know this session: {said}", status=status, body=body)
         if status in (408, 425, 429) or status >= 500:
             raise ServiceUnavailable(
                 f"The service is not available: {said}", retry_after=retry_after(response.headers)
             )
-        if 300 <= status < 400:
-            raise BadReply(f"{self.address} sends us elsewhere; is the address right?")
         raise ServiceRefused(f"The service refused: {said}", status=status, body=body)
 
 
-# --- Errors, in words ---------------------------------------------------------------------------------
+class _Session(requests.Session):
+    """Kept-alive connections that read nothing by themselves, and send nothing that they were not given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, Adapter())
+        # What the standard library can unpack, whatever else is installed.
+        self.headers["Accept-Encoding"] = "gzip"
+        # Proxies are taken from the environment as usual; a password from ~/.netrc is not.
+        self.auth = _no_auth
+        # Cookies are kept by the wire for all threads, so no session keeps its own.
+        self.cookies.set_policy(_NoCookies())
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return none: the library would read the body of this answer before it made the next request."""
+        return None
 
 
-@contextmanager
-def _errors_explained(address: str = "the service") -> Iterator[None]:
-    """Turn what the libraries raise into one of our errors, without URLs (they can hold signatures)."""
+# --- What came back -----------------------------------------------------------------------------------
+
+
+def _has_authorities(path: str) -> bool:
+    """Say whether there are certificates of authorities at a path."""
+    place = Path(path)
     try:
-        yield
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        raise _explained(error, address) from None
-
-
-def _explained(error: Exception, address: str) -> ServiceError:
-    chain = list(_causes(error))
-
-    def caused_by(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in chain)
-
-    if "TLS CA certificate bundle" in str(error):
-        return ServiceRefused(
-            "The certificates of authorities, which servers are checked with, are not where they should be.",
-            "Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE in the environment, or unset it.",
-        )
-    if caused_by(requests.exceptions.SSLError, urllib3.exceptions.SSLError, ssl.SSLError):
-        words = " ".join(str(cause) for cause in chain)
-        if "CERTIFICATE_VERIFY_FAILED" in words or "doesn't match" in words:
-            return ServiceRefused(
-                f"The certificate of {address} cannot be verified.",
-                "Check the address and this machine's clock and certificates. "
-                "If you know why and trust the network, SSL_VERIFY=0 switches the check off.",
-            )
-        return ServiceUnavailable(f"The encrypted connection to {address} failed.")
-    if caused_by(socket.gaierror):
-        return ServiceUnreachable(f"No such host, or no network: {address}.")
-    if caused_by(urllib3.exceptions.NewConnectionError):
-        return ServiceUnreachable(f"Nobody answers at {address} ({_system_words(chain)}).")
-    if caused_by(requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError):
-        return ServiceUnreachable(f"Nobody answers at {address} (no connection in {CONNECT_TIMEOUT:.0f} s).")
-    if caused_by(requests.Timeout, urllib3.exceptions.TimeoutError, socket.timeout):
-        return ServiceUnavailable(f"No answer from {address} in time.")
-    if isinstance(error, NO_ADDRESS):
-        return ServiceRefused(f"{address} is not an address that can be called.")
-    return ServiceUnavailable(f"The connection to {address} broke ({_system_words(chain)}).")
-
-
-def _check_authorities(path: str) -> None:
-    kind = "capath" if Path(path).is_dir() else "cafile"
-    try:
+        if not (place.is_file() or place.is_dir()):
+            return False
+        kind = "capath" if place.is_dir() else "cafile"
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(**{kind: path})
-    except OSError:
-        raise SettingsError(
-            f"SSL_VERIFY={path}: there are no certificates of authorities.", "It must be 1, 0 or a .pem file."
-        ) from None
+    except (OSError, ValueError):
+        return False
+    return True
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and all that caused it, also those that the libraries carry in other places."""
-    seen: set[int] = set()
-    waiting: list[object] = [error]
-    while waiting:
-        cause = waiting.pop(0)
-        if isinstance(cause, BaseException) and id(cause) not in seen:
-            seen.add(id(cause))
-            yield cause
-            # A reason can also be a word.
-            waiting += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
+def _cookies_of(call: Call) -> dict[str, str]:
+    """Return the cookies that an answer sets, whatever they say about host, path and end."""
+    cookies = {}
+    for line in call.cookies:
+        name, _, value = (part.strip() for part in line.partition(";")[0].partition("="))
+        if re.fullmatch(r"[!-:<>-~]+", name) and value and value.isprintable():
+            cookies[name] = value
+    return cookies
 
 
-def _system_words(chain: list[BaseException]) -> str:
-    """Return the operating system's words for what went wrong, without addresses."""
-    for cause in chain:
-        if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
-            return cause.strerror.lower()
-    return "connection closed early"
-
-
-def _body_of(response: requests.Response) -> object:
-    """Return a refusal's JSON, or its text where it is none."""
+def _drain(response: requests.Response, call: Call) -> bytes:
+    """Return the beginning of a body; where all of it is there, the connection can be used again."""
+    data = bytearray()
     try:
-        return hide_in(read_json(_text_of(response)), is_foreign=True)
+        with errors_explained(call):
+            for piece in replies.pieces_of(response):
+                data += piece
+                if len(data) > replies.MOST_OF_REFUSAL:
+                    break
+    except MwaClientError:
+        pass  # The status has said what matters.
+    return bytes(data[: replies.MOST_OF_REFUSAL])
+
+
+def _body_of(text: str) -> object:
+    """Return a refusal's JSON, or its text where it is none; without a secret that it quotes."""
+    try:
+        return hide_in(read_json(text), is_foreign=True)
     except ValueError:
-        return hide(_text_of(response), is_foreign=True)[:20_000]
+        return hide(text, is_foreign=True)[:20_000]
 
 
-def _explanation(response: requests.Response, body: object) -> str:
+def _explanation(response: requests.Response, text: str, body: object) -> str:
     """Return the service's own words for a refusal, from JSON, HTML or plain text."""
     if isinstance(body, dict):
         said = [body[key] for key in ("error", "message", "detail", "suggestion") if _is_text(body.get(key))]
@@ -487,50 +548,26 @@ def _explanation(response: requests.Response, body: object) -> str:
                 said.append(f"{entry.get('field')}: {entry.get('message')}")
         if said:
             return clean_text(" ".join(said))
-    text = body if isinstance(body, str) else _text_of(response)[:20_000]
+    text = body if isinstance(body, str) else text[:20_000]
     if "<" in text:
         text = re.sub(r"(?si)<(style|script|head)\b.*?</\1>", " ", text)
         text = re.sub(r"(?s)<[^>]*>", " ", text)
     return clean_text(text) or clean_text(f"HTTP {response.status_code} {response.reason or ''}")
 
 
-def _text_of(response: requests.Response) -> str:
+def _text_of(response: requests.Response, call: Call) -> str:
     # Not response.text: it believes whatever character set the reply claims to be in.
-    return response.content.decode("utf-8-sig", "replace")
+    return _drain(response, call).decode("utf-8-sig", "replace")
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _json_of(response: requests.Response) -> Any:
-    try:
-        return read_json(_text_of(response))
-    except ValueError:
-        kind = clean_text(response.headers.get("Content-Type", "something else"), 60)
-        raise BadReply(f"The service answered with {kind} where JSON was expected.") from None
-
-
-def _host(url: str) -> str:
-    """Return a URL's scheme, host and port: the rest can hold a signature."""
-    parts = _split(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "What the service gave"
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = _split(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, parts.hostname, port
-
-
-def _split(url: str) -> SplitResult:
-    """Return a URL's parts; of one that is none, nothing: it will be refused when it is called."""
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 (it raises)
-    except ValueError:
-        return urlsplit("")
-    return parts
+def _not_json(response: requests.Response) -> BadReply:
+    kind = clean_text(response.headers.get("Content-Type", "something else"), 60)
+    broken = "broken JSON, as " if "json" in kind.lower() else ""
+    return BadReply(f"The service answered with {broken}{kind} where JSON was expected.")
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -1,0 +1,240 @@
+"""The body of an API's answer: unpacked, read as JSON, and never more of it than is allowed.
+
+An answer of a few megabytes can unpack to gigabytes, and a text of gigabytes costs many times its size once
+it has become objects. So bytes are counted as they are unpacked, values before they are made, and a long
+list is read entry by entry.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+from mwa_client.errors import BadReply
+from mwa_client.jsontext import read_json as read_text
+from mwa_client.jsontext import read_value
+
+PIECE = 1 << 16
+"""Bytes that are read and unpacked at a time."""
+MOST_OF_REFUSAL = 1 << 16
+"""Bytes of an error page that are read: nobody reads more."""
+MOST_OF_ENTRY = 1 << 18
+"""Characters of one entry of a list."""
+GZIP = b"\x1f\x8b"
+GAP = re.compile(r"[ \t\n\r]*")
+
+
+class NotJson(Exception):
+    """A text is no JSON."""
+
+
+class NotAList(Exception):
+    """A text is JSON, but no list."""
+
+
+@dataclass
+class Allowance:
+    """How much an answer may still bring, or several that belong together.
+
+    Attributes
+    ----------
+    size : int
+        Bytes, unpacked.
+    memory : int
+        Bytes of memory that they will take when they have been read, roughly.
+    entries : int
+        Entries of a list.
+    """
+
+    size: int
+    memory: int
+    entries: int
+
+    @classmethod
+    def for_one(cls) -> Allowance:
+        """Return what one answer may bring: a page of 500 jobs has half a megabyte."""
+        return cls(8 << 20, 40 << 20, 10_000)
+
+    @classmethod
+    def for_listing(cls) -> Allowance:
+        """Return what a list of jobs may bring: one of 100,000 has 80 to 120 MB."""
+        return cls(200 << 20, 450 << 20, 150_000)
+
+    def take(self, size: int = 0, memory: int = 0, entries: int = 0) -> None:
+        """Take so much of it.
+
+        Raises
+        ------
+        BadReply
+            It is used up.
+        """
+        self.size -= size
+        self.memory -= memory
+        self.entries -= entries
+        if min(self.size, self.memory, self.entries) < 0:
+            raise BadReply("The service's answer is longer than makes sense; it was not read further.")
+
+
+def pieces_of(response: requests.Response) -> Iterator[bytes]:
+    """Yield the body, unpacked, in pieces of limited size.
+
+    Raises
+    ------
+    BadReply
+        It is packed in a way that was not asked for.
+    """
+    raw = response.raw
+    packing = response.headers.get("Content-Encoding", "").strip().lower()
+    if packing in ("", "identity"):
+        yield from _received(raw)
+    elif packing in ("gzip", "x-gzip", "deflate"):
+        yield from _unpacked(_received(raw))
+    else:
+        raise BadReply("The service's answer is packed in a way that was not asked for.")
+
+
+def _received(raw: Any) -> Iterator[bytes]:
+    data = raw.read(PIECE, decode_content=False)
+    while data:
+        yield data
+        data = raw.read(PIECE, decode_content=False)
+    if getattr(raw, "length_remaining", None):
+        raise ConnectionError  # It closed early; older libraries do not mind.
+
+
+def _unpacked(received: Iterable[bytes]) -> Iterator[bytes]:
+    """Unpack what the standard library can, 64 kB at a time: as a whole, 64 kB can become 64 MB."""
+    unpacker, is_empty = _unpacker(), True
+    for data in received:
+        is_empty = False
+        while data:
+            if unpacker.eof:
+                if not data.startswith(GZIP):
+                    return
+                unpacker = _unpacker()  # Packed data can follow packed data.
+            yield unpacker.decompress(data, PIECE)
+            data = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+    while not (unpacker.eof or is_empty):
+        data = unpacker.decompress(b"", PIECE)
+        if not data:
+            raise ConnectionError  # It closed early.
+        yield data
+
+
+def _unpacker() -> Any:
+    return zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+
+def read_json(response: requests.Response, allowance: Allowance) -> Any:
+    """Read an answer as JSON.
+
+    Raises
+    ------
+    NotJson
+        It is none.
+    BadReply
+        It is too much.
+    """
+    data = bytearray()
+    for piece in pieces_of(response):
+        allowance.take(len(piece))
+        data += piece
+    text = data.decode("utf-8-sig", "replace")
+    del data
+    allowance.take(memory=_memory_of(text))
+    return _loads(text)
+
+
+def read_entries(response: requests.Response, allowance: Allowance) -> Iterator[object]:
+    """Yield the entries of a JSON list as they come.
+
+    Raises
+    ------
+    NotJson, NotAList
+        It is none.
+    BadReply
+        It is too much.
+    """
+    decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
+    pieces = pieces_of(response)
+    text, start = "", 0
+    for piece in pieces:
+        allowance.take(len(piece))
+        text += decode(piece)
+        start = GAP.match(text).end()  # type: ignore[union-attr]
+        if start < len(text):
+            break
+        text = ""
+    if text[start : start + 1] != "[":
+        for piece in pieces:
+            text += decode(piece)
+            if len(text) > PIECE:
+                break
+        _loads(text[start:])
+        raise NotAList
+    yield from _entries(_more(text[start + 1 :], pieces, decode, allowance), allowance)
+
+
+def _more(first: str, pieces: Iterator[bytes], decode: Any, allowance: Allowance) -> Iterator[str]:
+    yield first
+    for piece in pieces:
+        allowance.take(len(piece))
+        yield decode(piece)
+
+
+def _entries(texts: Iterator[str], allowance: Allowance) -> Iterator[object]:
+    """Yield the entries of a list whose text, after its bracket, comes bit by bit."""
+    text, at, is_first = next(texts), 0, True
+    while True:
+        at = GAP.match(text, at).end()  # type: ignore[union-attr]
+        if is_first and text[at : at + 1] == "]":
+            at += 1
+            break
+        entry, end = _decoded(text, at)
+        if text[end : end + 1] in (",", "]"):
+            allowance.take(memory=_memory_of(text, at, end), entries=1)
+            yield entry
+            at, is_first = end + 1, False
+            if text[end] == "]":
+                break
+            continue
+        if len(text) - at > MOST_OF_ENTRY:
+            raise NotJson
+        # What is there may be half of an entry, or half of a number.
+        more = next(texts, None)
+        if more is None:
+            raise NotJson
+        text, at = text[at:] + more, 0
+    while text is not None:  # Nothing may come after the list.
+        if GAP.match(text, at).end() != len(text):  # type: ignore[union-attr]
+            raise NotJson
+        text, at = next(texts, None), 0  # type: ignore[assignment]
+
+
+def _decoded(text: str, at: int) -> tuple[object, int]:
+    """Return the entry that begins there and where the next character after it stands; none yet: the end."""
+    try:
+        entry, end = read_value(text, at)
+    except ValueError:
+        return None, len(text)
+    return entry, GAP.match(text, end).end()  # type: ignore[union-attr]
+
+
+def _loads(text: str) -> Any:
+    try:
+        return read_text(text)
+    except ValueError:
+        raise NotJson from None
+
+
+def _memory_of(text: str, start: int = 0, end: int | None = None) -> int:
+    """Return roughly how many bytes of memory a text takes as objects, from the marks in it."""
+    end = len(text) if end is None else end
+    costs = {"{": 200, "[": 70, ",": 40}
+    return end - start + sum(cost * text.count(mark, start, end) for mark, cost in costs.items())
