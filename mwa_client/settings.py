@@ -300,7 +300,7 @@ def _service(environment: Mapping[str, str], api: Api) -> Service:
         is_default=is_default,
         verify=_verify(environment.get("SSL_VERIFY", "")),
         call_timeout=_seconds("MWA_ASVO_API_TIMEOUT", timeout, CALL_TIMEOUT),
-        client_name=environment.get("MWA_ASVO_CLIENT", "").strip() or CLIENT_NAME,
+        client_name=_client_name(environment.get("MWA_ASVO_CLIENT", "").strip()),
         tokens=_tokens_path(environment, parts.netloc, is_default),
         delivery_roots=_delivery_roots(environment),
     )
@@ -325,11 +325,15 @@ def address_of(host: str, port: str, api: Api = Api.V2018, *, scheme: str = "htt
         )
     try:
         parts = urlsplit(host if "://" in host else f"{scheme}://{host}")
-        name, own_port = parts.hostname, parts.port
+        # A name in other letters has one in plain letters, by which it is called.
+        name = (parts.hostname or "").encode("ascii" if "[" in host else "idna").decode("ascii")
+        own_port = parts.port
     except ValueError:
-        name, own_port, parts = None, None, urlsplit("")
+        name, own_port, parts = "", None, urlsplit("")
+    # What some libraries leave out and some read as a slash is in no address.
+    is_odd = re.search(r"[\\\x00-\x20\x7f]", host) or not re.fullmatch(r"[A-Za-z0-9._:-]+", name)
     is_plain = parts.path in ("", "/") and not parts.query and not parts.fragment
-    if not name or parts.scheme not in ("http", "https") or not is_plain or re.search(r"\s", name):
+    if parts.scheme not in ("http", "https") or not is_plain or is_odd:
         raise SettingsError(
             f"{family}_HOST={host} is not an address.",
             f"It must be a host name, or a URL without a path: {HOST}, https://{HOST}:{PORTS[api]}.",
@@ -342,6 +346,7 @@ def address_of(host: str, port: str, api: Api = Api.V2018, *, scheme: str = "htt
 def _credentials(environment: Mapping[str, str], api: Api) -> Credentials:
     key = environment.get("MWA_ASVO_API_KEY", "").strip()
     if api is not Api.V2018 and key:
+        _check_text("MWA_ASVO_API_KEY", key)
         return Credentials(key=key)
     missing = [name for name in ACCOUNT if not environment.get(name)]
     if api is Api.V1 or (api is Api.V2 and missing):
@@ -358,10 +363,29 @@ def _credentials(environment: Mapping[str, str], api: Api) -> Credentials:
             f"{HOW_TO_SET_KEY}\nFor the service of 2018, your account there:\n    export {exports}\n"
             f"{HOW_TO_PRACTISE}",
         )
+    for name in ACCOUNT:
+        _check_text(name, environment[name])
     user, password = (environment[name] for name in ACCOUNT)
     if ":" in user:
         raise SettingsError("ASVO_USER must not hold a colon.", "Give the user name alone.")
     return Credentials(user, password)
+
+
+def _check_text(name: str, value: str) -> None:
+    """Refuse what can be no password, without a word of it: it would only come back as a wrong one."""
+    try:
+        value.encode("utf-8")
+    except UnicodeError:
+        raise SettingsError(
+            f"{name} has a character in it that is not UTF-8.",
+            "Set it again, from a terminal that uses UTF-8.",
+        ) from None
+    if re.search(r"[\x00-\x1f\x7f]", value):
+        where = "at its end" if not re.search(r"[\x00-\x1f\x7f]", value.rstrip("\r\n")) else "in it"
+        raise SettingsError(
+            f"{name} has a line break or another control character {where}.",
+            f'Set it without; from a file: export {name}="$(cat FILE)"',
+        )
 
 
 def _tokens_path(environment: Mapping[str, str], host: str, is_default: bool) -> Path | None:
@@ -383,6 +407,14 @@ def _delivery_roots(environment: Mapping[str, str]) -> DeliveryRoots:
             f"MWA_ASVO_SCRATCH_ROOTS={words}: {error} cannot be a folder of deliveries.",
             "It must be absolute paths, separated by colons: /astro:/mnt/scratch.",
         ) from None
+
+
+def _client_name(value: str) -> str:
+    if not (value.isascii() and value.isprintable()) or ":" in value:
+        raise SettingsError(
+            f"MWA_ASVO_CLIENT={value} is not the name of a client.", f"It must be one like {CLIENT_NAME}."
+        )
+    return value or CLIENT_NAME
 
 
 def _verify(value: str) -> bool | str:

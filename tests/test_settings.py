@@ -365,3 +365,63 @@ def test_times_that_cannot_be(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"^--{name.replace('_', '-')}={value} is not a time") as caught:
         settings(**{name: value})
     assert "seconds" in caught.value.remedy
+
+
+# --- Values that can be no credentials ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("s3cret-word\n", "line break or another control character at its end"),
+        ("s3cret-word\r\n", "line break or another control character at its end"),
+        ("s3cret\nword", "line break or another control character in it"),
+        ("s3cret\x00word", "line break or another control character in it"),
+        ("s3cret\x7fword", "line break or another control character in it"),
+        ("s3cret-w\udcf6rd", "not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ASVO_USER", "ASVO_PASS"])
+def test_an_account_that_can_be_none(name: str, value: str, why: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} has a .*{why}") as caught:
+        services_from({**ACCOUNT, name: value})
+    assert "s3cret" not in f"{caught.value} {caught.value!r}"
+
+
+@pytest.mark.parametrize("key", ["k3y\nmore", "k3y\x1b", "k3\udcff", "\udcff"])
+def test_a_key_that_can_be_none(key: str) -> None:
+    with pytest.raises(SettingsError, match="MWA_ASVO_API_KEY has a") as caught:
+        services_from({"MWA_ASVO_API_KEY": key})
+    assert "k3" not in f"{caught.value} {caught.value!r}"
+
+
+def test_blanks_around_a_key_are_of_no_matter_and_a_password_may_hold_any_text() -> None:
+    assert services_from({"MWA_ASVO_API_KEY": " k3y\r\n"})[0].credentials.key == "k3y"
+    assert service(ASVO_PASS=" päss wörd🔑 ").credentials.password == " päss wörd🔑 "
+
+
+@pytest.mark.parametrize("name", ["a:b", "a\nb", "clïent"])
+def test_what_is_no_name_of_a_client(name: str) -> None:
+    with pytest.raises(SettingsError, match="MWA_ASVO_CLIENT"):
+        service(MWA_ASVO_CLIENT=name)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "asvo\\.example",
+        "http://a\\b",
+        "asvo\t.example",
+        "asvo.exa\nmple",
+        "asvo%2eexample",
+        "a..example",
+        "[asvo]",
+    ],
+)
+def test_an_address_that_can_be_read_in_two_ways(host: str) -> None:
+    with pytest.raises(SettingsError, match="is not an address"):
+        address_of(host, "")
+
+
+def test_a_host_in_other_letters_has_a_plain_name() -> None:
+    assert address_of("https://bücher.example:99", "") == "https://xn--bcher-kva.example:99"
