@@ -326,12 +326,15 @@ def address_of(host: str, port: str, api: Api = Api.V2018, *, scheme: str = "htt
     try:
         parts = urlsplit(host if "://" in host else f"{scheme}://{host}")
         # A name in other letters has one in plain letters, by which it is called.
-        name = (parts.hostname or "").encode("ascii" if "[" in host else "idna").decode("ascii")
+        name = (parts.hostname or "").encode("idna").decode("ascii")
         own_port = parts.port
     except ValueError:
         name, own_port, parts = "", None, urlsplit("")
     # What some libraries leave out and some read as a slash is in no address.
-    is_odd = re.search(r"[\\\x00-\x20\x7f]", host) or not re.fullmatch(r"[A-Za-z0-9._:-]+", name)
+    is_odd = re.search(r"[\\\x00-\x20\x7f]", host) or not re.fullmatch(
+        r"[A-Za-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]*", name
+    )
+    is_odd = is_odd or ("[" in host) != (":" in name)
     is_plain = parts.path in ("", "/") and not parts.query and not parts.fragment
     if parts.scheme not in ("http", "https") or not is_plain or is_odd:
         raise SettingsError(

@@ -266,7 +266,7 @@ def test_closing_the_wire_ends_a_download() -> None:
         reply = wire.open_elsewhere(server.url + "/x", {})
         assert reply.read_into(memoryview(bytearray(1)))
         wire.close()
-        with pytest.raises(Stopped):
+        with closing(reply), pytest.raises(Stopped):
             read_all(reply)
 
 

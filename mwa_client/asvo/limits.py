@@ -98,6 +98,8 @@ class Call:
         The other end of the connection is the service itself.
     cookies : list of str
         The ``Set-Cookie`` headers of the answer.
+    answer : http.client.HTTPResponse or None
+        What is being read.
     """
 
     def __init__(self, address: str, deadline: float, silence: float, lines: Lines) -> None:
@@ -107,6 +109,7 @@ class Call:
         self.stage = Stage.CONNECTING
         self.is_past_proxy = False
         self.cookies: list[str] = []
+        self.answer: http_client.HTTPResponse | None = None
         self._closings = lines.closings
         self._deadline: float | None = deadline
         self.silence = silence
@@ -246,6 +249,7 @@ class _Answer(http_client.HTTPResponse):
     def __init__(self, sock: Any, *arguments: Any, **options: Any) -> None:
         super().__init__(sock, *arguments, **options)
         self._call, self._socket = _running_call(), sock
+        self._call.answer = self
         self._arrivals = _Arrivals(self.fp.detach(), sock, self._call)
         # In the size that the libraries use: what arrives early is looked for in a buffer of this size.
         self.fp = io.BufferedReader(self._arrivals, io.DEFAULT_BUFFER_SIZE)
@@ -344,7 +348,12 @@ class _Connection:
     def _tunnel(self) -> None:
         call = _running_call()
         call.stage = Stage.TUNNELLING
-        super()._tunnel()  # type: ignore[misc]
+        try:
+            super()._tunnel()  # type: ignore[misc]
+        except BaseException:
+            if call.answer is not None:
+                call.answer.close()  # Python does so itself since 3.11.
+            raise
         call.stage, call.is_past_proxy = Stage.SECURING, True
         call.heed(self.sock, CONNECT_TIMEOUT)
 
