@@ -82,8 +82,11 @@ def _must_be_ours(path: Path, state: os.stat_result, *, alone: bool = True) -> N
     if alone and state.st_mode & OTHERS_CAN_WRITE:
         # An earlier version made it so under a umask of 002. Only the user knows whether to trust what was
         # put there since, so this is asked, not done.
-        mend = f"chmod -R go-w {shlex.quote(str(path))}"
-        _refuse(path, "other users can write to it", f"If you trust what they put there, run: {mend}")
+        raise DirectoryUnusable(
+            f"Cannot use {path}: other users can write to it.",
+            "Choose another directory with --dir, or, if you trust what they may have put there, run: "
+            f"chmod -R go-w {shlex.quote(str(path))}",
+        )
 
 
 def _refuse(path: Path, why: str, remedy: str) -> NoReturn:

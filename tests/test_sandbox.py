@@ -408,6 +408,26 @@ def test_a_state_file_that_is_something_else_is_not_overwritten(tmp_path: Path, 
     assert file.read_text() == text
 
 
+@pytest.mark.parametrize("name", ["sandbox.json", "sandbox.json.new"])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe"])
+def test_nothing_is_written_or_read_through_what_is_planted(tmp_path: Path, name: str, kind: str) -> None:
+    private, planted = tmp_path / "private", tmp_path / "state" / name
+    private.write_text('{"jobs": [], "next_id": 500}')
+    planted.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(planted)
+    else:
+        planted.symlink_to(private if kind == "link" else tmp_path / "not there")
+    state = planted.with_name("sandbox.json")
+    if planted == state:
+        with pytest.raises(ValueError, match="not a list of jobs"):
+            Sandbox(state_file=state)
+    else:
+        made = Sandbox(state_file=state).service.add({"obs_id": "1191828528"}, JobType.VISIBILITIES)
+        assert [job.id for job in Sandbox(state_file=state).jobs] == [made.id]
+    assert private.read_text() == '{"jobs": [], "next_id": 500}' and not (tmp_path / "not there").exists()
+
+
 def test_the_same_sandbox_can_be_away_for_a_while(sandbox: Sandbox, client: Client) -> None:
     job_id, url = client.new_job(), sandbox.url
     sandbox.stop()

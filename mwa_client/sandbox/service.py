@@ -6,7 +6,9 @@ It knows nothing of HTTP; the interfaces (``api_2018`` and others) speak for it.
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -34,6 +36,12 @@ FIRST_JOB_ID = 10001
 MOST_JOBS = 10_000
 """Jobs that can be submitted: whoever is on this machine may try to fill its disk."""
 MOST_SESSIONS = 1000
+LONGEST_STATE = 1 << 26
+"""Characters of the file that keeps the jobs from one run to the next."""
+
+
+_NO_JOBS = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading a file that does not hold jobs can end with."""
 
 
 class AlreadyThere(Exception):
@@ -344,13 +352,23 @@ class Service:
     # --- From one run to the next --------------------------------------------------------------------
 
     def _load(self) -> None:
-        if self._state_file is None or not self._state_file.exists():
+        if self._state_file is None:
             return
         try:
-            document = json.loads(self._state_file.read_text(encoding="utf-8"))
+            document = json.loads(_text_of(self._state_file))
             jobs = [_job_from_json(entry) for entry in document["jobs"]]
             self._next_id = int(document["next_id"])
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        except FileNotFoundError:
+            return
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise ValueError(f"{self._state_file}: not a list of jobs ({error!r})") from error
         self._jobs = {job.id: job for job in jobs}
 
@@ -361,8 +379,21 @@ class Service:
         self._state_file.parent.mkdir(parents=True, exist_ok=True)
         # A rename is all or nothing: a run that is killed here leaves the old file or the new one.
         draft = self._state_file.with_name(f"{self._state_file.name}.new")
-        draft.write_text(json.dumps({"next_id": self._next_id, "jobs": jobs}), encoding="utf-8")
+        draft.unlink(missing_ok=True)
+        with draft.open("x", encoding="utf-8") as file:
+            file.write(json.dumps({"next_id": self._next_id, "jobs": jobs}))
         draft.replace(self._state_file)
+
+
+def _text_of(path: Path) -> str:
+    """Return what is in a file; what is reached through a link, or is a pipe or a device, is none."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="utf-8") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("not an ordinary file")
+        text = file.read(LONGEST_STATE + 1)
+    if len(text) > LONGEST_STATE:
+        raise ValueError("too long")
+    return text
 
 
 # What a job is, not what it asks for: the interfaces have words of their own for it.
