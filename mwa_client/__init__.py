@@ -19,7 +19,6 @@ One job, step by step::
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -158,7 +157,7 @@ class Client:
     ) -> tuple[FetchedFile, ...]:
         """Bring the product of a ready job into a directory, complete and verified.
 
-        What an earlier call has left there is continued.
+        What an earlier call has left there is continued; what you have changed since stays as it is.
 
         Parameters
         ----------
@@ -178,10 +177,9 @@ class Client:
         ServiceRefused
             There is no such job.
         """
+        from mwa_client.batch import Batch, Pacing
         from mwa_client.pace import SystemClock
-        from mwa_client.products import fetch_all, name_files
         from mwa_client.rows import ListedJob
-        from mwa_client.transfer.connections import Connections
 
         _must_be_positive("connections", connections)
         job = self._session.jobs(known=(job_id,)).get(job_id)
@@ -191,23 +189,21 @@ class Client:
             raise JobFailed(f"Job {job_id}: {job.label}. {job.error_text}".strip())
         if not job.state.is_ready or not job.product:
             raise NotFinished(f"Job {job_id} is not ready for download: {job.label}.", "Try again later.")
+        pacing = Pacing(1, connections=connections, call_timeout=self._call_timeout)
         with self._memory_of(Path(directory)) as ledger:
-            means = (
-                ledger.place,
-                SystemClock(),
-                threading.Event(),
-                lambda event: None,
-                Connections(connections),
-            )
-            row = ListedJob.of(job, self._session.api)
-            files = name_files(job, ledger.place, row.delivery, self._roots)
-            fetched = fetch_all(job, files, self._session, *means)
-        if fetched.elsewhere:
+            means = (lambda: self._session, ledger, SystemClock(), lambda event: None, pacing)
+            rows = [ListedJob.of(job, self._session.api)]
+            summary = Batch(rows, *means, once=True, roots=self._roots).run()
+        for failure in summary.failed:
+            raise failure.error
+        if summary.pending:
+            raise NotFinished(summary.why_pending, "Call it again later; what was fetched is kept.")
+        if summary.elsewhere:
             raise NotFinished(
-                f"Job {job_id} was delivered to {', '.join(fetched.elsewhere)}, which this host cannot see.",
+                f"Job {job_id} was delivered to {', '.join(summary.elsewhere)}, which this host cannot see.",
                 "Call this on a host that can.",
             )
-        return fetched.files
+        return summary.complete[0].files
 
     def run(
         self,

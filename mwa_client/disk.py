@@ -351,7 +351,7 @@ def boot_id() -> str:
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: str | Path) -> Iterator[None]:
     """Turn what the operating system says about a file into one of our errors.
 
     Raises

@@ -209,6 +209,18 @@ def test_download_again_fetches_nothing(client: mwa_client.Client, sandbox: Sand
     assert not any(request.path == "/api/download" for request in sandbox.requests)
 
 
+def test_download_keeps_what_the_user_has_changed(
+    client: mwa_client.Client, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    job = sandbox.service.add(VIS, JobType.VISIBILITIES, state=JobState.READY)
+    (file,) = client.download(job.id, tmp_path)
+    file.path.write_bytes(b"mine")
+    sandbox.reset_log()
+    (again,) = client.download(job.id, tmp_path)
+    assert again.path == file.path and file.path.read_bytes() == b"mine"
+    assert not any(request.path == "/api/download" for request in sandbox.requests)
+
+
 @pytest.mark.parametrize("state", [JobState.QUEUED, JobState.PROCESSING])
 def test_download_of_a_job_that_is_not_ready(
     client: mwa_client.Client, sandbox: Sandbox, tmp_path: Path, state: JobState

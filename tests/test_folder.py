@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mwa_client.disk import remove_tree, tree_size, walk_tree
 from mwa_client.errors import Stopped, TransferFailed
-from mwa_client.transfer import folder
+from mwa_client.transfer import folder, journal
 from mwa_client.transfer.files import FetchedFile, Place, Remark
 from mwa_client.transfer.partial import Wanted
 from mwa_client.transfer.product import Progress, TransferEvent
@@ -175,7 +175,7 @@ def test_a_large_file_goes_on_in_its_middle(scene: Scene, monkeypatch: pytest.Mo
     with pytest.raises(Stopped):
         scene.copy(stop_after=16)
     # What was synced counts after a power cut, too.
-    monkeypatch.setattr(folder, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(journal, "boot_id", lambda: "another boot")
     total = sum(file.fetched for file in scene.copy())
     assert content_of(scene.final) == CONTENT and 0 < total <= TOTAL - 1_000_000
 
@@ -186,15 +186,15 @@ def test_after_a_power_cut_only_what_was_synced_counts(scene: Scene, monkeypatch
     for path in scene.place.part(NAME).rglob("*"):
         if path.is_file():  # As a journaling file system may leave it: the size is there, the bytes are not.
             path.write_bytes(bytes(path.stat().st_size))
-    monkeypatch.setattr(folder, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(journal, "boot_id", lambda: "another boot")
     assert sum(file.fetched for file in scene.copy()) == TOTAL
     assert content_of(scene.final) == CONTENT
 
 
 def test_a_journal_of_another_job_or_of_nobody_counts_for_nothing(scene: Scene) -> None:
-    for journal in (b"", b"\xff", b"{}", b"[1]\n" * 3, b'{"job_id": 8}\n', b"[" * 100_000, b'{"job_id": 7}'):
+    for text in (b"", b"\xff", b"{}", b"[1]\n" * 3, b'{"job_id": 8}\n', b"[" * 100_000, b'{"job_id": 7}'):
         make(scene.place.part(NAME), {"stray": b"?", "README": b"not it"})
-        (scene.place.memory / f"{NAME}.copied").write_bytes(journal)
+        (scene.place.memory / f"{NAME}.copied").write_bytes(text)
         scene.copy()
         assert content_of(scene.final) == CONTENT and scene.left == []
         remove_tree(scene.final)

@@ -1,16 +1,19 @@
-"""Where deliveries to file systems may be copied from: the service names a path, but it does not choose.
+"""Deliveries to file systems: where they may be, and what is in one. Nothing here is changed.
 
-A path counts only below a root that deliveries are known to go to, and never where the user's own files are.
+The service names a path, but it does not choose: a path counts only below a root that deliveries are known to
+go to, and never where the user's own files are.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mwa_client.errors import JobFailed
+from mwa_client.disk import walk_tree
+from mwa_client.errors import JobFailed, TransferFailed
 
 USUAL_ROOTS = (Path("/scratch"), Path("/data"))
 """Where the service delivers to: ``/scratch/<group>/asvo/<job id>``, ``/data/<group>/asvo/<job id>``."""
@@ -113,3 +116,97 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
+
+
+# --- What is in one ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something in a delivery.
+
+    Attributes
+    ----------
+    name : str
+        Its path below the delivery; empty for the delivery itself.
+    mode : int
+        What the system says it is, and who may do what with it.
+    size, mtime_ns : int
+        Of a file: bytes, and nanoseconds since 1970; zero for what is none.
+    target : str
+        Where a link leads, from the place where it is.
+    """
+
+    name: str
+    mode: int
+    size: int = 0
+    mtime_ns: int = 0
+    target: str = ""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a regular file."""
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def permissions(self) -> int:
+        """Who may do what, without set-uid and its kin; we can read it, so its copy is ours to read."""
+        return self.mode & 0o777 | (0o500 if stat.S_ISDIR(self.mode) else 0o400)
+
+
+def entries_of(source: Path) -> list[Entry]:
+    """Return all that is in a delivery, each folder before what is in it; nothing is passed over in silence.
+
+    Raises
+    ------
+    TransferFailed
+        It cannot be read, has no files, has a link that leads out of it, or something that is neither a file
+        nor a folder.
+    """
+    try:
+        entries = [_entry_of(source, str(source), source.lstat())]
+        if stat.S_ISDIR(entries[0].mode):
+            found = walk_tree(source)
+            entries += [_entry_of(source, one.path, one.stat(follow_symlinks=False)) for one in found]
+    except OSError as error:
+        raise unreadable(source, error) from error
+    if not any(entry.is_file for entry in entries):
+        raise TransferFailed(
+            f"{source} has no files.", "Look at the delivery, and tell the archive's help desk."
+        )
+    return entries
+
+
+def _entry_of(source: Path, path: str, state: os.stat_result) -> Entry:
+    name = path[len(str(source)) + 1 :]
+    if stat.S_ISREG(state.st_mode):
+        return Entry(name, state.st_mode, state.st_size, state.st_mtime_ns)
+    if stat.S_ISDIR(state.st_mode):
+        return Entry(name, state.st_mode)
+    if stat.S_ISLNK(state.st_mode) and name:
+        return Entry(name, state.st_mode, target=_inner_target(source, Path(path)))
+    raise TransferFailed(
+        f"{path} is not a file, a folder or a link.",
+        "Look at the delivery, and tell the archive's help desk.",
+    )
+
+
+def _inner_target(source: Path, link: Path) -> str:
+    """Return where a link leads that stays inside the delivery; refuse others."""
+    target, root = str(link.readlink()), os.path.realpath(source)
+    real = os.path.realpath(link)
+    if real != root and not real.startswith(f"{root}/"):
+        raise TransferFailed(
+            f"{link} is a link that leads out of the delivery, to {target}.",
+            "Look at the delivery, and tell the archive's help desk. Nothing outside it was read.",
+        )
+    # One that names its goal from the root of all must lead to the copy, not back to the delivery.
+    return os.path.relpath(real, os.path.realpath(link.parent)) if target.startswith("/") else target
+
+
+def unreadable(path: str | Path, error: OSError) -> TransferFailed:
+    """Return what is raised where the system does not let us read."""
+    return TransferFailed(
+        f"Cannot read {error.filename or path}: {error.strerror or error}.",
+        "Look whether the delivery is still there, and at its permissions.",
+    )

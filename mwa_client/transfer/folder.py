@@ -6,31 +6,25 @@ as links, modes are never widened, and a delivery that changes under our hands i
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import hashlib
-import json
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 from mwa_client.disk import (
-    boot_id,
     disk_errors,
-    json_lines,
-    open_new,
     remove_tree,
     sync_directory,
     sync_path,
-    walk_tree,
 )
 from mwa_client.errors import ServiceUnavailable, Stopped, TransferFailed
 from mwa_client.pace import Backoff, Clock
+from mwa_client.transfer.delivered import Entry, entries_of, unreadable
 from mwa_client.transfer.files import (
     FetchedFile,
     Place,
@@ -39,11 +33,12 @@ from mwa_client.transfer.files import (
     standing_of,
     take_other_name,
 )
+from mwa_client.transfer.journal import Copied, Journal
 from mwa_client.transfer.partial import Wanted
 from mwa_client.transfer.product import PROGRESS_INTERVAL, Progress, Setback, TransferEvent
 
 if TYPE_CHECKING:
-    from hashlib import _Hash
+    pass
 
 READ_SIZE = 1 << 20
 """Bytes that are copied at a time."""
@@ -53,38 +48,6 @@ FEW_FILES = 100
 """So many files are flushed to disk one by one; for more, the system is asked to write all that it has."""
 TRIES = 6
 """Tries in a row to read on where a file system has failed, with waits from 1 s to 1 min between them."""
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """Something in a delivery.
-
-    Attributes
-    ----------
-    name : str
-        Its path below the delivery; empty for the delivery itself.
-    mode : int
-        What the system says it is, and who may do what with it.
-    size, mtime_ns : int
-        Of a file: bytes, and nanoseconds since 1970; zero for what is none.
-    target : str
-        Where a link leads, from the place where it is.
-    """
-
-    name: str
-    mode: int
-    size: int = 0
-    mtime_ns: int = 0
-    target: str = ""
-
-    @property
-    def is_file(self) -> bool:
-        return stat.S_ISREG(self.mode)
-
-    @property
-    def permissions(self) -> int:
-        """Who may do what, without set-uid and its kin; we can read it, so its copy is ours to read."""
-        return self.mode & 0o777 | (0o500 if stat.S_ISDIR(self.mode) else 0o400)
 
 
 def copy(
@@ -123,11 +86,11 @@ def copy(
     if there and standing_of(place.directory, there) is Standing.AS_LEFT:
         _forget(wanted, place)  # A run that was killed in its last moment may have left something.
         return there
-    entries = _entries_of(source)
+    entries = entries_of(source)
     _check_size(wanted, source, entries)
     with _Copy(wanted, source, place, clock, stop, listen) as copying:
         copying.copy_all(entries)
-        if _entries_of(source) != entries:
+        if entries_of(source) != entries:
             raise _changed(source)
         return copying.settle(entries)
 
@@ -145,50 +108,7 @@ def _journal_path(place: Place, wanted: Wanted) -> Path:
 # --- The source ---------------------------------------------------------------------------------------
 
 
-def _entries_of(source: Path) -> list[_Entry]:
-    """Return all that is in a delivery; nothing is passed over in silence."""
-    try:
-        entries = [_entry_of(source, source)]
-        if stat.S_ISDIR(entries[0].mode):
-            entries += [_entry_of(source, Path(found.path)) for found in walk_tree(source)]
-    except OSError as error:
-        raise _unreadable(source, error) from error
-    if not any(entry.is_file for entry in entries):
-        raise TransferFailed(
-            f"{source} has no files.", "Look at the delivery, and tell the archive's help desk."
-        )
-    return entries
-
-
-def _entry_of(source: Path, path: Path) -> _Entry:
-    state = path.lstat()
-    name = "" if path == source else str(path.relative_to(source))
-    if stat.S_ISREG(state.st_mode):
-        return _Entry(name, state.st_mode, state.st_size, state.st_mtime_ns)
-    if stat.S_ISDIR(state.st_mode):
-        return _Entry(name, state.st_mode)
-    if stat.S_ISLNK(state.st_mode) and name:
-        return _Entry(name, state.st_mode, target=_inner_target(source, path))
-    raise TransferFailed(
-        f"{path} is not a file, a folder or a link.",
-        "Look at the delivery, and tell the archive's help desk.",
-    )
-
-
-def _inner_target(source: Path, link: Path) -> str:
-    """Return where a link leads that stays inside the delivery; refuse others."""
-    target, root = str(link.readlink()), os.path.realpath(source)
-    real = os.path.realpath(link)
-    if real != root and not real.startswith(f"{root}/"):
-        raise TransferFailed(
-            f"{link} is a link that leads out of the delivery, to {target}.",
-            "Look at the delivery, and tell the archive's help desk. Nothing outside it was read.",
-        )
-    # One that names its goal from the root of all must lead to the copy, not back to the delivery.
-    return os.path.relpath(real, os.path.realpath(link.parent)) if target.startswith("/") else target
-
-
-def _check_size(wanted: Wanted, source: Path, entries: list[_Entry]) -> None:
+def _check_size(wanted: Wanted, source: Path, entries: list[Entry]) -> None:
     size = sum(entry.size for entry in entries)
     if wanted.size not in (None, size):
         raise TransferFailed(
@@ -197,87 +117,11 @@ def _check_size(wanted: Wanted, source: Path, entries: list[_Entry]) -> None:
         )
 
 
-def _changed(path: Path) -> TransferFailed:
+def _changed(path: str | Path) -> TransferFailed:
     return TransferFailed(
         f"{path} changed while it was copied.",
         "Run the command again when nobody writes there any more; what was copied is kept.",
     )
-
-
-# --- The copy -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Copied:
-    """How much of a file is copied.
-
-    Attributes
-    ----------
-    size, mtime_ns : int
-        The file as it was then: of another version nothing is used.
-    count : int
-        Bytes that are copied.
-    sha1 : str
-        SHA-1 of the whole; empty while it is not whole.
-    synced : bool
-        These bytes are known to be on disk, whatever happens.
-    """
-
-    size: int
-    mtime_ns: int
-    count: int
-    sha1: str
-    synced: bool
-
-    def is_of(self, entry: _Entry) -> bool:
-        return (self.size, self.mtime_ns) == (entry.size, entry.mtime_ns)
-
-
-class _Journal:
-    """Which files of a copy are finished, and how far the large ones are; one JSON object a line.
-
-    The first line says whose copy it is, and in which boot of the machine it was made: after a power cut
-    only what is known to be on disk counts.
-    """
-
-    def __init__(self, path: Path, job_id: int, source: Path) -> None:
-        header = {"job_id": job_id, "source": str(source), "boot": boot_id()}
-        lines: list[dict[str, Any]] = list(json_lines(path)) if path.exists() else []
-        before = lines[0] if lines else {}
-        self.is_continued = all(before.get(key) == header[key] for key in ("job_id", "source"))
-        is_same_boot = bool(header["boot"]) and before.get("boot") == header["boot"]
-        self._copied: dict[str, _Copied] = {}
-        self._file: TextIO = os.fdopen(open_new(path, 0o600), "w", encoding="ascii")
-        self._write(header)
-        for line in lines[1:] if self.is_continued else []:
-            name, copied = line.pop("name", None), _read_copied(line)
-            if isinstance(name, str) and copied is not None and (copied.synced or is_same_boot):
-                self.note(name, copied)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def copied(self, entry: _Entry) -> _Copied:
-        """Return how much of a file is copied."""
-        copied = self._copied.get(entry.name)
-        nothing = _Copied(entry.size, entry.mtime_ns, 0, "", True)
-        return copied if copied is not None and copied.is_of(entry) else nothing
-
-    def note(self, name: str, copied: _Copied) -> None:
-        """Note how much of a file is copied."""
-        self._copied[name] = copied
-        self._write({"name": name, **dataclasses.asdict(copied)})
-
-    def _write(self, line: Mapping[str, object]) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-
-
-def _read_copied(line: dict[str, Any]) -> _Copied | None:
-    kinds = {"size": int, "mtime_ns": int, "count": int, "sha1": str, "synced": bool}
-    if line.keys() != kinds.keys() or not all(isinstance(line[key], kind) for key, kind in kinds.items()):
-        return None
-    return _Copied(**line)
 
 
 class _Copy:
@@ -307,7 +151,7 @@ class _Copy:
         self._told = float("-inf")
         with disk_errors(self._target):
             place.guard()
-            self._journal = _Journal(_journal_path(place, wanted), wanted.job_id, source)
+            self._journal = Journal(_journal_path(place, wanted), wanted.job_id, source)
             if not self._journal.is_continued:
                 remove_tree(self._target)
 
@@ -317,7 +161,7 @@ class _Copy:
     def __exit__(self, *exception: object) -> None:
         self._journal.close()
 
-    def copy_all(self, entries: list[_Entry]) -> None:
+    def copy_all(self, entries: list[Entry]) -> None:
         """Copy what is missing."""
         self._size = sum(entry.size for entry in entries)
         for entry in entries:
@@ -330,7 +174,7 @@ class _Copy:
             else:
                 self._make_folder(entry)
 
-    def settle(self, entries: list[_Entry]) -> tuple[FetchedFile, ...]:
+    def settle(self, entries: list[Entry]) -> tuple[FetchedFile, ...]:
         """Bring the copy to the disk, and give it its final name."""
         with disk_errors(self._target):
             self._sync(entries)
@@ -341,7 +185,7 @@ class _Copy:
             _journal_path(self._place, self._wanted).unlink(missing_ok=True)
         return files
 
-    def _rename(self, entries: list[_Entry]) -> tuple[FetchedFile, ...]:
+    def _rename(self, entries: list[Entry]) -> tuple[FetchedFile, ...]:
         """Give the copy its final name, or another one where something has that; nothing is replaced."""
         wanted = self._wanted
         while True:
@@ -355,27 +199,28 @@ class _Copy:
                 return files
             wanted = take_other_name(wanted, self._place, self._listen)
 
-    def _file(self, final: Path, entry: _Entry) -> FetchedFile:
-        path, mtime_ns = final / entry.name, self._path(entry).lstat().st_mtime_ns
+    def _file(self, final: Path, entry: Entry) -> FetchedFile:
+        path, mtime_ns = final / entry.name, os.lstat(self._path(entry)).st_mtime_ns
         sha1, fetched = self._journal.copied(entry).sha1, self._fetched.get(entry.name, 0)
         return FetchedFile(path, entry.size, sha1, False, fetched, mtime_ns)
 
-    def _path(self, entry: _Entry) -> Path:
-        return self._target / entry.name if entry.name else self._target
+    def _path(self, entry: Entry) -> str:
+        # As text: a delivery can have twenty thousand files, and a Path is slow to make.
+        return f"{self._target}/{entry.name}" if entry.name else str(self._target)
 
-    def _sync(self, entries: list[_Entry]) -> None:
+    def _sync(self, entries: list[Entry]) -> None:
         """Bring all to the disk that is not known to be there."""
         unsynced = [entry for entry in entries if entry.is_file and not self._journal.copied(entry).synced]
         if len(unsynced) > FEW_FILES:
             os.sync()  # One by one, twenty thousand files would take half a minute.
             return
-        for path in [*map(self._path, unsynced), *(path for path, _ in self._modes)]:
-            sync_path(path)
+        for path in [*map(self._path, unsynced), *(str(path) for path, _ in self._modes)]:
+            sync_path(Path(path))
 
     # --- One entry ---
 
-    def _make_folder(self, entry: _Entry) -> None:
-        path = self._path(entry)
+    def _make_folder(self, entry: Entry) -> None:
+        path = Path(self._path(entry))
         with disk_errors(path):
             if not path.is_dir() or path.is_symlink():
                 path.unlink(missing_ok=True)
@@ -383,14 +228,14 @@ class _Copy:
                 path.mkdir(entry.permissions | 0o700)
             self._modes.append((path, stat.S_IMODE(path.lstat().st_mode) & entry.permissions))
 
-    def _copy_link(self, entry: _Entry) -> None:
-        path = self._path(entry)
+    def _copy_link(self, entry: Entry) -> None:
+        path = Path(self._path(entry))
         with disk_errors(path):
             if not (path.is_symlink() and str(path.readlink()) == entry.target):
                 path.unlink(missing_ok=True)
                 path.symlink_to(entry.target)
 
-    def _copy_file(self, entry: _Entry) -> None:
+    def _copy_file(self, entry: Entry) -> None:
         copied = self._journal.copied(entry)
         is_there = bool(copied.sha1) and _has_size(self._path(entry), entry.size)
         while not is_there:
@@ -402,85 +247,32 @@ class _Copy:
         self._done += entry.size
         self._tell(self._done)
 
-    def _copy_content(self, entry: _Entry) -> None:
+    def _copy_content(self, entry: Entry) -> None:
         """Copy the bytes of a file, from where its copy ends."""
-        with ExitStack() as open_files:
-            source = self._open_source(entry, open_files)
-            with disk_errors(self._path(entry)):
-                target, position, digest = self._open_copy(entry, open_files)
-            with _reading(self._source / entry.name):
-                os.lseek(source, position, os.SEEK_SET)
-            noted = position
-            while True:
-                with _reading(self._source / entry.name):
-                    count = os.readv(source, [self._buffer])
-                if not count or position + count > entry.size:
-                    break
-                with disk_errors(self._path(entry)):
-                    self._place.guard()
-                    _write_all(target, self._buffer[:count])
-                    digest.update(self._buffer[:count])
-                    position += count
-                    self._fetched[entry.name] = self._fetched.get(entry.name, 0) + count
-                    if position - noted >= SYNC_SIZE:
-                        os.fsync(target)
-                        noted = position
-                        self._note(entry, position)
-                self._backoff.reset()
-                self._tell(self._done + position)
-                self._heed_stop()
-            state = os.fstat(source)
-            if count or (position, state.st_size, state.st_mtime_ns) != (
-                entry.size,
-                entry.size,
-                entry.mtime_ns,
-            ):
-                raise _changed(self._source / entry.name)
-            self._finish_file(entry, target, digest.hexdigest())
-
-    def _open_source(self, entry: _Entry, open_files: ExitStack) -> int:
-        path = self._source / entry.name
-        with _reading(path):
-            source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            open_files.callback(os.close, source)
-            state = os.fstat(source)
-        if not stat.S_ISREG(state.st_mode) or (state.st_size, state.st_mtime_ns) != (
-            entry.size,
-            entry.mtime_ns,
-        ):
-            raise _changed(path)
-        return source
-
-    def _open_copy(self, entry: _Entry, open_files: ExitStack) -> tuple[int, int, _Hash]:
-        """Open the copy of a file; return it with the number of its bytes that count, and their SHA-1."""
-        path, digest = self._path(entry), hashlib.sha1(usedforsecurity=False)
         copied = self._journal.copied(entry)
-        start = copied.count if not copied.sha1 and _has_size(path, copied.count, or_more=True) else 0
-        if not start:
-            remove_tree(path)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        target = os.open(path, flags, entry.permissions | 0o600)
-        open_files.callback(os.close, target)
-        os.ftruncate(target, start)
-        while os.lseek(target, 0, os.SEEK_CUR) < start:
-            digest.update(os.read(target, READ_SIZE))
-            self._heed_stop()
-        return target, start, digest
-
-    def _finish_file(self, entry: _Entry, target: int, sha1: str) -> None:
-        is_large = entry.size >= SYNC_SIZE
-        with disk_errors(self._path(entry)):
-            os.fchmod(target, stat.S_IMODE(os.fstat(target).st_mode) & entry.permissions)
+        with _FileCopy(entry, self._source, self._path(entry), 0 if copied.sha1 else copied.count) as file:
+            file.catch_up(self._heed_stop)
+            while count := file.read_into(self._buffer):
+                self._place.guard()
+                file.write(self._buffer[:count])
+                self._fetched[entry.name] = self._fetched.get(entry.name, 0) + count
+                if file.unsynced >= SYNC_SIZE:
+                    file.sync()
+                    self._note(entry, file.position)
+                self._backoff.reset()
+                self._tell(self._done + file.position)
+                self._heed_stop()
+            sha1, is_large = file.finish(), entry.size >= SYNC_SIZE
             if is_large:
-                os.fsync(target)
+                file.sync()
             self._note(entry, entry.size, sha1, synced=is_large)
 
-    def _note(self, entry: _Entry, count: int, sha1: str = "", *, synced: bool = True) -> None:
-        self._journal.note(entry.name, _Copied(entry.size, entry.mtime_ns, count, sha1, synced))
+    def _note(self, entry: Entry, count: int, sha1: str = "", *, synced: bool = True) -> None:
+        self._journal.note(entry.name, Copied(entry.size, entry.mtime_ns, count, sha1, synced))
 
     # --- Small steps ---
 
-    def _wait(self, entry: _Entry, error: ServiceUnavailable) -> None:
+    def _wait(self, entry: Entry, error: ServiceUnavailable) -> None:
         """Wait before reading on: file systems of clusters hang and come back as networks do."""
         if self._backoff.tries >= TRIES:
             raise TransferFailed(
@@ -504,8 +296,112 @@ class _Copy:
             self._listen(Progress(self._wanted.job_id, self._wanted.name, done, self._size))
 
 
+class _FileCopy:
+    """One file of a delivery on its way: the file itself, and its copy.
+
+    Attributes
+    ----------
+    position : int
+        Bytes that are copied.
+    unsynced : int
+        Those of them that are not known to be on disk.
+    """
+
+    def __init__(self, entry: Entry, root: Path, target: str, position: int) -> None:
+        self.position = position
+        self.unsynced = 0
+        self._entry = entry
+        self._path = f"{root}/{entry.name}" if entry.name else str(root)
+        self._target_path = target
+        self._digest = hashlib.sha1(usedforsecurity=False)
+        self._source = self._target = -1
+
+    def __enter__(self) -> _FileCopy:
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for file in (self._source, self._target):
+            if file >= 0:
+                os.close(file)
+
+    def catch_up(self, heed_stop: Callable[[], None]) -> None:
+        """Take what an earlier run has copied into the SHA-1."""
+        with disk_errors(self._target_path):
+            while os.lseek(self._target, 0, os.SEEK_CUR) < self.position:
+                self._digest.update(os.read(self._target, READ_SIZE))
+                heed_stop()
+
+    def read_into(self, room: memoryview) -> int:
+        """Read the next bytes; 0 at the end.
+
+        Raises
+        ------
+        ServiceUnavailable
+            They cannot be read for the moment.
+        TransferFailed
+            They cannot be read, or are more than there were.
+        """
+        with _reading(self._path):
+            count = os.readv(self._source, [room])
+        if self.position + count > self._entry.size:
+            raise _changed(self._path)
+        return count
+
+    def write(self, data: memoryview) -> None:
+        """Write these bytes to the copy."""
+        self._digest.update(data)
+        self.position += len(data)
+        self.unsynced += len(data)
+        with disk_errors(self._target_path):
+            while data:
+                data = data[os.write(self._target, data) :]
+
+    def sync(self) -> None:
+        """Bring the copy to the disk."""
+        with disk_errors(self._target_path):
+            os.fsync(self._target)
+        self.unsynced = 0
+
+    def finish(self) -> str:
+        """Give the copy its permissions, and return its SHA-1, if the source is still as it was."""
+        self._must_be_unchanged()
+        if self.position != self._entry.size:
+            raise _changed(self._path)
+        with disk_errors(self._target_path):
+            os.fchmod(self._target, os.fstat(self._target).st_mode & self._entry.permissions)
+        return self._digest.hexdigest()
+
+    def _open(self) -> None:
+        with _reading(self._path):
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            self._source = os.open(self._path, flags)
+        self._must_be_unchanged()
+        with disk_errors(self._target_path):
+            if not self.position or not _has_size(self._target_path, self.position, or_more=True):
+                self.position = 0
+                remove_tree(Path(self._target_path))
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._target = os.open(self._target_path, flags, self._entry.permissions | 0o600)
+            if self.position:
+                os.ftruncate(self._target, self.position)
+        with _reading(self._path):
+            os.lseek(self._source, self.position, os.SEEK_SET)
+
+    def _must_be_unchanged(self) -> None:
+        with _reading(self._path):
+            state = os.fstat(self._source)
+        is_file = stat.S_ISREG(state.st_mode)
+        if not is_file or (state.st_size, state.st_mtime_ns) != (self._entry.size, self._entry.mtime_ns):
+            raise _changed(self._path)
+
+
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: str) -> Iterator[None]:
     """Turn what the system says about a file of the delivery into one of our errors."""
     try:
         yield
@@ -519,24 +415,12 @@ def _reading(path: Path) -> Iterator[None]:
             errno.ESHUTDOWN,
         ):
             raise ServiceUnavailable(f"Reading {path} failed ({error.strerror}).") from error
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: OSError) -> TransferFailed:
-    return TransferFailed(
-        f"Cannot read {error.filename or path}: {error.strerror or error}.",
-        "Look whether the delivery is still there, and at its permissions.",
-    )
-
-
-def _has_size(path: Path, size: int, *, or_more: bool = False) -> bool:
+def _has_size(path: str, size: int, *, or_more: bool = False) -> bool:
     try:
-        state = path.lstat()
+        state = os.lstat(path)
     except OSError:
         return False
     return stat.S_ISREG(state.st_mode) and (state.st_size == size or (or_more and state.st_size > size))
-
-
-def _write_all(file: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(file, data) :]

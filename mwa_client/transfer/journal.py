@@ -1,0 +1,88 @@
+"""Which files of a copy are finished, and how far the large ones are: a killed copy can be continued."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from mwa_client.disk import boot_id, json_lines, open_new
+from mwa_client.transfer.delivered import Entry
+
+
+@dataclass(frozen=True)
+class Copied:
+    """How much of a file is copied.
+
+    Attributes
+    ----------
+    size, mtime_ns : int
+        The file as it was then: of another version nothing is used.
+    count : int
+        Bytes that are copied.
+    sha1 : str
+        SHA-1 of the whole; empty while it is not whole.
+    synced : bool
+        These bytes are known to be on disk, whatever happens.
+    """
+
+    size: int
+    mtime_ns: int
+    count: int
+    sha1: str
+    synced: bool
+
+    def is_of(self, entry: Entry) -> bool:
+        """Say whether this was copied from the file as it is now."""
+        return (self.size, self.mtime_ns) == (entry.size, entry.mtime_ns)
+
+
+class Journal:
+    """Which files of a copy are finished, and how far the large ones are; one JSON object a line.
+
+    The first line says whose copy it is, and in which boot of the machine it was made: after a power cut
+    only what is known to be on disk counts.
+    """
+
+    def __init__(self, path: Path, job_id: int, source: Path) -> None:
+        header = {"job_id": job_id, "source": str(source), "boot": boot_id()}
+        lines: list[dict[str, Any]] = list(json_lines(path)) if path.exists() else []
+        before = lines[0] if lines else {}
+        self.is_continued = all(before.get(key) == header[key] for key in ("job_id", "source"))
+        is_same_boot = bool(header["boot"]) and before.get("boot") == header["boot"]
+        self._copied: dict[str, Copied] = {}
+        self._file: TextIO = os.fdopen(open_new(path, 0o600), "w", encoding="ascii")
+        self._write(header)
+        for line in lines[1:] if self.is_continued else []:
+            name, copied = line.pop("name", None), _read_copied(line)
+            if isinstance(name, str) and copied is not None and (copied.synced or is_same_boot):
+                self.note(name, copied)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def copied(self, entry: Entry) -> Copied:
+        """Return how much of a file is copied."""
+        copied = self._copied.get(entry.name)
+        nothing = Copied(entry.size, entry.mtime_ns, 0, "", True)
+        return copied if copied is not None and copied.is_of(entry) else nothing
+
+    def note(self, name: str, copied: Copied) -> None:
+        """Note how much of a file is copied."""
+        self._copied[name] = copied
+        self._write({"name": name, **asdict(copied)})
+
+    def _write(self, line: Mapping[str, object]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+
+def _read_copied(line: dict[str, Any]) -> Copied | None:
+    kinds = {"size": int, "mtime_ns": int, "count": int, "sha1": str, "synced": bool}
+    if line.keys() != kinds.keys() or not all(isinstance(line[key], kind) for key, kind in kinds.items()):
+        return None
+    return Copied(**line)
