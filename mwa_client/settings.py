@@ -68,7 +68,7 @@ class Service:
     verify : bool or str
         Whether certificates are verified, or the path of the authorities to verify them with.
     call_timeout : float
-        Seconds without a byte after which a call is given up.
+        Seconds that a call may take, from the connection to the last byte of its answer.
     stall_timeout : float
         Seconds without a byte after which a download's connection is dropped.
     client_name : str

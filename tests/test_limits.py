@@ -13,13 +13,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Callable
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from mwa_client.asvo import replies
 from mwa_client.asvo.address import origin_of, redirected
-from mwa_client.asvo.replies import Allowance, NotAList, NotJson, _memory_of, read_entries
+from mwa_client.asvo.replies import Allowance, _memory_of
 from mwa_client.asvo.wire import Reply, Wire
 from mwa_client.errors import (
     BadReply,
@@ -226,6 +228,14 @@ def test_a_chunked_product_may_take_longer_too() -> None:
 
     with server_of(lambda server: slowly) as server, closing(wire_to(server, timeout=0.2, stall=0.4)) as wire:
         assert read_all(wire.open_elsewhere(server.url + "/x", {})) == b"x" * 20
+
+
+def test_an_answer_that_is_only_too_long_names_the_setting() -> None:
+    with server_of(lambda server: server.drip(*DRIPS["body"])) as server:  # noqa: SIM117
+        with closing(wire_to(server, timeout=SHORT)) as wire, pytest.raises(ServiceUnavailable) as caught:
+            wire.call("GET", LISTING)
+    assert caught.value.what == f"Not all of the answer from {server.url} came in time."
+    assert "MWA_ASVO_API_TIMEOUT" in caught.value.remedy
 
 
 def test_a_connection_that_was_used_before_has_a_new_deadline() -> None:
@@ -440,8 +450,8 @@ def test_packed_answers(packing: str) -> None:
     packed = (
         zlib.compress(body) if packing == "deflate" else gzip.compress(body[:999]) + gzip.compress(body[999:])
     )
-    replies = [answer(packed, f"Content-Encoding: {packing}")] * 2
-    with server_of(*replies) as server, closing(wire_to(server)) as wire:
+    answers = [answer(packed, f"Content-Encoding: {packing}")] * 2
+    with server_of(*answers) as server, closing(wire_to(server)) as wire:
         assert wire.call("GET", LISTING) == list(wire.entries(LISTING)) == [ROW] * 300
         assert server.connections == 1
     assert b"Accept-Encoding: gzip\r\n" in server.requests[0]
@@ -495,8 +505,9 @@ class Pieces:
         return piece
 
 
-def entries_in(body: bytes, size: int = 7) -> list[object]:
-    return list(read_entries(Pieces(body, size), Allowance.for_listing()))  # type: ignore[arg-type]
+def entries_in(body: bytes, size: int = 7, *, at_once: bool = False) -> list[object]:
+    with patch.object(replies, "MOST_AT_ONCE", replies.MOST_AT_ONCE if at_once else -1):
+        return list(replies.read_entries(Pieces(body, size), Allowance.for_listing()))  # type: ignore[arg-type]
 
 
 @settings(max_examples=60, deadline=None)
@@ -511,9 +522,8 @@ def test_a_list_is_read_as_the_library_reads_it(
 ) -> None:
     text = json.dumps(entries, ensure_ascii=is_ascii, indent=1 if before.isspace() else None)
     body = f"{before}{text}{before.strip(chr(0xFEFF))}".encode("utf-8", "surrogatepass")
-    assert entries_in(body, size) == json.loads(
-        text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    )
+    right = json.loads(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
+    assert entries_in(body, size) == entries_in(body, size, at_once=True) == right
 
 
 @settings(max_examples=100, deadline=None)
@@ -528,32 +538,34 @@ def test_a_list_is_read_as_the_library_reads_it(
 @example("[" * 5000)
 def test_what_is_no_list_is_read_as_none(text: str) -> None:
     try:
-        right: object = read_json(text)
+        right = read_json(text)
     except ValueError:
-        right = NotJson
-    try:
-        found: object = entries_in(text.encode(), 3)
-    except (NotJson, NotAList) as error:
-        found = type(error)
-    assert found == (right if isinstance(right, list) or right is NotJson else NotAList)
+        right = None
+    for at_once in (True, False):
+        try:
+            found = entries_in(text.encode(), 3, at_once=at_once)
+        except (replies.NotJson, replies.NotAList):
+            found = None
+        assert found == (right if isinstance(right, list) else None)
 
 
 def test_a_number_of_many_digits_is_that_entrys_trouble() -> None:
     body = b'[{"id": 1, "size": ' + b"9" * 5000 + b'}, {"id": 2}]'
-    assert entries_in(body, 65536) == [{"id": 1, "size": None}, {"id": 2}]
+    for at_once in (True, False):
+        assert entries_in(body, 65536, at_once=at_once) == [{"id": 1, "size": None}, {"id": 2}]
 
 
 def test_json_with_a_mark_at_its_beginning_is_read() -> None:
-    replies = [answer(b"\xef\xbb\xbf" + body) for body in (b'{"job_id": 7}', b"[1, 2]")]
-    with server_of(*replies) as server, closing(wire_to(server)) as wire:
+    answers = [answer(b"\xef\xbb\xbf" + body) for body in (b'{"job_id": 7}', b"[1, 2]")]
+    with server_of(*answers) as server, closing(wire_to(server)) as wire:
         assert wire.call("GET", "/x") == {"job_id": 7}
         assert list(wire.entries("/x")) == [1, 2]
 
 
 @pytest.mark.parametrize("body", [b'{"job_id": 7', b"[1, 2", b"[1,, 2]", b"{'job_id': 7}"])
 def test_broken_json_is_called_that(body: bytes) -> None:
-    replies = [answer(body, "Content-Type: application/json")] * 2
-    with server_of(*replies) as server, closing(wire_to(server)) as wire:
+    answers = [answer(body, "Content-Type: application/json")] * 2
+    with server_of(*answers) as server, closing(wire_to(server)) as wire:
         for ask in (lambda: wire.call("GET", "/x"), lambda: list(wire.entries("/x"))):
             with pytest.raises(BadReply, match="broken JSON"):
                 ask()
@@ -571,8 +583,8 @@ INTERIM = [
 
 @pytest.mark.parametrize("interim", [*INTERIM, b"".join(INTERIM)])
 def test_interim_answers_are_passed_over(interim: bytes) -> None:
-    replies = [interim + answer(b'{"job_id": %d}' % number) for number in range(4)]
-    with server_of(*replies, interim + answer(b"bytes")) as server, closing(wire_to(server)) as wire:
+    answers = [interim + answer(b'{"job_id": %d}' % number) for number in range(4)]
+    with server_of(*answers, interim + answer(b"bytes")) as server, closing(wire_to(server)) as wire:
         assert [wire.call("POST", "/x", form={"a": "b"})["job_id"] for _ in range(4)] == [0, 1, 2, 3]
         assert read_all(wire.open("/x", query={}, headers={})) == b"bytes"
         assert server.connections == 1

@@ -125,6 +125,11 @@ def _explained(failure: _Failure, call: Call) -> ServiceError:
         return ServiceUnreachable(f"Nobody answers at {address} ({failure.words}).")
     if call.stage is Stage.CONNECTING and failure.is_of_time:
         return ServiceUnreachable(f"Nobody answers at {address} (no connection in {CONNECT_TIMEOUT:.0f} s).")
+    if failure.is_of_time and call.has_headers and call.has_deadline:
+        return ServiceUnavailable(
+            f"Not all of the answer from {address} came in time.",
+            "MWA_ASVO_API_TIMEOUT sets how many seconds a call may take.",
+        )
     if failure.is_of_time:
         return ServiceUnavailable(f"No answer from {address} in time.")
     if isinstance(failure.error, NO_ADDRESS):

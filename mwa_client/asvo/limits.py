@@ -100,6 +100,8 @@ class Call:
         The ``Set-Cookie`` headers of the answer.
     answer : http.client.HTTPResponse or None
         What is being read.
+    has_headers : bool
+        The headers of the answer are here.
     """
 
     def __init__(self, address: str, deadline: float, silence: float, lines: Lines) -> None:
@@ -110,10 +112,16 @@ class Call:
         self.is_past_proxy = False
         self.cookies: list[str] = []
         self.answer: http_client.HTTPResponse | None = None
+        self.has_headers = False
         self._closings = lines.closings
         self._deadline: float | None = deadline
         self.silence = silence
         self._socket: Any = None
+
+    @property
+    def has_deadline(self) -> bool:
+        """Whether it must be over at some time, though bytes come."""
+        return self._deadline is not None
 
     @property
     def is_closed(self) -> bool:
@@ -256,7 +264,7 @@ class _Answer(http_client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        self._arrivals.head_left = None
+        self._arrivals.head_left, self._call.has_headers = None, True
         # Taken away: the libraries' cookie jars choke on odd ones, and drop what they find expired.
         self._call.cookies = self.headers.get_all("Set-Cookie", [])
         del self.headers["Set-Cookie"]

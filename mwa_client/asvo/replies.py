@@ -8,6 +8,7 @@ list is read entry by entry.
 from __future__ import annotations
 
 import codecs
+import itertools
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,8 @@ PIECE = 1 << 16
 """Bytes that are read and unpacked at a time."""
 MOST_OF_REFUSAL = 1 << 16
 """Bytes of an error page that are read: nobody reads more."""
+MOST_AT_ONCE = 70 << 20
+"""Bytes of memory that a list may take to be read as a whole, which is faster: some 20,000 jobs."""
 MOST_OF_ENTRY = 1 << 18
 """Characters of one entry of a list."""
 GZIP = b"\x1f\x8b"
@@ -152,7 +155,7 @@ def read_json(response: requests.Response, allowance: Allowance) -> Any:
 
 
 def read_entries(response: requests.Response, allowance: Allowance) -> Iterator[object]:
-    """Yield the entries of a JSON list as they come.
+    """Yield the entries of a JSON list: of one that is long as they come, as a whole it would take too much.
 
     Raises
     ------
@@ -161,52 +164,54 @@ def read_entries(response: requests.Response, allowance: Allowance) -> Iterator[
     BadReply
         It is too much.
     """
-    decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
-    pieces = pieces_of(response)
-    text, start = "", 0
-    for piece in pieces:
-        allowance.take(len(piece))
-        text += decode(piece)
-        start = GAP.match(text).end()  # type: ignore[union-attr]
-        if start < len(text):
-            break
-        text = ""
-    if text[start : start + 1] != "[":
-        for piece in pieces:
-            text += decode(piece)
-            if len(text) > PIECE:
-                break
-        _loads(text[start:])
+    texts = _texts(response, allowance)
+    begun: list[str] = []
+    most = allowance.memory - MOST_AT_ONCE
+    for text in texts:
+        begun.append(text)
+        if allowance.memory < most:
+            yield from _entries(itertools.chain(begun, texts), allowance)
+            return
+    entries = _loads("".join(begun))
+    if not isinstance(entries, list):
         raise NotAList
-    yield from _entries(_more(text[start + 1 :], pieces, decode, allowance), allowance)
+    allowance.take(entries=len(entries))
+    yield from entries
 
 
-def _more(first: str, pieces: Iterator[bytes], decode: Any, allowance: Allowance) -> Iterator[str]:
-    yield first
-    for piece in pieces:
-        allowance.take(len(piece))
-        yield decode(piece)
+def _texts(response: requests.Response, allowance: Allowance) -> Iterator[str]:
+    """Yield an answer as text, bit by bit; what it will cost is taken before it is read."""
+    decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
+    for piece in pieces_of(response):
+        text = decode(piece)
+        allowance.take(len(piece), _memory_of(text))
+        yield text
 
 
 def _entries(texts: Iterator[str], allowance: Allowance) -> Iterator[object]:
-    """Yield the entries of a list whose text, after its bracket, comes bit by bit."""
-    text, at, is_first = next(texts), 0, True
+    """Yield the entries of a list whose text comes bit by bit."""
+    text = next((text for text in texts if text.strip()), "").lstrip()
+    if not text.startswith("["):
+        raise NotJson
+    at, count = 1, 0
     while True:
         at = GAP.match(text, at).end()  # type: ignore[union-attr]
-        if is_first and text[at : at + 1] == "]":
+        if count == 0 and text[at : at + 1] == "]":
             at += 1
             break
         entry, end = _decoded(text, at)
-        if text[end : end + 1] in (",", "]"):
-            allowance.take(memory=_memory_of(text, at, end), entries=1)
+        mark = text[end : end + 1]
+        if mark in (",", "]"):
+            allowance.entries -= 1
             yield entry
-            at, is_first = end + 1, False
-            if text[end] == "]":
+            at, count = end + 1, count + 1
+            if mark == "]":
                 break
             continue
         if len(text) - at > MOST_OF_ENTRY:
             raise NotJson
         # What is there may be half of an entry, or half of a number.
+        allowance.take()
         more = next(texts, None)
         if more is None:
             raise NotJson
@@ -233,8 +238,6 @@ def _loads(text: str) -> Any:
         raise NotJson from None
 
 
-def _memory_of(text: str, start: int = 0, end: int | None = None) -> int:
+def _memory_of(text: str) -> int:
     """Return roughly how many bytes of memory a text takes as objects, from the marks in it."""
-    end = len(text) if end is None else end
-    costs = {"{": 200, "[": 70, ",": 40}
-    return end - start + sum(cost * text.count(mark, start, end) for mark, cost in costs.items())
+    return len(text) + 200 * text.count("{") + 70 * text.count("[") + 40 * text.count(",")

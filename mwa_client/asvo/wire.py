@@ -194,9 +194,10 @@ class Wire:
     verify : bool or str
         Whether certificates are verified, or the path of a bundle of authorities to verify them with.
     timeout : float
-        Seconds without a byte after which a call is given up.
+        Seconds that a call may take, from the connection to the last byte of its answer.
     stall : float
-        Seconds without a byte after which a download's connection is dropped.
+        Seconds without a byte after which a download's connection is dropped. Its headers must be there in
+        the longer of the two times.
     user_agent : str
         A request without one is refused by the service's firewall.
 
