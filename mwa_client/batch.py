@@ -466,8 +466,7 @@ class Batch:
         self._polls.succeeded(any(news) or has_submitted)
 
     def _listing_failed(self, error: MwaClientError) -> None:
-        # A session that is lost again right after the login is the service's trouble, not the user's.
-        if not isinstance(error, (ServiceUnavailable, SessionLost)):
+        if not _may_pass(error):
             raise error
         is_first = not self._polls.outage.is_on
         waiting = self._polls.failed(getattr(error, "retry_after", None))
@@ -692,7 +691,7 @@ class Batch:
             except MwaClientError as error:
                 if _concerns_all_rows(error):
                     self._hold.set()
-                return _SubmissionEnded(row, error)
+                return _SubmissionEnded(row, _as_meant(error))
             except Exception as error:
                 # Whether the job was made is not known; the next run looks for it before it submits.
                 return _SubmissionEnded(row, InternalError.of(error))
@@ -910,6 +909,20 @@ def _has_made_no_job(error: MwaClientError) -> bool:
     if isinstance(error, (ServiceRefused, ServiceOutage, JobLimitReached, ServiceUnreachable)):
         return True
     return isinstance(error, ServiceUnavailable) and error.retry_after is not None
+
+
+def _may_pass(error: MwaClientError) -> bool:
+    """Say whether another try may be answered."""
+    if isinstance(error, (ServiceUnavailable, SessionLost)):
+        # A session that is lost again right after the login is the service's trouble, not the user's.
+        return True
+    return isinstance(error, ServiceRefused) and not (error.is_own or isinstance(error, LoginRefused))
+
+
+def _as_meant(error: MwaClientError) -> MwaClientError:
+    """Return what a failed submission means: somebody's web page says nothing about the row."""
+    is_page = isinstance(error, ServiceRefused) and not isinstance(error, SessionLost) and _may_pass(error)
+    return BadReply(error.what) if is_page else error
 
 
 def _concerns_all_rows(error: MwaClientError) -> bool:

@@ -160,14 +160,24 @@ class ServiceRefused(ServiceError):
         The HTTP status.
     body : object
         What the service sent with it: parsed JSON, or text.
+    is_own : bool
+        Whether it looks like the service's own answer. A web page, or JSON that breaks off, may be that of a
+        front end which knows nothing about the call, and pass.
     """
 
     def __init__(
-        self, what: str, remedy: str = "", *, status: int | None = None, body: object = None
+        self,
+        what: str,
+        remedy: str = "",
+        *,
+        status: int | None = None,
+        body: object = None,
+        is_own: bool = True,
     ) -> None:
         super().__init__(what, remedy)
         self.status = status
         self.body = body
+        self.is_own = is_own
 
 
 class NotCancelled(ServiceRefused):

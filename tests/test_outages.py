@@ -409,6 +409,46 @@ def test_a_refusal_in_the_middle_is_an_error_at_once(
     assert error.value.exit_status is ExitStatus.REFUSED and fault.hits == 1
 
 
+PAGE = "<html><head><title>Sorry</title></head><body><h1>Maintenance</h1></body></html>"
+
+
+@EVERY
+@pytest.mark.parametrize("status", [200, 400, 403, 404])
+def test_somebodys_web_page_in_place_of_a_listing_is_waited_out(
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api, status: int
+) -> None:
+    listed(sandbox, state=JobState.PROCESSING)
+    sandbox.faults.add("fail_call", status=status, body=PAGE, path=LISTING[api], skip=2, times=3)
+    sandbox.faults.add("fail_call", status=status, body='{"error": "No', path=LISTING[api], skip=6, times=1)
+    days.after(600.0, lambda: sandbox.service.release(sandbox.jobs[0].id))
+    run = run_batch(sandbox, tmp_path, days, vis(OBS), api=api)
+    assert_complete(sandbox, run, OBS)
+    assert len(sandbox.jobs) == 1 and "The service answers again." in notices(run)
+
+
+@EVERY
+@pytest.mark.parametrize("body", [PAGE, '{"error": "Your job cannot be submitted as there'])
+def test_somebodys_web_page_in_place_of_an_answer_fails_no_row(
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api, body: str
+) -> None:
+    sandbox.faults.add("fail_call", status=400, body=body, path=SUBMISSION[api], times=2)
+    run = run_batch(sandbox, tmp_path, days, vis(OBS, OBS + 8), api=api)
+    assert_complete(sandbox, run, OBS, OBS + 8)
+    assert len(sandbox.jobs) == 2
+
+
+@EVERY
+def test_somebodys_web_page_in_place_of_a_second_login_is_waited_out(
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api
+) -> None:
+    listed(sandbox, state=JobState.PROCESSING)
+    sandbox.faults.add("fail_call", status=403, body=PAGE, path=LOGIN[api], skip=1, times=2)
+    days.after(300.0, sandbox.service.forget_sessions)
+    days.after(1200.0, lambda: sandbox.service.release(sandbox.jobs[0].id))
+    run = run_batch(sandbox, tmp_path, days, vis(OBS), api=api)
+    assert_complete(sandbox, run, OBS)
+
+
 @EVERY
 def test_a_service_that_comes_and_goes_is_said_each_time(
     sandbox: Sandbox, days: Days, tmp_path: Path, api: Api

@@ -89,6 +89,7 @@ class Api2018:
                 f"{self._wire.address} does not accept this user name and password.",
                 "Check ASVO_USER and ASVO_PASS.",
                 status=error.status,
+                is_own=error.is_own,
             ) from None
         except ServiceUnreachable as error:
             if self._is_default and not self._has_answered:

@@ -69,6 +69,7 @@ class ApiV1:
                 f"{self._wire.address} does not accept this API key.",
                 "Check MWA_ASVO_API_KEY; the key is on the profile page of the service's web site.",
                 status=error.status,
+                is_own=error.is_own,
             ) from None
         except ServiceRefused as error:
             if error.status in (404, 405):

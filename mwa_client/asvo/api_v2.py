@@ -176,6 +176,7 @@ class ApiV2:
                 "An API key is MWA_ASVO_API_KEY, from the profile page of the service's web site; "
                 "a user name and password are ASVO_USER and ASVO_PASS.",
                 status=error.status,
+                is_own=error.is_own,
             )
         return error
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Callable, Protocol, TypeVar
 
 from mwa_client.asvo.job import Job, JobState, ProductFile
 from mwa_client.errors import (
+    BadReply,
+    LoginRefused,
     ProductGone,
     ServiceMoved,
     ServiceRefused,
@@ -201,7 +203,7 @@ class Session:
     def _login(self) -> None:
         """Log in over the first interface that the server understands, and stay with it."""
         if self._logins:
-            self._interface.login()
+            self._login_again()
             return
         refusals: list[WrongInterface] = []
         for candidate in self._candidates:
@@ -217,6 +219,15 @@ class Session:
             self._interface = candidate
             return
         raise refusals[0]
+
+    def _login_again(self) -> None:
+        try:
+            self._interface.login()
+        except LoginRefused as error:
+            if error.is_own:
+                raise
+            # These credentials were good before, and somebody's web page is no word of the service's.
+            raise BadReply(error.what) from None
 
 
 class ProductSource:

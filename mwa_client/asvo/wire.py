@@ -463,13 +463,15 @@ class Wire:
         said = _explanation(response, text, body)
         if call.proxy is not None and not call.is_past_proxy:
             said += f" (asked through {call.proxy})"
+        is_own = _is_own(body)
         if status == 401:
-            raise SessionLost(f"The service does not know this session: {said}", status=status, body=body)
+            what = f"The service does not know this session: {said}"
+            raise SessionLost(what, status=status, body=body, is_own=is_own)
         if status in (408, 425, 429) or status >= 500:
             raise ServiceUnavailable(
                 f"The service is not available: {said}", retry_after=retry_after(response.headers)
             )
-        raise ServiceRefused(f"The service refused: {said}", status=status, body=body)
+        raise ServiceRefused(f"The service refused: {said}", status=status, body=body, is_own=is_own)
 
 
 class _Session(requests.Session):
@@ -537,6 +539,11 @@ def _body_of(text: str) -> object:
         return hide_in(read_json(text), is_foreign=True)
     except ValueError:
         return hide(text, is_foreign=True)[:20_000]
+
+
+def _is_own(body: object) -> bool:
+    """Say whether a refusal looks like the service's own: it sends JSON or plain text, and no web pages."""
+    return not (isinstance(body, str) and body.lstrip().startswith(("<", "{", "[")))
 
 
 def _explanation(response: requests.Response, text: str, body: object) -> str:
