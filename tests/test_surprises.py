@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import stat
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from mwa_client.pace import read_time
 from mwa_client.sandbox import KINDS, Sandbox
 from mwa_client.sandbox.fault_kinds import LISTED, Kind, Point
 from mwa_client.sandbox.messages import Reply, text_reply
+from mwa_client.transfer.delivered import Entry
+from mwa_client.transfer.journal import Copied, Journal
 
 OBS, OTHER = 1191828528, 1191828584
 ROWS = "".join(f"obs_id={obs_id}, job_type=d, download_type=vis\n" for obs_id in (OBS, OTHER))
@@ -145,6 +149,19 @@ def test_an_odd_job_spoils_the_run_of_no_other(
     for event in run.events:
         display(event)
     assert "Download Complete" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "odd", [{"count": 2**63}, {"count": 6}, {"count": -1}, {"sha1": "x"}, {"sha1": "0" * 41}]
+)
+def test_a_journal_with_a_number_that_cannot_be(tmp_path: Path, odd: dict[str, Any]) -> None:
+    file, source = tmp_path / "journal", Path("/scratch/x/7")
+    with closing(Journal(file, 7, source)) as journal:
+        journal.note("a", replace(Copied(5, 7, 3, "", True), **odd))
+        journal.note("b", Copied(5, 7, 3, "", True))
+    with closing(Journal(file, 7, source)) as journal:
+        counts = [journal.copied(Entry(name, stat.S_IFREG, 5, 7)).count for name in "ab"]
+    assert counts == [0, 3]
 
 
 def test_numbers_have_bounds() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,4 +86,5 @@ def _read_copied(line: dict[str, Any]) -> Copied | None:
     kinds = {"size": int, "mtime_ns": int, "count": int, "sha1": str, "synced": bool}
     if line.keys() != kinds.keys() or not all(isinstance(line[key], kind) for key, kind in kinds.items()):
         return None
-    return Copied(**line)
+    is_sound = 0 <= line["count"] <= line["size"] and re.fullmatch("([0-9a-f]{40})?", line["sha1"])
+    return Copied(**line) if is_sound else None

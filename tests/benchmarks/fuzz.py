@@ -16,6 +16,7 @@ import json
 import os
 import random
 import socketserver
+import stat
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,8 @@ from mwa_client.lock import Owner, working_alone
 from mwa_client.sandbox import KINDS, Sandbox
 from mwa_client.sandbox.fault_kinds import LISTED, Kind, Point
 from mwa_client.settings import Credentials, Service
+from mwa_client.transfer.delivered import Entry
+from mwa_client.transfer.journal import Copied, Journal
 from mwa_client.transfer.partial import Wanted, open_part
 from mwa_client.words import json_line, printed
 
@@ -577,6 +580,26 @@ def notes() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
 
 
 @contextmanager
+def journal() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
+    """Journals of copies that were cut off."""
+    with tempfile.TemporaryDirectory() as folder:
+        file, source = Path(folder) / "1.journal", Path("/scratch/x/1")
+        with closing(Journal(file, 10001, source)) as written:
+            written.note("a", Copied(5, 7, 3, "", True))
+        head, line = map(json.loads, file.read_bytes().splitlines())
+
+        def check(data: bytes) -> None:
+            file.write_bytes(data)
+            with documented(), closing(Journal(file, 10001, source)) as journal:
+                copied = journal.copied(Entry("a", stat.S_IFREG | 0o644, 5, 7))
+                assert 0 <= copied.count <= 5 and len(copied.sha1) in (0, 40), copied
+
+        lines = st.lists(texts_of_json(documents_like(line)), max_size=3)
+        heads = texts_of_json(st.one_of(st.just(head), documents_like(head)))
+        yield st.builds(lambda first, others: b"\n".join([first, *others, b""]), heads, lines), check
+
+
+@contextmanager
 def tokens() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
     """The files that hold tokens, logins and accounts."""
     with tempfile.TemporaryDirectory() as folder:
@@ -626,7 +649,7 @@ def errorfile() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
 
 KINDS_OF_INPUT = {
     made.__name__: made
-    for made in (http, listing, rows, run, jobfile, ledger, lock, notes, tokens, errorfile)
+    for made in (http, listing, rows, run, jobfile, ledger, lock, notes, journal, tokens, errorfile)
 }
 
 
