@@ -13,13 +13,24 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from mwa_client.errors import JobFileError, Mistake, SettingsError
-from mwa_client.jobkeys import BY_WORD, Api, JobKey, JobType, Kind, Limits, Required, find, keys_of
+from mwa_client.jobkeys import (
+    BY_WORD,
+    VOLTAGE_DOWNLOAD,
+    Api,
+    JobKey,
+    JobType,
+    Kind,
+    Limits,
+    Required,
+    find,
+    keys_of,
+)
 from mwa_client.words import printed
 
 if TYPE_CHECKING:
@@ -53,11 +64,13 @@ class JobRequest:
     values : tuple of (str, str)
         Keys and values in the order of the row, without ``job_type`` and ``allow_resubmit``. Keys and
         choices are today's words, booleans are in lower case; a number beside a 2018 word stands as it
-        was written, others in their shortest form.
+        was written, others in their shortest form. They do not depend on the interface.
     vocabulary : Api
         `Api.V2018` where the row is in 2018 words, which decides what a missing key means; else `Api.V2`.
     allow_resubmit : bool
         Submit even if the same job is already there.
+    former_identity : str
+        By what the first versions of this program knew the row, where that was something else.
     """
 
     line: int
@@ -66,10 +79,11 @@ class JobRequest:
     values: tuple[tuple[str, str], ...]
     vocabulary: Api
     allow_resubmit: bool = False
+    former_identity: str = field(default="", compare=False)
 
     @property
     def identity(self) -> str:
-        """What is asked for, in one form for all the ways to ask for it.
+        """What is asked for, in one form for all the ways to ask for it, on whichever interface.
 
         Keys are sorted, numbers are in their shortest form, and what equals today's default is left out::
 
@@ -82,6 +96,14 @@ class JobRequest:
         """Where the product is to be delivered to: ``acacia``, ``scratch``, ``dug``."""
         return dict(self.values).get("delivery") or BY_WORD["delivery"].default_of(self.job_type) or ""
 
+    def identity_on(self, api: Api) -> str:
+        """Return what an interface is asked for; `identity_of` a listed job of the row is equal to it.
+
+        It differs from `identity` in a row with words of 2018 that today's service has no counterpart for.
+        """
+        said = {word: value for word, value in self.values if BY_WORD[word].spelled(api) is not None}
+        return _identity(self.job_type, said, self.vocabulary)
+
     def parameters(self, api: Api) -> dict[str, str]:
         """Return the form that asks an interface for this job, without job type and ``allow_resubmit``.
 
@@ -93,12 +115,15 @@ class JobRequest:
         Returns
         -------
         dict of str to str
-            The interface's words and values, in the order of the row. Where a missing key means one thing
-            in the row's words and another on the interface, the form says it.
+            The interface's words and values, in the order of the row. What the row leaves out is said where
+            its words and the interface may take it to mean different things.
         """
         said = dict(self.values)
         meant, assumed = _unsaid(self.job_type, said, self.vocabulary), _unsaid(self.job_type, said, api)
-        said.update({word: value for word, value in meant.items() if assumed.get(word) != value})
+        stated = _stated(self.job_type, {**meant, **said}, api)
+        said.update(
+            {word: value for word, value in meant.items() if word in stated or assumed.get(word) != value}
+        )
         return {spelled: value for word, text in said.items() for spelled, value in _sent(word, text, api)}
 
 
@@ -216,12 +241,13 @@ def parse(data: bytes | str, api: Api, source: str = "jobs.csv") -> JobFile:
             break
         row = _Row.from_text(text, api)
         mistakes += [Mistake(line, message) for message in row.mistakes]
+        warnings += [(line, message) for message in row.warnings]
         for word in row.dropped:
             dropped.setdefault(word, []).append(line)
         job = row.request(line)
         if job is None:
             continue
-        first = jobs.setdefault(job.identity, job)
+        first = jobs.setdefault(job.identity_on(api), job)
         if first is not job:
             warnings.append((line, f"asks for the same as line {first.line}; it is one job"))
     if not jobs and not mistakes:
@@ -274,31 +300,34 @@ def identity_of(job_type: JobType, parameters: Mapping[str, object], api: Api) -
     job_type : JobType
         The listed job's type.
     parameters : mapping of str to object
-        Its ``job_params``. Keys that the service added are ignored.
+        Its ``job_params``.
     api : Api
         The interface that listed it.
 
     Returns
     -------
     str or None
-        Equal to the `JobRequest.identity` of a row that asks for this job; None where the parameters
-        do not say what the job is.
+        Equal to the `JobRequest.identity_on` the interface of a row that asks for this job; None where the
+        parameters do not say all that decides the product, or something that nobody here understands.
     """
     if not isinstance(parameters, Mapping):
         return None
     said: dict[str, str] = {}
     for word, value in parameters.items():
-        key = find(word) if isinstance(word, str) else None
-        if key is None or job_type not in key.jobs or key.word in _NOT_PART_OF_THE_PRODUCT:
+        if value is None or _is_harmless(job_type, word, value):
             continue
-        if key.spelled(api) is None or value in (None, ""):
+        key = find(word) if isinstance(word, str) else None
+        if key is None or job_type not in key.jobs or not key.is_word_of(api, word):
+            return None
+        if value == "":
             continue
         heard = _listed(key, word, value)
-        if heard is None:
+        if heard is None or said.setdefault(key.word, heard) != heard:
             return None
-        said[key.word] = heard
-    if any(key.is_required_in(api) and key.word not in said for key in _asked_of(job_type)):
-        return None
+    values = {**_unsaid(job_type, said, api), **said}
+    needed = {key.word for key in _asked_of(job_type) if key.is_required_in(api)}
+    if not needed | _stated(job_type, values, api) <= said.keys():
+        return None  # It was made with a default of that day, which nobody can know any more.
     return _identity(job_type, said, api)
 
 
@@ -326,18 +355,18 @@ def contradicts(job: Job, request: JobRequest, api: Api) -> str | None:
     if job.job_type not in (None, request.job_type):
         assert job.job_type is not None
         return f"{_a(job.job_type.label)} job instead of {_a(request.job_type.label)} job"
-    differences = []
+    compared = list(_compared(job, request, api))
     if job.obs_id not in (None, request.obs_id):
-        differences.append(f"obs_id={job.obs_id} instead of {request.obs_id}")
-    asked = _asked_on(request, api)
-    for word, value in job.parameters.items():
-        key = find(word) if isinstance(word, str) else None
-        if key is None or key.word not in asked or value in (None, ""):
-            continue
-        heard, ours = _listed(key, word, value), _shortest(key, asked[key.word])
-        if heard is not None and heard != ours:
-            differences.append(f"{key.word}={_shown(heard)} instead of {ours}")
+        compared.insert(0, ("obs_id", str(job.obs_id), str(request.obs_id)))
+    differences = [
+        f"{word}={_shown(theirs)} instead of {ours}" for word, theirs, ours in compared if theirs != ours
+    ]
     return ", ".join(differences) or None
+
+
+def agreement(job: Job, request: JobRequest, api: Api) -> int:
+    """Return how many keys a listed job says as a row does."""
+    return sum(theirs == ours for _, theirs, ours in _compared(job, request, api))
 
 
 def plan(jobfile: JobFile) -> str:
@@ -360,6 +389,19 @@ def plan(jobfile: JobFile) -> str:
 # --- What a job is -----------------------------------------------------------------------------------
 
 _NOT_PART_OF_THE_PRODUCT = ("job_type", "allow_resubmit")
+
+
+_ADDED_BY_THE_SERVICE = ("priority", "user_pawsey_group")
+_NO_FLAGS: tuple[object, ...] = ("", "[]", [], {})
+
+
+def _is_harmless(job_type: JobType, word: object, value: object) -> bool:
+    """Say whether a listed key has no part in what the product is."""
+    if word == "flags":
+        return value in _NO_FLAGS
+    if word == "download_type" and job_type is JobType.VOLTAGE:
+        return value == VOLTAGE_DOWNLOAD
+    return word in _ADDED_BY_THE_SERVICE or word in _NOT_PART_OF_THE_PRODUCT
 
 
 def _asked_of(job_type: JobType) -> Iterator[JobKey]:
@@ -389,6 +431,22 @@ def _unsaid(job_type: JobType, said: Mapping[str, str], api: Api) -> dict[str, s
     return meant
 
 
+def _stated(job_type: JobType, values: Mapping[str, str], api: Api) -> set[str]:
+    """Return the keys that an interface must be told, whatever it takes their being left out to mean."""
+    if api is Api.V2018:
+        return set()
+    # Of an object in a store there is one format, and of voltages.
+    follows = job_type is JobType.VOLTAGE or values.get("delivery") == "acacia"
+    return {
+        key.word
+        for key in _asked_of(job_type)
+        if key.is_always_stated(job_type)
+        and key.spelled(api) is not None
+        and not (key.word == "delivery_format" and follows)
+        and not ("source_job_id" in values and _converts(key))
+    }
+
+
 def _asked_on(request: JobRequest, api: Api) -> dict[str, str]:
     """Return what a row asks an interface for, said or not; without what the interface decides by itself.
 
@@ -403,6 +461,18 @@ def _asked_on(request: JobRequest, api: Api) -> dict[str, str]:
         if BY_WORD[word].spelled(api) is not None or value == "false"
     }
     return {word: value for word, value in {**known, **said}.items() if word != "obs_id"}
+
+
+def _compared(job: Job, request: JobRequest, api: Api) -> Iterator[tuple[str, str, str]]:
+    """Yield each key that both a listed job and a row give a value, with the value of either."""
+    asked = _asked_on(request, api)
+    for word, value in job.parameters.items():
+        key = find(word) if isinstance(word, str) else None
+        if key is None or key.word not in asked or value in (None, ""):
+            continue
+        heard = _listed(key, word, value)
+        if heard is not None:
+            yield key.word, heard, _shortest(key, asked[key.word])
 
 
 def _sent(word: str, value: str, api: Api) -> Iterator[tuple[str, str]]:
@@ -467,6 +537,11 @@ def _is_number(text: str, pattern: re.Pattern[str]) -> bool:
         return False
     number = Decimal(text)
     return not number or abs(number.adjusted()) <= LONGEST_NUMBER
+
+
+def _is_kept_by_a_float(number: str) -> bool:
+    """Say whether a number is still the same after a way through JSON, where most programs have floats."""
+    return Decimal(repr(float(number))) == Decimal(number)
 
 
 def _shortest(key: JobKey, value: str) -> str:
@@ -664,6 +739,7 @@ class _Row:
         if self.job_type:
             for check in _CHECKS:
                 self.mistakes += check(self)
+        self.warnings = list(_doubts(self))
 
     @classmethod
     def from_text(cls, text: str, api: Api) -> _Row:
@@ -685,14 +761,16 @@ class _Row:
         """Return the job that the row asks for, None where it has mistakes."""
         if self.mistakes or self.job_type is None:
             return None
-        kept = {word: value for word, value in self.values.items() if word not in self.dropped}
-        del kept["job_type"]
+        kept = {word: value for word, value in self.values.items() if word != "job_type"}
         allow_resubmit = kept.pop("allow_resubmit", "false") == "true"
         if self.job_type is JobType.VOLTAGE:
             # The service's own default is a place where voltages cannot go.
             kept.setdefault("delivery", "scratch")
-        obs_id = int(kept["obs_id"])
-        return JobRequest(line, self.job_type, obs_id, tuple(kept.items()), self.vocabulary, allow_resubmit)
+            if "from_channel" in kept or "to_channel" in kept:
+                kept["channel_range"] = "true"
+        obs_id, values = int(kept["obs_id"]), tuple(kept.items())
+        job = JobRequest(line, self.job_type, obs_id, values, self.vocabulary, allow_resubmit)
+        return replace(job, former_identity=job.identity_on(self.api)) if self.dropped else job
 
     def _take(self, word: str, text: str | None) -> None:
         key = find(word)
@@ -727,6 +805,8 @@ class _Row:
         value = _read(key, word, text)
         if value is None:
             return f"must be {_requirement(key, word)}{_did_you_mean(_guess_value(key, word, text))}"
+        if key.kind.is_number and not _is_kept_by_a_float(value):
+            return "has more digits than can be sent; give 15 or fewer"
         problem = self._beyond_the_interface(key, value)
         if not problem:
             self.values[key.word] = value
@@ -806,6 +886,11 @@ def _channels(row: _Row) -> Iterator[str]:
     for given, other in ((first, last), (last, first)):
         if given in row.values and other not in row.words:
             yield f"{other}: missing; {given} needs it"
+    wants_range, has_range = row.values.get("channel_range"), first in row.words or last in row.words
+    if wants_range == "true" and not has_range:
+        yield f"{first}: missing; channel_range=true needs it"
+    if wants_range == "false" and has_range:
+        yield f"channel_range=false: {first} and {last} would be ignored; leave it out"
     yield from _in_order(row, first, last)
 
 
@@ -844,8 +929,14 @@ def _delivery(row: _Row) -> Iterator[str]:
             yield "delivery_format=tar: a voltage job always delivers files"
     elif delivery == "acacia" and files == "files":
         yield "delivery_format=files: delivery to acacia is always a tar; give delivery=scratch"
-    elif delivery == "dug" and row.api is Api.V2 and row.job_type in (JobType.CONVERSION, JobType.IMAGING):
-        yield f"delivery=dug: the v2 interface delivers no {row.job_type.label} job there"
+
+
+def _doubts(row: _Row) -> Iterator[str]:
+    """Yield what the interface may refuse; that is for the service to say, which learns new things."""
+    converts = row.job_type in (JobType.CONVERSION, JobType.IMAGING)
+    if row.job_type and converts and row.api is Api.V2 and row.values.get("delivery") == "dug":
+        # Missing from the schema by mistake; it will be added.
+        yield f"delivery=dug: the v2 interface may refuse it for {_a(row.job_type.label)} job"
 
 
 _CHECKS = (_centre, _channels, _uvw_range, _source_job, _missing_files, _delivery)

@@ -145,6 +145,12 @@ class JobKey:
         today = None if self.only_2018 else self.word
         return {Api.V2018: self.word_2018, Api.V1: self.v1, Api.V2: today}[api]
 
+    def is_word_of(self, api: Api, word: str) -> bool:
+        """Say whether a word stands for the key on an interface; v1 and v2 list each other's jobs."""
+        if api is Api.V2018:
+            return word == self.word_2018
+        return self.spelled(api) is not None and word in (self.word, self.v1)
+
     def vocabulary(self, word: str) -> Api | None:
         """Return whose word it is: `Api.V2018` or `Api.V2` (today's), None where both have it."""
         if word != self.word_2018:
@@ -185,6 +191,17 @@ class JobKey:
             return None
         return self.assumed.get(api, self.default_of(job_type))
 
+    def is_always_stated(self, job_type: JobType) -> bool:
+        """Say whether v1 and v2 are told the key even where a row leaves it out.
+
+        The two do not agree on what a missing key means, and their defaults have moved; only a switch that is
+        off on both unless it is asked for can be left out.
+        """
+        if self.default_of(job_type) is None:
+            return False
+        meant = {self.meant_on(api, job_type) for api in (Api.V1, Api.V2)}
+        return not (self.kind is Kind.BOOLEAN and meant == {"false"})
+
     def said_on(self, api: Api, value: str) -> str:
         """Return the name of a value on an interface."""
         return self.named.get(api, {}).get(value, value)
@@ -194,6 +211,9 @@ class JobKey:
         names = self.named.get(self.vocabulary(word) or Api.V2, {})
         return {name: meant for meant, name in names.items()}.get(value, value)
 
+
+VOLTAGE_DOWNLOAD = "volt"
+"""What v1 wants as the ``download_type`` of a voltage job."""
 
 _C, _D, _V, _B, _I = (frozenset({job_type}) for job_type in JobType)
 _ANY = frozenset(JobType)
@@ -351,6 +371,10 @@ KEYS: tuple[JobKey, ...] = (
     JobKey(
         "to_channel", _V, _INTEGER, v1="to_channel", minimum=0, maximum=255,
         meaning="last receiver coarse channel",
+    ),
+    JobKey(
+        "channel_range", _V, _BOOLEAN, v1="channel_range", default="false",
+        meaning="true where from_channel or to_channel is given: without it they are ignored",
     ),
     # --- Beamformer ---
     JobKey(

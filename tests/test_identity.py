@@ -9,10 +9,11 @@ from types import MappingProxyType
 import pytest
 
 from mwa_client.asvo.api_2018 import _read_job as read_job_2018
-from mwa_client.asvo.job import Job, JobState
+from mwa_client.asvo.job import Job, JobState, read_integer
 from mwa_client.asvo.today import read_job
-from mwa_client.jobfile import JobRequest, contradicts, parse_row
-from mwa_client.jobkeys import Api, JobKey, JobType, Kind, keys_of
+from mwa_client.errors import JobFileError
+from mwa_client.jobfile import JobRequest, contradicts, identity_of, parse_row
+from mwa_client.jobkeys import BY_WORD, KEYS, Api, JobKey, JobType, Kind, keys_of
 
 OBS = 1191828584
 NO_PART_OF_THE_PRODUCT = ("obs_id", "job_type", "allow_resubmit")
@@ -38,7 +39,7 @@ def listed(
 
 
 def a_job(job_type: JobType | None, parameters: dict[str, object]) -> Job:
-    obs_id = int(str(parameters["obs_id"])) if "obs_id" in parameters else None
+    obs_id = read_integer(parameters.get("obs_id"))
     return Job(7, JobState.QUEUED, "", obs_id, job_type, MappingProxyType(parameters))
 
 
@@ -73,6 +74,174 @@ KEYS_ON = [
 
 def other_values(key: JobKey, value: str | None, api: Api) -> list[str]:
     return [other for other in values_of(key, api) if value is None or other != value]
+
+
+# --- Which job is the same: nothing but what asks for all that the row asks for ----------------------
+
+
+def is_same(job: Job, request: JobRequest, api: Api) -> bool:
+    assert job.job_type is not None
+    return identity_of(job.job_type, job.parameters, api) == request.identity_on(api)
+
+
+def row_with(job_type: JobType, key: JobKey, value: str, api: Api) -> JobRequest | None:
+    """A row that says one thing more, and what must go with it; None where it cannot be said."""
+    cells = dict(cell.split("=") for cell in ROWS[job_type].split(", "))
+    cells[key.word] = value
+    if value == "custom":
+        cells |= {"custom_centre_ra": "10", "custom_centre_dec": "-27"}
+    if key.word.startswith("custom_"):
+        cells = {"centre": "custom", "custom_centre_ra": "10", "custom_centre_dec": "-27", **cells}
+    if key.word in ("from_channel", "to_channel", "channel_range"):
+        cells = {"from_channel": "0", "to_channel": "255", **cells}
+    if key.word == "delivery_format" and job_type is not JobType.VOLTAGE:
+        cells["delivery"] = "scratch"
+    try:
+        return parse_row(cells, api)
+    except JobFileError:
+        return None
+
+
+@pytest.mark.parametrize(("api", "job_type", "key"), KEYS_ON)
+def test_rows_are_each_others_job_only_where_no_key_differs(api: Api, job_type: JobType, key: JobKey) -> None:
+    rows = [row_with(job_type, key, value, api) for value in values_of(key, api)]
+    requests = [request for request in [parse_row(ROWS[job_type], api), *rows] if request is not None]
+    assert len(requests) > 1
+    for row in requests:
+        for other in requests:
+            job = listed(other, api)
+            assert is_same(job, row, api) == (asked(row, api) == asked(other, api)), (row, other)
+            assert not is_same(job, row, api) or contradicts(job, row, api) is None
+
+
+def asked(request: JobRequest, api: Api) -> dict[str, str]:
+    """What is sent, without what changes nothing: switches that stay off, the one format of voltages."""
+    sent = request.parameters(api)
+    for word in list(sent):
+        key = BY_WORD[word]
+        is_off = sent[word] == "false" and not key.is_always_stated(request.job_type)
+        if is_off or (word == "delivery_format" and request.job_type is JobType.VOLTAGE):
+            del sent[word]
+    return sent
+
+
+@pytest.mark.parametrize("api", TODAY)
+@pytest.mark.parametrize("job_type", JobType)
+def test_a_job_that_lacks_what_decides_its_product_is_another(job_type: JobType, api: Api) -> None:
+    request = parse_row(ROWS[job_type], api)
+    assert is_same(listed(request, api), request, api)
+    for word in request.parameters(api):
+        lacking = listed(request, api, but=(word,))
+        assert not is_same(lacking, request, api), word
+        for nothing in (None, ""):
+            assert not is_same(listed(request, api, {word: nothing}), request, api), word
+
+
+@pytest.mark.parametrize("api", TODAY)
+@pytest.mark.parametrize("job_type", JobType)
+def test_switches_that_are_off_may_be_listed_or_not(job_type: JobType, api: Api) -> None:
+    request = parse_row(ROWS[job_type], api)
+    switches = [key for key in keys_on(job_type, api) if key.kind is Kind.BOOLEAN]
+    for key in switches:
+        word = str(key.spelled(api))
+        for off in ("false", "False", False, 0, "0", None, ""):
+            is_stated = key.is_always_stated(job_type)
+            if key.default_of(job_type) == "false" and not (is_stated and off in (None, "")):
+                assert is_same(listed(request, api, {word: off}), request, api), (word, off)
+        if key.default_of(job_type) == "false":
+            for on in ("true", True, 1, "1", "perhaps"):
+                assert not is_same(listed(request, api, {word: on}), request, api), (word, on)
+
+
+HARMLESS: list[dict[str, object]] = [
+    {"priority": 1}, {"priority": "7"}, {"user_pawsey_group": "mwaops"}, {"flags": []}, {"flags": ""},
+    {"job_type": "download"}, {"allow_resubmit": "true"}, {"staging_count": None}, {"new": None},
+]  # fmt: skip
+NOT_KNOWN: list[dict[str, object]] = [
+    {"new": 1}, {"new": ""}, {"new": False}, {"new": []}, {"flags": ["x"]}, {"staging_count": 4},
+    {"timeres": 2}, {"usepcentre": "false"}, {"nostats": "true"}, {"user_id": 7},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("api", TODAY)
+@pytest.mark.parametrize("job_type", JobType)
+@pytest.mark.parametrize(
+    ("more", "same"), [*((more, True) for more in HARMLESS), *((more, False) for more in NOT_KNOWN)]
+)
+def test_only_keys_that_are_known_to_be_harmless_are(
+    job_type: JobType, api: Api, more: dict[str, object], same: bool
+) -> None:
+    request = parse_row(ROWS[job_type], api)
+    assert is_same(listed(request, api, more), request, api) == same
+    assert not same or contradicts(listed(request, api, more), request, api) is None
+
+
+@pytest.mark.parametrize("api", TODAY)
+@pytest.mark.parametrize("job_type", JobType)
+def test_a_key_of_another_job_type_makes_it_another_job(job_type: JobType, api: Api) -> None:
+    request = parse_row(ROWS[job_type], api)
+    others = [key for key in KEYS if job_type not in key.jobs and key.spelled(api) is not None]
+    assert others
+    for key in others:
+        job = listed(request, api, {str(key.spelled(api)): values_of(key, api)[0]})
+        assert not is_same(job, request, api), key.word
+
+
+V2_ALONE = [key for key in KEYS if key.v1 is None and not key.only_2018]
+
+
+@pytest.mark.parametrize("key", V2_ALONE, ids=[key.word for key in V2_ALONE])
+def test_v1_cannot_say_what_only_v2_knows(key: JobKey) -> None:
+    for job_type in key.jobs:
+        request = parse_row(ROWS[job_type], Api.V1)
+        for value in values_of(key, Api.V2):
+            assert not is_same(listed(request, Api.V1, {key.word: value}), request, Api.V1), value
+
+
+def test_2018_cannot_say_what_only_todays_service_knows() -> None:
+    row = f"obs_id={OBS}, job_type=c, timeres=4, freqres=40, edgewidth=80, conversion=ms"
+    request = parse_row(row, Api.V2018)
+    assert is_same(listed(request, Api.V2018), request, Api.V2018)
+    for key in keys_of(JobType.CONVERSION):
+        if key.word_2018 is None and key.word != "allow_resubmit":
+            job = listed(request, Api.V2018, {key.word: values_of(key, Api.V2)[0]})
+            assert not is_same(job, request, Api.V2018), key.word
+    for switch in ("nostats", "noantennapruning", "noflagautos", "allowmissing", "norfi", "flagdcchannels"):
+        assert not is_same(listed(request, Api.V2018, {switch: "true"}), request, Api.V2018), switch
+        assert is_same(listed(request, Api.V2018, {switch: "false"}), request, Api.V2018), switch
+
+
+@pytest.mark.parametrize("api", TODAY)
+def test_the_two_interfaces_of_today_list_each_others_jobs(api: Api) -> None:
+    row = f"{ROWS[JobType.CONVERSION]}, centre=custom, custom_centre_ra=10, custom_centre_dec=-27"
+    request = parse_row(f"{row}, no_geometry_delay=true", api)
+    other = Api.V1 if api is Api.V2 else Api.V2
+    assert is_same(a_job(JobType.CONVERSION, dict(request.parameters(other))), request, api)
+
+
+@pytest.mark.parametrize("api", TODAY)
+def test_a_voltage_job_is_a_voltage_download(api: Api) -> None:
+    request = parse_row(ROWS[JobType.VOLTAGE], api)
+    assert is_same(listed(request, api, {"download_type": "volt"}), request, api)
+    assert not is_same(listed(request, api, {"download_type": "vis"}), request, api)
+    channels = parse_row(f"{ROWS[JobType.VOLTAGE]}, from_channel=4, to_channel=5", api)
+    assert not is_same(listed(channels, api, but=("channel_range",)), channels, api)
+
+
+@pytest.mark.parametrize("api", TODAY)
+@pytest.mark.parametrize(
+    ("listed_type", "download_type", "same"),
+    [(2, None, True), ("2", "", True), ("download_metadata", None, True), (1, "vis_meta", True),
+     (2, "meta", True), (1, None, False), ("download_visibilities", None, False), ("download", None, False),
+     ("download", "meta", True), (2, "vis", False)],
+)  # fmt: skip
+def test_metadata_are_recognised_by_the_type_of_the_job(
+    api: Api, listed_type: object, download_type: object, same: bool
+) -> None:
+    request = parse_row(f"obs_id={OBS}, job_type=d, download_type=vis_meta", api)
+    params = {"obs_id": OBS, "delivery": "acacia", "download_type": download_type}
+    job = read_job({"id": 7, "job_type": listed_type, "job_params": params})
+    assert job is not None and is_same(job, request, api) == same
 
 
 # --- What contradicts a row --------------------------------------------------------------------------

@@ -146,8 +146,8 @@ def assert_one_job_each(sandbox: Sandbox, *obs_ids: int) -> None:
 
 # --- The same batch, in three interfaces --------------------------------------------------------------
 
-NEVER_AGAIN_V1 = {"allow_resubmit": "false"}
-NEVER_AGAIN_V2 = {"allow_resubmit": False}
+ONCE_V1 = {"delivery": "acacia", "allow_resubmit": "false"}
+ONCE_V2 = {"delivery": "acacia", "allow_resubmit": False}
 REQUESTS: dict[Api, list[tuple[str, dict[str, object]]]] = {
     Api.V2018: [
         (
@@ -175,11 +175,12 @@ REQUESTS: dict[Api, list[tuple[str, dict[str, object]]]] = {
                 "flag_edge_width": "80",
                 "output": "ms",
                 "no_flag_dc": "false",
-                **NEVER_AGAIN_V1,
+                "centre": "phase",
+                **ONCE_V1,
             },
         ),
-        ("/api/download_vis_job", {"obs_id": "1191828584", "download_type": "vis", **NEVER_AGAIN_V1}),
-        ("/api/download_vis_job", {"obs_id": "1191828528", "download_type": "vis_meta", **NEVER_AGAIN_V1}),
+        ("/api/download_vis_job", {"obs_id": "1191828584", "download_type": "vis", **ONCE_V1}),
+        ("/api/download_vis_job", {"obs_id": "1191828528", "download_type": "vis_meta", **ONCE_V1}),
     ],
     Api.V2: [
         (
@@ -191,11 +192,12 @@ REQUESTS: dict[Api, list[tuple[str, dict[str, object]]]] = {
                 "flag_edge_width": 80.0,
                 "output": "ms",
                 "no_flag_dc": False,
-                **NEVER_AGAIN_V2,
+                "centre": "phase",
+                **ONCE_V2,
             },
         ),
-        ("/api/v2/download_vis_job", {"obs_id": 1191828584, "download_type": "vis", **NEVER_AGAIN_V2}),
-        ("/api/v2/download_vis_job", {"obs_id": 1191828528, "download_type": "meta", **NEVER_AGAIN_V2}),
+        ("/api/v2/download_vis_job", {"obs_id": 1191828584, "download_type": "vis", **ONCE_V2}),
+        ("/api/v2/download_vis_job", {"obs_id": 1191828528, "download_type": "meta", **ONCE_V2}),
     ],
 }
 
@@ -641,12 +643,11 @@ IN_THE_WEB_PAGES_WORDS: dict[Api, dict[str, Any]] = {
         "conversion": "ms",
         "norfi": "0",
         "calibrate": False,
-        "user_id": 7,
     },
     Api.V1: OF_TODAY,
     Api.V2: {**OF_TODAY, "custom_centre_ra": None, "no_cable_delay": 0},
 }
-"""What a web page may have submitted for it: other spellings, defaults spelled out, keys of its own."""
+"""What a web page may have submitted for it: other spellings, defaults spelled out, harmless keys."""
 
 
 def conversion(api: Api, more: str = "") -> str:

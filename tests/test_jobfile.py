@@ -97,6 +97,7 @@ def test_a_2018_row_is_translated_for_todays_service(api: Api) -> None:
         "no_digital_gains": "true",
         "no_passband_gains": "false",
         "no_flag_dc": "true",
+        "delivery": "acacia",
     }
 
 
@@ -156,11 +157,78 @@ def test_a_whole_number_of_todays_is_written_as_one_for_2018() -> None:
     )
 
 
+CONVERTED = {
+    "obs_id": "1191828584",
+    "delivery": "acacia",
+    "avg_time_res": "2",
+    "avg_freq_res": "40",
+    "flag_edge_width": "80",
+    "centre": "phase",
+}
+"""What every conversion and image says."""
+
+IMAGED = {
+    "image_size": "3072",
+    "pixel_scale": "20",
+    "weighting": "briggs",
+    "robust": "-0.5",
+    "clean_iterations": "100000",
+    "auto_threshold": "0.5",
+    "multiscale": "false",
+    "apply_primary_beam": "true",
+    "output_mode": "fits",
+}
+"""What every image says."""
+
+IMAGED_ON = {
+    Api.V1: {"clean_threshold": "0.001"},
+    Api.V2: {
+        "abs_threshold": "0.001",
+        "nmiter": "10",
+        "mgain": "0.8",
+        "auto_mask": "3",
+        "uvw_min": "75",
+        "channels_out": "4",
+        "join_channels": "true",
+        "pol": "XXYY",
+    },
+}
+
+
 @pytest.mark.parametrize("api", TODAY)
-def test_a_row_that_says_little_leaves_the_defaults_to_todays_service(api: Api) -> None:
+def test_a_row_that_says_little_is_sent_with_all_that_decides_its_product(api: Api) -> None:
     job = parse_row(f"{OBS}, job_type=c", api)
-    assert job.parameters(api) == {"obs_id": "1191828584"}
+    assert job.parameters(api) == {**CONVERTED, "output": "ms"}
     assert job.vocabulary is Api.V2
+    assert form(IMAGING, api) == {**CONVERTED, "apply_di_cal": "true", **IMAGED, **IMAGED_ON[api]}
+    mode = {Api.V1: {}, Api.V2: {"mode": "MWAX_BEAMFORMER"}}[api]
+    assert form(f"{OBS}, job_type=b", api) == {"obs_id": "1191828584", "delivery": "acacia", **mode}
+
+
+@pytest.mark.parametrize("api", TODAY)
+def test_the_format_is_said_where_it_does_not_follow_from_the_delivery(api: Api) -> None:
+    formats = {
+        row: form(row, api).get("delivery_format")
+        for row in (C_TODAY, f"{C_TODAY}, delivery=scratch", f"{DOWNLOAD}, delivery=dug", VOLTAGE)
+    }
+    assert list(formats.values()) == [None, "tar", "tar", None]
+
+
+@pytest.mark.parametrize("api", TODAY)
+def test_channels_are_no_more_ignored(api: Api) -> None:
+    row = f"{VOLTAGE}, from_channel=109, to_channel=112"
+    assert form(row, api) == form(f"{row}, channel_range=true", api)
+    assert form(row, api) == {
+        "obs_id": "1191828584",
+        "offset": "0",
+        "duration": "8",
+        "from_channel": "109",
+        "to_channel": "112",
+        "delivery": "scratch",
+        "channel_range": "true",
+    }
+    assert "channel_range" not in form(VOLTAGE, api)
+    assert parse_row(VOLTAGE, api).identity == parse_row(f"{VOLTAGE}, channel_range=false", api).identity
 
 
 @pytest.mark.parametrize("api", TODAY)
@@ -177,14 +245,14 @@ def test_v1_has_words_of_its_own() -> None:
         "abs_threshold=1e-3, wstack_nwlayers=64"
     )
     assert form(row, Api.V1) == {
-        "obs_id": "1191828584",
+        **CONVERTED,
         "centre": "custom",
         "phase_centre_ra": "10.5",
         "phase_centre_dec": "-27",
-        "clean_threshold": "0.001",
         "nwlayers": "64",
         "apply_di_cal": "true",
-        "multiscale": "false",
+        **IMAGED,
+        **IMAGED_ON[Api.V1],
     }
 
 
@@ -194,29 +262,29 @@ def test_the_words_of_v1_are_understood_for_v2() -> None:
         "clean_threshold=0.001, nwlayers=64"
     )
     assert form(row, Api.V2) == {
-        "obs_id": "1191828584",
+        **CONVERTED,
         "centre": "custom",
         "custom_centre_ra": "10.5",
         "custom_centre_dec": "-27",
-        "abs_threshold": "0.001",
         "wstack_nwlayers": "64",
+        "apply_di_cal": "true",
+        **IMAGED,
+        **IMAGED_ON[Api.V2],
     }
 
 
 @pytest.mark.parametrize("api", TODAY)
 def test_an_image_of_a_finished_conversion_says_nothing_about_converting(api: Api) -> None:
     sent = form(f"{IMAGING}, source_job_id=31", api)
-    assert sent == {Api.V1: {"multiscale": "false"}, Api.V2: {}}[api] | {
-        "obs_id": "1191828584",
-        "source_job_id": "31",
-    }
+    said = {"obs_id": "1191828584", "source_job_id": "31", "delivery": "acacia"}
+    assert sent == {**said, **IMAGED, **IMAGED_ON[api]}
 
 
 @pytest.mark.parametrize("api", TODAY)
 def test_a_voltage_job_goes_to_scratch_unasked(api: Api) -> None:
     assert form(VOLTAGE, api)["delivery"] == "scratch"
     assert form(f"{VOLTAGE}, delivery=scratch, delivery_format=files", api)["delivery"] == "scratch"
-    assert "delivery" not in form(C_TODAY, api)
+    assert form(C_TODAY, api)["delivery"] == "acacia"
 
 
 @pytest.mark.parametrize("api", Api)
@@ -254,7 +322,7 @@ def test_a_row_in_both_vocabularies_counts_as_2018s() -> None:
 def test_only_conversions_have_a_vocabulary_of_2018() -> None:
     job = parse_row(f"{IMAGING}, norfi=true", Api.V2)
     assert job.vocabulary is Api.V2
-    assert job.parameters(Api.V2) == {"obs_id": "1191828584", "no_rfi": "true"}
+    assert job.parameters(Api.V2) == {**form(IMAGING, Api.V2), "no_rfi": "true"}
 
 
 # --- Words without a counterpart ---------------------------------------------------------------------
@@ -272,7 +340,23 @@ def test_words_without_a_counterpart_are_dropped_with_one_warning_each(api: Api)
         f"jobs.csv:3: nostats {no_counterpart}",
     )
     assert "allowmissing" not in jobfile.jobs[0].parameters(api)
-    assert "allowmissing" not in jobfile.jobs[0].identity
+    assert "allowmissing" not in jobfile.jobs[0].identity_on(api)
+
+
+def test_a_row_is_known_by_one_name_whichever_interface_answers() -> None:
+    row = f"{C_2018}, allowmissing=true, nostats=false"
+    jobs = [parse_row(row, api) for api in Api]
+    assert len({(job.identity, job.values) for job in jobs}) == 1
+    for api in Api:
+        assert len({tuple(job.parameters(api).items()) for job in jobs}) == 1
+        assert len({job.identity_on(api) for job in jobs}) == 1
+    assert parse_row(C_2018, Api.V2).identity_on(Api.V2) == jobs[0].identity_on(Api.V2)
+    assert parse_row(C_2018, Api.V2018).identity_on(Api.V2018) != jobs[0].identity_on(Api.V2018)
+
+
+@pytest.mark.parametrize(("api", "jobs"), [(Api.V2018, 2), (Api.V1, 1), (Api.V2, 1)])
+def test_rows_that_differ_in_what_is_not_sent_are_one_job(api: Api, jobs: int) -> None:
+    assert len(parse(f"{C_2018}\n{C_2018}, allowmissing=true", api).jobs) == jobs
 
 
 def test_2018_has_its_own_words_and_no_warning() -> None:
@@ -378,54 +462,60 @@ def test_a_listed_job_is_recognised_by_its_parameters() -> None:
         "priority": 1,
         "user_pawsey_group": "mwaops",
         "flags": [],
-        "user_id": 7,
         "allow_resubmit": True,
     }
     row = "obs_id=1339896408, job_type=d, download_type=vis"
     assert identity_of(JobType.DOWNLOAD, listed, Api.V1) == parse_row(row, Api.V1).identity
 
 
+SAID: dict[Any, object] = {
+    "obs_id": 1191828584,
+    "avg_time_res": 4,
+    "avg_freq_res": 10,
+    "flag_edge_width": 80,
+    "output": "ms",
+    "centre": "phase",
+    "delivery": "acacia",
+    "no_rfi": True,
+}
+
+
 @pytest.mark.parametrize(
-    "listed",
+    "more",
     [
-        {"obs_id": 1191828584, "avg_time_res": 4, "avg_freq_res": 10.0, "no_rfi": True, "output": "ms"},
+        {},
         {"obs_id": "1191828584", "avg_time_res": "4.0", "avg_freq_res": "10", "no_rfi": "True"},
-        {"obs_id": 1191828584.0, "avg_time_res": 4.0, "avg_freq_res": 1e1, "no_rfi": 1, "centre": None},
-        {"obs_id": "1191828584", "avg_time_res": "4", "avg_freq_res": "10", "no_rfi": "1", "centre": ""},
-        {"obs_id": 1191828584, "avg_time_res": 4, "avg_freq_res": 10, "no_rfi": True, "no_flag_dc": False},
-        {"obs_id": 1191828584, "avg_time_res": 4, "avg_freq_res": 10, "no_rfi": True, "centre": "phase",
-         "delivery": "acacia", "delivery_format": "tar", "download_type": None, "offset": 4, 7: 7},
+        {"obs_id": 1191828584.0, "avg_time_res": 4.0, "avg_freq_res": 1e1, "no_rfi": 1, "no_cable_delay": 0},
+        {"flag_edge_width": "080", "no_rfi": "1", "no_geometry_delay": "", "custom_centre_ra": None},
+        {"no_flag_dc": False, "apply_di_cal": "false", "delivery_format": "tar", "download_type": None},
     ],
-)  # fmt: skip
-def test_a_listing_may_have_strings_numbers_booleans_and_nulls(listed: Any) -> None:
+)
+def test_a_listing_may_have_strings_numbers_booleans_and_nulls(more: Any) -> None:
     row = f"{OBS}, job_type=c, avg_time_res=4, avg_freq_res=10, no_rfi=true"
-    assert identity_of(JobType.CONVERSION, listed, Api.V2) == parse_row(row, Api.V2).identity
+    assert identity_of(JobType.CONVERSION, {**SAID, **more}, Api.V2) == parse_row(row, Api.V2).identity
 
 
-def test_what_a_listing_leaves_out_is_the_interfaces_default() -> None:
-    obs = {"obs_id": "1191828584"}
-    in_2018 = {**obs, "timeres": "20", "freqres": "20", "edgewidth": "80", "conversion": "ms"}
-    assert identity_of(JobType.CONVERSION, in_2018, Api.V2018) == parse_row(C_2018, Api.V2018).identity
-    assert identity_of(JobType.IMAGING, obs, Api.V2) == parse_row(IMAGING, Api.V2).identity
-    assert identity_of(JobType.IMAGING, obs, Api.V1) == (
-        parse_row(f"{IMAGING}, multiscale=true, apply_di_cal=false", Api.V1).identity
-    )
-    voltage = {**obs, "offset": 0, "duration": 8}
-    assert identity_of(JobType.VOLTAGE, voltage, Api.V1) == parse_row(VOLTAGE, Api.V1).identity
+def test_what_2018_leaves_out_is_its_default() -> None:
+    listed = {"obs_id": "1191828584", "timeres": "20", "freqres": "20", "edgewidth": "80", "conversion": "ms"}
+    assert identity_of(JobType.CONVERSION, listed, Api.V2018) == parse_row(C_2018, Api.V2018).identity
 
 
 @pytest.mark.parametrize(
     ("job_type", "listed"),
     [
         (JobType.CONVERSION, {}),
-        (JobType.CONVERSION, {"obs_id": None}),
-        (JobType.CONVERSION, {"obs_id": "soon"}),
-        (JobType.CONVERSION, {"obs_id": 1191828584, "avg_time_res": "ten"}),
-        (JobType.CONVERSION, {"obs_id": 1191828584, "avg_time_res": float("nan")}),
-        (JobType.CONVERSION, {"obs_id": 1191828584, "avg_time_res": float("-inf")}),
-        (JobType.CONVERSION, {"obs_id": 1191828584, "avg_time_res": [4]}),
-        (JobType.CONVERSION, {"obs_id": 1191828584, "no_rfi": "perhaps"}),
-        (JobType.CONVERSION, {"obs_id": 1191828584, "output": "fits"}),
+        (JobType.CONVERSION, {**SAID, "obs_id": None}),
+        (JobType.CONVERSION, {**SAID, "obs_id": "soon"}),
+        (JobType.CONVERSION, {**SAID, "avg_time_res": "ten"}),
+        (JobType.CONVERSION, {**SAID, "avg_time_res": float("nan")}),
+        (JobType.CONVERSION, {**SAID, "avg_time_res": float("-inf")}),
+        (JobType.CONVERSION, {**SAID, "avg_time_res": [4]}),
+        (JobType.CONVERSION, {**SAID, "no_rfi": "perhaps"}),
+        (JobType.CONVERSION, {**SAID, "output": "fits"}),
+        (JobType.CONVERSION, {**SAID, "offset": 4}),
+        (JobType.CONVERSION, {**SAID, "user_id": 7}),
+        (JobType.CONVERSION, {**SAID, 7: 7}),
+        (JobType.CONVERSION, {**SAID, "no_geometry_delay": True, "no_geometric_delay": False}),
         (JobType.DOWNLOAD, {"obs_id": 1191828584}),
         (JobType.VOLTAGE, {"obs_id": 1191828584, "offset": 3}),
         (JobType.CONVERSION, None),
@@ -458,9 +548,10 @@ def test_reading_a_listing_never_raises(job_type: JobType, listed: dict[str, obj
 
 
 def test_a_listed_number_may_be_very_long() -> None:
-    listed = {"obs_id": 1191828584, "avg_time_res": 10**5000}
-    identity = identity_of(JobType.CONVERSION, listed, Api.V2)
-    assert identity == f"job_type=c obs_id=1191828584 avg_time_res=1{'0' * 5000}"
+    identity = identity_of(JobType.CONVERSION, {**SAID, "avg_time_res": 10**5000}, Api.V2)
+    assert identity == (
+        f"job_type=c obs_id=1191828584 avg_freq_res=10 avg_time_res=1{'0' * 5000} no_rfi=true"
+    )
 
 
 # --- Text --------------------------------------------------------------------------------------------
@@ -643,7 +734,6 @@ obs_id, job_type=d, download_type=vis
         ("download_type=vis", "download_type=vis: belongs to a download job, not to a conversion job"),
         ("pol=XX", "pol=XX: belongs to an imaging job, not to a conversion job"),
         ("delivery=mars", "delivery=mars: must be acacia, scratch or dug"),
-        ("delivery=dug", "delivery=dug: the v2 interface delivers no conversion job there"),
         ("delivery_format=files", f"delivery_format=files: {ACACIA_IS_TAR}"),
         ("custom_centre_ra=10", "custom_centre_ra: only with centre=custom"),
         ("custom_centre_ra=360", "custom_centre_ra=360: must be a number of deg, 0 to 359.999999"),
@@ -770,7 +860,10 @@ def test_two_job_types_are_one_mistake() -> None:
         (f"{VOLTAGE}, delivery=acacia", ["delivery=acacia: a voltage job delivers to scratch alone"]),
         (f"{VOLTAGE}, delivery=dug", ["delivery=dug: a voltage job delivers to scratch alone"]),
         (f"{VOLTAGE}, delivery_format=tar", ["delivery_format=tar: a voltage job always delivers files"]),
-        (f"{IMAGING}, delivery=dug", ["delivery=dug: the v2 interface delivers no imaging job there"]),
+        (f"{VOLTAGE}, channel_range=true",
+         ["from_channel: missing; channel_range=true needs it"]),
+        (f"{VOLTAGE}, from_channel=4, to_channel=5, channel_range=false",
+         ["channel_range=false: from_channel and to_channel would be ignored; leave it out"]),
         (f"{DOWNLOAD}, delivery=bad, delivery_format=files",
          ["delivery=bad: must be acacia, scratch or dug"]),
         (f"{DOWNLOAD}, delivery=acacia, delivery_format=files",
@@ -821,6 +914,13 @@ def test_keys_must_go_together(row: str, expected: list[str]) -> None:
 )
 def test_keys_that_go_together(row: str) -> None:
     assert parse(row, Api.V2).warnings == ()
+
+
+@pytest.mark.parametrize(("row", "job"), [(C_TODAY, "a conversion"), (IMAGING, "an imaging")])
+def test_what_only_the_schema_of_today_forbids_is_a_warning(row: str, job: str) -> None:
+    jobfile = parse(f"{row}, delivery=dug", Api.V2)
+    assert jobfile.warnings == (f"jobs.csv:1: delivery=dug: the v2 interface may refuse it for {job} job",)
+    assert jobfile.jobs[0].parameters(Api.V2)["delivery"] == "dug"
 
 
 @pytest.mark.parametrize(
@@ -1048,6 +1148,8 @@ def mend(row: dict[str, tuple[str, str]], job_type: JobType, api: Api) -> None:
         if not {low, high} <= row.keys() or Decimal(value[low]) > Decimal(value[high]):
             row.pop(low, None)
             row.pop(high, None)
+    if (value.get("channel_range") == "true") != ("from_channel" in row):
+        row.pop("channel_range", None)
     if value.get("noflagmissings") == "true" and value.get("allowmissing") != "true":
         del row["noflagmissings"]
     delivery = value.get("delivery")
@@ -1100,13 +1202,13 @@ def test_a_job_is_recognised_in_the_list_of_the_service(data: st.DataObject, api
     job = parse_row(dict(data.draw(good_rows(api))), api)
     sent = job.parameters(api)
     assert all(BY_WORD[word].spelled(api) == word for word in sent)
-    assert identity_of(job.job_type, sent, api) == job.identity
-    listed: dict[str, object] = {"job_type": job.job_type.label, "priority": 1, "flags": [], "user_id": 7}
+    assert identity_of(job.job_type, sent, api) == job.identity_on(api)
+    listed: dict[str, object] = {"job_type": job.job_type.label, "priority": 1, "flags": []}
     for word, text in sent.items():
         as_number: dict[str, object] = {"true": True, "false": False}
         number = BY_WORD[word].kind_as(word).is_number
         listed[word] = (int(text) if text.isdigit() else float(text)) if number else as_number.get(text, text)
-    assert identity_of(job.job_type, listed, api) == job.identity
+    assert identity_of(job.job_type, listed, api) == job.identity_on(api)
 
 
 @given(st.data())
@@ -1126,8 +1228,40 @@ def test_a_translated_row_asks_for_the_same_thing(data: st.DataObject, api: Api)
     job = parse(written(data.draw(good_rows(api))), api).jobs[0]
     today = {"job_type": job.job_type.value, **job.parameters(api)}
     again = parse_row(today, api)
-    assert again.identity == job.identity
+    assert again.identity == again.identity_on(api) == job.identity_on(api)
     assert again.parameters(api) == job.parameters(api)
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_row_does_not_depend_on_the_interface_that_it_was_read_for(data: st.DataObject) -> None:
+    cells = dict(data.draw(good_rows(data.draw(st.sampled_from(Api)))))
+    jobs = []
+    for api in Api:
+        try:
+            jobs.append(parse_row(cells, api))
+        except JobFileError:
+            pass  # The interface cannot do this.
+    assert jobs and len({(job.values, job.identity) for job in jobs}) == 1
+    for api in Api:
+        assert len({tuple(job.parameters(api).items()) for job in jobs}) == 1
+
+
+@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize(
+    "number",
+    ["2.00000000000000001", "12345678901234567890", "9007199254740993", "0.1" + "0" * 30 + "1"],
+)
+def test_a_number_that_would_be_sent_as_another_one_is_a_mistake(api: Api, number: str) -> None:
+    word = "timeres" if number.isdigit() else "avg_time_res"
+    (message,) = messages(f"{C_2018.replace('timeres=20', f'{word}={number}')}", api)
+    assert message.startswith(f"{word}={number[:60]}") and "has more digits than can be sent" in message
+
+
+@pytest.mark.parametrize("number", ["2.12345678901234", "0.1", "3.3", "1e-7", "000000000000000000020.0"])
+def test_a_number_that_is_sent_as_it_is_is_none(number: str) -> None:
+    sent = form(f"{OBS}, job_type=c, avg_time_res={number}", Api.V2)["avg_time_res"]
+    assert Decimal(repr(float(sent))) == Decimal(number)
 
 
 @given(st.data())

@@ -135,6 +135,18 @@ def test_v1_averages_from_half_a_second_to_32_seconds() -> None:
     assert a_key("avg_time_res").limits_on(Api.V2) == Limits(Kind.DECIMAL, 0, None)
 
 
+def test_only_a_switch_that_is_off_everywhere_need_not_be_stated() -> None:
+    stated = {job_type: {key.word for key in keys_of(job_type) if key.is_always_stated(job_type)}
+              for job_type in JobType}  # fmt: skip
+    six = {"avg_time_res", "avg_freq_res", "flag_edge_width", "output", "centre", "delivery"}
+    assert six <= stated[JobType.CONVERSION] and six - {"output"} <= stated[JobType.IMAGING]
+    for job_type in JobType:
+        for key in keys_of(job_type):
+            meant = {key.meant_on(api, job_type) for api in (Api.V1, Api.V2)}
+            off = key.kind is Kind.BOOLEAN and meant == {"false"}
+            assert (key.word in stated[job_type]) == (key.default_of(job_type) is not None and not off)
+
+
 def test_centre_was_a_switch_in_2018() -> None:
     key = a_key("usepcentre")
     assert key is a_key("centre")

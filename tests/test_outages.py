@@ -221,10 +221,14 @@ def vis(*obs_ids: int) -> str:
     return "".join(f"obs_id={obs_id}, job_type=d, download_type=vis\n" for obs_id in obs_ids)
 
 
-def listed(sandbox: Sandbox, obs_id: int = OBS, state: JobState | None = None) -> Job:
+def listed(
+    sandbox: Sandbox, obs_id: int = OBS, state: JobState | None = None, *, delivery: str | None = None
+) -> Job:
     """A job that is at the service before the client comes."""
     return sandbox.service.add(
-        {"obs_id": str(obs_id), "download_type": "vis"}, JobType.VISIBILITIES, state=state
+        {"obs_id": str(obs_id), "download_type": "vis", **({"delivery": delivery} if delivery else {})},
+        JobType.VISIBILITIES,
+        state=state,
     )
 
 
@@ -607,7 +611,7 @@ def test_a_wall_clock_that_jumps_changes_nothing(
     sandbox: Sandbox, days: Days, tmp_path: Path, api: Api, leap: float
 ) -> None:
     sandbox.service.seconds_per_state = 600.0  # In all longer than the tokens of v2 are good for.
-    listed(sandbox)
+    listed(sandbox, delivery="acacia" if api is Api.V2 else None)
 
     def jump() -> None:
         days.leap += leap

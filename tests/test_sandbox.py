@@ -539,7 +539,7 @@ def test_unknown_faults_and_options_are_named() -> None:
 
 def test_every_fault_has_a_line_and_options_whose_kinds_are_known() -> None:
     needed: dict[str, Any] = {"redirect": {"url": "x"}, "slow": {"seconds": 1}, "cut_product": {"after": 1}}
-    needed["late_job"] = {"seconds": 30.0}
+    needed |= {"late_job": {"seconds": 30.0}, "add_param": {"key": "x"}}
     faults = Faults()
     for name, kind in KINDS.items():
         assert kind.summary.endswith(".")

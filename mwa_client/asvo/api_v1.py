@@ -12,13 +12,14 @@ from mwa_client.asvo.wire import Reply, Wire
 from mwa_client.errors import (
     BadReply,
     JobLimitReached,
+    JobNotNamed,
     LoginRefused,
     ServiceOutage,
     ServiceRefused,
     SessionLost,
     WrongInterface,
 )
-from mwa_client.jobkeys import Api, JobType
+from mwa_client.jobkeys import VOLTAGE_DOWNLOAD, Api, JobType
 
 SUBMIT_PATHS = {
     JobType.CONVERSION: "/api/conversion_job",
@@ -83,6 +84,8 @@ class ApiV1:
     def submit(self, job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> Submission:
         """Post a job as a form; a job that is there already is no failure: its id comes back."""
         path = IMAGE_FROM_JOB_PATH if "source_job_id" in parameters else SUBMIT_PATHS[job_type]
+        if job_type is JobType.VOLTAGE:
+            parameters = {**parameters, "download_type": VOLTAGE_DOWNLOAD}
         form = {**parameters, "allow_resubmit": "true" if allow_resubmit else "false"}
         try:
             return _submission(self._wire.call("POST", path, form=form))
@@ -95,6 +98,10 @@ class ApiV1:
     def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
         """Read the whole job list."""
         return list(read_jobs(listed(self._wire)))
+
+    def job(self, job_id: int) -> Job | None:
+        """Look one job up in the list: there is no other way."""
+        return next((job for job in self.jobs() if job.job_id == job_id), None)
 
     def cancel(self, job_id: int) -> None:
         """Cancel a job."""
@@ -121,9 +128,10 @@ def raise_if_about_all_rows(error: ServiceRefused) -> None:
 def _submission(body: object) -> Submission:
     job_id = read_id(body.get("job_id")) if isinstance(body, dict) else None
     existed = isinstance(body, dict) and _is_already_there(body)
+    if job_id is None and existed:
+        raise JobNotNamed("The service has this job already, but does not say its job id.")
     if job_id is None:
-        did = "has this job already" if existed else "took the job"
-        raise BadReply(f"The service {did} but did not say its job id.")
+        raise BadReply("The service took the job but did not say its job id.")
     return Submission(job_id, existed)
 
 

@@ -133,6 +133,23 @@ def unknown_job_type(document: dict[str, Any], *, type: int | str | None = 99) -
     return {**document, "job_type": type}
 
 
+@fault(Point.DOCUMENT, LISTED)
+def drop_params(document: dict[str, Any], *, keys: str = "*") -> dict[str, Any] | None:
+    """Leave keys out of what a job was asked (``*`` and ``?`` as in a shell); its observation stays."""
+    params: dict[str, Any] = document.get("job_params") or {}
+    left = {key: value for key, value in params.items() if key == "obs_id" or not fnmatchcase(key, keys)}
+    return {**document, "job_params": left} if left != params else None
+
+
+@fault(Point.DOCUMENT, LISTED)
+def add_param(
+    document: dict[str, Any], *, key: str, value: int | float | str | bool | None = None
+) -> dict[str, Any] | None:
+    """Say that a job was asked a key more, or something else by it."""
+    params = document.get("job_params")
+    return None if params is None else {**document, "job_params": {**params, key: value}}
+
+
 @fault(Point.DOCUMENT, LISTED, TODAY)
 def unknown_delivery(document: dict[str, Any], *, type: str = "tape") -> dict[str, Any] | None:
     """Show a product that went somewhere that nobody has heard of, without a URL or a path."""

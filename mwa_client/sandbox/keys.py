@@ -184,6 +184,7 @@ _VOLTAGE = (
     _whole("duration", 0, needed=True),
     _whole("from_channel", 0, 255),
     _whole("to_channel", 0, 255),
+    _switch("channel_range"),
     _choice("delivery", "scratch"),
 )
 _IMAGING = (
@@ -208,7 +209,7 @@ _IMAGING = (
     _choice("pol", "XX", "YY", "XXYY"),
     _choice("output_mode", "fits", "all_fits", "all_files"),
 )
-_SOURCE = (_whole("source_job_id", 1, needed=True), replace(_OBS_ID, is_needed=False))
+_SOURCE = (_whole("source_job_id", 1, needed=True), _OBS_ID)
 
 ORDERS_V2: Mapping[str, Order] = {
     "conversion_job": Order(
@@ -248,6 +249,7 @@ def _order_v1(order: Order) -> Order:
     keys = [_V1_KEYS.get(key.name, key) for key in order.keys if key.name not in _V2_ONLY]
     if order.type is JobType.VOLTAGE:
         keys = [_choice("delivery", "scratch") if key.name == "delivery" else key for key in keys]
+        keys.append(_choice("download_type", "volt"))
     # Some clients send the type of the job as well, which the path says already.
     return Order(order.type, (*keys, text("job_type")))
 

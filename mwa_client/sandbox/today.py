@@ -57,7 +57,6 @@ class TodaysApi(Api):
             refused = self._refusal_of_source(int(params["source_job_id"]))
             if refused is not None:
                 return refused
-            params["obs_id"] = params.get("obs_id") or self.asked_obs_id(params)
         metadata = params.get("download_type") in METADATA_WORDS
         job_type = JobType.METADATA if metadata else order.type
         try:
