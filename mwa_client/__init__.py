@@ -33,6 +33,7 @@ from mwa_client.errors import JobFailed, MwaClientError, NotFinished, ServiceRef
 if TYPE_CHECKING:
     from mwa_client.asvo.job import Job
     from mwa_client.events import Event, Summary
+    from mwa_client.jobkeys import Api
     from mwa_client.ledger import Ledger
     from mwa_client.settings import Service
     from mwa_client.transfer.files import FetchedFile
@@ -121,7 +122,7 @@ class Client:
     def submit(self, row: str | Mapping[str, object]) -> int:
         """Submit one job and return its job id.
 
-        Today's service answers with the id of the same job where there is one; that of 2018 makes a new one.
+        Where today's service has the same job already, its id is returned; that of 2018 makes a new one.
 
         Parameters
         ----------
@@ -133,16 +134,19 @@ class Client:
         ------
         JobFileError
             The row has mistakes; nothing was sent.
+        JobDiffers
+            The job that the service takes for the same was asked for something else.
         ServiceRefused
             The service does not want this job.
         ServiceUnavailable
             No usable answer. The job may have been made: look for it in `jobs` before trying again.
         """
+        from mwa_client.duplicates import submit
         from mwa_client.jobfile import parse_row
 
+        self._session.login()  # Only then it is known which interface the row is for.
         request = parse_row(row, self._session.api)
-        api, allow = self._session.api, request.allow_resubmit
-        return self._session.submit(request.job_type, request.parameters(api), allow_resubmit=allow).job_id
+        return submit(self._session, request, allow_resubmit=request.allow_resubmit).job_id
 
     def jobs(self) -> dict[int, Job]:
         """Return every job that the service lists for the user, by job id."""
@@ -251,16 +255,21 @@ class Client:
             Another client is working there.
         """
         from mwa_client.batch import Batch, Pacing
-        from mwa_client.jobfile import read_file
+        from mwa_client.jobfile import parse, read_bytes
         from mwa_client.pace import SystemClock
 
         _must_be_positive("parallel", parallel)
         _must_be_positive("connections", connections)
-        jobs = read_file(csv, self._session.api).jobs
+        data, source = read_bytes(csv)
+        jobs = parse(data, self._session.api, source).jobs
+
+        def check(api: Api) -> None:
+            parse(data, api, source)
+
         pacing = Pacing(parallel, connections=connections, call_timeout=self._call_timeout)
         with self._memory_of(Path(directory)) as ledger:
             means = (lambda: self._session, ledger, SystemClock(), listen, pacing)
-            return Batch(jobs, *means, once=once, roots=self._roots).run()
+            return Batch(jobs, *means, check=check, once=once, roots=self._roots).run()
 
     @contextmanager
     def _memory_of(self, directory: Path) -> Iterator[Ledger]:

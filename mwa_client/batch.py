@@ -19,6 +19,7 @@ from typing import Callable, Union
 from mwa_client.asvo.job import Job, JobState, ProductFile
 from mwa_client.asvo.session import Session, Submission
 from mwa_client.disk import free_bytes
+from mwa_client.duplicates import submit as submit_job
 from mwa_client.errors import (
     BadReply,
     DirectoryBusy,
@@ -52,7 +53,7 @@ from mwa_client.finding import Finder
 from mwa_client.inorder import InOrder
 from mwa_client.jobfile import JobRequest, contradicts
 from mwa_client.jobkeys import Api
-from mwa_client.ledger import Fetched, Ledger
+from mwa_client.ledger import Fetched, Ledger, Remembered
 from mwa_client.pace import FIRST_POLL, LAST_POLL, Clock, Outage, PollTimes
 from mwa_client.products import bytes_to_come, fetch_all, name_files
 from mwa_client.rows import AT_WORK, SETTLED, ListedJob, Row, Rows, Stage
@@ -280,6 +281,8 @@ class Batch:
     def _recall(self) -> None:
         """Settle the rows that an earlier run has completed; take up the jobs of the others."""
         for row in self._rows:
+            if isinstance(row.request, JobRequest) and row.request.former_identity:
+                self._rename(row.request.former_identity, row.identity)
             row.job_id = self._ledger.row(row.identity).job_id
             row.from_before = row.job_id is not None
             if isinstance(row.request, ListedJob):
@@ -330,6 +333,18 @@ class Batch:
         names = ", ".join(by_name(self._ledger.place.directory, files))
         line = f"Line {row.request.line}: " if row.request.line else ""
         return f"{line}{names} was complete{when}, and has been moved or removed since."
+
+    def _rename(self, former: str, identity: str) -> None:
+        """Keep what an earlier version of this program remembered of a row by another name."""
+        known = self._ledger.row(former)
+        if self._ledger.row(identity) != Remembered():
+            return
+        if known.job_id is not None:
+            self._ledger.submitted(identity, known.job_id)
+        elif known.intended_after is not None:
+            self._ledger.intend(identity, after=known.intended_after)
+        if known.job_id is not None and known.fetched is not None:
+            self._ledger.finished(identity, known.job_id, known.fetched)
 
     def _recall_listed(self, row: Row, request: ListedJob) -> None:
         """Take up a listed job; where another job is known for the same, this one goes by its id."""
@@ -481,7 +496,7 @@ class Batch:
         if not wanted:
             return []
         taken = {row.job_id for row in self._rows if row.job_id is not None}
-        asked = {row.identity: row.request.obs_id for row in wanted}
+        asked = {self._asked(row): row.request.obs_id for row in wanted}
         self._finder.read(self._listing, self._session.api, asked, taken)
         answers = {row: self._answer_to(row) for row in wanted}
         claims = Counter(job.job_id for job in answers.values() if job is not None)
@@ -500,18 +515,22 @@ class Batch:
             if row.end_if_unlisted is not None:
                 self._fail(row, row.end_if_unlisted)
 
+    def _asked(self, row: Row) -> str:
+        """Return what a row asks this service for, in the form in which listed jobs are compared with it."""
+        return row.asked_on(self._session.api)
+
     def _answer_to(self, row: Row) -> Job | None:
         """Return the job that a submission has made whose answer is not known, be it dead or alive."""
         after = self._ledger.row(row.identity).intended_after
         if after is None or not isinstance(row.request, JobRequest):
             return None
-        return self._finder.answer(row.identity, row.request, max(after, row.lost_job or 0))
+        return self._finder.answer(self._asked(row), row.request, max(after, row.lost_job or 0))
 
     def _same_job(self, row: Row) -> Job | None:
         """Return a listed job that asks for the same: a ready one if there is one, else the newest."""
         if row.request.allow_resubmit:
             return None  # A new one is wanted.
-        same = [job for job in self._finder.same(row.identity) if not _is_spent(job, row)]
+        same = [job for job in self._finder.same(self._asked(row)) if not _is_spent(job, row)]
         return max(same, key=lambda job: (job.state.is_ready, job.job_id), default=None)
 
     def _watch(self, row: Row, begun: float) -> bool:
@@ -678,7 +697,7 @@ class Batch:
     def _submission(self, row: Row) -> Callable[[], _Message | None]:
         request = row.request
         assert isinstance(request, JobRequest)
-        parameters, allow_resubmit = request.parameters(self._session.api), self._wants_a_new_one(row)
+        allow_resubmit, listed = self._wants_a_new_one(row), self._listing
         self._ledger.intend(row.identity, after=max(self._newest_listed, row.lost_job or 0))
 
         def submit() -> _Message | None:
@@ -687,7 +706,7 @@ class Batch:
             try:
                 # While this process was stopped, another client may have taken over and submitted it.
                 self._ledger.guard()
-                outcome = self._session.submit(request.job_type, parameters, allow_resubmit=allow_resubmit)
+                outcome = submit_job(self._session, request, allow_resubmit=allow_resubmit, listed=listed)
             except MwaClientError as error:
                 if _concerns_all_rows(error):
                     self._hold.set()

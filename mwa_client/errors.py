@@ -241,6 +241,14 @@ class BadReply(ServiceUnavailable):
     """The answer is not what it should be: HTML, broken JSON, a missing field."""
 
 
+class JobNotNamed(BadReply):
+    """The service has this job already, but does not say its job id."""
+
+
+class JobDiffers(ServiceRefused):
+    """The service takes a job for the same that was asked for something else; it was not attached to."""
+
+
 # --- One row -----------------------------------------------------------------------------------------
 
 

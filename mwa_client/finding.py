@@ -34,7 +34,7 @@ class Finder:
         api : Api
             The interface that has listed them.
         asked : mapping of str to int
-            The identities that are looked for, and the observation of each.
+            What is looked for, as the identities of listed jobs say it, and the observation of each.
         taken : collection of int
             The jobs that are known to be those of other rows.
         """

@@ -148,6 +148,14 @@ class Row:
         self._rows = rows
         self._stage = Stage.WANTED
         self._label = NOT_SUBMITTED
+        self._asked: dict[Api, str] = {}
+
+    def asked_on(self, api: Api) -> str:
+        """Return what an interface is asked for, as `identity_of` says it of a listed job."""
+        if api not in self._asked:
+            request = self.request
+            self._asked[api] = request.identity_on(api) if isinstance(request, JobRequest) else self.identity
+        return self._asked[api]
 
     @property
     def name(self) -> RowName:

@@ -109,6 +109,10 @@ class Api2018:
         """Read the whole job list; an entry that makes no sense is passed over."""
         return list(read_listing(listed(self._wire), _read_job))
 
+    def job(self, job_id: int) -> Job | None:
+        """Look one job up in the list: there is no other way."""
+        return next((job for job in self.jobs() if job.job_id == job_id), None)
+
     def cancel(self, job_id: int) -> None:
         """Cancel a job."""
         cancel(self._wire, job_id)

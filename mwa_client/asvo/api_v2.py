@@ -14,6 +14,7 @@ from mwa_client.asvo.tokens import Tokens, TokenStore
 from mwa_client.asvo.wire import Reply, Wire
 from mwa_client.errors import (
     BadReply,
+    JobNotNamed,
     LoginRefused,
     ServiceRefused,
     ServiceUnreachable,
@@ -95,7 +96,7 @@ class ApiV2:
         except ServiceRefused as error:
             raise_if_about_all_rows(error)
             if _code(error) == ALREADY_THERE:
-                return _existing(error)
+                return _existing(error.body)
             raise
         job_id = read_id(reply.get("job_id")) if isinstance(reply, dict) else None
         if job_id is None:
@@ -107,10 +108,20 @@ class ApiV2:
         listed = {job.job_id: job for job in read_jobs(self._pages())}
         for job_id in known:
             if job_id not in listed:
-                job = self._one_job(job_id)
+                job = self.job(job_id)
                 if job is not None:
                     listed[job_id] = job
         return listed.values()
+
+    def job(self, job_id: int) -> Job | None:
+        """Look one job up, however old it is."""
+        try:
+            row = self._call("GET", f"/api/v2/jobs/{job_id}")
+        except SessionLost:
+            raise
+        except ServiceRefused:
+            return None  # Not there, or not ours: that is one row's trouble.
+        return read_job(row) if isinstance(row, dict) else None
 
     def cancel(self, job_id: int) -> None:
         """Cancel a job. The HTTP status decides: cancelling a cancelled job is well."""
@@ -219,15 +230,6 @@ class ApiV2:
             ):
                 return
 
-    def _one_job(self, job_id: int) -> Job | None:
-        try:
-            row = self._call("GET", f"/api/v2/jobs/{job_id}")
-        except SessionLost:
-            raise
-        except ServiceRefused:
-            return None  # Not there, or not ours: that is one row's trouble.
-        return read_job(row) if isinstance(row, dict) else None
-
 
 def typed(parameters: Mapping[str, str]) -> dict[str, object]:
     """Return a job's parameters as JSON wants them: numbers as numbers, booleans as booleans."""
@@ -249,15 +251,15 @@ def _code(error: ServiceRefused) -> object:
     return error.body.get("error_code") if isinstance(error.body, dict) else None
 
 
-def _existing(error: ServiceRefused) -> Submission:
-    """Return the job that is there already; where the refusal does not name it, the next listing must."""
-    body = error.body if isinstance(error.body, dict) else {}
+def _existing(body: object) -> Submission:
+    """Return the job that is there already, where the answer names it."""
+    body = body if isinstance(body, dict) else {}
     detail = body.get("detail")
     for place in (body, detail if isinstance(detail, dict) else {}):
         job_id = read_id(place.get("job_id"))
         if job_id is not None:
             return Submission(job_id, existed=True)
-    raise BadReply("The service has this job already, but does not say its job id.") from None
+    raise JobNotNamed("The service has this job already, but does not say its job id.") from None
 
 
 def _tokens_in_cookies(cookies: Mapping[str, str]) -> dict[str, str]:

@@ -75,6 +75,10 @@ class Interface(Protocol):
         """List the user's jobs, the `known` ones also where they are too old for the listing."""
         ...
 
+    def job(self, job_id: int) -> Job | None:
+        """Look one job up; None where there is none."""
+        ...
+
     def cancel(self, job_id: int) -> None:
         """Cancel a job."""
         ...
@@ -158,6 +162,16 @@ class Session:
             The service refuses or does not answer.
         """
         return self._logged_in(lambda: {job.job_id: job for job in self._interface.jobs(known)})
+
+    def job(self, job_id: int) -> Job | None:
+        """Return one job, None where the service has none of that id.
+
+        Raises
+        ------
+        ServiceError
+            The service refuses or does not answer.
+        """
+        return self._logged_in(lambda: self._interface.job(job_id))
 
     def cancel(self, job_id: int) -> None:
         """Cancel a job.
