@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Callable, Union
 
-from mwa_client.asvo.job import Job, JobState, ProductFile
+from mwa_client.asvo.job import Job, JobState, ProductFile, clean_text
 from mwa_client.asvo.session import Session, Submission
 from mwa_client.disk import free_bytes
 from mwa_client.duplicates import submit as submit_job
@@ -977,5 +977,7 @@ def _lost(job: Job) -> JobFailed:
         return JobFailed("The job has expired.", "Run the command again to have it made anew.")
     if job.state is JobState.CANCELLED:
         return JobFailed("The job was cancelled.", RESUBMIT)
-    said = f": {job.error_text}" if job.error_text else ", and the service does not say why."
+    code = clean_text(job.raw.get("error_code"), 60)
+    quoted = f" (error_code {code})" if code else ""
+    said = f": {job.error_text}{quoted}" if job.error_text else f", and the service does not say why{quoted}."
     return JobFailed(f"The job failed at the service{said}", RESUBMIT)

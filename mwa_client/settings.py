@@ -6,7 +6,7 @@ import argparse
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -263,7 +263,8 @@ def services_from(environment: Mapping[str, str], api: Api | None = None) -> tup
         ``MWA_ASVO_SCRATCH_ROOTS`` (folders that deliveries are found below, separated by colons).
     api : Api, optional
         The interface to speak. Otherwise a key means today's service, v2 before v1; user name and password
-        mean that of 2018, and v2 where nobody answers at the address of 2018.
+        mean that of 2018, and v2 where the server knows nothing of 2018's login, or nobody answers at the
+        service's address of 2018.
 
     Raises
     ------
@@ -279,9 +280,17 @@ def services_from(environment: Mapping[str, str], api: Api | None = None) -> tup
     else:
         apis = [Api.V2018]
     services = [_service(environment, each) for each in apis]
-    if api is None and services[0].api is Api.V2018 and services[0].is_default:
-        services.append(_service(environment, Api.V2))
+    if api is None and services[0].api is Api.V2018:
+        services.append(_todays(environment, services[0]))
     return tuple(services)
+
+
+def _todays(environment: Mapping[str, str], of_2018: Service) -> Service:
+    """Return where v2 is to be tried with an account of 2018: at another server than the usual, there too."""
+    if of_2018.is_default or environment.get("MWA_ASVO_HOST"):
+        return _service(environment, Api.V2)
+    there = {**environment, "MWA_ASVO_HOST": of_2018.address, "MWA_ASVO_PORT": ""}
+    return replace(_service(there, Api.V2), name=of_2018.name)
 
 
 def _service(environment: Mapping[str, str], api: Api) -> Service:

@@ -35,7 +35,7 @@ from mwa_client.settings import Credentials, Service, Settings, Task, services_f
 # The rest is imported where it is needed: checking a file must not wait for it.
 if TYPE_CHECKING:
     from mwa_client.asvo.job import Job
-    from mwa_client.asvo.session import Session
+    from mwa_client.asvo.session import HttpRequest, Session
     from mwa_client.events import Event, RowFailed
     from mwa_client.jobfile import JobRequest
     from mwa_client.rows import ListedJob
@@ -96,11 +96,7 @@ def _perform(settings: Settings, say: Show, show: Show, failed: list[RowFailed])
             say(f"Warning: {warning}")
         if settings.task is Task.CHECK:
             write_errors(settings.error_file, [])
-            checked = {"event": "checked", "jobs": len(jobs.jobs), "warnings": list(jobs.warnings)}
-            if settings.json:
-                show(checked)
-            else:
-                show(*plan(jobs).split("\n"), "Nothing was sent.")
+            show(*_checked(settings, jobs))
             return ExitStatus.COMPLETE
         return _at_the_service(
             settings, say, failed, lambda means: _run_rows(settings, means, rows, jobs, say)
@@ -135,6 +131,31 @@ def _likely_api(settings: Settings) -> Api:
         return settings.api
     is_todays = bool(os.environ.get("MWA_ASVO_API_KEY")) and not settings.sandbox
     return Api.V2 if is_todays else Api.V2018
+
+
+def _checked(settings: Settings, jobs: JobFile) -> list[str | Mapping[str, object]]:
+    """Say what a good job file asks for; if wanted, with the request that would be made for each row."""
+    api = _likely_api(settings)
+    requests = list(_requests(settings, jobs, api)) if settings.verbose else []
+    if not settings.json:
+        shown = [f"{jobs.source}:{line}: {request}" for line, request in requests]
+        heading = [f"The requests to the {api.value} interface:"] if shown else []
+        return [*plan(jobs).split("\n"), *heading, *shown, "Nothing was sent."]
+    checked = {"event": "checked", "jobs": len(jobs.jobs), "warnings": list(jobs.warnings)}
+    if settings.verbose:
+        checked["requests"] = [
+            {"line": line, "method": request.method, "path": request.path, "body": dict(request.body)}
+            for line, request in requests
+        ]
+    return [checked]
+
+
+def _requests(settings: Settings, jobs: JobFile, api: Api) -> Iterator[tuple[int, HttpRequest]]:
+    from mwa_client.asvo import submission_of
+
+    for job in jobs.jobs:
+        again = settings.allow_resubmit or job.allow_resubmit
+        yield job.line, submission_of(job, api, allow_resubmit=again)
 
 
 # --- The service --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The right job, exactly once: through the practice service, as rows meet jobs that are there already."""
+"""Rows meet jobs that are there already: attached to, where they were asked for exactly the same."""
 
 from __future__ import annotations
 
@@ -110,11 +110,6 @@ def test_metadata_are_attached_to_by_the_type_of_their_job(
 # --- "This job already" -------------------------------------------------------------------------------
 
 
-def hidden_once(sandbox: Sandbox, api: Api) -> None:
-    """Let the first listing miss what is there, so that the row is submitted."""
-    sandbox.faults.add("missing_job", times=1)
-
-
 @TODAY
 @pytest.mark.parametrize("names_it", [True, False], ids=["named", "not named"])
 def test_a_duplicate_is_found_though_the_listing_leaves_keys_out(
@@ -138,7 +133,7 @@ def test_a_duplicate_that_was_asked_something_else_is_not_attached_to(
 ) -> None:
     job = there(sandbox, RIGHT)
     if not was_listed:
-        hidden_once(sandbox, api)
+        sandbox.faults.add("missing_job", times=1)
     sandbox.faults.add("add_param", key="delivery", value="scratch")
     done = run(sandbox, tmp_path, clock, api)
     assert done.summary.exit_status is ExitStatus.JOBS_FAILED and attached(done) == []
@@ -147,6 +142,7 @@ def test_a_duplicate_that_was_asked_something_else_is_not_attached_to(
     assert f"has job {job.id} for this already" in failure.error.what
     assert "delivery=scratch instead of acacia" in failure.error.what
     assert "--allow-resubmit" in failure.error.remedy
+    sandbox.faults.clear()
     again = run(sandbox, tmp_path, clock, api, f"{ROW}, allow_resubmit=true")
     assert attached(again) == [(job.id + 1, False)]
 

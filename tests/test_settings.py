@@ -216,7 +216,26 @@ def test_a_key_means_todays_service_v2_before_v1() -> None:
 
 def test_a_password_means_2018_and_v2_where_nobody_answers_there() -> None:
     assert [way.api for way in services_from(ACCOUNT)] == [Api.V2018, Api.V2]
-    assert [way.api for way in services_from({**ACCOUNT, "ASVO_HOST": "asvo.example"})] == [Api.V2018]
+    assert [way.api for way in services_from(ACCOUNT, Api.V2018)] == [Api.V2018]
+
+
+@pytest.mark.parametrize(
+    ("given", "address", "name"),
+    [
+        ({}, "https://asvo.mwatelescope.org:443", "asvo.mwatelescope.org"),
+        ({"ASVO_HOST": "asvo.example"}, "https://asvo.example:8778", "asvo.example"),
+        ({"ASVO_HOST": "asvo.example", "ASVO_PORT": "99"}, "https://asvo.example:99", "asvo.example:99"),
+        ({"ASVO_HOST": "http://[::1]:99", "MWA_ASVO_PORT": "7"}, "http://[::1]:99", "[::1]:99"),
+        ({"ASVO_HOST": "a.example", "MWA_ASVO_HOST": "b.example"}, "https://b.example:443", "b.example"),
+    ],
+)
+def test_an_account_of_2018_is_tried_at_v2_of_the_same_server(
+    given: dict[str, str], address: str, name: str
+) -> None:
+    of_2018, todays = services_from({**ACCOUNT, **given})
+    assert (of_2018.api, todays.api) == (Api.V2018, Api.V2)
+    assert (todays.address, todays.name) == (address, name)
+    assert todays.credentials == of_2018.credentials
 
 
 @pytest.mark.parametrize("api", list(Api))

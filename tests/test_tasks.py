@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
+from urllib.parse import urlencode
 
 import pytest
 from conftest import THREE_ROWS, command, environment, run_command, wait_until
@@ -564,6 +565,80 @@ def test_events_while_the_service_is_away(sandbox: Sandbox, run: Run) -> None:
     done = run("-j", ONE_ROW, "--json")
     check_events(done)
     assert done.status == 0 and "Trying again" in done.err and "answers again" in done.err
+
+
+WIRE = {
+    "2018": [
+        ("/api/conversion_job", {"obs_id": "1191828584", "timeres": "20", "freqres": "20", "edgewidth": "80",
+                                 "conversion": "ms", "allowmissing": "true", "flagdcchannels": "true"}),
+        ("/api/download_vis_job", {"obs_id": "1191828584", "download_type": "vis"}),
+        ("/api/download_vis_job", {"obs_id": "1191828528", "download_type": "vis_meta"}),
+    ],
+    "v1": [
+        ("/api/conversion_job", {"obs_id": "1191828584", "avg_time_res": "20", "avg_freq_res": "20",
+                                 "flag_edge_width": "80", "output": "ms", "no_flag_dc": "false",
+                                 "centre": "phase", "delivery": "acacia", "allow_resubmit": "false"}),
+        ("/api/download_vis_job", {"obs_id": "1191828584", "download_type": "vis", "delivery": "acacia",
+                                   "allow_resubmit": "false"}),
+        ("/api/download_vis_job", {"obs_id": "1191828528", "download_type": "vis_meta", "delivery": "acacia",
+                                   "allow_resubmit": "false"}),
+    ],
+    "v2": [
+        ("/api/v2/conversion_job", {"obs_id": 1191828584, "avg_time_res": 20.0, "avg_freq_res": 20.0,
+                                    "flag_edge_width": 80.0, "output": "ms", "no_flag_dc": False,
+                                    "centre": "phase", "delivery": "acacia", "allow_resubmit": False}),
+        ("/api/v2/download_vis_job", {"obs_id": 1191828584, "download_type": "vis", "delivery": "acacia",
+                                      "allow_resubmit": False}),
+        ("/api/v2/download_vis_job", {"obs_id": 1191828528, "download_type": "meta", "delivery": "acacia",
+                                      "allow_resubmit": False}),
+    ],
+}  # fmt: skip
+"""What each row of the example becomes on each interface."""
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "jobs.csv"
+
+
+@pytest.mark.parametrize("api", WIRE)
+def test_a_check_shows_the_request_of_each_row(sandbox: Sandbox, run: Run, api: str) -> None:
+    done = run("--csv", EXAMPLE, "--check", "-v", "--json", "--api", api)
+    (checked,) = done.events
+    assert [(entry["line"], entry["method"]) for entry in checked["requests"]] == [
+        (line, "POST") for line in (5, 8, 11)
+    ]
+    shown = [(entry["path"], entry["body"]) for entry in checked["requests"]]
+    assert json.dumps(shown, sort_keys=True) == json.dumps(WIRE[api], sort_keys=True), "1 is not true"
+    text = run("--csv", EXAMPLE, "--check", "-v", "--api", api).out.splitlines()
+    assert f"The requests to the {api} interface:" in text and text[-1] == "Nothing was sent."
+    lines = [line for line in text if line.startswith(f"{EXAMPLE}:")][1:]
+    for line, number, (path, body) in zip(lines, (5, 8, 11), shown):
+        sent = json.dumps(body) if api == "v2" else urlencode(body)
+        assert line == f"{EXAMPLE}:{number}: POST {path} {sent}"
+    assert len(lines) == 3 and sandbox.requests == []
+
+
+@pytest.mark.parametrize("api", WIRE)
+def test_what_a_check_shows_is_what_is_sent(
+    sandbox: Sandbox, run: Run, data: Path, tmp_path: Path, api: str
+) -> None:
+    rows = EXAMPLE.read_text()
+    if api != "2018":
+        rows += "obs_id=1191828584, job_type=v, offset=0, duration=8, from_channel=9, to_channel=11\n"
+        rows += "obs_id=1191828584, job_type=b\nobs_id=1191828584, job_type=i, delivery=scratch\n"
+    csv = tmp_path / "every.csv"
+    csv.write_text(rows)
+    (checked,) = run("--csv", csv, "--check", "-v", "--json", "--api", api, "-ar").events
+    assert run("--csv", csv, "-s", "--api", api, "-ar").status == 0
+    sent = [request for request in sandbox.requests if request.path.endswith("_job")]
+    for entry in checked["requests"]:
+        same = [request for request in sent if request.path == entry["path"]]
+        bodies = [request.json if api == "v2" else request.form for request in same]
+        assert entry["body"] in bodies
+
+
+def test_a_check_of_rows_is_told_by_their_numbers(run: Run) -> None:
+    rows = [f"obs_id={number}, job_type=d, download_type=vis" for number in (1191828584, 1191828528)]
+    done = run("-j", rows[0], "-j", rows[1], "--check", "-v", "--api", "v1")
+    assert "row:2: POST /api/download_vis_job obs_id=1191828528&download_type=vis&" in done.out
 
 
 def test_a_check_as_json(sandbox: Sandbox, run: Run, csv: Path) -> None:

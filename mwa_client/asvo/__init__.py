@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mwa_client import __version__
-from mwa_client.asvo.session import Interface, Session
+from mwa_client.asvo.session import HttpRequest, Interface, Session
 from mwa_client.jobkeys import Api
 from mwa_client.pace import Clock, SystemClock
 from mwa_client.secrecy import keep_secret
 
 # The interfaces are imported when a session is opened: a run with nothing to do must not wait for them.
 if TYPE_CHECKING:
+    from mwa_client.jobfile import JobRequest
     from mwa_client.settings import Service
 
 
@@ -26,6 +27,28 @@ def open_session(*services: Service, clock: Clock | None = None) -> Session:
         Time; default is the machine's.
     """
     return Session([_interface(service, clock or SystemClock()) for service in services])
+
+
+def submission_of(request: JobRequest, api: Api, *, allow_resubmit: bool = False) -> HttpRequest:
+    """Return the request that would submit a job over an interface; nothing is sent.
+
+    Parameters
+    ----------
+    request : JobRequest
+        The job.
+    api : Api
+        The interface.
+    allow_resubmit : bool
+        Have it made even if it is there already.
+    """
+    from mwa_client.asvo import api_2018, api_v1, api_v2
+
+    submission = {
+        Api.V2018: api_2018.submission,
+        Api.V1: api_v1.submission,
+        Api.V2: api_v2.submission,
+    }[api]
+    return submission(request.job_type, request.parameters(api), allow_resubmit=allow_resubmit)
 
 
 def _interface(service: Service, clock: Clock) -> Interface:

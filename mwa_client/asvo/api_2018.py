@@ -18,15 +18,17 @@ from mwa_client.asvo.job import (
     read_sha1,
     read_size,
 )
-from mwa_client.asvo.session import Submission
+from mwa_client.asvo.session import HttpRequest, Submission
 from mwa_client.asvo.wire import Reply, Wire
 from mwa_client.errors import (
     BadReply,
     LoginRefused,
     ServiceMoved,
+    ServiceRefused,
     ServiceUnavailable,
     ServiceUnreachable,
     SessionLost,
+    WrongInterface,
 )
 from mwa_client.jobkeys import Api, JobType
 
@@ -91,6 +93,14 @@ class Api2018:
                 status=error.status,
                 is_own=error.is_own,
             ) from None
+        except ServiceRefused as error:
+            if error.status in (404, 405):
+                raise WrongInterface(
+                    f"{self._wire.address} does not speak the 2018 interface (HTTP {error.status}).",
+                    "Check ASVO_HOST and ASVO_PORT, or leave out --api to have the interface found.",
+                    status=error.status,
+                ) from None
+            raise
         except ServiceUnreachable as error:
             if self._is_default and not self._has_answered:
                 raise _moved_on(error) from None
@@ -99,7 +109,8 @@ class Api2018:
 
     def submit(self, job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> Submission:
         """Post the row's keys and values as a form; this service does not notice duplicates."""
-        reply = self._wire.call("POST", SUBMIT_PATHS[job_type], form=parameters)
+        request = submission(job_type, parameters, allow_resubmit=allow_resubmit)
+        reply = self._wire.call(request.method, request.path, form=request.form)
         job_id = read_id(reply.get("job_id")) if isinstance(reply, dict) else None
         if job_id is None:
             raise BadReply("The service took the job but did not say its job id.")
@@ -126,6 +137,11 @@ class Api2018:
             reply.close()
             raise SessionLost("The service does not know this session.", status=401)
         return reply
+
+
+def submission(job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> HttpRequest:
+    """Return the request that submits a job; all may be made again, so there is no word for that."""
+    return HttpRequest("POST", SUBMIT_PATHS[job_type], form=parameters)
 
 
 def listed(wire: Wire) -> Iterator[object]:

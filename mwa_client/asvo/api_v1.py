@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from mwa_client.asvo.api_2018 import cancel, listed
 from mwa_client.asvo.job import Job, ProductFile, read_id, read_integer, read_word
-from mwa_client.asvo.session import Submission
+from mwa_client.asvo.session import HttpRequest, Submission
 from mwa_client.asvo.today import read_jobs
 from mwa_client.asvo.wire import Reply, Wire
 from mwa_client.errors import (
@@ -83,16 +83,13 @@ class ApiV1:
 
     def submit(self, job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> Submission:
         """Post a job as a form; a job that is there already is no failure: its id comes back."""
-        path = IMAGE_FROM_JOB_PATH if "source_job_id" in parameters else SUBMIT_PATHS[job_type]
-        if job_type is JobType.VOLTAGE:
-            parameters = {**parameters, "download_type": VOLTAGE_DOWNLOAD}
-        form = {**parameters, "allow_resubmit": "true" if allow_resubmit else "false"}
+        request = submission(job_type, parameters, allow_resubmit=allow_resubmit)
         try:
-            return _submission(self._wire.call("POST", path, form=form))
+            return _answer(self._wire.call(request.method, request.path, form=request.form))
         except ServiceRefused as error:
             raise_if_about_all_rows(error)
             if isinstance(error.body, dict) and _is_already_there(error.body):
-                return _submission(error.body)
+                return _answer(error.body)
             raise
 
     def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
@@ -112,6 +109,15 @@ class ApiV1:
         return self._wire.open_elsewhere(file.url, headers)
 
 
+def submission(job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> HttpRequest:
+    """Return the request that submits a job."""
+    path = IMAGE_FROM_JOB_PATH if "source_job_id" in parameters else SUBMIT_PATHS[job_type]
+    form = {**parameters, "allow_resubmit": "true" if allow_resubmit else "false"}
+    if job_type is JobType.VOLTAGE:
+        form["download_type"] = VOLTAGE_DOWNLOAD
+    return HttpRequest("POST", path, form=form)
+
+
 def raise_if_about_all_rows(error: ServiceRefused) -> None:
     """Raise another error where a refusal concerns every row and passes: an outage, the job limit.
 
@@ -125,7 +131,7 @@ def raise_if_about_all_rows(error: ServiceRefused) -> None:
         raise JobLimitReached(error.what) from None
 
 
-def _submission(body: object) -> Submission:
+def _answer(body: object) -> Submission:
     job_id = read_id(body.get("job_id")) if isinstance(body, dict) else None
     existed = isinstance(body, dict) and _is_already_there(body)
     if job_id is None and existed:

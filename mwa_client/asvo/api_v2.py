@@ -8,7 +8,7 @@ from typing import Any
 from mwa_client.asvo.api_v1 import raise_if_about_all_rows
 from mwa_client.asvo.job import Job, ProductFile, read_id, read_integer
 from mwa_client.asvo.replies import Allowance
-from mwa_client.asvo.session import Submission
+from mwa_client.asvo.session import HttpRequest, Submission
 from mwa_client.asvo.today import read_job, read_jobs
 from mwa_client.asvo.tokens import Tokens, TokenStore
 from mwa_client.asvo.wire import Reply, Wire
@@ -89,10 +89,9 @@ class ApiV2:
 
     def submit(self, job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> Submission:
         """Post a job as JSON; a job that is there already is no failure."""
-        path = IMAGE_FROM_JOB_PATH if "source_job_id" in parameters else SUBMIT_PATHS[job_type]
-        body = {**typed(parameters), "allow_resubmit": allow_resubmit}
+        request = submission(job_type, parameters, allow_resubmit=allow_resubmit)
         try:
-            reply = self._call("POST", path, body)
+            reply = self._call(request.method, request.path, request.json)
         except ServiceRefused as error:
             raise_if_about_all_rows(error)
             if _code(error) == ALREADY_THERE:
@@ -229,6 +228,12 @@ class ApiV2:
                 or (total is not None and offset >= total)
             ):
                 return
+
+
+def submission(job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> HttpRequest:
+    """Return the request that submits a job."""
+    path = IMAGE_FROM_JOB_PATH if "source_job_id" in parameters else SUBMIT_PATHS[job_type]
+    return HttpRequest("POST", path, json={**typed(parameters), "allow_resubmit": allow_resubmit})
 
 
 def typed(parameters: Mapping[str, str]) -> dict[str, object]:

@@ -5,10 +5,12 @@ It hides which interface of the service answers, and mends a session that has ex
 
 from __future__ import annotations
 
+import json as jsonlib
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Protocol, TypeVar
+from urllib.parse import urlencode
 
 from mwa_client.asvo.job import Job, JobState, ProductFile
 from mwa_client.errors import (
@@ -41,6 +43,24 @@ class Submission:
 
     job_id: int
     existed: bool = False
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """A request as it goes over the wire, with a form or a JSON object for its body."""
+
+    method: str
+    path: str
+    form: Mapping[str, str] | None = None
+    json: Mapping[str, object] | None = None
+
+    @property
+    def body(self) -> Mapping[str, object]:
+        """What is sent, by its keys."""
+        return self.form or self.json or {}
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path} {urlencode(self.form) if self.form else jsonlib.dumps(self.json)}"
 
 
 class Interface(Protocol):

@@ -460,7 +460,7 @@ class Wire:
             raise BadReply(f"{self.address} sends us elsewhere; is the address right?")
         text = _text_of(response, call)
         body = _body_of(text)
-        said = _explanation(response, text, body)
+        said = _explanation(response, text, body) + _reference(response, body)
         if call.proxy is not None and not call.is_past_proxy:
             said += f" (asked through {call.proxy})"
         is_own = _is_own(body)
@@ -561,6 +561,20 @@ def _explanation(response: requests.Response, text: str, body: object) -> str:
         text = re.sub(r"(?si)<(style|script|head)\b.*?</\1>", " ", text)
         text = re.sub(r"(?s)<[^>]*>", " ", text)
     return clean_text(text) or clean_text(f"HTTP {response.status_code} {response.reason or ''}")
+
+
+def _reference(response: requests.Response, body: object) -> str:
+    """Return what the help desk will ask for: the error's code and the request's id, where they are known."""
+    known = body if isinstance(body, dict) else {}
+    references = {
+        "error_code": known.get("error_code"),
+        "request_id": known.get("request_id") or response.headers.get("x-request-id"),
+    }
+    # v1's code 0 is that of all errors without a code of their own.
+    said = [
+        f"{name} {clean_text(value, 60)}" for name, value in references.items() if value not in (None, "", 0)
+    ]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _text_of(response: requests.Response, call: Call) -> str:
