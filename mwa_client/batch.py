@@ -473,12 +473,24 @@ class Batch:
         if self._check is not None:
             self._check(self._session.api)
             self._check = None
+            self._drop_doubles()
         self._listing, self._has_listed = listed.outcome, True
         news = [self._watch(row, listed.begun) for row in self._rows.at(Stage.WATCHED)]
         news += [self._watch(row, listed.begun) for row in self._find_jobs(listed.begun)]
         self._end_unlisted()
         has_submitted = self._submit_wanted()
         self._polls.succeeded(any(news) or has_submitted)
+
+    def _drop_doubles(self) -> None:
+        """Forget rows that ask this interface for the same as others: what tells them apart is not sent."""
+        wanted = self._rows.at(Stage.WANTED)
+        if all(self._asked(row) == row.identity for row in wanted):
+            return
+        asked = {self._asked(row) for row in self._rows if row.stage is not Stage.WANTED}
+        for row in wanted:
+            if self._asked(row) in asked:
+                self._rows.drop(row)
+            asked.add(self._asked(row))
 
     def _listing_failed(self, error: MwaClientError) -> None:
         if not _may_pass(error):

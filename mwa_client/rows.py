@@ -269,13 +269,14 @@ class Rows:
         self._at: dict[Stage, list[int]] = {stage: [] for stage in Stage}
         self._at[Stage.WANTED] = list(range(len(self._rows)))
         self._labels = Counter(row.label for row in self._rows)
+        self._dropped: set[int] = set()
         self.to_come = 0
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._rows) - len(self._dropped)
 
     def __iter__(self) -> Iterator[Row]:
-        return iter(self._rows)
+        return (row for row in self._rows if row.place not in self._dropped)
 
     def at(self, stage: Stage) -> list[Row]:
         """Return the rows at a stage, in the order of the file."""
@@ -294,6 +295,13 @@ class Rows:
         """Each state in words for people, and the number of rows in it."""
         return tuple(self._labels.items())
 
+    def drop(self, row: Row) -> None:
+        """Forget a row that has no job: it has turned out to ask for the same as another one."""
+        places = self._at[Stage.WANTED]
+        del places[bisect_left(places, row.place)]
+        self._dropped.add(row.place)
+        self._forget_label(row.label)
+
     def moved(self, row: Row, before: Stage, after: Stage) -> None:
         """Hear of a row's step."""
         places = self._at[before]
@@ -304,6 +312,9 @@ class Rows:
     def relabel(self, before: str, after: str) -> None:
         """Hear that a row has another state."""
         self._labels[after] += 1
-        self._labels[before] -= 1
-        if not self._labels[before]:
-            del self._labels[before]
+        self._forget_label(before)
+
+    def _forget_label(self, label: str) -> None:
+        self._labels[label] -= 1
+        if not self._labels[label]:
+            del self._labels[label]

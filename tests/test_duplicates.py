@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FastClock, Run, run_batch, service_of
+from conftest import FastClock, Run, environment, run_batch, run_command, service_of
 
 from mwa_client import Client
-from mwa_client.errors import BadReply, ExitStatus, JobDiffers, JobNotNamed
+from mwa_client.errors import BadReply, ExitStatus, JobDiffers, JobFileError, JobNotNamed
 from mwa_client.events import Submitted
 from mwa_client.jobfile import parse
 from mwa_client.jobkeys import Api
@@ -29,6 +29,7 @@ RIGHT: dict[str, object] = {
     "centre": "phase",
     "delivery": "acacia",
 }
+IN_2018 = f"obs_id={OBS}, job_type=c, timeres=20, freqres=20, edgewidth=80, conversion=ms, allowmissing=true"
 ROW = f"obs_id={OBS}, job_type=c, avg_time_res=2, avg_freq_res=80, output=uvfits"
 
 
@@ -202,9 +203,43 @@ def test_of_two_that_may_be_meant_none_is_taken(
         client.submit(ROW)
 
 
+# --- Another interface than was expected --------------------------------------------------------------
+
+
+def test_rows_that_turn_out_to_ask_for_the_same_are_one_job(tmp_path: Path) -> None:
+    plain = IN_2018.replace(", allowmissing=true", "")
+    csv = tmp_path / "jobs.csv"
+    options = ("--csv", csv, "--dir", tmp_path / "data", "--poll", "0.05")
+    with Sandbox(seconds_per_state=0, product_size=lambda job: 300_000, apis=("v2",)) as sandbox:
+        env = environment(sandbox, HOME=str(tmp_path))
+        for rows in ((plain, IN_2018), (IN_2018, plain), (IN_2018, plain, f"{plain}, nostats=true")):
+            csv.write_text("\n".join(rows))
+            done = run_command(*options, env=env)
+            assert done.returncode == 0, done.stderr
+            assert "1 complete" in done.stdout and "it is one job" in done.stderr
+            assert len([request for request in sandbox.requests if request.store]) == 1
+        assert len(sandbox.jobs) == 1
+
+
+def test_rows_that_the_interface_cannot_do_are_mistakes_though_another_was_expected(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path
+) -> None:
+    both = [service_of(sandbox, api) for api in (Api.V2, Api.V1)]
+    sandbox.faults.add("fail_call", path="/api/v2/api_login", status=404)
+    csv = tmp_path / "jobs.csv"
+    csv.write_text(f"{ROW}, no_apply_amps=true\n")
+    with Client(*both) as client, pytest.raises(JobFileError, match="the v1 interface cannot do this"):
+        client.run(csv, tmp_path / "data")
+    with Client(*both) as client, pytest.raises(JobFileError, match="the v1 interface cannot do this"):
+        client.submit(f"{ROW}, no_apply_amps=true")
+    with Client(*both) as client:
+        assert client.submit(ROW) == sandbox.jobs[0].id
+    (sent,) = [request for request in sandbox.requests if request.path.endswith("_job")]
+    assert sent.path == "/api/conversion_job" and sent.form["avg_freq_res"] == "80"
+
+
 # --- What earlier versions remembered -----------------------------------------------------------------
 
-IN_2018 = f"obs_id={OBS}, job_type=c, timeres=20, freqres=20, edgewidth=80, conversion=ms, allowmissing=true"
 FORMER = f"job_type=c obs_id={OBS} avg_freq_res=20 avg_time_res=20 no_flag_dc=true"
 
 

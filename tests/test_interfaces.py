@@ -57,6 +57,7 @@ from mwa_client.errors import (
     ServiceUnreachable,
     SessionLost,
     TransferFailed,
+    WrongInterface,
 )
 from mwa_client.events import Downloading, Notice, RowFailed, StateChanged, Submitted
 from mwa_client.jobfile import parse
@@ -67,7 +68,7 @@ from mwa_client.sandbox import Job as AtService
 from mwa_client.sandbox import JobState as StateThere
 from mwa_client.sandbox import JobType as TypeThere
 from mwa_client.sandbox import LoggedRequest, Sandbox
-from mwa_client.settings import Credentials, Service
+from mwa_client.settings import Credentials, Service, services_from
 
 T = TypeVar("T")
 
@@ -877,6 +878,64 @@ def test_where_2018_is_gone_the_user_logs_in_to_v2(sandbox: Sandbox, clock: Fast
         assert session.submit(JobType.DOWNLOAD, VISIBILITIES).job_id == sandbox.jobs[0].id
     (login,) = asked(sandbox, "/api/v2/login")
     assert login.json == {"username": "practice", "password": "practice"}
+
+
+def by_account(sandbox: Sandbox) -> dict[str, str]:
+    return {"ASVO_HOST": sandbox.url, "ASVO_USER": "practice", "ASVO_PASS": "practice"}
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_server_that_knows_no_2018_login_is_asked_for_that_of_v2(
+    sandbox: Sandbox, clock: FastClock, status: int
+) -> None:
+    sandbox.faults.add("fail_call", path=LOGIN[Api.V2018], status=status)
+    with closing(open_session(*services_from(by_account(sandbox)), clock=clock)) as session:
+        session.login()
+        assert session.api is Api.V2
+    assert [request.path for request in sandbox.requests] == [LOGIN[Api.V2018], "/api/v2/login"]
+    # By hand it is that interface or none.
+    by_hand = open_session(*services_from(by_account(sandbox), Api.V2018), clock=clock)
+    with closing(by_hand), pytest.raises(WrongInterface, match="does not speak the 2018 interface") as error:
+        by_hand.login()
+    assert error.value.status == status and "--api" in error.value.remedy
+
+
+@pytest.mark.parametrize("status", [401, 500, 503])
+def test_a_server_that_knows_2018_is_not_asked_for_v2(
+    sandbox: Sandbox, clock: FastClock, status: int
+) -> None:
+    sandbox.faults.add("fail_call", path=LOGIN[Api.V2018], status=status)
+    session = open_session(*services_from(by_account(sandbox)), clock=clock)
+    with closing(session), pytest.raises((LoginRefused, ServiceUnavailable)):
+        session.login()
+    assert [request.path for request in sandbox.requests] == [LOGIN[Api.V2018]]
+
+
+def test_a_server_of_v1_alone_wants_a_key(clock: FastClock) -> None:
+    with Sandbox(clock=clock.now, apis=("v1",)) as sandbox:
+        session = open_session(*services_from(by_account(sandbox)), clock=clock)
+        with closing(session), pytest.raises(WrongInterface, match="2018 interface") as error:
+            session.login()
+    assert "MWA_ASVO_API_KEY" in error.value.remedy and error.value.exit_status is ExitStatus.REFUSED
+
+
+@pytest.mark.parametrize(("first", "then"), [("account", "key"), ("key", "account")])
+@pytest.mark.parametrize("todays", ["v1", "v2"])
+def test_what_is_complete_is_complete_whichever_interface_is_expected(
+    tmp_path: Path, todays: str, first: str, then: str
+) -> None:
+    speaks = ("v1", "2018") if todays == "v1" else ("v2",)
+    with Sandbox(seconds_per_state=0, product_size=lambda job: 3000 + job.id, apis=speaks) as sandbox:
+        key = {"MWA_ASVO_HOST": sandbox.url, "MWA_ASVO_API_KEY": "practice-key"}
+        ways = {"account": environment(sandbox), "key": {**environment(), **key}}
+        options = ("--csv", EXAMPLE, "--dir", tmp_path / "out", "--poll", "0.05")
+        done = run_command(*options, env={**ways[first], "HOME": str(tmp_path)})
+        assert done.returncode == 0, done.stderr
+        assert len(sandbox.jobs) == 3
+        sandbox.reset_log()
+        again = run_command(*options, env={**ways[then], "HOME": str(tmp_path)})
+        assert again.returncode == 0, again.stderr
+        assert sandbox.requests == []
 
 
 def test_where_nobody_is_left_the_key_is_named(clock: FastClock, deserted: str) -> None:

@@ -97,7 +97,8 @@ class Api2018:
             if error.status in (404, 405):
                 raise WrongInterface(
                     f"{self._wire.address} does not speak the 2018 interface (HTTP {error.status}).",
-                    "Check ASVO_HOST and ASVO_PORT, or leave out --api to have the interface found.",
+                    "Check ASVO_HOST and ASVO_PORT, leave out --api to have the interface found, or set "
+                    "MWA_ASVO_API_KEY for today's service.",
                     status=error.status,
                 ) from None
             raise
