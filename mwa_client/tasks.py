@@ -20,6 +20,7 @@ from mwa_client.errors import (
     DiskFull,
     ExitStatus,
     InternalError,
+    JobFileError,
     LoginRefused,
     MwaClientError,
     NotCancelled,
@@ -91,15 +92,15 @@ def _perform(settings: Settings, say: Show, show: Show, failed: list[RowFailed])
     if settings.task.needs_rows:
         rows = _Rows.of(settings)
         # Before anything else, and before the service is known for sure: what is wrong is said at once.
-        jobs = rows.read(_likely_api(settings))
+        api, jobs = rows.read_for_one_of(_likely_apis(settings))
         for warning in jobs.warnings:
             say(f"Warning: {warning}")
         if settings.task is Task.CHECK:
             write_errors(settings.error_file, [])
-            show(*_checked(settings, jobs))
+            show(*_checked(settings, jobs, api))
             return ExitStatus.COMPLETE
         return _at_the_service(
-            settings, say, failed, lambda means: _run_rows(settings, means, rows, jobs, say)
+            settings, say, failed, lambda means: _run_rows(settings, means, rows, jobs, api, say)
         )
     does = {Task.LIST: _list, Task.FETCH: _fetch, Task.CANCEL: _cancel}[settings.task]
     return _at_the_service(settings, say, failed, lambda means: does(settings, means, show))
@@ -124,18 +125,34 @@ class _Rows:
     def read(self, api: Api) -> JobFile:
         return parse(self.data, api, self.source)
 
+    def read_for_one_of(self, apis: Sequence[Api]) -> tuple[Api, JobFile]:
+        """Read the rows for the first interface that can do what they ask.
 
-def _likely_api(settings: Settings) -> Api:
-    """Return the interface that will probably be spoken: nothing is asked of the network here."""
+        Raises
+        ------
+        JobFileError
+            None of them can; the mistakes are those for the interface that finds the fewest.
+        """
+        errors = []
+        for api in apis:
+            try:
+                return api, self.read(api)
+            except JobFileError as error:
+                errors.append(error)
+        raise min(errors, key=lambda error: len(error.mistakes))
+
+
+def _likely_apis(settings: Settings) -> tuple[Api, ...]:
+    """Return the interfaces that may be spoken, the likeliest first: nothing is asked of the network here."""
     if settings.api is not None:
-        return settings.api
-    is_todays = bool(os.environ.get("MWA_ASVO_API_KEY")) and not settings.sandbox
-    return Api.V2 if is_todays else Api.V2018
+        return (settings.api,)
+    if settings.sandbox:
+        return (Api.V2018,)
+    return (Api.V2, Api.V1) if os.environ.get("MWA_ASVO_API_KEY") else (Api.V2018, Api.V2)
 
 
-def _checked(settings: Settings, jobs: JobFile) -> list[str | Mapping[str, object]]:
+def _checked(settings: Settings, jobs: JobFile, api: Api) -> list[str | Mapping[str, object]]:
     """Say what a good job file asks for; if wanted, with the request that would be made for each row."""
-    api = _likely_api(settings)
     requests = list(_requests(settings, jobs, api)) if settings.verbose else []
     if not settings.json:
         shown = [f"{jobs.source}:{line}: {request}" for line, request in requests]
@@ -258,12 +275,13 @@ def _practice(settings: Settings, say: Show) -> Iterator[tuple[Service, ...]]:
 # --- The tasks ----------------------------------------------------------------------------------------
 
 
-def _run_rows(settings: Settings, means: _Means, rows: _Rows, jobs: JobFile, say: Show) -> ExitStatus:
+def _run_rows(
+    settings: Settings, means: _Means, rows: _Rows, jobs: JobFile, expected: Api, say: Show
+) -> ExitStatus:
     """Submit the rows and, unless only that is wanted, watch and fetch them."""
-    checked_for = _likely_api(settings)
 
     def check(api: Api) -> None:
-        if api is not checked_for:
+        if api is not expected:
             for warning in rows.read(api).warnings:
                 if warning not in jobs.warnings:
                     say(f"Warning: {warning}")

@@ -911,6 +911,29 @@ def test_a_server_that_knows_2018_is_not_asked_for_v2(
     assert [request.path for request in sandbox.requests] == [LOGIN[Api.V2018]]
 
 
+TODAYS_ROW = f"obs_id={OTHER}, job_type=d, download_type=vis, delivery=scratch"
+
+
+def test_rows_are_judged_by_the_interface_that_answers(tmp_path: Path) -> None:
+    row = (f"--job={TODAYS_ROW}", "--dir", tmp_path / "out", "--poll", "0.05", "--submit-only")
+    with Sandbox(apis=("v2",)) as sandbox:
+        env = environment(sandbox, HOME=str(tmp_path))
+        done = run_command(*row, env=env)
+        assert done.returncode == 0, done.stderr
+        assert [job.delivery for job in sandbox.jobs] == ["scratch"]
+        checked = run_command(row[0], "--check", env=env)
+        assert checked.returncode == 0, checked.stderr
+        by_hand = run_command(*row, "--api", "2018", env=env)
+        assert by_hand.returncode == 3 and "the 2018 interface cannot do this" in by_hand.stderr
+    with Sandbox() as sandbox:
+        done = run_command(*row, env=environment(sandbox, HOME=str(tmp_path)))
+        assert done.returncode == 3 and "the 2018 interface cannot do this" in done.stderr
+        assert not sandbox.jobs
+    with_typo = run_command(f"{row[0]}, fromat=tar", "--check", env=environment())
+    assert with_typo.returncode == 3 and "fromat: no such key" in with_typo.stderr
+    assert "cannot do this" not in with_typo.stderr, "only what is wrong wherever it is sent"
+
+
 def test_a_server_of_v1_alone_wants_a_key(clock: FastClock) -> None:
     with Sandbox(clock=clock.now, apis=("v1",)) as sandbox:
         session = open_session(*services_from(by_account(sandbox)), clock=clock)
