@@ -11,6 +11,8 @@ import pytest
 from conftest import FastClock, Run, environment, run_batch, run_command, service_of
 
 from mwa_client import Client
+from mwa_client.asvo.today import read_job
+from mwa_client.batch import _lost
 from mwa_client.errors import BadReply, ExitStatus, JobDiffers, JobFileError, JobNotNamed
 from mwa_client.events import Submitted
 from mwa_client.jobfile import parse
@@ -201,6 +203,30 @@ def test_of_two_that_may_be_meant_none_is_taken(
     sandbox.faults.add("drop_params", keys="*")
     with client_of(api) as client, pytest.raises(JobNotNamed):
         client.submit(ROW)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("No calibration", 17, ": No calibration (error_code 17)"),
+        ("No calibration", None, ": No calibration"),
+        (None, "NO_CAL", ", and the service does not say why (error_code NO_CAL)."),
+        (None, None, ", and the service does not say why."),
+    ],
+)
+def test_the_code_of_a_failed_job_is_quoted(text: str | None, code: object, said: str) -> None:
+    job = read_job({"id": 7, "job_state": "error", "error_text": text, "error_code": code})
+    assert job is not None and _lost(job).what == f"The job failed at the service{said}"
+
+
+def test_what_the_schema_of_today_forbids_is_the_services_to_refuse(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path
+) -> None:
+    done = run(sandbox, tmp_path, clock, Api.V2, f"{ROW}, delivery=dug")
+    (failure,) = done.summary.failed
+    assert "delivery: must be one of acacia, scratch" in failure.error.what
+    assert done.summary.exit_status is ExitStatus.JOBS_FAILED and len(sandbox.requests) == 3
+    assert run(sandbox, tmp_path, clock, Api.V1, f"{ROW}, delivery=dug").summary.exit_status != 4
 
 
 # --- Another interface than was expected --------------------------------------------------------------

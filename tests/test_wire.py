@@ -461,6 +461,13 @@ gateway</h1><p>try <b>later</b></p></body></HTML>"""
             "Invalid. obs_id: missing",
         ),
         ('{"field_errors": {}}', '{"field_errors": {}}'),
+        ('{"error": "At the limit", "error_code": 1}', "At the limit (error_code 1)"),
+        ('{"error": "No such job", "error_code": 0}', "No such job"),
+        ('{"error": "No such job", "error_code": null, "request_id": ""}', "No such job"),
+        (
+            '{"message": "No such job.", "error_code": "JOB_NOT_FOUND", "request_id": "5f\\u0007e1"}',
+            "No such job. (error_code JOB_NOT_FOUND, request_id 5f e1)",
+        ),
         ('"Just a string"', "Just a string"),
         ("Plain\twords\r\n on two lines", "Plain words on two lines"),
         (PAGE, "Bad gateway try later"),
@@ -483,6 +490,16 @@ def test_the_services_own_words_are_told(wire: Wire, sandbox: Sandbox, body: str
         assert what.endswith("…")
     elif said is not None:
         assert what == f"The service refused: {said}"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, ServiceRefused), (401, SessionLost), (502, ServiceUnavailable)]
+)
+def test_the_number_of_a_request_is_in_every_answers_head(status: int, kind: type[MwaClientError]) -> None:
+    head = f"HTTP/1.1 {status} No\nx-request-id: 5fe1\nContent-Length: 4"
+    quoted = fails(kind, match=r": Oops \(request_id 5fe1\)")
+    with RawServer(answer(head, b"Oops")) as server, closing(wire_to(server.url)) as wire, quoted:
+        wire.call("GET", LISTING)
 
 
 @pytest.mark.parametrize("charset", ["utf-16", "no-such", "idna", "hex", "a\0b", "undefined"])
