@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
 
 from mwa_client.errors import JobFileError, Mistake, SettingsError
@@ -282,8 +283,9 @@ def parse_row(row: str | Mapping[str, object], api: Api) -> JobRequest:
 
     Examples
     --------
-    >>> parse_row({"obs_id": 1191828584, "job_type": "c", "no_rfi": True}, Api.V2).parameters(Api.V2)
-    {'obs_id': '1191828584', 'no_rfi': 'true'}
+    >>> row = {"obs_id": 1191828584, "job_type": "d", "download_type": "vis_meta"}
+    >>> parse_row(row, Api.V2).parameters(Api.V2)
+    {'obs_id': '1191828584', 'download_type': 'meta', 'delivery': 'acacia'}
     """
     checked = _Row.from_text(row, api) if isinstance(row, str) else _Row.from_mapping(row, api)
     job = checked.request(line=1)
@@ -324,9 +326,7 @@ def identity_of(job_type: JobType, parameters: Mapping[str, object], api: Api) -
         heard = _listed(key, word, value)
         if heard is None or said.setdefault(key.word, heard) != heard:
             return None
-    values = {**_unsaid(job_type, said, api), **said}
-    needed = {key.word for key in _asked_of(job_type) if key.is_required_in(api)}
-    if not needed | _stated(job_type, values, api) <= said.keys():
+    if not (_needed(job_type, api) <= said.keys() and _stated(job_type, said, api) <= said.keys()):
         return None  # It was made with a default of that day, which nobody can know any more.
     return _identity(job_type, said, api)
 
@@ -410,41 +410,56 @@ def _asked_of(job_type: JobType) -> Iterator[JobKey]:
 
 
 def _identity(job_type: JobType, said: Mapping[str, str], vocabulary: Api) -> str:
-    values = {**_unsaid(job_type, said, vocabulary), **said}
-    parts = [f"job_type={job_type.value}", f"obs_id={_shortest(BY_WORD['obs_id'], values.pop('obs_id'))}"]
-    for word, value in sorted(values.items()):
-        key = BY_WORD[word]
-        short = _shortest(key, value)
-        if short != key.default_of(job_type):
-            parts.append(f"{word}={short}")
+    values = {word: _shortest(BY_WORD[word], value) for word, value in said.items()}
+    values.update(_unsaid(job_type, said, vocabulary))
+    defaults = _defaults(job_type)
+    parts = [f"job_type={job_type.value}", f"obs_id={values.pop('obs_id')}"]
+    parts += [f"{word}={value}" for word, value in sorted(values.items()) if value != defaults.get(word)]
     return " ".join(parts)
 
 
 def _unsaid(job_type: JobType, said: Mapping[str, str], api: Api) -> dict[str, str]:
     """Return what an interface takes the missing keys to mean."""
-    meant = {}
-    for key in _asked_of(job_type):
-        value = key.meant_on(api, job_type)
-        # An image of a finished conversion job has no conversion left to describe.
-        if value is not None and key.word not in said and not ("source_job_id" in said and _converts(key)):
-            meant[key.word] = value
-    return meant
+    words = _meant(job_type, api).keys() - said.keys() - _not_applicable(said)
+    return {word: value for word, value in _meant(job_type, api).items() if word in words}
 
 
-def _stated(job_type: JobType, values: Mapping[str, str], api: Api) -> set[str]:
+def _stated(job_type: JobType, values: Mapping[str, str], api: Api) -> frozenset[str]:
     """Return the keys that an interface must be told, whatever it takes their being left out to mean."""
-    if api is Api.V2018:
-        return set()
+    stated = _always_stated(job_type, api) - _not_applicable(values)
     # Of an object in a store there is one format, and of voltages.
     follows = job_type is JobType.VOLTAGE or values.get("delivery") == "acacia"
-    return {
-        key.word
-        for key in _asked_of(job_type)
-        if key.is_always_stated(job_type)
-        and key.spelled(api) is not None
-        and not (key.word == "delivery_format" and follows)
-        and not ("source_job_id" in values and _converts(key))
-    }
+    return stated - {"delivery_format"} if follows else stated
+
+
+def _not_applicable(values: Mapping[str, str]) -> frozenset[str]:
+    # An image of a finished conversion job has no conversion left to describe.
+    return _CONVERTING if "source_job_id" in values else frozenset()
+
+
+@functools.cache
+def _meant(job_type: JobType, api: Api) -> Mapping[str, str]:
+    """Return what an interface takes each key of a job to mean where it is missing."""
+    meant = {key.word: key.meant_on(api, job_type) for key in _asked_of(job_type)}
+    return MappingProxyType({word: value for word, value in meant.items() if value is not None})
+
+
+@functools.cache
+def _defaults(job_type: JobType) -> Mapping[str, str | None]:
+    return MappingProxyType({key.word: key.default_of(job_type) for key in _asked_of(job_type)})
+
+
+@functools.cache
+def _always_stated(job_type: JobType, api: Api) -> frozenset[str]:
+    if api is Api.V2018:
+        return frozenset()
+    keys = [key for key in _asked_of(job_type) if key.is_always_stated(job_type)]
+    return frozenset(key.word for key in keys if key.spelled(api) is not None)
+
+
+@functools.cache
+def _needed(job_type: JobType, api: Api) -> frozenset[str]:
+    return frozenset(key.word for key in _asked_of(job_type) if key.is_required_in(api))
 
 
 def _asked_on(request: JobRequest, api: Api) -> dict[str, str]:
@@ -487,6 +502,9 @@ def _sent(word: str, value: str, api: Api) -> Iterator[tuple[str, str]]:
 
 def _converts(key: JobKey) -> bool:
     return JobType.CONVERSION in key.jobs and JobType.DOWNLOAD not in key.jobs
+
+
+_CONVERTING = frozenset(key.word for key in BY_WORD.values() if _converts(key))
 
 
 # --- Values ------------------------------------------------------------------------------------------

@@ -379,6 +379,26 @@ def test_identity_is_short_sorted_and_readable() -> None:
     assert parse_row(row, Api.V2).identity == "job_type=c obs_id=1191828584 avg_freq_res=20 no_rfi=true"
 
 
+@pytest.mark.parametrize(
+    ("row", "identity"),
+    [
+        (DOWNLOAD, "job_type=d obs_id=1191828584"),
+        (f"{OBS}, job_type=d, download_type=meta", "job_type=d obs_id=1191828584 download_type=vis_meta"),
+        (f"{C_2018}, allowmissing=true", "job_type=c obs_id=1191828584 allowmissing=true avg_freq_res=20 "
+                                         "avg_time_res=20 no_flag_dc=true"),
+        (f"{VOLTAGE}, delivery=scratch", "job_type=v obs_id=1191828584 duration=8 offset=0"),
+        (f"{IMAGING}, apply_di_cal=false, robust=0.0",
+         "job_type=i obs_id=1191828584 apply_di_cal=false robust=0"),
+        (f"{OBS}, job_type=b", "job_type=b obs_id=1191828584"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("api", TODAY)
+def test_ledgers_know_rows_by_their_identities_which_must_not_change(
+    row: str, identity: str, api: Api
+) -> None:
+    assert parse_row(row, api).identity == identity
+
+
 @pytest.mark.parametrize("number", ["20", "020", "20.0", "20.", "2e1", "+20", "2.0E+01", "200e-1", "20e0000"])
 def test_a_number_is_the_same_however_it_is_written(number: str) -> None:
     job = parse_row(f"{OBS}, job_type=c, avg_freq_res={number}", Api.V2)
