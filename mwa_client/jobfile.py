@@ -335,8 +335,8 @@ def contradicts(job: Job, request: JobRequest, api: Api) -> str | None:
     """Say in what a listed job differs from what a row asks for, judged by what both of them say.
 
     This is for a job that is known to be the row's, from the ledger or from the service's own answer.
-    Services leave keys out of their listings and add others, so neither counts; `identity_of` is for all
-    other jobs.
+    Services leave keys out of their listings and add others, so neither counts; but a row that leaves a
+    switch out has said that it is off. `identity_of` is for all other jobs.
 
     Parameters
     ----------
