@@ -38,13 +38,12 @@ def sandbox(clock: FastClock) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def ready(sandbox: Sandbox, *obs_ids: int) -> None:
+def ready(sandbox: Sandbox, *obs_ids: int, api: Api = Api.V2018) -> None:
     """Put ready jobs into the service, each of them an hour older than the one before."""
+    asked = {"download_type": "vis", **({"delivery": "acacia"} if api is not Api.V2018 else {})}
     for hours, obs_id in enumerate(obs_ids, start=2):
         made = sandbox.service.now() - hours * 3600.0
-        sandbox.service.add(
-            {"obs_id": str(obs_id), "download_type": "vis"}, JobType.VISIBILITIES, created=made
-        )
+        sandbox.service.add({"obs_id": str(obs_id), **asked}, JobType.VISIBILITIES, created=made)
 
 
 def disk(size: int) -> Callable[[Path], float]:
@@ -73,7 +72,7 @@ def fetched(run: Run) -> list[int]:
 def test_what_does_not_fit_is_told_and_what_expires_first_is_fetched(
     api: Api, sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:
-    ready(sandbox, OBS, OBS + 1, OBS + 2)
+    ready(sandbox, OBS, OBS + 1, OBS + 2, api=api)
     rows = vis(OBS, OBS + 1, OBS + 2, OBS + 3)
     run = run_batch(sandbox, tmp_path, clock, rows, api=api, free_bytes=disk(2 * SIZE + 1000))
     assert run.summary.exit_status is ExitStatus.TRY_AGAIN

@@ -182,7 +182,7 @@ def test_what_the_user_has_there_is_not_replaced(
 def test_a_delivery_does_not_replace_a_folder(
     run: Any, sandbox: Sandbox, data: Path, scratch: Path, api: Api
 ) -> None:
-    asked = {"obs_id": str(OBS), "delivery": "scratch", "download_type": "vis"}
+    asked = {"obs_id": str(OBS), "delivery": "scratch", "delivery_format": "tar", "download_type": "vis"}
     job = sandbox.service.add(asked, JobType.VISIBILITIES, state=JobState.READY)
     (data / f"{OBS}_{job.id}").mkdir()
     (data / f"{OBS}_{job.id}" / "thesis.tex").write_text("mine")
