@@ -297,7 +297,9 @@ class JsonDisplay(Display):
             self._tell("error", event.row, message=event.error.what, remedy=event.error.remedy)
         elif isinstance(event, Summary):
             self._tell_summary(event)
-        elif isinstance(event, (Notice, Remark, Setback)):
+        elif isinstance(event, Notice):
+            self.warn(event.text)
+        elif isinstance(event, (Remark, Setback)):
             super().__call__(event)
 
     def _tell_progress(self, event: Progress) -> None:

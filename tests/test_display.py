@@ -22,7 +22,7 @@ import pytest
 from conftest import FastClock, run_batch, wait_until
 from tqdm import tqdm
 
-from mwa_client.display import BarDisplay, Display, display_for
+from mwa_client.display import BarDisplay, Display, JsonDisplay, display_for
 from mwa_client.errors import JobFailed
 from mwa_client.events import (
     Begun,
@@ -285,6 +285,14 @@ def test_the_work_goes_on_without_an_audience() -> None:
         display(Notice("An outage."))
         display(Summary(Path("/data")))
         display.close()
+
+
+@pytest.mark.parametrize("kind", [Display, JsonDisplay])
+def test_what_is_no_warning_is_seen_by_whoever_looks(kind: type[Display]) -> None:
+    out, errors = io.StringIO(), io.StringIO()
+    kind(out, errors, FastClock())(Notice("It is fetched again.", is_warning=False))
+    seen, other = (errors, out) if kind is JsonDisplay else (out, errors)
+    assert (seen.getvalue(), other.getvalue()) == ("It is fetched again.\n", "")
 
 
 # --- A terminal --------------------------------------------------------------------------------------
