@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from conftest import environment, wait_until
 
+from mwa_client.errors import ExitStatus
 from mwa_client.jobkeys import Api
 from mwa_client.sandbox import Fault, Job, JobState, JobType, LoggedRequest, Sandbox
 from mwa_client.settings import CONNECTIONS, DOWNLOADS
@@ -36,7 +37,7 @@ HURRIED = """
 import os, sys
 from mwa_client import batch, lock
 batch.SLOWEST_ANSWER = batch.SLOWEST_LISTING = float(os.environ["SLOWEST"])
-lock.HEARTBEAT, lock.WATCH = 0.2, 1.0
+lock.HEARTBEAT, lock.WATCH = float(os.environ["WATCH"]) / 5, float(os.environ["WATCH"])
 lock.boot_id = lambda: os.environ["MACHINE"]
 from mwa_client.cli import main
 sys.exit(main())
@@ -45,6 +46,8 @@ sys.exit(main())
 
 It also takes itself to be on the machine that it is told.
 """
+WATCH = 1.0
+"""Seconds for which it watches another's lock."""
 SLOWEST = 1.0
 """Seconds in which the practice service surely makes a job, and in which it surely lists it."""
 
@@ -95,7 +98,8 @@ def practice_service(rows: Sequence[Wanted], rate: float) -> Iterator[Sandbox]:
         seconds_per_state=0.1, rate=rate, product_size=lambda job: sizes[job.obs_id], delay=0.01
     ) as sandbox:
         old = {"obs_id": str(rows[-1].obs_id), "download_type": "vis"}
-        sandbox.service.add(old, JobType.VISIBILITIES, state=JobState.READY)
+        # An old one, which even a listing that lags has had for long.
+        sandbox.service.add(old, JobType.VISIBILITIES, state=JobState.READY, created=time.time() - 3600.0)
         yield sandbox
 
 
@@ -132,6 +136,8 @@ def let_go_wrong(sandbox: Sandbox, api: Api, rows: Sequence[Wanted], dice: rando
         ("strings_for_numbers", {"times": 5}),
         *_particular_to(api),
     ]
+    # The listing lags, and by less than the client takes a listing to lag at most.
+    sandbox.faults.add("late_job", seconds=dice.uniform(0.0, 0.9 * SLOWEST))
     products: list[tuple[str, dict[str, Any]]] = [
         ("cut_product", {"after": [dice.randrange(1, 2_000_000) for _ in range(len(rows) // 3)]}),
         ("cut_product", {"after": [0, 5, 100_000][:few], "reset": True}),
@@ -143,7 +149,10 @@ def let_go_wrong(sandbox: Sandbox, api: Api, rows: Sequence[Wanted], dice: rando
         for name, options in faults:
             sandbox.faults.add(name, skip=dice.randrange(most), **options)
     # The first two share an observation, and a fault is aimed by it.
-    targets = dice.sample([row for row in rows[2:] if row.size > 1], k=min(3, len(rows) - 5))
+    targets = dice.sample([row for row in rows[2:-1] if row.size > 1], k=min(3, len(rows) - 5))
+    # The answers of these are lost, too, now and then.
+    for row in dice.sample([row for row in rows[2:-1] if row not in targets], k=few):
+        sandbox.faults.add("fail_at_once", obs_id=row.obs_id)
     damages = []
     for name, row in zip(("corrupt_byte", "change_content", "ignore_range"), targets):
         options = {"at": dice.randrange(row.size)} if name == "corrupt_byte" else {}
@@ -180,6 +189,8 @@ class Outcome:
         Bytes in all products; bytes that were sent; the most that the faults can have cost of them.
     lost : list of int
         Bytes that each kill has cost.
+    stops : int
+        Times that the client was stopped, and woken when another had taken over.
     statuses : Counter of int
         How the processes ended.
     broken : list of str
@@ -192,6 +203,7 @@ class Outcome:
     total: int = 0
     served: int = 0
     damage: int = 0
+    stops: int = 0
     lost: list[int] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
@@ -221,10 +233,12 @@ class Ordeal:
             "--poll=0.05",
             f"--api={api.value}",
         ]
-        hurried = {"MWA_ASVO_API_TIMEOUT": str(SLOWEST), "SLOWEST": str(SLOWEST), "MACHINE": "login1"}
+        hurried = {"MWA_ASVO_API_TIMEOUT": str(SLOWEST), "SLOWEST": str(SLOWEST), "WATCH": str(WATCH)}
+        hurried["MACHINE"] = "login1"
         self.environment = {**environment_of(sandbox, api, folder), **hurried}
         self._kept: dict[int, int] = {}
         self._seen_right: set[tuple[object, ...]] = set()
+        self._is_disturbed = False
         (folder / "jobs.csv").write_text("".join(row.text for row in rows))
 
     def go_through(self, damages: Sequence[Damage], moments: Iterator[Moment]) -> Outcome:
@@ -233,22 +247,66 @@ class Ordeal:
         status: int | None = None
         while status is None:
             status = self.run_once(damaged, next(moments, None))
-        self.outcome.damage = sum(damage.cost for damage in damages)
+        self.outcome.damage += sum(damage.cost for damage in damages)
         self.check_end(status)
         return self.outcome
 
     def run_once(self, damaged: set[int], moment: Moment | None = None) -> int | None:
         """Run the client, kill it at a moment, and look at what it has left; None if it was killed."""
+        if moment is not None and moment.asleep is not None:
+            return self._run_stopped(moment, moment.asleep)
         status = self._run(moment)
         self._check_after_run(damaged, is_killed=status is None)
         return status
 
+    def _run_stopped(self, moment: Moment, asleep: float) -> int | None:
+        """Stop the client at a moment, let one on another machine take over, and wake the first one."""
+        first = self._start()
+        self._await(moment, first)
+        first.send_signal(signal.SIGSTOP)
+        time.sleep(WATCH)  # A lock that was just touched is somebody's who is alive.
+        second = self._start(MACHINE="login2")
+        try:
+            wait_until(lambda: self._owner() == second.pid or second.poll() is not None, PATIENCE)
+            time.sleep(asleep)
+            first.send_signal(signal.SIGCONT)
+            status = first.wait(PATIENCE)
+            if status not in (ExitStatus.COMPLETE, ExitStatus.JOBS_FAILED, ExitStatus.TRY_AGAIN):
+                self._complain(f"exit status {status} of the one that was stopped")
+            time.sleep(moment.then)
+        finally:
+            for process in (first, second):
+                process.kill()
+                process.wait()
+        time.sleep(WATCH)  # Nobody knows at once that one on another machine is gone.
+        self.outcome.statuses.update((first.returncode, second.returncode))
+        self.outcome.stops += 1
+        # Two have written the same files for a moment: what they spoil is fetched again.
+        self.outcome.damage += sum(row.size for row in self._rows)
+        self._is_disturbed = True
+        self._check_after_run(set(), is_killed=True)
+        return None if second.returncode == -signal.SIGKILL else second.returncode
+
+    def _owner(self) -> int | None:
+        """Return the process that has the lock."""
+        try:
+            return int(json.loads((self.memory / "lock").read_text())["pid"])
+        except (OSError, ValueError):
+            return None
+
+    def _start(self, **more: str) -> subprocess.Popen[bytes]:
+        with self._log.open("w") as log:
+            return subprocess.Popen(
+                self._command,
+                env={**self.environment, **more},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
     def _run(self, moment: Moment | None) -> int | None:
         """Run the client until it ends or is killed; return how it ended, None where it was killed."""
-        with self._log.open("w") as log:
-            process = subprocess.Popen(
-                self._command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+        process = self._start()
         gets_nowhere = False
         try:
             if moment is None:
@@ -338,7 +396,8 @@ class Ordeal:
     def _check_bytes(self, damaged: set[int], *, is_killed: bool) -> None:
         """A run goes on where the last one was killed; what a kill costs is what was not written yet."""
         on_disk, lost = self._on_disk(), 0
-        whole = {job.id: job for job in self.jobs() if int(job.obs_id) not in damaged}
+        jobs = [] if self._is_disturbed else self.jobs()
+        whole = {job.id: job for job in jobs if int(job.obs_id) not in damaged}
         requests: dict[int, list[LoggedRequest]] = {}
         for request in self.product_requests():
             self.outcome.served += _product_bytes(request)
@@ -360,15 +419,19 @@ class Ordeal:
 
     def check_end(self, status: int | None) -> None:
         """All is there, right, once, and nothing else."""
-        if status != 0:
-            self._complain(f"exit status {status}")
+        dead = [job for job in self.jobs() if job.fixed_state is JobState.ERROR]
+        if status != (ExitStatus.JOBS_FAILED if dead else ExitStatus.COMPLETE):
+            self._complain(f"exit status {status}, and {len(dead)} jobs have failed")
         self._check_jobs()
-        self._check_sums()
-        jobs, outcome = self.jobs(), self.outcome
+        self._check_sums(len(self._rows) - len(dead))
+        jobs, outcome = [job for job in self.jobs() if job not in dead], self.outcome
         found = Counter(sha1_of(path) for path in self.products())
         if found != Counter(job.content.sha1 for job in jobs):
             self._complain("the files in the directory are not the jobs' products")
         left = sorted(path.name for path in self.memory.iterdir())
+        if self._is_disturbed:
+            # One that was stopped may have written where it stood in a product that was complete by then.
+            left = [name for name in left if ".part" not in name]
         if left != ["ledger.jsonl"]:
             self._complain(f"left behind: {left}")
         outcome.total = sum(job.size for job in jobs)
@@ -385,14 +448,14 @@ class Ordeal:
         if made != wanted:
             self._complain(f"jobs too many: {dict(made - wanted)}, jobs too few: {dict(wanted - made)}")
 
-    def _check_sums(self) -> None:
+    def _check_sums(self, products: int) -> None:
         sums = subprocess.run(
             ["sha1sum", "-c", "SHA1SUMS"], cwd=self.directory, capture_output=True, text=True, check=False
         )
         good = {line[: -len(": OK")] for line in sums.stdout.splitlines() if line.endswith(": OK")}
         unverified = [path.name for path in self.products() if path.name not in good]
         self.outcome.unverified = len(unverified)
-        if sums.returncode or unverified or len(good) != len(self._rows):
+        if sums.returncode or unverified or len(good) != products:
             self._complain(f"SHA1SUMS: {sums.stdout}{sums.stderr}, not in it: {unverified}")
 
 
@@ -413,12 +476,16 @@ class Moment:
         Seconds from then to the kill.
     latest : float
         Seconds from the start of the process after which nothing is waited for any more.
+    asleep : float or None
+        It is not killed but stopped, and woken so many seconds after a client on another machine has taken
+        over; that one is killed.
     """
 
     what: str
     more: int
     then: float
     latest: float
+    asleep: float | None = None
 
 
 NEVER = 1 << 30

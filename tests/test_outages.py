@@ -10,6 +10,7 @@ import io
 import queue
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -770,6 +771,19 @@ def test_giving_up_bounds_a_download_that_keeps_failing(
     assert_complete(sandbox, run_batch(sandbox, tmp_path, days, vis(OBS), api=api), OBS)
     ranges = [request.range for request in sandbox.requests if request.job_id == job.id and request.range]
     assert ranges == ["bytes=100000-"]
+
+
+@pytest.mark.parametrize("path", [LISTING[Api.V2018], LOGIN[Api.V2018]])
+def test_giving_up_does_not_wait_for_an_answer(tmp_path: Path, path: str) -> None:
+    with Sandbox(seconds_per_state=0, product_size=lambda job: 10) as sandbox:
+        sandbox.faults.add("slow", path=path, seconds=60.0)
+        row = f"--job=obs_id={OBS}, job_type=d, download_type=vis"
+        began = time.monotonic()
+        done = run_command(row, f"--dir={tmp_path}", "--give-up-after=0.5", env=environment(sandbox))
+        took = time.monotonic() - began
+    assert done.returncode == 75 and "--give-up-after" in done.stderr, done.stderr
+    # Two seconds, and what it takes a busy machine to start a process.
+    assert took < 8.0
 
 
 def test_giving_up_as_a_process(tmp_path: Path) -> None:
