@@ -516,7 +516,7 @@ class Batch:
             # A job that says too little to tell whose it is would be a wrong product for one of them.
             job = answer if answer and claims[answer.job_id] == 1 else self._same_job(row)
             if job is not None:
-                self._has_job(row, job.job_id, found=True)
+                self._has_job(row, job.job_id, found=True, is_listed=True)
             elif self._ledger.row(row.identity).tries and (row.tried or begun) <= begun:
                 self._ledger.missed(row.identity, most=LISTINGS_BEFORE_RETRY)
         return [row for row in wanted if row.stage is Stage.WATCHED]
@@ -769,8 +769,8 @@ class Batch:
             self._listen(Notice(error.what if self._once else _why_not_submitted(error)))
         self._unanswered.failed(error.retry_after)
 
-    def _has_job(self, row: Row, job_id: int, *, found: bool) -> None:
-        self._ledger.submitted(row.identity, job_id)
+    def _has_job(self, row: Row, job_id: int, *, found: bool, is_listed: bool = False) -> None:
+        self._ledger.submitted(row.identity, job_id, is_listed=is_listed)
         row.attach(job_id, self._clock.monotonic())
         self._tell(row, Submitted(row.name, found))
         if not found:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable
 
@@ -21,18 +23,16 @@ from mwa_client.disk import (
     json_lines,
     open_ours,
     path_below,
-    read_ours,
     state_directory,
-    write_safely,
 )
 from mwa_client.errors import DirectoryUnusable
+from mwa_client.jsontext import read_strictly
 from mwa_client.pace import read_time
-from mwa_client.transfer.files import FetchedFile, FinalNames, Place, describe
+from mwa_client.sums import Sums
+from mwa_client.transfer.files import FetchedFile, FinalNames, Place, by_name, describe
 
 MEMORY = ".mwa_client"
 SUMS = "SHA1SUMS"
-MOST_SUMS = 1 << 27
-"""Bytes of the longest ``SHA1SUMS`` that is continued: a million lines."""
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 PRACTICE = "sandbox"
 """The service's name in the ledger while practising."""
@@ -54,6 +54,53 @@ class Fetched:
     elsewhere: tuple[str, ...] = ()
 
 
+class Brought:
+    """What a row's job has brought, as a line of the ledger says it; it is read when somebody asks.
+
+    A ledger can have a hundred thousand such lines, and few are of interest.
+
+    Parameters
+    ----------
+    directory : Path
+        The download directory.
+    line : str
+        The line.
+    """
+
+    __slots__ = ("_directory", "_line")
+
+    def __init__(self, directory: Path, line: str) -> None:
+        self._directory = directory
+        self._line = line
+
+    @property
+    def fetched(self) -> Fetched | None:
+        """The files and places; None where a part cannot be read: half a product is no product."""
+        entry = read_strictly(self._line)
+        files, elsewhere = entry.get("files"), entry.get("elsewhere")
+        try:
+            fetched = Fetched(
+                tuple(self._read_file(file) for file in (files if isinstance(files, list) else [])),
+                tuple(str(path) for path in (elsewhere if isinstance(elsewhere, list) else [])),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
+        return fetched if fetched.files or fetched.elsewhere else None
+
+    def under(self, name: str) -> tuple[FetchedFile, ...]:
+        """Return the files that were put under this name in the directory."""
+        fetched = self.fetched
+        return () if fetched is None else tuple(by_name(self._directory, fetched.files).get(name, ()))
+
+    def _read_file(self, file: dict[str, Any]) -> FetchedFile:
+        path, size, sha1 = path_below(self._directory, file["name"]), file["size"], file["sha1"]
+        if not (isinstance(size, int) and size >= 0 and re.fullmatch("[0-9a-f]{40}", sha1)):
+            raise ValueError("no size or no SHA-1")
+        mtime_ns = file.get("mtime_ns")
+        is_time = isinstance(mtime_ns, int)
+        return FetchedFile(path, size, sha1, file["verified"] is True, mtime_ns=mtime_ns if is_time else None)
+
+
 @dataclass
 class Remembered:
     """What is known of one row.
@@ -64,7 +111,7 @@ class Remembered:
         Its job at the service, once submitted.
     state : str
         The last state that was seen of that job, in the service's word.
-    fetched : Fetched or None
+    brought : Brought or None
         What that job has brought, once it is complete.
     intended_after : int or None
         A submission was begun and its answer is not known. If it made a job, that has a higher id than
@@ -90,7 +137,7 @@ class Remembered:
 
     job_id: int | None = None
     state: str = ""
-    fetched: Fetched | None = None
+    brought: Brought | None = None
     intended_after: int | None = None
     intended_at: float | None = None
     completed_at: float | None = None
@@ -100,6 +147,11 @@ class Remembered:
     missed_since: float | None = None
     renewals: int = 0
     disowned: int = 0
+
+    @property
+    def fetched(self) -> Fetched | None:
+        """What that job has brought, once it is complete; None where that can't be read."""
+        return None if self.brought is None else self.brought.fetched
 
     def intend(self, after: int, at: float | None) -> None:
         """Learn of a submission that was begun."""
@@ -162,18 +214,18 @@ class Ledger:
         self._path = self.place.memory / "ledger.jsonl"
         self._rows: dict[str, Remembered] = {}
         self._writing = threading.Lock()
-        self._sums: dict[str, dict[str, str]] = {}
-        self._summed: set[str] = set()
+        self._sums = Sums(directory, self.place.memory)
+        self._lost: set[str] = set()
         state_directory(self.place.memory)
         were_practice = set()
         with disk_errors(self._path), suppress(FileNotFoundError):
-            for entry in json_lines(self._path):
-                self._learn(entry)
+            for entry, line in json_lines(self._path):
+                self._learn(entry, line)
                 if entry.get("service") is not None:
                     were_practice.add(entry["service"] == PRACTICE)
         self._refuse_to_mix(were_practice)
         with disk_errors(self._path):
-            self._sums_there()  # At once: hours of work must not end with a file that cannot be written.
+            self._sums.check()  # At once: hours of work must not end with a file that cannot be written.
             self._file = open_ours(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
 
     def close(self) -> None:
@@ -203,10 +255,10 @@ class Ledger:
         """Record that the answer to a submission made no sense."""
         self._record({"event": "unclear", "row": identity}, sync=False)
 
-    def submitted(self, identity: str, job_id: int) -> None:
-        """Record a row's job."""
+    def submitted(self, identity: str, job_id: int, *, is_listed: bool = False) -> None:
+        """Record a row's job; one that a listing shows is found there again if the line is lost."""
         if self.row(identity).job_id != job_id:
-            self._record({"event": "job", "row": identity, "job_id": job_id})
+            self._record({"event": "job", "row": identity, "job_id": job_id}, sync=not is_listed)
 
     def forget_job(self, identity: str, *, is_asked_for: bool = False) -> None:
         """Record that a row's job is of no more use and it needs another, which may have its names.
@@ -245,10 +297,15 @@ class Ledger:
         }
         if fetched.elsewhere:
             entry["elsewhere"] = list(fetched.elsewhere)
-        self._learn({**entry, "service": self._service})
+        self._learn({**entry, "service": self._service}, json.dumps(entry))
         # SHA1SUMS first: a row that the ledger calls complete is not looked at again.
-        self._write_sums()
+        self._sums.add(self._verified_in(self.row(identity)), self._lost, self._verified)
+        self._lost.clear()
         self._append(entry)
+
+    def _verified(self) -> dict[str, str]:
+        """Return the names and SHA-1s of all our verified files."""
+        return {name: sha1 for row in self._rows.values() for name, sha1 in self._verified_in(row).items()}
 
     def _record(self, entry: dict[str, object], *, sync: bool = True) -> None:
         self._learn(self._append(entry, sync=sync))
@@ -270,70 +327,59 @@ class Ledger:
                 os.fsync(self._file)
         return entry
 
-    def _learn(self, entry: dict[str, object]) -> None:
-        job_id, identity = entry.get("job_id"), entry.get("row")
-        if entry.get("event") == "name" and isinstance(job_id, int):
+    def _learn(self, entry: dict[str, object], line: str = "") -> None:
+        """Take over what an entry says; `line` is its text."""
+        event, job_id, identity = entry.get("event"), entry.get("job_id"), entry.get("row")
+        if event == "name" and isinstance(job_id, int):
             self.place.names.learn(str(entry.get("name")), job_id, str(entry.get("service")))
-        if entry.get("event") in ("placing", "complete") and isinstance(job_id, int):
-            made = self._read_fetched(entry)
-            self.place.names.remember(self.place.directory, job_id, made.files if made else ())
+        brought = Brought(self.place.directory, line) if event in ("placing", "complete") else None
+        if brought is not None and isinstance(job_id, int):
+            self.place.names.remember_unread(_names_in(entry), job_id, brought.under)
         if entry.get("service") != self._service or not isinstance(identity, str):
             return
         if job_id is not None and (not isinstance(job_id, int) or isinstance(job_id, bool)):
             return  # Taken for none, it would be a reason to submit the row once more.
-        row = self._rows.setdefault(identity, Remembered())
-        event = entry.get("event")
-        if event == "intent":
+        row = self._rows.get(identity)
+        if row is None:
+            row = self._rows[identity] = Remembered()
+        if event == "state":
+            row.state = sys.intern(str(entry.get("state")))
+        elif event == "job" and "job_id" in entry:
+            self._learn_job(row, entry, job_id)
+        elif event == "intent":
             after = entry.get("after")
-            row.intend(after if isinstance(after, int) else 0, read_time(entry.get("time")))
+            row.intend(after if isinstance(after, int) else 0, _time(entry.get("time")))
+        elif event == "complete":
+            row.job_id = row.job_id if job_id is None else job_id
+            self._learn_complete(row, entry, brought)
         elif event == "refused":
             row.withdraw()
         elif event == "unclear":
             row.unclear += 1
         elif event == "missed":
-            row.miss(read_time(entry.get("time")))
+            row.miss(_time(entry.get("time")))
         elif event == "listed":
             row.missed, row.missed_since = 0, None
-        elif event == "job" and "job_id" in entry:
-            if job_id is None:
-                self.place.names.release(row.job_id)
-                row.renewals += entry.get("asked_for") is True
-                row.disowned += "disowned" in entry
-            row.attach(job_id)
-        elif event == "state":
-            row.state = str(entry.get("state"))
-        elif event == "complete":
-            row.fetched = self._read_fetched(entry)
-            row.completed_at = read_time(entry.get("time"))
-            row.job_id = job_id if isinstance(job_id, int) else row.job_id
-            self._sums[identity] = self._verified_in(row)
-            self._summed |= set(self._sums[identity])
 
-    def _read_fetched(self, entry: dict[str, object]) -> Fetched | None:
-        """Return what a row has; nothing where a part cannot be read: half a product is no product."""
-        files, elsewhere = entry.get("files"), entry.get("elsewhere")
-        try:
-            fetched = Fetched(
-                tuple(self._read_file(file) for file in (files if isinstance(files, list) else [])),
-                tuple(str(path) for path in (elsewhere if isinstance(elsewhere, list) else [])),
-            )
-        except (KeyError, TypeError, ValueError, OverflowError):
-            return None
-        return fetched if fetched.files or fetched.elsewhere else None
+    def _learn_job(self, row: Remembered, entry: dict[str, object], job_id: int | None) -> None:
+        if job_id is None:
+            self.place.names.release(row.job_id)
+            row.renewals += entry.get("asked_for") is True
+            row.disowned += "disowned" in entry
+        row.attach(job_id)
 
-    def _read_file(self, file: dict[str, Any]) -> FetchedFile:
-        path, size, sha1 = path_below(self.place.directory, file["name"]), file["size"], file["sha1"]
-        if not (isinstance(size, int) and size >= 0 and re.fullmatch("[0-9a-f]{40}", sha1)):
-            raise ValueError("no size or no SHA-1")
-        mtime_ns = file.get("mtime_ns")
-        is_time = isinstance(mtime_ns, int)
-        return FetchedFile(path, size, sha1, file["verified"] is True, mtime_ns=mtime_ns if is_time else None)
+    def _learn_complete(self, row: Remembered, entry: dict[str, object], brought: Brought | None) -> None:
+        if row.brought is not None:
+            # Names that were its own and are no more belonged to a product that had to be made anew.
+            self._lost |= self._verified_in(row).keys()
+        row.brought, row.completed_at = brought, _time(entry.get("time"))
 
     def _name_of(self, file: FetchedFile) -> str:
         return file.path.relative_to(self.place.directory).as_posix()
 
     def _verified_in(self, row: Remembered) -> dict[str, str]:
-        files = row.fetched.files if row.fetched is not None else ()
+        fetched = row.fetched
+        files = () if fetched is None else fetched.files
         return {self._name_of(file): file.sha1 for file in files if file.verified}
 
     def _refuse_to_mix(self, were_practice: set[bool]) -> None:
@@ -351,26 +397,18 @@ class Ledger:
         if length and os.pread(self._file, 1, length - 1) != b"\n":
             os.write(self._file, b"\n")
 
-    def _write_sums(self) -> None:
-        """Keep ``SHA1SUMS`` true; lines for other files, which somebody else wrote, stay."""
-        ours = {name: sha1 for sums in self._sums.values() for name, sha1 in sums.items()}
-        before, mode = self._sums_there()
-        # A name that was ours and is no more belonged to a product that had to be made anew.
-        others = [line for line in before.split("\n") if line and line[42:] not in self._summed]
-        lines = others + [f"{sha1}  {name}" for name, sha1 in sorted(ours.items())]
-        path = self.place.directory / SUMS
-        with disk_errors(path):
-            # It grows where nobody else can put anything in its way.
-            write_safely(path, "".join(f"{line}\n" for line in lines), mode=mode, made_in=self.place.memory)
 
-    def _sums_there(self) -> tuple[str, int]:
-        """Return the text and the permissions of ``SHA1SUMS``, where the user may have one already.
+def _names_in(entry: dict[str, object]) -> set[str]:
+    """Return under which names of the directory the files of an entry stand."""
+    files = entry.get("files")
+    described = files if isinstance(files, list) else []
+    names = [file.get("name") for file in described if isinstance(file, dict)]
+    return {name.partition("/")[0] for name in names if isinstance(name, str)}
 
-        Others may be able to write in the directory: a link of that name may lead to a private file, whose
-        text must not be copied, and is not ours to replace.
-        """
-        path = self.place.directory / SUMS
-        with disk_errors(path), suppress(FileNotFoundError):
-            data = read_ours(path, MOST_SUMS, alone=False, single=True)
-            return data.decode("utf-8", "surrogateescape"), path.lstat().st_mode & 0o666
-        return "", 0o644
+
+def _time(value: object) -> float | None:
+    return _time_of(value) if isinstance(value, str) else None
+
+
+# Many lines are of the same second.
+_time_of = lru_cache(maxsize=1024)(read_time)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from conftest import THREE_ROWS, FastClock, longest_file, run_batch, service_of
 
+from mwa_client import disk
 from mwa_client.errors import DirectoryUnusable, DiskFull, ExitStatus
 from mwa_client.jobfile import parse
 from mwa_client.jobkeys import Api
@@ -469,3 +470,56 @@ def test_no_file_holds_a_credential(clock: FastClock, tmp_path: Path) -> None:
     for file in files:
         content = file.read_bytes()
         assert not any(secret.encode() in content or secret in file.name for secret in secrets)
+
+
+# --- Many lines ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["", "\n", '\n{"torn', "\n\n\n"])
+@pytest.mark.parametrize("block", [7, 64, 1000, 1 << 17])
+def test_a_ledger_is_read_the_same_in_pieces_of_any_size(
+    book: Book, monkeypatch: pytest.MonkeyPatch, block: int, end: str
+) -> None:
+    monkeypatch.setattr(disk, "BLOCK", block)
+    path_of(book.directory).parent.mkdir(parents=True)
+    lines = []
+    for number in range(40):
+        entry = {"service": SERVICE, "event": "job", "row": f"row {number} ä\u2028", "job_id": number}
+        lines.append(json.dumps(entry, ensure_ascii=number % 2 == 0))
+        # Two that make no sense alone, and would in a list with the others.
+        lines += ['{"a": [1', "2]}", '{"b": 1}, {"c": 2}'] if number == 20 else []
+    path_of(book.directory).write_text("\n".join(lines) + end, encoding="utf-8")
+    with book.opened() as ledger:
+        assert [ledger.row(f"row {number} ä\u2028").job_id for number in range(40)] == list(range(40))
+
+
+def test_sha1sums_grows_by_a_line_for_each_product(book: Book) -> None:
+    book.directory.mkdir()
+    (book.directory / "mine.dat").write_bytes(b"my own")
+    path, files = book.directory / "SHA1SUMS", []
+    with book.opened() as ledger:
+        for number in range(20):
+            finish(ledger, f"row {number}", number, [book.file(f"{number}.zip", b"bytes %d" % number)])
+            files.append(path.stat().st_ino)
+            if number == 10:
+                with path.open("a") as file:  # The user adds a line meanwhile.
+                    file.write(f"{hashlib.sha1(b'my own').hexdigest()}  mine.dat\n")
+    changes = [number for number in range(1, 20) if files[number] != files[number - 1]]
+    assert changes == [11], "written anew only after somebody else's change"
+    done = check_sums(book.directory)
+    assert done.returncode == 0 and done.stdout.count(": OK") == 21
+
+
+@pytest.mark.parametrize("kept", [1, 30, 45, 47])
+def test_a_line_of_sha1sums_that_a_crash_cut_off_is_made_whole(book: Book, kept: int) -> None:
+    book.directory.mkdir()
+    with book.opened() as ledger:
+        finish(ledger, "first", 1, [book.file("a.zip", b"bytes")])
+        finish(ledger, "second", 2, [book.file("b.zip", b"more bytes")])
+    path = book.directory / "SHA1SUMS"
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    path.write_bytes(whole[: first + kept])
+    with book.opened() as ledger:
+        finish(ledger, "second", 2, [book.file("b.zip", b"more bytes")])
+    assert path.read_bytes() == whole

@@ -13,9 +13,10 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Callable, Union
 
 from mwa_client.disk import disk_errors
 from mwa_client.errors import Stopped
@@ -71,6 +72,11 @@ class Remark:
     text: str
 
 
+Files = tuple[FetchedFile, ...]
+Made = Union[Files, Callable[[str], Files]]
+"""What stands under a name, or what reads it where it was written down."""
+
+
 class FinalNames:
     """Which job's product has which name in a directory, and what we put under it.
 
@@ -91,7 +97,7 @@ class FinalNames:
         self._service = service
         self._record = record
         self._owners: dict[str, str] = {}
-        self._made: dict[str, tuple[int, tuple[FetchedFile, ...]]] = {}
+        self._made: dict[str, tuple[int, Made]] = {}
         self._lock = threading.RLock()
 
     def claim(self, name: str, job_id: int) -> str:
@@ -142,16 +148,22 @@ class FinalNames:
             for name, inside in by_name(directory, files).items():
                 self._made[name] = job_id, tuple(inside)
 
-    def made_by(self, job_id: int, name: str) -> tuple[FetchedFile, ...]:
+    def remember_unread(self, names: Iterable[str], job_id: int, read: Callable[[str], Files]) -> None:
+        """Take over what we put under these names for a job; it is read when somebody asks."""
+        with self._lock:
+            for name in names:
+                self._made[name] = job_id, read
+
+    def made_by(self, job_id: int, name: str) -> Files:
         """Return what we put under a name for a job; nothing where we did not."""
         with self._lock:
             maker, files = self._made.get(name, (None, ()))
-            return files if maker == job_id else ()
+            return _read(files, name) if maker == job_id else ()
 
-    def made(self, name: str) -> tuple[FetchedFile, ...]:
+    def made(self, name: str) -> Files:
         """Return what we put under a name, for whatever job; nothing where we did not."""
         with self._lock:
-            return self._made.get(name, (None, ()))[1]
+            return _read(self._made.get(name, (None, ()))[1], name)
 
     def _own(self, name: str, job_id: int) -> bool:
         """Make a name a job's, if it is no other's; say whether it is."""
@@ -188,6 +200,10 @@ class Place:
     def part(self, name: str) -> Path:
         """Return where the part file of a product stands."""
         return self.memory / f"{name}.part"
+
+
+def _read(made: Made, name: str) -> Files:
+    return made(name) if callable(made) else made
 
 
 def by_name(directory: Path, files: Iterable[FetchedFile]) -> dict[str, list[FetchedFile]]:

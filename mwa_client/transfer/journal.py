@@ -50,7 +50,7 @@ class Journal:
 
     def __init__(self, path: Path, job_id: int, source: Path) -> None:
         header = {"job_id": job_id, "source": str(source), "boot": boot_id()}
-        lines: list[dict[str, Any]] = list(json_lines(path)) if path.exists() else []
+        lines: list[dict[str, Any]] = [entry for entry, _ in json_lines(path)] if path.exists() else []
         before = lines[0] if lines else {}
         self.is_continued = all(before.get(key) == header[key] for key in ("job_id", "source"))
         is_same_boot = bool(header["boot"]) and before.get("boot") == header["boot"]
