@@ -74,12 +74,10 @@ MISSING_TIME = 600.0
 """Seconds that must have passed as well: a listing can lag, or be empty for a while."""
 UNCLEAR_SUBMISSIONS = 5
 """Submissions of one row whose answers made no sense and that made no job, after which the row fails."""
-SETTLING = 5.0
-"""Seconds for which a job may be on its way into the listing, where the service notices duplicates."""
 SLOWEST_ANSWER, SLOWEST_LISTING = 60.0, 60.0
 """Seconds in which a service that was asked for a job surely makes it, and in which it surely lists it."""
 LISTINGS_BEFORE_RETRY = 2
-"""Listings that must not have a job before it is asked for again, where the service does not notice."""
+"""Listings that must not have a job before it is asked for again."""
 RESUBMIT = "Look at it on the service's web site; to have it made anew, run again with --allow-resubmit."
 LOOK_FIRST = (
     "The same command looks for it again. Look for it on the service's web site, too: only if it is not "
@@ -548,10 +546,10 @@ class Batch:
     def _watch(self, row: Row, begun: float) -> bool:
         """Look at what the listing says about a row's job; return whether that is news."""
         job = self._listing.get(row.job_id or -1)
-        if job is not None and self._is_anothers(row, job):
+        if job is not None and self._let_go_of_anothers(row, job):
             return True
         if job is None or (job.state.is_ready and not job.product and row.gone is None):
-            return row.attached <= begun and self._is_missing(row, job)
+            return row.attached <= begun and self._note_missing(row, job)
         row.missing_since = None
         self._ledger.listed(row.identity)
         row.job = job
@@ -580,10 +578,10 @@ class Batch:
             return
         row.ready(files, bytes_to_come(files, place))
 
-    def _is_anothers(self, row: Row, job: Job) -> bool:
+    def _let_go_of_anothers(self, row: Row, job: Job) -> bool:
         """Let a job go that the service lists as another one than the row asks for.
 
-        It was never this row's, or the service has begun its numbers anew.
+        It was never this row's, or the service has begun its numbers anew. Return whether it was one.
         """
         if not isinstance(row.request, JobRequest) or _has_been_compared(row, job):
             return False
@@ -601,7 +599,8 @@ class Batch:
         row.disown()
         return True
 
-    def _is_missing(self, row: Row, job: Job | None) -> bool:
+    def _note_missing(self, row: Row, job: Job | None) -> bool:
+        """Count a listing without a row's job, or without its product; return whether it was one too many."""
         now = self._clock.monotonic()
         if row.missing_since is None:
             row.missing_since = now - self._age(self._ledger.row(row.identity).missed_since)
@@ -696,9 +695,7 @@ class Batch:
             passed = self._clock.monotonic() - row.tried
         elif passed < 0:
             passed = float("inf")  # The machine's clock was set; nobody knows how long ago it was.
-        if self._session.api is not Api.V2018 and not self._wants_a_new_one(row):
-            # This service notices a duplicate, and answers with the job that is there.
-            return row.put_off == 0 and passed < SETTLING
+        # Even a service that notices duplicates makes a second job where the first has failed meanwhile.
         patience = max(self._pacing.call_timeout, SLOWEST_ANSWER) + SLOWEST_LISTING
         return known.missed < LISTINGS_BEFORE_RETRY or passed < patience
 

@@ -79,6 +79,6 @@ class Finder:
         return identity
 
 
-def _worth(job: Job) -> tuple[bool, bool, int]:
-    """Rank jobs: one that lives before one that came to nothing, a ready one first, then the newest."""
-    return not job.state.is_lost, job.state.is_ready, job.job_id
+def _worth(job: Job) -> tuple[bool, int]:
+    """Rank jobs: one that lives before one that came to nothing, then the newest."""
+    return not job.state.is_lost, job.job_id

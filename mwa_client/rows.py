@@ -42,18 +42,21 @@ AT_WORK = (Stage.SUBMITTING, Stage.CHECKING, Stage.DOWNLOADING)
 SETTLED = (Stage.COMPLETE, Stage.FAILED)
 """Nothing more will happen to the row."""
 
-NEXT: dict[Stage, tuple[Stage, ...]] = {
-    Stage.WANTED: (Stage.SUBMITTING, Stage.CHECKING, Stage.WATCHED, Stage.COMPLETE, Stage.FAILED),
-    Stage.CHECKING: (Stage.WATCHED, Stage.COMPLETE, Stage.FAILED),
-    Stage.SUBMITTING: (Stage.WANTED, Stage.WATCHED, Stage.FAILED),
-    Stage.WATCHED: (Stage.WANTED, Stage.READY, Stage.COMPLETE, Stage.FAILED),
-    Stage.READY: (Stage.DOWNLOADING, Stage.FAILED),
-    Stage.DOWNLOADING: (Stage.READY, Stage.WATCHED, Stage.COMPLETE, Stage.FAILED),
-    Stage.COMPLETE: (),
-    Stage.FAILED: (),
+STEPS: dict[str, tuple[tuple[Stage, ...], Stage]] = {
+    "check": ((Stage.WANTED,), Stage.CHECKING),
+    "submit": ((Stage.WANTED,), Stage.SUBMITTING),
+    "defer": ((Stage.SUBMITTING,), Stage.WANTED),
+    "attach": ((Stage.WANTED, Stage.CHECKING, Stage.SUBMITTING), Stage.WATCHED),
+    "renew": ((Stage.WATCHED,), Stage.WANTED),
+    "disown": ((Stage.WATCHED,), Stage.WANTED),
+    "ready": ((Stage.WATCHED,), Stage.READY),
+    "download": ((Stage.READY,), Stage.DOWNLOADING),
+    "put back": ((Stage.DOWNLOADING,), Stage.READY),
+    "look again": ((Stage.DOWNLOADING,), Stage.WATCHED),
+    "complete": ((Stage.WANTED, Stage.CHECKING, Stage.WATCHED, Stage.DOWNLOADING), Stage.COMPLETE),
+    "fail": (tuple(stage for stage in Stage if stage not in SETTLED), Stage.FAILED),
 }
-"""Which stage can follow on which."""
-
+"""From where each step leads where."""
 NOT_SUBMITTED = "Not submitted"
 
 
@@ -181,73 +184,73 @@ class Row:
 
     def check(self) -> None:
         """Take the step: a worker reads again what an earlier run has completed."""
-        self._step(Stage.CHECKING)
+        self._step("check")
 
     def submit(self) -> None:
         """Take the step: a worker is about to submit it."""
-        self._step(Stage.SUBMITTING)
+        self._step("submit")
 
     def defer(self) -> None:
         """Take the step: its submission came to nothing this time."""
-        self._step(Stage.WANTED)
+        self._step("defer")
 
     def attach(self, job_id: int, now: float) -> None:
         """Take the step: it has a job at the service."""
-        self._step(Stage.WATCHED)
+        self._step("attach")
         self.job_id, self.attached, self.missing_since = job_id, now, None
 
     def renew(self) -> None:
         """Take the step: its job will bring nothing, and it needs another."""
-        self._step(Stage.WANTED)
+        self._step("renew")
         self.was_renewed, self.lost_job = True, self.job_id
         self._let_go()
 
     def disown(self) -> None:
         """Take the step: the job that it was thought to have is another's."""
-        self._step(Stage.WANTED)
+        self._step("disown")
         self._let_go()
 
     def ready(self, files: tuple[tuple[Wanted, ProductFile], ...], to_come: int) -> None:
         """Take the step: its product can be fetched."""
-        self.files, self.to_come = files, to_come
-        self._step(Stage.READY)
+        self.to_come = to_come if self._stage is Stage.WATCHED else self.to_come
+        self._step("ready")
+        self.files = files
 
     def download(self) -> None:
         """Take the step: a worker fetches its product."""
-        self._step(Stage.DOWNLOADING)
+        self._step("download")
         self.label = "Downloading"
 
     def put_back(self) -> None:
         """Take the step: its product could not be fetched now, for want of room."""
-        self._step(Stage.READY)
+        self._step("put back")
 
     def look_again(self, gone: MwaClientError) -> None:
         """Take the step: its product is gone, and the next listing tells what has become of its job."""
-        self._step(Stage.WATCHED)
+        self._step("look again")
         self.gone = gone
 
     def complete(self, result: Complete) -> None:
         """Take the last step: all of its product is here."""
-        self._end(Stage.COMPLETE, "Download Complete", result)
+        self._step("complete")
+        self.label, self.result = "Download Complete", result
 
     def fail(self, result: RowFailed) -> None:
         """Take the last step: it cannot be completed."""
-        self._end(Stage.FAILED, "Error", result)
-
-    def _end(self, stage: Stage, label: str, result: Complete | RowFailed) -> None:
-        self._step(stage)
-        self.label, self.result = label, result
+        self._step("fail")
+        self.label, self.result = "Error", result
 
     def _let_go(self) -> None:
         self.job_id = self.job = self.missing_since = self.gone = None
         self.from_before = False
         self.label = NOT_SUBMITTED
 
-    def _step(self, stage: Stage) -> None:
-        if stage not in NEXT[self._stage]:
-            raise ValueError(f"line {self.request.line}: {self._stage.value} cannot become {stage.value}")
-        self._rows.moved(self, self._stage, stage)
-        self._stage = stage
+    def _step(self, name: str) -> None:
+        before, after = STEPS[name]
+        if self._stage not in before:
+            raise ValueError(f"line {self.request.line} is {self._stage.value}, no step from there: {name}")
+        self._rows.moved(self, self._stage, after)
+        self._stage = after
 
 
 class Rows:

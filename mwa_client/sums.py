@@ -33,7 +33,7 @@ class Sums:
     def __init__(self, directory: Path, memory: Path) -> None:
         self._path = directory / NAME
         self._memory = memory
-        self._names: set[str] = set()
+        self._said: dict[str, str] = {}
         self._as_left: tuple[int, int, int] | None = None
 
     def check(self) -> None:
@@ -60,7 +60,8 @@ class Sums:
         ours : callable
             Returns names and SHA-1s of all our files, with the new ones.
         """
-        is_appended = not lost and self._names.isdisjoint(new) and self._append(new)
+        unsaid = {name: sha1 for name, sha1 in new.items() if self._said.get(name) != sha1}
+        is_appended = not lost and self._said.keys().isdisjoint(unsaid) and self._append(unsaid)
         if not is_appended:
             self._rewrite(ours(), lost)
 
@@ -74,11 +75,12 @@ class Sums:
             try:
                 if _state(os.fstat(file)) != as_left:
                     return False
-                _write_all(file, _lines(new).encode("utf-8", "surrogateescape"))
+                if new:
+                    _write_all(file, _lines(new).encode("utf-8", "surrogateescape"))
                 self._as_left = _state(os.fstat(file))
             finally:
                 os.close(file)
-            self._names.update(new)
+            self._said.update(new)
             return True
         return False
 
@@ -98,7 +100,7 @@ class Sums:
                 text = "".join(f"{line}\n" for line in (*others, *wanted))
                 write_safely(self._path, text, mode=mode, made_in=self._memory)
             self._as_left = _state(self._path.lstat())
-        self._names = {*ours, *(line[NAME_FROM:] for line in others)}
+        self._said = {**{line[NAME_FROM:]: "" for line in others}, **ours}
 
     def _there(self) -> tuple[str, int]:
         """Return the text and the permissions of the file, where the user may have one already.

@@ -430,7 +430,8 @@ def test_a_service_that_comes_back(sandbox: Sandbox, csv: Path, data: Path) -> N
 def test_giving_up_keeps_the_jobs(clock: FastClock, csv: Path, data: Path) -> None:
     with Sandbox(clock=clock.now, product_size=lambda job: 1000) as sandbox:
         options = (f"--csv={csv}", f"--dir={data}", "--poll=0.1")
-        done = run_command(*options, "--give-up-after=0.5", env=environment(sandbox))
+        # Long enough for the submissions: one that may not have been answered is looked for for two minutes.
+        done = run_command(*options, "--give-up-after=2", env=environment(sandbox))
         assert done.returncode == 75
         assert done.stdout.splitlines()[-1].startswith("0 complete, 3 pending (run the same command again)")
         clock.advance(10.0)

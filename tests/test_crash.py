@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,7 +130,9 @@ def test_kills_at_random_moments_do_nothing_twice_and_nothing_wrong(tmp_path: Pa
         outcome = ordeal.go_through(damages, iter([some_moment(dice, longest=0.6) for _ in range(8)]))
     assert outcome.broken == [], (seed, "\n".join(outcome.broken))
     assert (outcome.duplicates, outcome.wrong, outcome.unverified) == (0, 0, 0)
-    assert outcome.statuses == Counter({0: 1, -signal.SIGKILL: outcome.kills})
+    # Jobs may have failed at the service; that they did once is all there is to it.
+    ended = [status for status in outcome.statuses if status != -signal.SIGKILL]
+    assert ended in ([0], [4]) and outcome.statuses[-signal.SIGKILL] == outcome.kills
     assert outcome.served <= outcome.total + sum(outcome.lost) + outcome.damage
 
 
