@@ -515,6 +515,7 @@ class Batch:
             job = answer if answer and claims[answer.job_id] == 1 else self._same_job(row)
             if job is not None:
                 self._has_job(row, job.job_id, found=True, is_listed=True)
+                row.job = job  # It has just been compared with the row.
             elif self._ledger.row(row.identity).tries and (row.tried or begun) <= begun:
                 self._ledger.missed(row.identity, most=LISTINGS_BEFORE_RETRY)
         return [row for row in wanted if row.stage is Stage.WATCHED]
