@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import queue
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from mwa_client.jobfile import JobRequest
     from mwa_client.rows import ListedJob
 
+MOMENT = 1.0
+"""Seconds that an answer has at least, where the time for all is shorter."""
 SANDBOX_RATE = 8e6
 """Bytes a second: slow enough for people to see what happens."""
 
@@ -304,18 +307,39 @@ def _patiently(settings: Settings, say: Show, ask: Callable[[], T]) -> T:
     from mwa_client.pace import FIRST_POLL, Outage, SystemClock
 
     clock = SystemClock()
-    outage, begun = Outage(clock, first=settings.poll or FIRST_POLL), clock.monotonic()
+    outage, ends = Outage(clock, first=settings.poll or FIRST_POLL), math.inf
+    if settings.give_up_after is not None:
+        ends = clock.monotonic() + settings.give_up_after
     while True:
         try:
-            return ask()
+            return _within(ends - clock.monotonic(), ask)
         except ServiceUnavailable as error:
             is_first, waiting = not outage.is_on, outage.failed(error.retry_after)
-            is_too_long = clock.monotonic() + waiting - begun > (settings.give_up_after or math.inf)
-            if settings.once or is_too_long:
+            if settings.once or clock.monotonic() + waiting > ends:
                 raise NotFinished(error.what, "Run the same command again.") from error
             if is_first:
                 say(f"{error.what} Trying again in {waiting:.0f} s, until it answers.")
             clock.sleep(waiting, threading.Event())
+
+
+def _within(seconds: float, ask: Callable[[], T]) -> T:
+    """Ask, and wait no longer than so many seconds (but a moment) for the answer, however it drips."""
+    if seconds == math.inf:
+        return ask()
+    from mwa_client.workers import Workers
+
+    answers: queue.Queue[tuple[T] | BaseException] = queue.Queue()
+    Workers(1, answers).give(lambda: (ask(),))
+    try:
+        answer = answers.get(timeout=max(seconds, MOMENT))
+    except queue.Empty:
+        raise NotFinished(
+            "The time given with --give-up-after is over, and the service has not answered.",
+            "Run the same command again.",
+        ) from None
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer[0]
 
 
 def _listed(session: Session, targets: Sequence[str]) -> list[ListedJob]:

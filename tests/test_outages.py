@@ -774,12 +774,13 @@ def test_giving_up_bounds_a_download_that_keeps_failing(
 
 
 @pytest.mark.parametrize("path", [LISTING[Api.V2018], LOGIN[Api.V2018]])
-def test_giving_up_does_not_wait_for_an_answer(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize("what", [f"--job=obs_id={OBS}, job_type=d, download_type=vis", "-w=all"])
+def test_giving_up_does_not_wait_for_an_answer(tmp_path: Path, path: str, what: str) -> None:
     with Sandbox(seconds_per_state=0, product_size=lambda job: 10) as sandbox:
         sandbox.faults.add("slow", path=path, seconds=60.0)
-        row = f"--job=obs_id={OBS}, job_type=d, download_type=vis"
+        words = what.split("=", 1) if what.startswith("-w") else [what]
         began = time.monotonic()
-        done = run_command(row, f"--dir={tmp_path}", "--give-up-after=0.5", env=environment(sandbox))
+        done = run_command(*words, f"--dir={tmp_path}", "--give-up-after=0.5", env=environment(sandbox))
         took = time.monotonic() - began
     assert done.returncode == 75 and "--give-up-after" in done.stderr, done.stderr
     # Two seconds, and what it takes a busy machine to start a process.
