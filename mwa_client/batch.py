@@ -62,7 +62,7 @@ from mwa_client.transfer.delivered import DeliveryRoots
 from mwa_client.transfer.files import FetchedFile, Standing, by_name, read_again, standing_of
 from mwa_client.transfer.partial import Wanted
 from mwa_client.transfer.product import TransferEvent
-from mwa_client.words import size_in_words
+from mwa_client.words import duration, size_in_words
 from mwa_client.workers import Workers
 
 SUBMITTERS = 4
@@ -101,6 +101,8 @@ class Pacing:
         The most connections to fetch products with, over all downloads.
     call_timeout : float
         Seconds after which a call to the service is given up.
+    is_prompt : bool
+        The service is known to make and list a job at once: it practises in this very process.
     """
 
     parallel: int = 4
@@ -108,6 +110,12 @@ class Pacing:
     give_up_after: float | None = None
     connections: int = 8
     call_timeout: float = 60.0
+    is_prompt: bool = False
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a job may take until it is listed, from when it was asked for."""
+        return 0.0 if self.is_prompt else max(self.call_timeout, SLOWEST_ANSWER) + SLOWEST_LISTING
 
 
 @dataclass(frozen=True)
@@ -207,7 +215,7 @@ class Batch:
         self._inbox: queue.Queue[_Message] = queue.Queue()
         self._stop = threading.Event()
         self._hold = threading.Event()
-        self._has_told_why = False
+        self._has_told_why = self._has_told_of_earlier = False
         self._lister = Workers(1, self._inbox)
         self._submitters = Workers(SUBMITTERS, self._inbox)
         self._downloaders = Workers(pacing.parallel, self._inbox)
@@ -379,7 +387,11 @@ class Batch:
         else:
             waiting = self._polls.remaining() if self._needs_listing() else LAST_POLL
         left = max(self._ends_at - self._clock.monotonic(), 0.0)
-        message = self._clock.receive(self._inbox, min(waiting, left), is_coming=self._is_listing)
+        message = self._clock.receive(
+            self._inbox,
+            min(waiting, left),
+            is_coming=self._is_listing or self._rows.count(Stage.SUBMITTING) > 0,
+        )
         while message is not None:
             self._take(message)
             message = None if self._inbox.empty() else self._inbox.get()
@@ -668,7 +680,11 @@ class Batch:
         self._hold.clear()
         self._newest_listed = max(self._listing, default=0)
         # Those that were put off go last: what stands in the way of one may not stand in the way of all.
-        wanted = [row for row in self._rows.at(Stage.WANTED) if not self._is_on_its_way(row)]
+        waiting: list[Row] = []
+        wanted: list[Row] = []
+        for row in self._rows.at(Stage.WANTED):
+            (waiting if self._is_on_its_way(row) else wanted).append(row)
+        self._tell_of_an_earlier_run(sum(row.tried is None for row in waiting))
         wanted.sort(key=lambda row: row.put_off)
         self._to_submit = deque(wanted[:SUBMITTERS] if self._unanswered.is_on else wanted)
         self._submit_next()
@@ -686,6 +702,18 @@ class Batch:
             self._in_order.begin(row)
             self._submitters.give(self._submission(row))
 
+    def _tell_of_an_earlier_run(self, submissions: int) -> None:
+        """Say, once, why some rows wait although they have no job."""
+        if submissions and not (self._has_told_of_earlier or self._pacing.is_prompt):
+            what = "a submission" if submissions == 1 else f"{submissions} submissions"
+            self._listen(
+                Notice(
+                    f"An earlier run ended before {what} was answered. Looking for what came of it, for up "
+                    f"to {duration(self._pacing.patience)}, before submitting again."
+                )
+            )
+            self._has_told_of_earlier = True
+
     def _is_on_its_way(self, row: Row) -> bool:
         """Say whether a submission whose answer is not known may still become a job that is listed."""
         known = self._ledger.row(row.identity)
@@ -697,8 +725,7 @@ class Batch:
         elif passed < 0:
             passed = float("inf")  # The machine's clock was set; nobody knows how long ago it was.
         # Even a service that notices duplicates makes a second job where the first has failed meanwhile.
-        patience = max(self._pacing.call_timeout, SLOWEST_ANSWER) + SLOWEST_LISTING
-        return known.missed < LISTINGS_BEFORE_RETRY or passed < patience
+        return known.missed < LISTINGS_BEFORE_RETRY or passed < self._pacing.patience
 
     def _wants_a_new_one(self, row: Row) -> bool:
         # The service may take an expired job for the same one: then only a new one helps.

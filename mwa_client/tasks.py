@@ -396,6 +396,7 @@ def _run_batch(
         settings.give_up_after,
         settings.connections,
         means.services[0].call_timeout,
+        is_prompt=settings.sandbox,
     )
     with ExitStack() as open_things:
         session = cache(

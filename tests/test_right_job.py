@@ -361,6 +361,16 @@ def test_the_next_run_submits_what_was_never_sent(sandbox: Sandbox, clock: FastC
     assert run.summary.exit_status is ExitStatus.COMPLETE and len(sandbox.jobs) == 2
     first, last = (request.started - began for request in asked(sandbox, SUBMISSION[Api.V2018]))
     assert first < 1.0 and last >= TWO_MINUTES, "the other row does not wait for it"
+    (notice,) = [notice.text for notice in run.told(Notice) if "earlier run" in notice.text]
+    assert "before a submission was answered" in notice and "up to 2 min," in notice
+
+
+def test_the_practice_service_is_not_waited_for(sandbox: Sandbox, clock: FastClock, tmp_path: Path) -> None:
+    intend(tmp_path, sandbox, Api.V2018, vis(OBS), 10000, clock.now())
+    began = clock.monotonic()
+    run = run_batch(sandbox, tmp_path, clock, vis(OBS), pacing=Pacing(is_prompt=True))
+    (request,) = asked(sandbox, SUBMISSION[Api.V2018])
+    assert request.started - began < 30.0 and run.told(Notice) == []
 
 
 @pytest.mark.parametrize(
