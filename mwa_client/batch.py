@@ -57,7 +57,7 @@ from mwa_client.ledger import Fetched, Ledger, Remembered
 from mwa_client.pace import FIRST_POLL, LAST_POLL, Clock, Outage, PollTimes
 from mwa_client.products import bytes_to_come, fetch_all, name_files
 from mwa_client.rows import AT_WORK, SETTLED, ListedJob, Row, Rows, Stage
-from mwa_client.transfer.connections import Connections
+from mwa_client.transfer.connections import ConnectionBudget
 from mwa_client.transfer.delivered import DeliveryRoots
 from mwa_client.transfer.files import FetchedFile, Standing, by_name, read_again, standing_of
 from mwa_client.transfer.partial import Wanted
@@ -221,7 +221,7 @@ class Batch:
         self._downloaders = Workers(pacing.parallel, self._inbox)
         self._newest_listed = 0
         self._to_submit: deque[Row] = deque()
-        self._connections = Connections(pacing.connections)
+        self._connections = ConnectionBudget(pacing.connections)
         self._polls = PollTimes(clock, pacing.poll)
         self._unanswered = Outage(clock, first=pacing.poll or FIRST_POLL)
         self._listing: dict[int, Job] = {}

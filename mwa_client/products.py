@@ -15,10 +15,10 @@ from mwa_client.errors import JobFailed
 from mwa_client.ledger import Fetched
 from mwa_client.pace import Clock
 from mwa_client.transfer import folder
-from mwa_client.transfer.connections import Connections
+from mwa_client.transfer.connections import ConnectionBudget
 from mwa_client.transfer.delivered import DeliveryRoots
 from mwa_client.transfer.files import FetchedFile, Place
-from mwa_client.transfer.partial import Wanted
+from mwa_client.transfer.partial import Wanted, bytes_in_part
 from mwa_client.transfer.product import TransferEvent, fetch, safe_name
 
 FOLDER_DELIVERIES = tuple(delivery.value for delivery in Delivery if delivery.is_folder)
@@ -85,7 +85,7 @@ def _bytes_there(wanted: Wanted, place: Place) -> int:
     part, final = place.part(wanted.name), place.directory / wanted.name
     try:
         if part.exists():
-            return _size_of(part)
+            return bytes_in_part(part) if part.is_file() else _size_of(part)
         # A smaller file that an older client has left there stays until it is replaced.
         return _size_of(final) if final.exists() and _size_of(final) == wanted.size else 0
     except OSError:
@@ -104,7 +104,7 @@ def fetch_all(
     clock: Clock,
     stop: threading.Event,
     listen: Callable[[TransferEvent], None],
-    connections: Connections,
+    connections: ConnectionBudget,
 ) -> Fetched:
     """Bring the files of a ready job into the directory, each the way that its delivery asks for.
 

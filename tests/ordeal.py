@@ -27,8 +27,8 @@ from mwa_client.errors import ExitStatus
 from mwa_client.jobkeys import Api
 from mwa_client.sandbox import Fault, Job, JobState, JobType, LoggedRequest, Sandbox
 from mwa_client.settings import CONNECTIONS, DOWNLOADS
-from mwa_client.transfer.ahead import PIECE, PIECES_A_LINE
-from mwa_client.transfer.partial import WRITE_SIZE
+from mwa_client.transfer import ahead
+from mwa_client.transfer.partial import NOTE_SIZE, WRITE_SIZE, _note_path, _read_note, bytes_in_part
 
 FIRST_OBS = 1191828528
 PATIENCE = 120.0
@@ -237,6 +237,7 @@ class Ordeal:
         hurried["MACHINE"] = "login1"
         self.environment = {**environment_of(sandbox, api, folder), **hurried}
         self._kept: dict[int, int] = {}
+        self._first_missing: dict[int, int] = {}
         self._seen_right: set[tuple[object, ...]] = set()
         self._is_disturbed = False
         (folder / "jobs.csv").write_text("".join(row.text for row in rows))
@@ -360,12 +361,26 @@ class Ordeal:
 
     def _on_disk(self) -> dict[int, int]:
         """How many bytes of each job's product are there, under its final name or in its part file."""
-        names = {entry["job_id"]: entry["name"] for entry in self.remembered() if entry["event"] == "name"}
         sizes = {}
-        for job_id, name in names.items():
-            paths = (self.directory / name, self.memory / f"{name}.part")
-            sizes[job_id] = next((path.stat().st_size for path in paths if path.exists()), 0)
+        for job_id, name in self._names().items():
+            final = self.directory / name
+            sizes[job_id] = final.stat().st_size if final.exists() else bytes_in_part(self._part(name))
         return sizes
+
+    def _where_to_go_on(self) -> dict[int, int]:
+        """The first byte of each job's product that is missing."""
+        places = self._on_disk()
+        for job_id, name in self._names().items():
+            note = _read_note(_note_path(self._part(name)))
+            if note is not None and note.missing:
+                places[job_id] = note.missing[0][0]
+        return places
+
+    def _names(self) -> dict[int, str]:
+        return {entry["job_id"]: entry["name"] for entry in self.remembered() if entry["event"] == "name"}
+
+    def _part(self, name: str) -> Path:
+        return self.memory / f"{name}.part"
 
     # --- What must be true ----------------------------------------------------------------------------
 
@@ -406,14 +421,15 @@ class Ordeal:
             kept, there = self._kept.get(job_id, 0), on_disk.get(job_id, 0)
             wasted = max(sum(map(_product_bytes, asked)) - (there - kept), 0)
             lost += wasted
-            if job_id in whole and not _goes_on(asked[0], kept, whole[job_id].size):
-                self._complain(f"{kept} bytes of job {job_id} were there, {asked[0].range} was asked for")
+            first = self._first_missing.get(job_id, 0)
+            if job_id in whole and not _goes_on(asked[0], first, whole[job_id].size):
+                self._complain(f"job {job_id} was there up to {first}, {asked[0].range} was asked for")
             if job_id in whole and wasted > window():
                 self._complain(f"{wasted} bytes of job {job_id} had arrived and were not on disk")
         for job_id in whole:
             if on_disk.get(job_id, 0) < self._kept.get(job_id, 0):
                 self._complain(f"bytes of job {job_id} were on disk, and are not any more")
-        self._kept = on_disk
+        self._kept, self._first_missing = on_disk, self._where_to_go_on()
         if is_killed:
             self.outcome.lost.append(lost)
 
@@ -534,7 +550,8 @@ def window() -> int:
     for direction in ("rmem", "wmem"):
         limits = Path(f"/proc/sys/net/ipv4/tcp_{direction}")
         sockets += int(limits.read_text().split()[-1]) if limits.exists() else 8 << 20
-    return WRITE_SIZE + CONNECTIONS * (PIECES_A_LINE * PIECE + sockets)
+    # Of what is written out of order, a kill may lose what was not noted yet.
+    return WRITE_SIZE + NOTE_SIZE + CONNECTIONS * (2 * ahead.WRITE_SIZE + sockets)
 
 
 def sha1_of(path: Path) -> str:
@@ -557,8 +574,8 @@ def _product_bytes(request: LoggedRequest) -> int:
     return request.body_bytes_sent if request.status in (200, 206) else 0
 
 
-def _goes_on(request: LoggedRequest, kept: int, size: int) -> bool:
-    """Whether the first request of a run asks for what is missing, and no more."""
-    if kept == 0:
-        return request.range is None
-    return kept < size and request.range == f"bytes={kept}-"
+def _goes_on(request: LoggedRequest, first: int, size: int) -> bool:
+    """Whether the first request of a run begins at what is missing."""
+    if request.range is None:
+        return first == 0
+    return first < size and request.range.startswith(f"bytes={first}-")

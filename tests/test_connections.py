@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+import signal
+import subprocess
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -19,14 +23,26 @@ from hypothesis import strategies as st
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job import ProductFile
-from mwa_client.errors import JobFailed, ServiceUnavailable, Stopped
+from mwa_client.errors import (
+    JobFailed,
+    LoginRefused,
+    MwaClientError,
+    ProductGone,
+    ServiceUnavailable,
+    Stopped,
+    TransferFailed,
+)
 from mwa_client.sandbox import JobState, Sandbox
-from mwa_client.transfer import ahead as ahead_module
-from mwa_client.transfer import partial, product, ranges
-from mwa_client.transfer.ahead import ReadAhead
-from mwa_client.transfer.connections import FIRST_REST, MEASURE, Connections, Growth
+from mwa_client.transfer import ahead, connections, partial, ranges
+from mwa_client.transfer.connections import (
+    FIRST_REST,
+    ConnectionBudget,
+    ConnectionTuner,
+    Measured,
+    Restraint,
+)
 from mwa_client.transfer.files import FetchedFile, Place
-from mwa_client.transfer.partial import Wanted
+from mwa_client.transfer.partial import Wanted, open_part
 from mwa_client.transfer.product import Setback, TransferEvent, fetch
 
 SIZE = 4000
@@ -35,31 +51,32 @@ CHANGED = bytes(reversed(CONTENT))
 ETAG = '"right"'
 PIECE = 100
 WANTED = Wanted(10001, "1191828584_ms.zip", SIZE, hashlib.sha1(CONTENT).hexdigest())
+LOOK = ConnectionTuner.look
 
 
 @pytest.fixture(autouse=True, scope="module")
-def small_pieces() -> Iterator[None]:
-    """Let a small file come in many pieces, over as many connections as there may be."""
+def small_segments() -> Iterator[None]:
+    """Let a small file come in many segments, over as many connections as there may be."""
 
-    def advice(self: Growth, lines: int, *measured: float) -> int:
-        return 1
+    def look(self: ConnectionTuner, seen: Measured) -> None:
+        if not self._has_begun and seen.left >= connections.LEAST_AHEAD:
+            self.expect_long_line(seen.left)
 
-    def add_line(self: ReadAhead) -> None:
-        first = not self._running
-        plain_add_line(self)
-        if first:
-            # However fast the one connection is: let the others have their chance.
-            wait_until(lambda: self.is_flowing or self._has_ended())
-
-    plain_add_line = ReadAhead.add_line
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Growth, "advice", advice)
-        patch.setattr(ReadAhead, "add_line", add_line)
+        patch.setattr(ConnectionTuner, "look", look)
         patch.setattr(partial, "WRITE_SIZE", 50)
-        patch.setattr(ahead_module, "PIECE", PIECE)
-        patch.setattr(ahead_module, "WORTHWHILE", 10)
-        patch.setattr(product, "PIECE", PIECE)
-        patch.setattr(product, "LEAST_AHEAD", 3 * PIECE)
+        patch.setattr(partial, "NOTE_SIZE", 200)
+        patch.setattr(connections, "LEAST_EACH", 1)
+        patch.setattr(connections, "LEAST_AHEAD", 300)
+        for name, value in {
+            "PIECE": 10,
+            "SHORT_SEGMENT": PIECE,
+            "LONG_SEGMENT": PIECE,
+            "LEAST_SPLIT": 20,
+            "WRITE_SIZE": 50,
+            "LOOK": -1.0,
+        }.items():
+            patch.setattr(ahead, name, value)
         yield
 
 
@@ -98,6 +115,9 @@ class Server:
     lock: threading.Lock = field(default_factory=threading.Lock)
     hold: Callable[[int], bool] = lambda start: False
     """Whether the bytes from there on do not come."""
+    others_first: bool = True
+    """Whether the first connection waits a moment for another one."""
+    waited: int = 0
 
     def get(self, headers: Mapping[str, str]) -> Answer:
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", headers.get("Range", ""))
@@ -127,6 +147,7 @@ class Answer:
         self._left = step.content[start:end]
         self._to_come = len(self._left) if step.cut_after is None else step.cut_after
         self._is_closed = False
+        self._number = len(server.asked) - 1
         self.status = step.status or (206 if is_part else 200)
         self.headers = {"ETag": step.etag, "Accept-Ranges": "bytes", "Content-Length": str(len(self._left))}
         if is_part:
@@ -134,7 +155,8 @@ class Answer:
             self.headers["Content-Range"] = told
 
     def read_into(self, room: memoryview) -> int | None:
-        if self._left and self._server.hold(self._start):
+        if self._left and (self._server.hold(self._start) or self._waits()):
+            time.sleep(0.001)
             return None
         if self._left and not self._to_come:
             raise ServiceUnavailable("The connection broke.")
@@ -144,6 +166,14 @@ class Answer:
         with self._server.lock:
             self._server.sent += count
         return count
+
+    def _waits(self) -> bool:
+        """However fast the first connection is: let the others have their chance."""
+        server = self._server
+        if not server.others_first or self._number or not server.sent or len(server.asked) > 1:
+            return False
+        server.waited += 1
+        return server.waited < 100
 
     def close(self) -> None:
         with self._server.lock:
@@ -163,7 +193,8 @@ class Scene:
         self.events: list[TransferEvent] = []
 
     def fetch(self, server: Server, connections: int = 4, **changes: Any) -> FetchedFile:
-        budget = Connections(connections)
+        budget = ConnectionBudget(connections)
+        server.others_first = server.others_first and connections > 1
         wanted = Wanted(**{**vars(WANTED), **changes})
         try:
             return fetch(wanted, server, self.place, self.clock, server.stop, self.events.append, budget)
@@ -185,19 +216,16 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 
-# --- In order ----------------------------------------------------------------------------------------
+# --- Each to its place -------------------------------------------------------------------------------
 
 
-def test_pieces_from_several_connections_make_the_file(scene: Scene) -> None:
+def test_segments_from_several_connections_make_the_file(scene: Scene) -> None:
     server = Server()
     file = scene.fetch(server)
     scene.assert_right(file)
     assert server.peak >= 2
     assert server.asked[0] == (0, SIZE)
-    pieces = sorted(server.asked[1:])
-    assert all(end - start <= PIECE for start, end in pieces)
-    # Each byte behind the beginning is asked for once.
-    assert [end for _, end in pieces] == [*[start for start, _ in pieces[1:]], SIZE]
+    assert len(server.asked) >= 3
     assert file.fetched == server.sent
 
 
@@ -208,76 +236,93 @@ def test_one_connection_is_one_request(scene: Scene) -> None:
 
 
 def test_a_small_product_is_one_request(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(product, "LEAST_AHEAD", SIZE)
-    server = Server()
+    monkeypatch.setattr(connections, "LEAST_AHEAD", SIZE + 1)
+    server = Server(others_first=False)
     scene.assert_right(scene.fetch(server))
     assert server.asked == [(0, SIZE)]
 
 
 def test_what_cannot_be_told_apart_is_not_mixed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server()
+    server = Server(others_first=False)
     monkeypatch.setattr(ranges, "_strong_etag", lambda headers: "")
     scene.fetch(server, sha1=None)
     assert server.asked == [(0, SIZE)]
     assert scene.final.read_bytes() == CONTENT
 
 
-def read_all(reader: ReadAhead, stop: threading.Event) -> bytes:
-    return b"".join(bytes(data) for data in reader.read(stop))
+# --- An optional connection hurts nobody ---------------------------------------------------------------
 
 
-def started(server: Server, clock: FastClock, lines: int, start: int = 1) -> ReadAhead:
-    server.asked.append((0, 0))  # The one for the whole file.
-    connections = Connections(lines)
-    reader = ReadAhead(server, start, SIZE, ETAG, connections, clock)
-    for _ in range(lines):
-        assert connections.take_another()
-        reader.add_line()
-    return reader
-
-
-@pytest.mark.parametrize("lines", [1, 2, 8])
-def test_the_reader_gives_the_bytes_in_order(clock: FastClock, lines: int) -> None:
+def test_others_take_over_from_a_first_connection_that_trickles(scene: Scene) -> None:
     server = Server()
-    assert read_all(started(server, clock, lines), server.stop) == CONTENT[1:]
-
-
-def test_memory_is_bounded(clock: FastClock) -> None:
-    server = Server()
-    reader = started(server, clock, 4)
-    # Nobody reads: the lines fetch what may wait, and then they wait.
-    wait_until(lambda: reader.arrived == 4 * ahead_module.PIECES_A_LINE * PIECE)
-    assert len(reader._window) == 4 * ahead_module.PIECES_A_LINE
-    assert read_all(reader, server.stop) == CONTENT[1:]
-
-
-def test_one_line_that_is_left_over_only_finishes_what_is_begun(clock: FastClock) -> None:
-    server = Server()
-    reader = started(server, clock, 3)
-    reader.drop_lines(2)
-    data = read_all(reader, server.stop)
-    assert data == CONTENT[1 : 1 + len(data)]
-    assert len(data) < SIZE - 1
-
-
-# --- What goes wrong on some connections --------------------------------------------------------------
-
-
-def test_a_piece_that_lags_is_asked_for_elsewhere(clock: FastClock) -> None:
-    lagging: list[int] = []
 
     def hold(start: int) -> bool:
-        # The first who asks for it gets only the beginning.
-        if start == 1 and server.sent and (not lagging or lagging[0] == threading.get_ident()):
-            lagging[:] = [threading.get_ident()]
-            clock.advance(0.1)
+        if start == 0 and server.sent > 200:
+            scene.clock.advance(0.5)  # It brings nothing, and time passes.
             return True
         return False
 
-    server = Server(hold=hold)
-    data = read_all(started(server, clock, 3), server.stop)
-    assert data == CONTENT[1:]
-    assert [end for _, end in server.asked].count(1 + PIECE) >= 2
+    server.hold = hold
+    scene.assert_right(scene.fetch(server))
+
+
+def test_a_server_that_never_answers_further_connections(scene: Scene) -> None:
+    answered = threading.Event()
+
+    class Silent(Server):
+        def get(self, headers: Mapping[str, str]) -> Answer:
+            if len(self.asked) >= 1:
+                self.asked.append((0, 0))
+                assert answered.wait(20)
+                raise ServiceUnavailable("No answer in time.")
+            return super().get(headers)
+
+    server = Silent()
+    threading.Timer(0.3, answered.set).start()
+    scene.assert_right(scene.fetch(server))
+    # The stream that flows is not given up for what nobody brings.
+    assert server.asked[0] == (0, SIZE)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+def test_without_threads_one_connection_does(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise error
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    scene.part.write_bytes(CONTENT[:500])
+    server = Server(others_first=False)
+    scene.assert_right(scene.fetch(server))
+    assert server.asked == [(0, SIZE)]
+
+
+def test_without_descriptors_one_connection_does(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "DESCRIPTORS", 1 << 20)
+    server = Server(others_first=False)
+    scene.assert_right(scene.fetch(server))
+    assert server.asked == [(0, SIZE)]
+
+
+@pytest.mark.parametrize("error", [ProductGone("gone"), TransferFailed("refused"), LoginRefused("no")])
+def test_a_link_that_has_expired_meanwhile_does_not_stop_the_stream(
+    scene: Scene, error: MwaClientError
+) -> None:
+    class Expired(Server):
+        def get(self, headers: Mapping[str, str]) -> Answer:
+            answer = super().get(headers)
+            if len(self.asked) > 1:
+                answer.close()
+                raise error
+            return answer
+
+    server = Expired()
+    scene.assert_right(scene.fetch(server))
+    assert server.asked[0] == (0, SIZE)
+
+
+# --- What goes wrong on some connections --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])
@@ -288,7 +333,7 @@ def test_a_server_that_refuses_more_connections_gets_fewer(scene: Scene, most: i
 
 
 @pytest.mark.parametrize("status", [404, 429, 503])
-def test_a_refusal_of_one_piece_costs_nothing(scene: Scene, status: int) -> None:
+def test_a_refusal_of_one_segment_costs_nothing(scene: Scene, status: int) -> None:
     server = Server([GOOD, GOOD, Step(status=status)])
     scene.assert_right(scene.fetch(server))
 
@@ -310,8 +355,8 @@ def test_a_wrong_content_range_on_one_piece(scene: Scene, wrong: str) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 30, 99])
-def test_a_piece_that_is_cut_is_completed(scene: Scene, after: int) -> None:
-    server = Server([GOOD, *3 * [Step(cut_after=after)]])
+def test_a_segment_that_is_cut_is_completed(scene: Scene, after: int) -> None:
+    server = Server([*3 * [Step(cut_after=after)]])
     file = scene.fetch(server)
     scene.assert_right(file)
     assert file.fetched == server.sent
@@ -335,10 +380,20 @@ def test_another_tag_between_pieces_starts_again(scene: Scene) -> None:
 def test_a_change_that_the_server_hides_is_noticed(scene: Scene) -> None:
     server = Server([GOOD, GOOD, Step(content=CHANGED)])
     scene.assert_right(scene.fetch(server))
-    assert server.asked.count((0, SIZE)) == 2
 
 
 # --- Stopping and going on ----------------------------------------------------------------------------
+
+
+def kept_of(part: Path) -> int:
+    """Return how many bytes a part file has, all of which must be right."""
+    data = part.read_bytes()
+    note = partial._read_note(part.with_name(f"{part.name}.json"))
+    assert note is not None
+    missing = {place for start, end in note.missing for place in range(start, end)}
+    there = [place for place in range(len(data)) if place not in missing]
+    assert all(data[place] == CONTENT[place] for place in there)
+    return len(there)
 
 
 def test_stopped_in_the_middle_and_continued(scene: Scene) -> None:
@@ -346,20 +401,21 @@ def test_stopped_in_the_middle_and_continued(scene: Scene) -> None:
     server.hold = lambda start: server.stop.is_set()
     with pytest.raises(Stopped):
         scene.fetch(server)
-    kept = scene.part.read_bytes()
-    assert 0 < len(kept) < SIZE
-    assert kept == CONTENT[: len(kept)]
+    kept = kept_of(scene.part)
+    assert 0 < kept < SIZE
     server.stop.clear()
     asked = len(server.asked)
-    file = scene.fetch(server)
+    server.peak = 0
+    file = scene.fetch(server, connections=1)
     scene.assert_right(file)
-    assert server.asked[asked] == (len(kept), SIZE)
-    assert file.fetched == SIZE - len(kept)
+    # Each gap is asked for, and nothing else.
+    assert sum(end - start for start, end in server.asked[asked:]) == SIZE - kept
+    assert file.fetched == SIZE - kept
 
 
 def test_stopped_while_nothing_comes(scene: Scene) -> None:
     def hold(start: int) -> bool:
-        if start > 5 * PIECE:
+        if len(server.asked) > 3:
             server.stop.set()
             return True
         return False
@@ -367,16 +423,50 @@ def test_stopped_while_nothing_comes(scene: Scene) -> None:
     server = Server(hold=hold)
     with pytest.raises(Stopped):
         scene.fetch(server)
-    kept = scene.part.read_bytes()
-    assert kept == CONTENT[: len(kept)]
+    kept_of(scene.part)
 
 
-def test_a_mistake_in_this_program_is_not_hidden(clock: FastClock) -> None:
+def test_a_mistake_in_this_program_is_not_hidden(scene: Scene) -> None:
     def hold(start: int) -> bool:
-        raise ZeroDivisionError
+        if start:
+            raise ZeroDivisionError
+        return False
 
     with pytest.raises(ZeroDivisionError):
-        read_all(started(Server(hold=hold), clock, 2), threading.Event())
+        scene.fetch(Server(hold=lambda start: hold(start) or len(scene.events) < 2))
+
+
+KILLED = """
+import os, signal, sys, threading
+from pathlib import Path
+from mwa_client.transfer import partial
+from mwa_client.transfer.partial import Wanted, open_part
+partial.NOTE_SIZE = 1000
+content = bytes(number * 7 % 251 for number in range(4000)) * 10
+with open_part(Path(sys.argv[1]), Wanted(1, "x", 40000, None), threading.Event()) as part:
+    writers = [(start, part.writer(start, 100)) for start in (0, 30000, 10000, 20000)]
+    for step in range(0, 5000, 100):
+        for start, writer in writers:
+            writer.append(content[start + step : start + step + 100])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_kill_keeps_what_several_have_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.part"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    content = CONTENT * 10
+    with open_part(path, Wanted(1, "x", 40_000, None), threading.Event()) as part:
+        # The last list of gaps is a thousand bytes old at most.
+        assert 20_000 - 1100 <= part.there <= 20_000
+        assert part.length >= 4700
+        for start, end in part.gaps:
+            writer = part.writer(start)
+            writer.append(content[start : end or 40_000])
+            writer.flush()
+        assert part.sha1() == hashlib.sha1(content).hexdigest()
+    assert path.read_bytes() == content
 
 
 # --- Whatever happens ---------------------------------------------------------------------------------
@@ -442,7 +532,7 @@ class Counting:
 
 def test_all_downloads_share_the_connections(clock: FastClock, tmp_path: Path) -> None:
     lock, opened, results = threading.Lock(), [0], {}
-    budget, stop = Connections(3), threading.Event()
+    budget, stop = ConnectionBudget(3), threading.Event()
     with ExitStack() as stack:
         sandbox = stack.enter_context(Sandbox(clock=clock.now, product_size=lambda job: SIZE))
         session = stack.enter_context(closing(open_session(service_of(sandbox))))
@@ -470,77 +560,147 @@ def test_all_downloads_share_the_connections(clock: FastClock, tmp_path: Path) -
 
 
 def test_a_connection_is_waited_for_and_the_wait_can_be_stopped() -> None:
-    connections, stop = Connections(1), threading.Event()
-    connections.take(stop)
-    assert not connections.take_another()
+    budget, stop = ConnectionBudget(1), threading.Event()
+    budget.acquire(stop)
+    assert not budget.try_acquire()
     stop.set()
     with pytest.raises(Stopped):
-        connections.take(stop)
-    connections.give_back()
-    connections.take(stop)
+        budget.acquire(stop)
+    budget.release()
+    budget.acquire(stop)
 
 
 def test_who_has_several_gives_way_to_who_has_none() -> None:
-    connections, stop = Connections(2), threading.Event()
-    connections.take(stop)
-    assert connections.take_another()
-    waiting = threading.Thread(target=connections.take, args=(stop,))
+    budget, stop = ConnectionBudget(2), threading.Event()
+    budget.acquire(stop)
+    assert budget.try_acquire()
+    waiting = threading.Thread(target=budget.acquire, args=(stop,))
     waiting.start()
-    wait_until(lambda: connections.is_short)
-    connections.give_back()
+    wait_until(lambda: budget.is_short)
+    budget.release()
     waiting.join(10)
-    assert not connections.is_short
-    assert not connections.take_another()
+    assert not budget.is_short
+    assert not budget.try_acquire()
+
+
+# --- Restraint -----------------------------------------------------------------------------------------
+
+
+def test_after_a_failure_they_ask_one_at_a_time(clock: FastClock) -> None:
+    restraint = Restraint(clock, ConnectionBudget(8), "store")
+    asked = 0
+    for _ in range(100):
+        for _ in range(8):
+            if restraint.allows_request():
+                restraint.note_request()
+                restraint.failed(None)
+                asked += 1
+        clock.advance(0.1)
+    # In ten seconds one connection alone asks some ten times.
+    assert 4 <= asked <= 8
+    clock.advance(10)
+    restraint.went_well()
+    assert all(restraint.allows_request() for _ in range(8))
+
+
+def test_a_host_that_asks_to_be_left_alone_is_left_alone_by_all(clock: FastClock) -> None:
+    budget = ConnectionBudget(8)
+    one, other, elsewhere = (Restraint(clock, budget, host) for host in ("store", "store", "another"))
+    one.failed(60.0)
+    assert (other.pause(), elsewhere.pause()) == (60.0, 0.0)
+    clock.advance(59)
+    assert not other.allows_request()
+    assert elsewhere.allows_request()
+    clock.advance(1)
+    assert other.allows_request()
 
 
 # --- How many ------------------------------------------------------------------------------------------
 
 
 class Link:
-    """A link on which so many connections help; asks for advice as a download does."""
+    """A link on which so many connections help; its tuner looks as a download does."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, useful: float, waiting: float = 1.0) -> None:
-        monkeypatch.setattr(Growth, "advice", ADVICE)
+    def __init__(
+        self,
+        useful: Callable[[int], float],
+        *,
+        most: int = 8,
+        waiting: float = 1.0,
+        answer_time: float = 0.0,
+        left: int = 1 << 40,
+    ) -> None:
         self.clock = FastClock()
-        self.growth = Growth(self.clock)
-        self.lines, self.arrived, self.waited = 1, 0, 0.0
-        self._useful, self._waiting = useful, waiting
+        self.tuner = ConnectionTuner(self.clock, most)
+        self.lines, self.arrived, self.waited, self.left = 1, 0, 0.0, left
+        self.fastest = 0.0
+        self._useful, self._waiting, self._answer_time = useful, waiting, answer_time
 
     def pass_time(self, seconds: float) -> list[int]:
+        """Return how many connections were read from at each look."""
         seen = []
-        for _ in range(int(seconds / MEASURE)):
-            self.clock.advance(MEASURE)
-            self.waited += self._waiting * MEASURE
-            self.arrived += int(1e7 * min(self.lines, self._useful) * MEASURE)
-            self.lines += self.growth.advice(self.lines, self.arrived, self.waited)
-            seen.append(self.lines)
+        for _ in range(int(seconds / 0.05)):
+            self.clock.advance(0.05)
+            reading = min(self.tuner.active, self.lines)
+            rate = 1e7 * self._useful(reading)
+            self.fastest = max(self.fastest, rate / reading)
+            self.waited += self._waiting * 0.05
+            self.arrived += int(rate * 0.05)
+            measured = (reading, self.arrived, self.waited, self.left, self._answer_time, self.fastest)
+            LOOK(self.tuner, Measured(*measured))
+            self.lines = self.tuner.target
+            seen.append(reading)
         return seen
 
 
-ADVICE = Growth.advice
+def test_all_are_taken_where_one_is_slow() -> None:
+    assert Link(lambda lines: lines).pass_time(0.5)[-1] == 8
 
 
-def test_connections_double_while_that_helps(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Link(monkeypatch, useful=8).pass_time(2.5)[-1] >= 8
+def test_on_a_long_line_none_is_waited_for() -> None:
+    assert Link(lambda lines: lines, answer_time=0.1).pass_time(0.1)[-1] == 8
 
 
-def test_connections_that_do_not_help_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    link = Link(monkeypatch, useful=1)
-    assert max(link.pass_time(FIRST_REST)) == 2
-    assert link.lines == 1
+def test_where_each_pays_all_stay() -> None:
+    seen = Link(lambda lines: lines, answer_time=0.2).pass_time(3600)
+    # What it costs to find that out again and again.
+    assert sum(seen) / len(seen) > 7.9
+
+
+@pytest.mark.parametrize("answer_time", [0.0, 0.1])
+def test_where_one_is_best_it_is_one(answer_time: float) -> None:
+    link = Link(lambda lines: 1 / lines, answer_time=answer_time)
+    seen = link.pass_time(120 if answer_time else 20)
+    assert seen[-1] == 1
     # Later it is tried again, and ever more seldom.
-    assert link.pass_time(1000).count(2) < 20
+    later = link.pass_time(3600)
+    assert 1 < max(later) <= 2
+    assert later.count(2) < len(later) / 50
 
 
-def test_on_a_link_that_serves_three(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(Link(monkeypatch, useful=3).pass_time(600)[-100:]) <= {3, 4, 5}
+def test_on_a_link_that_serves_three() -> None:
+    seen = Link(lambda lines: min(lines, 3)).pass_time(600)[-2000:]
+    assert sum(min(each, 3) for each in seen) > 2.9 * len(seen)
 
 
-def test_where_this_machine_is_the_limit_none_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(Link(monkeypatch, useful=8, waiting=0.5).pass_time(60)) == {1}
+def test_after_a_refusal_there_are_more_again_soon() -> None:
+    link = Link(lambda lines: lines)
+    link.pass_time(5)
+    link.tuner.refused(7)
+    assert link.pass_time(FIRST_REST - 1)[-1] == 7
+    assert link.pass_time(10)[-1] == 8
 
 
-def test_a_clock_that_stands_still_gives_no_advice(monkeypatch: pytest.MonkeyPatch, clock: FastClock) -> None:
-    monkeypatch.setattr(Growth, "advice", ADVICE)
-    growth = Growth(clock)
-    assert [growth.advice(1, 1000 * number, 0.0) for number in range(100)] == 100 * [0]
+def test_where_this_machine_is_the_limit_none_is_tried() -> None:
+    assert set(Link(lambda lines: lines, waiting=0.5).pass_time(60)) == {1}
+
+
+def test_for_little_none_is_tried() -> None:
+    assert set(Link(lambda lines: lines, left=299).pass_time(60)) == {1}
+
+
+def test_a_clock_that_stands_still_changes_nothing(clock: FastClock) -> None:
+    tuner = ConnectionTuner(clock, 8)
+    for number in range(100):
+        LOOK(tuner, Measured(number % 3, 1000 * number))
+    assert (tuner.target, tuner.active) == (1, 1)

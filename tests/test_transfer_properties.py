@@ -307,6 +307,8 @@ class Machine:
             is_safe = files[self.final] == self._safe_part
             left[self.final] = files[self.final] if is_safe else bytes(len(files[self.final]))
         self._leave(left)
+        # What stands there now has survived: no later power cut brings back what was before it.
+        self._safe_part, self._not_cut_yet, self._safe_note = now, None, left.get(self.note)
 
     def assert_sane(self, *others: bytes) -> None:
         """The right file or none, and nothing that does not belong here."""

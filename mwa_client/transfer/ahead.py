@@ -1,309 +1,653 @@
-"""Bytes in order from several connections: pieces are asked for ahead of the reader, in a bounded window.
+"""The bytes of a file over several connections, each of which fills a segment of the part file.
 
-Whatever goes wrong with it, it only ends: the one connection that goes on from there meets it again.
+The thread of the download is the first of them. The others are optional: whatever goes wrong with one, it
+only ends, and what it has not fetched is for the others.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import threading
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Callable
 
-from mwa_client.errors import MwaClientError, ServiceUnavailable
+from mwa_client.errors import MwaClientError, ServiceUnavailable, Stopped
 from mwa_client.pace import Clock
 from mwa_client.transfer import ranges
-from mwa_client.transfer.connections import MOMENT, Connections
+from mwa_client.transfer.connections import (
+    MOMENT,
+    ConnectionBudget,
+    ConnectionTuner,
+    Measured,
+    Restraint,
+)
+from mwa_client.transfer.gaps import Gaps
+from mwa_client.transfer.partial import PartFile, PartWriter
 
-PIECE = 3 << 20
-"""Bytes that are asked for at a time; each is kept in memory until those before it are there."""
-PIECES_A_LINE = 2
-"""How many pieces there are at most for each connection: one that it fetches, one that waits."""
-WORTHWHILE = 1 << 20
-"""Bytes that are handed on at a time, unless a piece ends."""
-LAG = 1.0
-"""Seconds that a piece may take, however fast the others come."""
+PIECE = 1 << 20
+"""Segments are so many bytes long, or a multiple of it."""
+SHORT_SEGMENT, LONG_SEGMENT = 4 << 20, 256 << 20
+HASH_RATE = 1e9
+"""Bytes a second that can be hashed, more or less."""
+USUAL_RATE = 20e6
+"""Bytes a second of a connection that was not measured yet."""
+WINDOW = 2 << 30
+"""How far ahead of the first byte that is missing others may be fetched: what is written out of order is read
+again for its SHA-1, and should still be in the machine's memory then."""
+LEAST_SPLIT = 1 << 18
+"""Of less than this another connection takes a part only where it would take long."""
+WRITE_SIZE = 1 << 18
+"""Bytes that each further connection writes at a time, and can lose in a kill."""
+LOOK = 0.05
+"""Seconds between two looks at how many connections there should be."""
+RATE_TIME = 0.25
+"""Seconds over which the rate of each connection is measured."""
+MUCH = 32 << 20
+"""Bytes for which it is worthwhile to find out whether the line is long before the first answer is here."""
+SOON = 0.06
+"""Seconds in which the first answer comes where the line is short."""
+LONG_ANSWER = 0.2
+"""Seconds that an answer is thought to take on a long line, before the first is here."""
+LEAST_GAIN = 0.05
+"""Seconds that must be gained by taking a part of what another connection fetches."""
+SILENCE = 2.0
+"""Seconds without a byte after which the others may take what a connection has asked for."""
+SERVED = 4 << 20
+"""Bytes after which a request counts as one that went well."""
+SLOWEST, SLOW_FOR = 1000, 60.0
+"""A connection with fewer bytes a second than these for so many seconds is replaced if it was faster."""
+DESCRIPTORS = 8
+"""Open files that must be left for all else when a connection is added."""
+ENDLESS = 1 << 62
+"""Where a file ends of which nobody knows the size."""
 
 
-@dataclass
-class _Piece:
-    """A part of the file, on its way into memory."""
+@dataclass(eq=False)
+class Line:
+    """One connection, and what is known of it."""
 
-    start: int
-    end: int
-    memory: memoryview
-    filled: int = 0
-    read: int = 0
-    is_held: bool = True
-    """Whether a line puts bytes into it."""
-    begun: float = 0.0
+    is_first: bool = False
+    is_flowing: bool = False
+    is_dismissed: bool = False
+    is_held_still: bool = False
+    asked_at: float = 0.0
+    heard_at: float = 0.0
+    answer_time: float | None = None
+    brought: int = 0
+    """Bytes of the present request."""
+    rate: float | None = None
+    fastest: float = 0.0
+    _sampled: tuple[float, int] = (0.0, 0)
+    _slow_since: tuple[float, int] = (0.0, 0)
 
-    @property
-    def length(self) -> int:
-        return self.end - self.start
+    def ask(self, now: float) -> None:
+        """Note that a request goes out."""
+        self.asked_at = self.heard_at = now
+        self.brought = 0
 
-    @property
-    def is_full(self) -> bool:
-        return self.filled >= self.length
+    def hear(self, count: int, now: float) -> None:
+        """Note that bytes have come, or none for a moment."""
+        if count and not self.brought:
+            self.answer_time = now - self.asked_at
+            self._sampled = self._slow_since = (now, 0)
+        if count:
+            self.heard_at = now
+            self.brought += count
+        seconds = now - self._sampled[0]
+        if self.brought and seconds >= RATE_TIME:
+            rate = (self.brought - self._sampled[1]) / seconds
+            self.rate = rate if self.rate is None else (self.rate + rate) / 2
+            self.fastest = max(self.fastest, self.rate)
+            self._sampled = now, self.brought
 
-    def room(self) -> memoryview:
-        """Return the memory where its next bytes are to be put."""
-        return self.memory[self.filled : self.length]
+    def hardly_flows(self, now: float) -> bool:
+        """Say whether so little has come for so long that another connection would be better."""
+        since, before = self._slow_since
+        if not self.brought or now - since < SLOW_FOR:
+            return False
+        is_slow = self.brought - before < SLOWEST * (now - since) and self.fastest > 10 * SLOWEST
+        self._slow_since = now, self.brought
+        return is_slow
 
 
-class ReadAhead:
-    """Brings the bytes of a file from `start` to its end, in order, over several connections.
-
-    Parameters
-    ----------
-    source : Source
-        Where the bytes come from.
-    start, size : int
-        The first byte that is wanted, and the size of the whole file.
-    etag : str
-        The strong ETag that every answer must have; empty where the server gives none.
-    connections : Connections
-        Where each line gives its connection back.
-    clock : Clock
-        Time, to know what takes long.
+@dataclass(eq=False)
+class Segment:
+    """A part of the file that a connection fetches, or has asked for.
 
     Attributes
     ----------
-    start : int
-        The first byte that is wanted.
-    arrived : int
-        Bytes that were received so far.
-    waited : float
-        Seconds that the reader has waited so far.
-    answer_time : float
-        Seconds until the first byte of the last line that has begun.
+    position : int
+        The next byte that is to come.
+    end : int
+        Behind its last byte. Others can move it nearer.
+    own_end : int
+        What is behind it was not given to this connection: it goes on there as long as nobody else comes.
+    is_held : bool
+        Whether it is this connection's own. Before its first byte has come, others may still be at it.
+    victim : Segment or None
+        Whose end it is to take over, once its first byte has come.
     """
 
-    def __init__(
-        self, source: ranges.Source, start: int, size: int, etag: str, connections: Connections, clock: Clock
-    ) -> None:
-        self.start = start
-        self.arrived = 0
-        self.waited = 0.0
-        self.answer_time = 0.0
-        self._source, self._size, self._etag = source, size, etag
-        self._connections, self._clock = connections, clock
+    line: Line
+    position: int
+    end: int
+    own_end: int
+    is_held: bool = False
+    victim: Segment | None = None
+
+    @property
+    def left(self) -> int:
+        """Bytes that are still to come."""
+        return self.end - self.position
+
+
+@dataclass
+class Reading:
+    """What a `ParallelReader` works with."""
+
+    source: ranges.Source
+    part: PartFile
+    size: int | None
+    has_sha1: bool
+    budget: ConnectionBudget
+    clock: Clock
+    stop: threading.Event
+    listen: Callable[[int], None] = field(default=lambda there: None)
+    """Is told how many bytes are here when some have arrived, from any thread."""
+
+
+class ParallelReader:
+    """Fills what a part file lacks, over one connection or several.
+
+    Parameters
+    ----------
+    reading : Reading
+        What it works with.
+    tuner : ConnectionTuner
+        How many connections are worth having.
+    restraint : Restraint
+        When the further ones may ask.
+
+    Attributes
+    ----------
+    fetched : int
+        Bytes that were received so far.
+    """
+
+    def __init__(self, reading: Reading, tuner: ConnectionTuner, restraint: Restraint) -> None:
+        self.fetched = 0
+        self._r = reading
+        self._part, self._clock = reading.part, reading.clock
+        self._there = reading.part.there
+        self._tuner, self._restraint = tuner, restraint
+        self._size = ENDLESS if reading.size is None else reading.size
         self._changed = threading.Condition()
-        self._window: deque[_Piece] = deque()
-        self._spare: list[memoryview] = []
-        self._next = start
-        self._wanted = self._running = self._flowing = 0
-        self._failures = 0
-        self._usual = LAG
-        self._is_over = self._is_ending = False
+        self._first = Line(is_first=True)
+        self._others: list[Line] = []
+        self._segments: list[Segment] = []
+        self._free = self._all_missing()
+        """What nobody holds; somebody may have asked for it."""
+        self._waited = 0.0
+        self._answer_time = 0.0
+        self._looked = float("-inf")
+        self._can_be_mixed = self._was_asked = self._was_answered = False
+        self._is_over = False
         self._mistake: BaseException | None = None
 
-    @property
-    def lines(self) -> int:
-        """Connections that have brought bytes and go on."""
-        return self._flowing
-
-    @property
-    def failures(self) -> int:
-        """Connections that were refused, or broke without a byte."""
-        return self._failures
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all bytes up to the end of the file are here."""
-        return self._next == self._size and all(piece.is_full for piece in self._window)
+    # --- For the download's own thread ----------------------------------------------------------------
 
     @property
     def is_flowing(self) -> bool:
-        """Whether the first byte that is wanted is here."""
-        return bool(self._window and self._window[0].filled) and not self._is_over
-
-    def add_line(self) -> None:
-        """Fetch over one connection more, which was taken for it."""
+        """Whether a further connection brings bytes."""
         with self._changed:
-            self._wanted = max(self._wanted, self._running) + 1
-            self._running += 1
-        threading.Thread(target=self._run_line, name="download", daemon=True).start()
+            return any(each.is_held and not each.line.is_first for each in self._segments)
 
-    def drop_lines(self, count: int) -> None:
-        """Fetch over so many connections less; the last one only finishes what is begun."""
-        with self._changed:
-            if self._running > self._wanted:
-                return  # Some are about to go.
-            self._wanted = max(self._running - count, 1)
-            self._is_ending = self._is_ending or self._wanted == 1
-            self._changed.notify_all()
+    def next_segment(self) -> Segment | None:
+        """Return what is to be fetched next; wait while others may leave something; None if all is here.
 
-    def read(self, stop: threading.Event) -> Iterator[memoryview]:
-        """Yield the bytes in order, now and then nothing; end when there will be no more.
-
-        What is yielded is good until the next is asked for.
+        Raises
+        ------
+        Stopped
+            The work was told to stop.
+        PartBroken
+            The part file is of no use any more.
         """
         while True:
+            self._part.check()
             with self._changed:
-                data = self._ready(WORTHWHILE)
-                if not data and not self._has_ended() and not stop.is_set():
-                    began = self._clock.monotonic()
-                    self._changed.wait(MOMENT)
-                    self.waited += self._clock.monotonic() - began
-                    data = self._ready(WORTHWHILE)
-                if not data and (stop.is_set() or self._has_ended()):
-                    data = self._ready(1)
-                    if not data:
-                        break
-            yield data
-        if self._mistake is not None:
-            raise self._mistake
+                if self._mistake is not None:
+                    raise self._mistake
+                if not self._free and not any(each.is_held for each in self._segments):
+                    return None
+                segment = self._choose(self._first)
+                if segment is not None:
+                    return segment
+                self._look()
+                self._changed.wait(MOMENT)
+            if self._r.stop.is_set():
+                raise Stopped("The work was told to stop.")
+
+    def wait(self, seconds: float) -> None:
+        """Wait for so long, or less where the others bring nothing any more, or have brought all."""
+        until = self._clock.monotonic() + seconds
+        while self.is_flowing and self._clock.monotonic() < until and not self._r.stop.is_set():
+            with self._changed:
+                self._look()
+                self._changed.wait(MOMENT)
+
+    def end_of_request(self, segment: Segment) -> int | None:
+        """Return up to where a segment must be asked for; None for all that there is."""
+        return None if segment.end == self._size else segment.end
+
+    def ask(self) -> None:
+        """Note that the download's own thread asks for something."""
+        with self._changed:
+            self._first.ask(self._clock.monotonic())
+            is_first, self._was_asked = not self._was_asked, True
+            is_much = self._r.has_sha1 and self._size != ENDLESS and self._left() >= MUCH
+        if is_first and is_much and self._r.budget.most > 1:
+            with suppress(RuntimeError, MemoryError):
+                threading.Thread(target=self._expect_long_line, name="download", daemon=True).start()
+
+    def _expect_long_line(self) -> None:
+        """Let the others ask, too, where the first answer is long in coming."""
+        with self._changed:
+            if self._changed.wait_for(lambda: self._was_answered or self._is_over, SOON):
+                return
+            self._answer_time = LONG_ANSWER
+            # Who answers without ranges is sorted out by each connection.
+            self._can_be_mixed = True
+            self._tuner.expect_long_line(self._left())
+            self._look()
+
+    def hold(self, segment: Segment, stretch: ranges.Stretch) -> None:
+        """Note that a segment is answered: what is behind the bytes that were asked for is known now."""
+        with self._changed:
+            self._was_answered = self._first.is_flowing = True
+            self._answer_time = self._clock.monotonic() - self._first.asked_at
+            if stretch.size is not None:
+                self._learn_size(stretch.size)
+            self._can_be_mixed = stretch.takes_ranges and bool(stretch.etag or self._r.has_sha1)
+            self._seize(segment)
+
+    def read(self, segment: Segment, stretch: ranges.Stretch) -> None:
+        """Fill a segment with what one connection brings, up to where others have come before it."""
+        with self._changed:
+            self._look()
+        self._pour(segment, stretch, self._part.writer(segment.position))
+        if stretch.size is None:
+            self.learn_size(segment.position)
+
+    def learn_size(self, size: int) -> None:
+        """Note where the file ends, if nobody knew it."""
+        with self._changed:
+            self._learn_size(size)
+
+    def drop(self, segment: Segment) -> None:
+        """Leave what is not fetched of a segment to whoever comes next."""
+        with self._changed:
+            self._was_answered = True
+            self._release(segment, segment.position)
+
+    def restart(self) -> Segment:
+        """Begin anew, for a part file that was emptied; return all of it as one segment."""
+        with self._changed:
+            for line in self._others:
+                line.is_dismissed = True
+            self._there = 0
+            self._segments = [Segment(self._first, 0, self._size, self._size, is_held=True)]
+            self._free = Gaps()
+            return self._segments[0]
 
     def close(self) -> None:
-        """Let all lines go, as soon as they notice."""
+        """Let all other connections go, as soon as they notice."""
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
 
-    # --- The reader's side; all of it with the lock held ----------------------------------------------
+    # --- Who fetches what; all of it with the lock held -----------------------------------------------
 
-    def _ready(self, least: int) -> memoryview:
-        """Return what can be read now; nothing where that is less than `least` and the piece goes on."""
-        while self._window and self._window[0].read == self._window[0].length:
-            self._recycle(self._window.popleft())
-        if not self._window:
-            return memoryview(b"")
-        head = self._window[0]
-        if head.filled - head.read < least and not head.is_full:
-            return memoryview(b"")
-        data = head.memory[head.read : min(head.filled, head.length)]
-        head.read += len(data)
-        return data
+    def _all_missing(self) -> Gaps:
+        gaps = ((start, self._size if end is None else end) for start, end in self._part.gaps)
+        return Gaps(gap for gap in gaps if gap[0] < gap[1])
 
-    def _recycle(self, piece: _Piece) -> None:
-        if not piece.is_held:
-            self._spare.append(piece.memory)
-        self._changed.notify_all()
+    def _learn_size(self, size: int) -> None:
+        if self._size == ENDLESS:
+            self._size = size
+            self._free.remove(size, ENDLESS)
+            for segment in self._segments:
+                segment.end, segment.own_end = min(segment.end, size), min(segment.own_end, size)
 
-    def _has_ended(self) -> bool:
-        return self._is_over or not self._running
+    def _left(self) -> int:
+        return self._free.total + sum(each.left for each in self._segments if each.is_held)
 
-    # --- A line's side --------------------------------------------------------------------------------
+    def _choose(self, line: Line) -> Segment | None:
+        """Return what a connection should ask for; None if all is in good hands."""
+        if not self._left():
+            return None
+        return self._choose_free(line) or self._choose_part_of_another(line)
 
-    def _run_line(self) -> None:
-        line = _Line(self._clock.monotonic())
-        try:
-            piece = self._take(line)
-            while piece is not None:
-                self._fetch(piece, line)
-                piece = self._take(line)
-        except MwaClientError:
-            pass  # The others go on; where there is none, the one connection that comes after meets it too.
-        except BaseException as error:  # A mistake in this program: let the reader die of it.
-            self._mistake = error
-        finally:
-            self._leave(line)
-            self._connections.give_back()
+    def _choose_free(self, line: Line) -> Segment | None:
+        if line.is_first and not self._others and self._free:
+            start, end = self._free.first  # Alone: all there is in one go.
+            return self._add(Segment(line, start, end, end))
+        available = self._available()
+        if not available:
+            return None
+        start, end = available.first
+        end = min(end, start + self._length(self._left()))
+        return self._add(Segment(line, start, end, end))
 
-    def _leave(self, line: _Line) -> None:
-        with self._changed:
-            self._flowing -= line.is_flowing
-            if not line.is_dismissed:
-                self._count_out()
+    def _available(self) -> Gaps:
+        """Return what nobody is about to fetch."""
+        now = self._clock.monotonic()
+        available = Gaps(self._free)
+        for each in self._segments:
+            if each.is_held:
+                # Who only goes on there is not disturbed until the first byte has come.
+                rate = each.line.rate or 0.0
+                ahead = each.position + int(rate * self._answer_time) + PIECE
+                available.add(max(each.own_end, ahead if each.position >= each.own_end else 0), each.end)
+        for each in self._segments:
+            if not each.is_held and now - each.line.heard_at < self._patience():
+                available.remove(each.position, each.own_end)
+        firsts = [each.position for each in self._segments if each.is_held] + [gap[0] for gap in self._free]
+        return available.clipped(min(firsts, default=0) + WINDOW)
+
+    def _choose_part_of_another(self, line: Line) -> Segment | None:
+        """Return the end of what would take longest, so that both are done at the same time."""
+        victims = {each.victim for each in self._segments}
+        held = [each for each in self._segments if each.is_held and each not in victims]
+        slowest = max(held, key=self._seconds_left, default=None)
+        if slowest is None or slowest.line is line:
+            return None
+        answer = line.answer_time if line.answer_time is not None else self._answer_time
+        is_little = slowest.left < LEAST_SPLIT
+        if self._seconds_left(slowest) < max(2 * answer + LEAST_GAIN, SILENCE if is_little else 0.0):
+            return None
+        theirs, mine = self._rate_now(slowest.line), line.rate or self._usual_rate()
+        until_then = int(theirs * answer)
+        rest = slowest.left - until_then
+        start = slowest.position + until_then + int(rest * theirs / (theirs + mine))
+        return self._add(Segment(line, start, slowest.end, slowest.end, victim=slowest))
+
+    def _add(self, segment: Segment) -> Segment:
+        segment.line.ask(self._clock.monotonic())
+        self._segments.append(segment)
+        return segment
+
+    def _seize(self, segment: Segment) -> None:
+        """Take hold of what was asked for, as far as nobody else has it by now; some of it may be none."""
+        if segment.is_held:
+            return
+        segment.is_held = True
+        if segment not in self._segments:  # All was begun anew meanwhile.
+            segment.end = segment.own_end = segment.position
+            return
+        victim = segment.victim
+        for first, last in self._free:
+            if first < segment.end and last > segment.position:
+                segment.position, segment.end = max(segment.position, first), min(segment.end, last)
+                segment.own_end = min(segment.own_end, segment.end)
+                self._free.remove(segment.position, segment.end)
+                return
+        for each in self._segments:
+            if each is segment or not each.is_held or each.line is segment.line:
+                continue
+            bound = each.position if each is victim else max(each.own_end, each.position)
+            start, end = max(segment.position, bound), min(segment.end, each.end)
+            if start < end:
+                self._free.add(end, each.end)
+                each.end, each.own_end = start, min(each.own_end, start)
+                segment.position, segment.end, segment.own_end = start, end, end
+                return
+        segment.end = segment.own_end = segment.position
+
+    def _goes_on(self, segment: Segment) -> bool:
+        """Say whether a segment whose end is reached goes on behind it: nobody else has begun there."""
+        for first, last in self._free:
+            if first == segment.end:
+                self._free.remove(first, last)
+                segment.own_end, segment.end = segment.end, last
+                return True
+        return False
+
+    def _release(self, segment: Segment, position: int) -> None:
+        if segment in self._segments:
+            self._segments.remove(segment)
+            if segment.is_held:
+                self._there -= segment.position - position
+                self._free.add(position, segment.end)
             self._changed.notify_all()
 
-    def _take(self, line: _Line) -> _Piece | None:
-        """Return the next piece to fetch, when there is one; None where the line is to end."""
-        with self._changed:
-            while not self._is_over:
-                if self._running > self._wanted:
-                    break
-                piece = self._free_piece() or self._new_piece() or self._lagging_piece()
-                if piece is not None:
-                    piece.is_held, piece.begun = True, self._clock.monotonic()
-                    return piece
-                if self._is_ending or self.is_complete:
-                    break
-                self._changed.wait(MOMENT)
-            self._count_out()
-            line.is_dismissed = True
-            return None
+    def _length(self, left: int) -> int:
+        """Return how long a segment should be.
 
-    def _count_out(self) -> None:
-        self._running -= 1
-        # One alone is better off without pieces.
-        self._is_ending = self._is_ending or self._running <= 1
+        Each of them costs the wait for an answer. But in the end, what was fetched out of order must still be
+        hashed: the fewer rounds there were, the more that is. This makes the sum of both the smallest.
+        """
+        lines = max(self._tuner.target, 1 + len(self._others))
+        # On a connection that is open already, the answer comes sooner than the first on a new one.
+        wait = max(self._answer_time / 2, 0.001)
+        rounds = max(int(math.sqrt(left / HASH_RATE / wait)), 1)
+        length = min(max(left // (lines * rounds), SHORT_SEGMENT), LONG_SEGMENT)
+        return -(-length // PIECE) * PIECE
 
-    def _free_piece(self) -> _Piece | None:
-        return next((piece for piece in self._window if not piece.is_held and not piece.is_full), None)
+    def _usual_rate(self) -> float:
+        rates = [line.rate for line in (self._first, *self._others) if line.rate is not None]
+        return max(sum(rates) / len(rates), 1.0) if rates else USUAL_RATE
 
-    def _new_piece(self) -> _Piece | None:
-        has_room = len(self._window) < PIECES_A_LINE * self._running
-        if not has_room or self._next == self._size or self._is_ending:
-            return None
-        end = min(self._next + PIECE, self._size)
-        self._window.append(_Piece(self._next, end, self._memory()))
-        self._next = end
-        return self._window[-1]
+    def _rate_now(self, line: Line) -> float:
+        """Return the bytes a second of a connection; next to nothing where it is silent."""
+        if self._clock.monotonic() - line.heard_at >= self._patience():
+            return 0.0
+        return self._usual_rate() if line.rate is None else line.rate
 
-    def _memory(self) -> memoryview:
-        return self._spare.pop() if self._spare else memoryview(bytearray(PIECE))
+    def _seconds_left(self, segment: Segment) -> float:
+        return segment.left / max(self._rate_now(segment.line), 1.0)
 
-    def _lagging_piece(self) -> _Piece | None:
-        """Return the rest of the first piece, where that one holds up all others for too long."""
-        head = self._window[0] if self._window else None
-        if head is None or head.is_full or self._clock.monotonic() - head.begun <= 2 * self._usual:
-            return None
-        start = head.start + head.filled
-        rest = _Piece(start, head.end, self._memory())
-        head.end = start
-        self._window.insert(1, rest)
+    def _patience(self) -> float:
+        return max(SILENCE, 3 * self._answer_time)
+
+    # --- How many; all of it with the lock held -------------------------------------------------------
+
+    def _look(self) -> None:
+        """Let there be more connections or fewer, as it helps."""
+        now = self._clock.monotonic()
+        if now - self._looked < LOOK or self._is_over or not self._can_be_mixed or self._size == ENDLESS:
+            return
+        self._looked = now
+        lines = [self._first, *self._others]
+        flowing = sum(line.is_flowing and not line.is_held_still for line in lines)
+        fastest = max(line.fastest for line in lines)
+        self._tuner.look(
+            Measured(flowing, self.fetched, self._waited, self._left(), self._answer_time, fastest)
+        )
+        staying = [line for line in self._others if not line.is_dismissed]
+        has_left = len(staying) < len(self._others)
+        if len(staying) + 1 > self._tuner.target or (self._r.budget.is_short and not has_left):
+            for line in staying[max(self._tuner.target - 1, 0) :] or staying[-1:]:
+                line.is_dismissed = True
+        for number, line in enumerate(staying, start=1):
+            line.is_held_still = number >= self._tuner.active
+        while len(self._others) + 1 < self._tuner.target and self._add_line():
+            pass
         self._changed.notify_all()
-        return rest
 
-    def _fetch(self, piece: _Piece, line: _Line) -> None:
-        """Fill a piece, over as many requests as bring something."""
-        while not piece.is_full and not self._is_over:
-            before = piece.filled
+    def _add_line(self) -> bool:
+        """Fetch over one connection more, if there is something for it, and it can be had."""
+        if not self._restraint.allows_request() or not self._r.budget.try_acquire():
+            return False
+        line = Line()
+        for each in self._segments:
+            if each.line.is_first:
+                # The rest is for the others, as soon as they bring something.
+                each.own_end = min(each.own_end, each.position + self._length(self._left()))
+        segment = self._choose(line)
+        if segment is not None:
             try:
-                self._fill(piece, line)
-            except MwaClientError:
-                # One whose rest was given to another line is full, too, and its answer is cut short.
-                if piece.filled == before and not piece.is_full:
-                    with self._changed:
-                        self._failures += 1
-                        piece.is_held = False
-                    raise
-        with self._changed:
-            piece.is_held = False
-            if piece.start + piece.filled == piece.end:
-                self._usual = max(0.9 * self._usual, self._clock.monotonic() - piece.begun, LAG)
+                _spare_descriptors()
+                thread = threading.Thread(
+                    target=self._run, args=(line, segment), name="download", daemon=True
+                )
+                thread.start()
+            except (RuntimeError, MemoryError, OSError):
+                # No thread, no memory, no descriptor to be had: these are enough.
+                self._release(segment, segment.position)
+                self._tuner.refused(1 + len(self._others))
+            else:
+                self._restraint.note_request()
+                self._others.append(line)
+                return True
+        self._r.budget.release()
+        return False
 
-    def _fill(self, piece: _Piece, line: _Line) -> None:
-        start, end = piece.start + piece.filled, piece.end
-        with ranges.ask(self._source, start, self._size, self._etag, end=end) as stretch:
-            if stretch.start != start or stretch.etag != self._etag:
-                self.close()  # The file has changed, or there are no ranges: one connection must see.
-                raise ServiceUnavailable("The server does not send the range asked for.")
-            for count in stretch.pour(piece.room):
-                if not self._note_arrival(piece, line, count):
-                    return
+    # --- A further connection -------------------------------------------------------------------------
 
-    def _note_arrival(self, piece: _Piece, line: _Line, count: int) -> bool:
-        """Count what has arrived; say whether to go on."""
-        with self._changed:
-            self.arrived += count
-            piece.filled = min(piece.filled + count, piece.length)
-            if count and not line.is_flowing:
-                line.is_flowing = True
-                self._flowing += 1
-                self.answer_time = self._clock.monotonic() - line.begun
-            is_head = bool(self._window) and piece is self._window[0]
-            if is_head and (piece.is_full or piece.filled - piece.read >= WORTHWHILE):
+    def _run(self, line: Line, segment: Segment | None) -> None:
+        try:
+            while segment is not None:
+                self._fetch(line, segment)
+                segment = self._next_for(line)
+        except (MwaClientError, MemoryError):
+            pass  # The others go on; what concerns them, too, they will meet themselves.
+        except BaseException as error:  # A mistake in this program: let the download die of it.
+            self._mistake = error
+        finally:
+            with self._changed:
+                self._others.remove(line)
                 self._changed.notify_all()
-            return not self._is_over and not piece.is_full
+            self._r.budget.release()
+
+    def _next_for(self, line: Line) -> Segment | None:
+        """Return what a connection is to fetch next; None where it is not needed any more."""
+        with self._changed:
+            while not (self._is_over or line.is_dismissed):
+                if self._restraint.allows_request():
+                    segment = self._choose(line)
+                    if segment is not None:
+                        self._restraint.note_request()
+                    return segment
+                if not self._left():
+                    break
+                self._look()
+                self._changed.wait(MOMENT)
+            return None
+
+    def _fetch(self, line: Line, segment: Segment) -> None:
+        """Fill a segment, or what can be had of it."""
+        try:
+            self._ask_for(segment)
+        except MwaClientError as error:
+            with self._changed:
+                self._restraint.failed(getattr(error, "retry_after", None))
+                line.is_flowing = False
+                if not line.brought:
+                    flowing = sum(each.is_flowing for each in self._others)
+                    self._tuner.refused(1 + flowing)
+                    raise
+        finally:
+            with self._changed:
+                self._release(segment, segment.position)
+
+    def _ask_for(self, segment: Segment) -> None:
+        etag = self._part.etag
+        # Where the SHA-1 is known, it decides; two servers of one store may have different tags.
+        condition = "" if self._r.has_sha1 else etag
+        start, end, size = segment.position, segment.end, self._size
+        with ranges.open_range(self._r.source, start, size, condition, end=end) as stretch:
+            if stretch.start != start or (not self._r.has_sha1 and stretch.etag != etag):
+                raise ServiceUnavailable("The server does not send the range asked for.")
+            self._pour(segment, stretch, self._part.writer(start, WRITE_SIZE))
+
+    # --- Any connection -------------------------------------------------------------------------------
+
+    def _pour(self, segment: Segment, stretch: ranges.Stretch, writer: PartWriter) -> None:
+        """Put what comes into the part file, until the segment or the answer ends."""
+        line, at = segment.line, segment.position
+
+        def room() -> memoryview:
+            # It may end at once, if another connection has come before it.
+            return writer.room()[: max(segment.end - at, 1)]
+
+        with self._written(segment, writer):
+            began = self._clock.monotonic()
+            for count in stretch.pour(room):
+                with self._changed:
+                    if line.is_first:
+                        self._waited += self._clock.monotonic() - began
+                    skip, taken = self._note_arrival(segment, at, count)
+                at += count
+                if taken:
+                    writer.skip_to(segment.position - taken)
+                    writer.grow(taken, skip)
+                if count:
+                    self._r.listen(self._there)
+                if not self._may_go_on(segment, stretch):
+                    return
+                began = self._clock.monotonic()
+
+    @contextmanager
+    def _written(self, segment: Segment, writer: PartWriter) -> Iterator[None]:
+        """Have all written that has come, whatever happens; what could not be written is still missing."""
+        try:
+            yield
+        finally:
+            try:
+                writer.flush()
+            finally:
+                with self._changed:
+                    self._release(segment, writer.written)
+
+    def _note_arrival(self, segment: Segment, at: int, count: int) -> tuple[int, int]:
+        """Count what has come; return how much of it is of no use, and how much behind that is."""
+        line, now = segment.line, self._clock.monotonic()
+        self.fetched += count
+        line.hear(count, now)
+        if count:
+            line.is_flowing = True
+            self._seize(segment)
+        skip = min(max(segment.position - at, 0), count)
+        taken = max(min(count - skip, segment.left), 0)
+        segment.position += taken
+        self._there += taken
+        if taken and (line.brought >= SERVED or not segment.left):
+            self._restraint.went_well()
+        self._look()
+        return skip, taken
+
+    def _may_go_on(self, segment: Segment, stretch: ranges.Stretch) -> bool:
+        line = segment.line
+        with self._changed:
+            while line.is_held_still and not (line.is_dismissed or self._is_over):
+                self._changed.wait(MOMENT)
+            if not line.is_first and (line.is_dismissed or self._is_over):
+                return False
+            if line.is_first and self._mistake is not None:
+                raise self._mistake
+            if line.hardly_flows(self._clock.monotonic()):
+                raise ServiceUnavailable("The server hardly sends anything any more.")
+            is_at_end = segment.is_held and not segment.left
+            goes_further = stretch.end is None or stretch.end > segment.end
+            if is_at_end and goes_further and not (line.is_first and self._goes_on(segment)):
+                return False
+        if line.is_first:
+            self._part.check()
+            if self._r.stop.is_set():
+                raise Stopped("The work was told to stop.")
+        return True
 
 
-@dataclass
-class _Line:
-    """What is known of one connection."""
-
-    begun: float
-    is_flowing: bool = False
-    is_dismissed: bool = False
+def _spare_descriptors() -> None:
+    """Raise OSError where so few files can still be opened that what is needed may lack them."""
+    taken: list[int] = []
+    try:
+        for _ in range(DESCRIPTORS):
+            taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    finally:
+        for each in taken:
+            with suppress(OSError):
+                os.close(each)

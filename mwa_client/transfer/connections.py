@@ -10,18 +10,39 @@ from mwa_client.pace import Clock
 
 MOMENT = 0.5
 """Seconds after which a wait looks up, to see whether the work was told to stop."""
-MEASURE = 0.25
-"""Seconds over which a rate is measured, at least."""
-ANSWERS_A_MEASURE = 4
-"""A rate is measured over so many times what a connection's first byte takes: it is slow at first."""
+MEASURE = 0.1
+"""Seconds over which the rate of one connection is measured, at least."""
 MOSTLY = 3 / 4
 """One connection that is waited for less than so much of the time is as fast as this machine takes it."""
+LONG_LINE = 0.03
+"""Seconds until the first answer from where on the line is long: one connection is slow at first, and more
+of them are then worth having before it could be measured."""
+LEAST_AHEAD = 12 << 20
+"""Bytes that must be missing for more than one connection to be tried."""
+LEAST_EACH = 2 << 20
+"""Bytes that each connection must have to fetch, or fewer are enough."""
+SETTLING = 1.0
+ANSWERS_TO_SETTLE = 4
+"""Connections are slow at first. A rate is measured so many seconds after their number has changed, or so
+many times what the first byte takes on a new one."""
+COMPARED = 1.0
+"""Seconds over which rates are measured that are to be compared, at least."""
+NO_WORSE, BETTER = 0.97, 1.05
+"""Fewer connections are enough with so much of the rate; more are worth having from so much on."""
+WORTH_A_TRIAL = 20.0
+"""Seconds that a download must still take for a trial that may cost half a second of it."""
+FIRST_TRIAL = 60.0
 FIRST_REST, LAST_REST = 2.0, 300.0
-"""Seconds without another try after one that did not help."""
+"""Seconds without another try after connections that were refused or did not help."""
+TROUBLE = 2.0
+"""Seconds between the requests of a product's further connections, after one of them has failed."""
 
 
-class Connections:
+class ConnectionBudget:
     """So many connections may be open for all downloads together.
+
+    It also knows which hosts have asked to be left alone for a while (``Retry-After``), since that holds for
+    all connections to them.
 
     Parameters
     ----------
@@ -30,16 +51,18 @@ class Connections:
     """
 
     def __init__(self, most: int) -> None:
+        self.most = most
         self._free = most
         self._waiting = 0
         self._changed = threading.Condition()
+        self._pauses: dict[str, float] = {}
 
     @property
     def is_short(self) -> bool:
         """Whether a download waits for its first connection."""
         return self._waiting > 0
 
-    def take(self, stop: threading.Event) -> None:
+    def acquire(self, stop: threading.Event) -> None:
         """Take a download's first connection; wait until there is one.
 
         Raises
@@ -58,7 +81,7 @@ class Connections:
             finally:
                 self._waiting -= 1
 
-    def take_another(self) -> bool:
+    def try_acquire(self) -> bool:
         """Take one more, if it can be had at once and nobody waits for a first one."""
         with self._changed:
             if self._waiting or not self._free:
@@ -66,77 +89,223 @@ class Connections:
             self._free -= 1
             return True
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Give one back."""
         with self._changed:
             self._free += 1
             self._changed.notify()
 
+    def leave_alone(self, host: str, until: float) -> None:
+        """Ask a host for nothing until some moment, as the clock's `monotonic` tells it."""
+        with self._changed:
+            self._pauses[host] = max(self._pauses.get(host, until), until)
 
-class Growth:
-    """Finds out for one download how many connections are worth having, by trying more.
+    def pause_of(self, host: str, now: float) -> float:
+        """Return for how many seconds a host is still to be left alone."""
+        with self._changed:
+            return max(self._pauses.get(host, now) - now, 0.0)
 
-    It doubles them as long as that helps, and then tries one more from time to time. It is asked again and
-    again; where the clock stands still, it never has an answer.
+
+class Restraint:
+    """When the further connections of a product may ask for something.
+
+    A server that fails is not to be asked more often because there are more connections: after a failure
+    they ask one at a time, with pauses, until one of them is served well.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, budget: ConnectionBudget, host: str) -> None:
         self._clock = clock
-        self._began = _Moment(0, 0, 0.0, clock.monotonic())
-        self._before: tuple[int, float] | None = None
-        """How many there were before the last were added, and the rate then."""
-        self._doubles = True
-        self._patience = FIRST_REST
-        self._rest_until = float("-inf")
+        self._budget = budget
+        self._host = host
+        self._due: float | None = None
 
-    def advice(self, lines: int, arrived: int, waited: float, answer_time: float = 0.0) -> int:
-        """Return how many connections to add; below zero, how many of the last did not help.
+    def failed(self, retry_after: float | None) -> None:
+        """Note that a request has failed."""
+        now = self._clock.monotonic()
+        self._due = max(self._due or now, now + TROUBLE)
+        if retry_after:
+            self._budget.leave_alone(self._host, now + retry_after)
 
-        Parameters
-        ----------
-        lines : int
-            Connections that bring bytes now.
-        arrived : int
-            Bytes that all of them have brought so far.
-        waited : float
-            Seconds that were spent so far in waiting for them.
-        answer_time : float
-            Seconds that the first byte took on the newest of them.
-        """
-        began, now = self._began, _Moment(lines, arrived, waited, self._clock.monotonic())
-        seconds = now.time - began.time
-        if lines == began.lines and seconds < max(MEASURE, ANSWERS_A_MEASURE * answer_time):
-            return 0
-        self._began = now
-        if lines != began.lines:
-            return 0
-        rate = (arrived - began.arrived) / seconds
-        if self._before is not None and lines > self._before[0]:
-            (fewer, slower), self._before = self._before, None
-            # Half of what they can bring is enough: they may have to share with strangers.
-            if rate < slower * (1 + 0.5 * (lines - fewer) / fewer):
-                self.rest()
-                return fewer - lines
-            self._patience = FIRST_REST
-        is_waiting = lines > 1 or waited - began.waited >= MOSTLY * seconds
-        if self._before is not None or not is_waiting or now.time < self._rest_until:
-            return 0
-        self._before = lines, rate
-        return lines if self._doubles else 1
+    def went_well(self) -> None:
+        """Note that a request was served as it should be."""
+        self._due = None
 
-    def rest(self) -> None:
-        """Try no more for a while: more did not help, were refused, or were not to be had."""
-        self._before = None
-        self._doubles = False
-        self._rest_until = self._clock.monotonic() + self._patience
-        self._patience = min(2 * self._patience, LAST_REST)
+    def allows_request(self) -> bool:
+        """Say whether a request may go out now."""
+        now = self._clock.monotonic()
+        return not self.pause() and (self._due is None or now >= self._due)
+
+    def note_request(self) -> None:
+        """Note that a request goes out."""
+        if self._due is not None:
+            self._due = self._clock.monotonic() + TROUBLE
+
+    def pause(self) -> float:
+        """Return for how many seconds the host has asked to be left alone."""
+        return self._budget.pause_of(self._host, self._clock.monotonic())
 
 
 @dataclass(frozen=True)
-class _Moment:
-    """What there was at one time."""
+class Measured:
+    """What a download sees of its connections.
+
+    Attributes
+    ----------
+    lines : int
+        Connections that bring bytes.
+    arrived : int
+        Bytes that they have brought so far.
+    waited : float
+        Seconds that the first of them was waited for so far.
+    left : int
+        Bytes that are still to come.
+    answer_time : float
+        Seconds until the first byte on a new connection.
+    fastest : float
+        Bytes a second of the fastest connection at its best.
+    """
 
     lines: int
     arrived: int
-    waited: float
-    time: float
+    waited: float = 0.0
+    left: int = 1 << 40
+    answer_time: float = 0.0
+    fastest: float = 0.0
+
+
+class ConnectionTuner:
+    """Finds out for one download how many connections are worth having.
+
+    All that there may be are taken as soon as one has shown that the line is long, or slower than this
+    machine. Where they do not seem to pay, half of them are held still for a moment; if that costs nothing,
+    they go, down to a single one. Later more are tried again, ever more seldom as long as it does not help.
+
+    Attributes
+    ----------
+    target : int
+        How many there should be.
+    active : int
+        How many of them should be read from, while fewer are tried.
+    """
+
+    def __init__(self, clock: Clock, most: int) -> None:
+        self._clock = clock
+        self._most = most
+        self.target = self.active = 1
+        self._since: tuple[float, Measured] | None = None
+        """When the number of connections changed last."""
+        self._window: tuple[float, Measured] | None = None
+        self._has_begun = False
+        self._rate = 0.0
+        """Bytes a second with the present number of connections, where it has settled."""
+        self._before: tuple[int, float] | None = None
+        """How many there were before more or fewer are tried, and their rate."""
+        self._began = clock.monotonic()
+        self._next_trial = float("-inf")
+        self._trial_rest = FIRST_TRIAL
+        self._rest = FIRST_REST
+        self._rest_until = float("-inf")
+
+    def look(self, seen: Measured) -> None:
+        """Decide anew how many there should be. Where the clock stands still, nothing changes."""
+        now = self._clock.monotonic()
+        if self._since is None or self._since[1].lines != seen.lines:
+            self._restart(now, seen)
+        if not self._has_begun:
+            self._begin(now, seen)
+        elif self._has_settled(now, seen):
+            self._compare(now, seen)
+
+    def expect_long_line(self, left: int) -> None:
+        """Take all at once: the first answer is long in coming."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._next_trial = self._clock.monotonic()
+            self.target = self.active = max(min(self._most, left // LEAST_EACH), 1)
+
+    def refused(self, lines: int) -> None:
+        """Make do with so many, and with one more after a while: the others were not to be had."""
+        self.target = self.active = max(lines, 1)
+        self._before = None
+        self._take_rest()
+
+    def _restart(self, now: float, seen: Measured) -> None:
+        self._since, self._window, self._rate = (now, seen), None, 0.0
+
+    def _begin(self, now: float, seen: Measured) -> None:
+        """Take all at once, where one is not enough."""
+        assert self._since is not None
+        since, then = self._since
+        if seen.left < LEAST_AHEAD:
+            return
+        if seen.answer_time < LONG_LINE:
+            if now - since < MEASURE:
+                return
+            is_waited_for = seen.waited - then.waited >= MOSTLY * (now - since)
+            self._restart(now, seen)
+            if not is_waited_for:
+                return
+        self.expect_long_line(seen.left)
+
+    def _has_settled(self, now: float, seen: Measured) -> bool:
+        """Measure; say whether there is a rate that can be compared with others."""
+        assert self._since is not None
+        answers = ANSWERS_TO_SETTLE * seen.answer_time
+        if now - self._since[0] < max(SETTLING, answers):
+            return False
+        if self._window is None:
+            self._window = now, seen
+        seconds = now - self._window[0]
+        if seconds < max(COMPARED, answers):
+            return False
+        self._rate = (seen.arrived - self._window[1].arrived) / seconds
+        self._window = now, seen
+        return True
+
+    def _compare(self, now: float, seen: Measured) -> None:
+        if self.active < self.target:
+            self._end_trial(now, seen)
+        elif self._before is not None and seen.lines > self._before[0]:
+            self._judge_more()
+        elif self._before is None and self._is_worth_a_trial(now, seen):
+            # Held still, not dropped: if they do pay, they go on at full speed.
+            self._before = seen.lines, self._rate
+            self.active = max(seen.lines // 2, 1)
+            self._restart(now, seen)
+        elif self.target < self._most and seen.lines == self.target and now >= self._rest_until:
+            self._before = seen.lines, self._rate
+            self.target = self.active = min(2 * self.target, self._most)
+        elif self._before is not None:
+            self._before = None  # No more were to be had.
+
+    def _is_worth_a_trial(self, now: float, seen: Measured) -> bool:
+        seconds_left = seen.left / max(self._rate, 1.0)
+        if seen.lines < 2 or now < self._next_trial or seconds_left < WORTH_A_TRIAL:
+            return False
+        # Together they bring much less than so many times the best of them: they are in each other's way.
+        return self._rate < seen.lines / 2 * seen.fastest or now - self._began >= FIRST_TRIAL
+
+    def _end_trial(self, now: float, seen: Measured) -> None:
+        assert self._before is not None
+        if self._rate >= NO_WORSE * self._before[1]:
+            self.target = self.active
+            self._take_rest()
+        else:
+            self.active = self.target
+            self._next_trial = now + self._trial_rest
+            self._trial_rest = min(2 * self._trial_rest, LAST_REST)
+        self._before = None
+        self._restart(now, seen)
+
+    def _judge_more(self) -> None:
+        assert self._before is not None
+        (fewer, slower), self._before = self._before, None
+        if self._rate >= BETTER * slower:
+            self._rest = FIRST_REST
+        else:
+            self.target = self.active = fewer
+            self._take_rest()
+
+    def _take_rest(self) -> None:
+        self._rest_until = self._clock.monotonic() + self._rest
+        self._rest = min(2 * self._rest, LAST_REST)

@@ -17,15 +17,17 @@ from mwa_client.errors import (
 )
 from mwa_client.pace import Backoff, Clock
 from mwa_client.transfer import ranges
-from mwa_client.transfer.ahead import PIECE, ReadAhead
-from mwa_client.transfer.connections import Connections, Growth
+from mwa_client.transfer.ahead import ParallelReader, Reading, Segment
+from mwa_client.transfer.connections import ConnectionBudget, ConnectionTuner, Restraint
 from mwa_client.transfer.files import FetchedFile, Place, Remark, choose_name, settle
-from mwa_client.transfer.partial import PartFile, Wanted, open_part, remove_part
+from mwa_client.transfer.partial import PartBroken, PartFile, Wanted, open_part, remove_part
 
 TRIES_WITHOUT_PROGRESS = 12
 """Tries in a row that bring no byte, with waits from 1 s to 5 min between them (about 20 min in all)."""
-LEAST_AHEAD = 4 * PIECE
-"""Bytes that must be missing for more than one connection to be tried."""
+LEAST_PAUSE = 0.001
+"""Seconds that are worth waiting."""
+GLANCE = 4096
+"""Bytes that tell a product from somebody's page."""
 PROGRESS_INTERVAL = 0.1
 """Seconds between two reports of progress."""
 THROWN_AWAY = "It was thrown away. Run the command again; if this repeats, tell the archive's help desk."
@@ -69,7 +71,7 @@ def fetch(
     clock: Clock,
     stop: threading.Event,
     listen: Callable[[TransferEvent], None],
-    connections: Connections | None = None,
+    budget: ConnectionBudget | None = None,
 ) -> FetchedFile:
     """Bring a file into the directory under its final name, complete and verified.
 
@@ -90,8 +92,8 @@ def fetch(
         Set when the work is to stop.
     listen : callable
         Is told of progress and setbacks.
-    connections : Connections, optional
-        How many there may be, over all downloads that share this; one if left out.
+    budget : ConnectionBudget, optional
+        How many connections there may be, over all downloads that share this; one if left out.
 
     Returns
     -------
@@ -114,16 +116,14 @@ def fetch(
     wanted, there = choose_name(wanted, place, stop, listen)
     if there is not None:
         # A run that was killed in its last moment may have left something.
-        remove_part(place.part(wanted.name))
+        remove_part(place.part(wanted.name), place.guard)
         return there
-    download = _Download(wanted, source, place, clock, stop, listen, connections or Connections(1))
-    for _ in range(2):
-        try:
-            return download.run()
-        except VerificationFailed as error:
-            # Wrong bytes are thrown away; once more from zero, in case they were damaged on the way.
-            failure = error
-    raise failure
+    download = _Download(wanted, source, place, clock, stop, listen, budget or ConnectionBudget(1))
+    try:
+        return download.run()
+    except (VerificationFailed, PartBroken):
+        # It was thrown away; once more from zero, in case it was damaged on the way or on the disk.
+        return download.run()
 
 
 def safe_name(name: str, obs_id: int | None, job_id: int) -> str:
@@ -158,7 +158,7 @@ class _Download:
         clock: Clock,
         stop: threading.Event,
         listen: Callable[[TransferEvent], None],
-        connections: Connections,
+        budget: ConnectionBudget,
     ) -> None:
         self._wanted = wanted
         self._source = source
@@ -166,12 +166,14 @@ class _Download:
         self._clock = clock
         self._stop = stop
         self._listen = listen
-        self._connections = connections
-        self._growth = Growth(clock)
-        self._waited = 0.0
+        self._budget = budget
+        self._has_connection = False
+        self._tuner = ConnectionTuner(clock, budget.most)
+        self._restraint = Restraint(clock, budget, str(getattr(source, "host", "")))
         self._backoff = Backoff(clock, first=1.0, cap=300.0)
         self._wrong_answers = 0
         self._fetched = 0
+        self._telling = threading.Lock()
         self._furthest = 0
         self._told = float("-inf")
 
@@ -180,9 +182,14 @@ class _Download:
         wanted = self._wanted
         self._furthest = 0
         with open_part(self._place.part(wanted.name), wanted, self._stop, self._place.guard) as part:
-            self._tell(part)
-            self._fill(part)
-            sha1 = part.sha1()
+            self._tell(part.there)
+            try:
+                self._fill(part)
+                sha1 = part.sha1()
+            except PartBroken as error:
+                part.discard()
+                self._listen(Setback(wanted.job_id, wanted.name, f"{error.what} Fetching it anew.", 0.0))
+                raise
             if wanted.sha1 not in (None, sha1) or wanted.size not in (None, part.length):
                 part.discard()
                 raise VerificationFailed(
@@ -203,12 +210,34 @@ class _Download:
             return file
 
     def _fill(self, part: PartFile) -> None:
-        """Append bytes until all are there, over as many connections as it takes."""
-        size = self._wanted.size
-        while part.length != size:
+        """Bring what is missing, over as many connections as it takes."""
+        wanted = self._wanted
+        reading = Reading(
+            self._source,
+            part,
+            wanted.size,
+            wanted.sha1 is not None,
+            self._budget,
+            self._clock,
+            self._stop,
+            self._note_arrival,
+        )
+        reader = ParallelReader(reading, self._tuner, self._restraint)
+        try:
+            self._go_on_until_all_is_there(part, reader)
+        finally:
+            reader.close()
+            self._give_back_connection()
+            self._fetched += reader.fetched
+
+    def _go_on_until_all_is_there(self, part: PartFile, reader: ParallelReader) -> None:
+        while True:
             self._heed_stop()
             try:
-                size = self._fetch_stretch(part)
+                segment = reader.next_segment()
+                if segment is None:
+                    return
+                self._fetch(part, reader, segment)
             except ranges.WrongSize as error:
                 part.discard()
                 raise VerificationFailed(
@@ -217,130 +246,108 @@ class _Download:
                 ) from error
             except ranges.WrongAnswer as error:
                 self._wrong_answers += 1
-                self._wait(ServiceUnavailable(error.what))
+                self._wait(reader, ServiceUnavailable(error.what))
             except ServiceUnavailable as error:
-                self._wait(error)
+                self._wait(reader, error)
 
-    def _fetch_stretch(self, part: PartFile) -> int:
-        """Append what one connection brings, or several from where they help; return the file's size."""
+    def _fetch(self, part: PartFile, reader: ParallelReader, segment: Segment) -> None:
+        """Bring a segment over this thread's own connection."""
+        try:
+            self._heed_pause()
+            self._take_connection()
+            reader.ask()
+            try:
+                self._ask_for(part, reader, segment, part.etag)
+            except ranges.NothingThere:
+                if self._wanted.size is not None or not self._ends_at(segment.position):
+                    raise
+                reader.learn_size(segment.position)
+        finally:
+            reader.drop(segment)
+
+    def _ask_for(self, part: PartFile, reader: ParallelReader, segment: Segment, condition: str) -> None:
         # Where ranges were answered wrongly twice in a row, only the whole file will do.
         whole = self._wrong_answers >= 2
-        self._connections.take(self._stop)
-        try:
-            with ranges.ask(self._source, part.length, self._wanted.size, part.etag, whole=whole) as stretch:
-                self._prepare(part, stretch)
-                ahead = self._stream(part, stretch)
-        finally:
-            self._connections.give_back()
-        if ahead is not None:
-            self._read_ahead(part, ahead)
-        return part.length if stretch.size is None else stretch.size
+        start, end = segment.position, reader.end_of_request(segment)
+        with ranges.open_range(
+            self._source, start, self._wanted.size, condition, end=end, whole=whole
+        ) as stretch:
+            if stretch.start == start or not self._is_only_another_tag(condition, stretch):
+                segment, stretch = self._prepare(part, reader, segment, stretch)
+                reader.hold(segment, stretch)
+                reader.read(segment, stretch)
+                return
+        # What is there is still of use; at the end the SHA-1 will tell.
+        part.forget_etag()
+        self._ask_for(part, reader, segment, "")
 
-    def _prepare(self, part: PartFile, stretch: ranges.Stretch) -> None:
+    def _is_only_another_tag(self, condition: str, stretch: ranges.Stretch) -> bool:
+        """Say whether the whole file comes for no other reason than that its ETag is another one now."""
+        return bool(condition and self._wanted.sha1) and stretch.etag != condition
+
+    def _ends_at(self, size: int) -> bool:
+        """Ask the server for the last byte that is here, and see whether it is its last, too."""
+        with ranges.open_range(self._source, size - 1, None, "", end=size) as stretch:
+            return stretch.start == size - 1 and stretch.size == size
+
+    def _prepare(
+        self, part: PartFile, reader: ParallelReader, segment: Segment, stretch: ranges.Stretch
+    ) -> tuple[Segment, ranges.Stretch]:
         """Throw away what does not go together with the bytes that are about to come."""
         has_changed = bool(part.etag and stretch.etag and part.etag != stretch.etag)
-        if has_changed or stretch.start != part.length or not part.length:
-            part.restart(stretch.etag)
-        if has_changed and stretch.start:
-            raise ServiceUnavailable("The file on the server has changed.")
+        if has_changed and self._wanted.sha1:
+            part.forget_etag()
+            has_changed = False
         if stretch.size is None and self._wanted.sha1 is None:
             raise TransferFailed(
                 f"{self._wanted.name} cannot be verified: nobody says how large it is.",
                 "Tell the archive's help desk.",
             )
+        if stretch.start != segment.position:
+            stretch = self._judged(part, reader, stretch)
+        elif not has_changed:
+            if not part.there:
+                part.note_etag(stretch.etag)
+            return segment, stretch
+        restarted = reader.restart()
+        part.restart(stretch.etag)
+        if has_changed and stretch.start:
+            reader.drop(restarted)
+            raise ServiceUnavailable("The file on the server has changed.")
+        return restarted, stretch
 
-    def _stream(self, part: PartFile, stretch: ranges.Stretch) -> ReadAhead | None:
-        """Append what one connection brings; where several help, return them when they can take over."""
-        ahead: ReadAhead | None = None
+    def _judged(self, part: PartFile, reader: ParallelReader, stretch: ranges.Stretch) -> ranges.Stretch:
+        """Return the whole file that came in place of a range, if that is what it is."""
+        if reader.is_flowing:
+            raise ServiceUnavailable("The server does not send the range asked for.")
+        if stretch.tells_length or (part.etag and part.etag == stretch.etag):
+            return stretch
+        beginning = part.beginning(GLANCE)
+        seen, stretch = stretch.peek(len(beginning))
+        if seen != beginning or not beginning:
+            raise ServiceUnavailable("The server sends something else in place of the product.")
+        return stretch
 
-        def room() -> memoryview:
-            return part.room() if ahead is None else part.room()[: ahead.start - part.length]
+    def _take_connection(self) -> None:
+        if not self._has_connection:
+            self._budget.acquire(self._stop)
+            self._has_connection = True
 
-        began = self._clock.monotonic()
-        try:
-            for count in stretch.pour(room):
-                self._waited += self._clock.monotonic() - began
-                self._fetched += count
-                part.grow(count)
-                self._note_arrival(part)
-                self._heed_stop()
-                if ahead is None:
-                    ahead = self._several(part, stretch)
-                elif part.length == ahead.start:
-                    if ahead.is_flowing:
-                        taking_over, ahead = ahead, None
-                        return taking_over
-                    self._let_go(ahead)
-                    ahead = None
-                began = self._clock.monotonic()
-        finally:
-            if ahead is not None:
-                self._let_go(ahead)
-        return None
+    def _give_back_connection(self) -> None:
+        if self._has_connection:
+            self._has_connection = False
+            self._budget.release()
 
-    def _several(self, part: PartFile, stretch: ranges.Stretch) -> ReadAhead | None:
-        """Begin to fetch what is a piece ahead over a connection of its own, if it is time to try that."""
-        if self._growth.advice(1, self._fetched, self._waited) <= 0:
-            return None
-        start = part.length + PIECE
-        # One connection's bytes are those of one file; those of several must be known to be.
-        can_be_mixed = stretch.takes_ranges and bool(part.etag or self._wanted.sha1)
-        is_worthwhile = stretch.size is not None and stretch.size - start >= LEAST_AHEAD
-        if not (can_be_mixed and is_worthwhile and self._connections.take_another()):
-            self._growth.rest()
-            return None
-        size = stretch.size or 0
-        ahead = ReadAhead(self._source, start, size, part.etag, self._connections, self._clock)
-        ahead.add_line()
-        return ahead
+    def _note_arrival(self, there: int) -> None:
+        with self._telling:
+            if there > self._furthest:
+                # Progress is what was not there before: a server that begins again each time makes none.
+                self._furthest = there
+                self._wrong_answers = 0
+                self._backoff.reset()
+        self._tell(there)
 
-    def _read_ahead(self, part: PartFile, ahead: ReadAhead) -> None:
-        """Append what several connections bring, as many as help."""
-        failures = 0
-        try:
-            self._add_lines(ahead, 1)
-            for data in ahead.read(self._stop):
-                part.append(data)
-                self._note_arrival(part)
-                if ahead.failures > failures:
-                    failures = ahead.failures
-                    self._growth.rest()
-                self._adjust(ahead)
-        finally:
-            self._let_go(ahead)
-
-    def _let_go(self, ahead: ReadAhead) -> None:
-        ahead.close()
-        self._fetched += ahead.arrived
-        self._waited += ahead.waited
-        self._growth.rest()
-
-    def _adjust(self, ahead: ReadAhead) -> None:
-        """Let there be more connections or fewer, as it helps."""
-        arrived, waited = self._fetched + ahead.arrived, self._waited + ahead.waited
-        advice = self._growth.advice(ahead.lines, arrived, waited, ahead.answer_time)
-        if advice > 0:
-            self._add_lines(ahead, advice)
-        elif advice < 0 or self._connections.is_short:
-            ahead.drop_lines(max(-advice, 1))
-
-    def _add_lines(self, ahead: ReadAhead, count: int) -> None:
-        for number in range(count):
-            if not self._connections.take_another():
-                if number == 0:
-                    self._growth.rest()
-                return
-            ahead.add_line()
-
-    def _note_arrival(self, part: PartFile) -> None:
-        if part.length > self._furthest:
-            # Progress is what was not there before: a server that begins again each time makes none.
-            self._furthest = part.length
-            self._wrong_answers = 0
-            self._backoff.reset()
-        self._tell(part)
-
-    def _wait(self, error: ServiceUnavailable) -> None:
+    def _wait(self, reader: ParallelReader, error: ServiceUnavailable) -> None:
         """Wait before the next try, longer each time that no byte has come."""
         if self._backoff.tries >= TRIES_WITHOUT_PROGRESS:
             raise TransferFailed(
@@ -349,16 +356,31 @@ class _Download:
             ) from error
         is_first = self._backoff.tries == 0
         waiting = self._backoff.next(error.retry_after)
+        self._restraint.failed(error.retry_after)
+        self._give_back_connection()
+        if reader.is_flowing:
+            reader.wait(waiting)
+            return
         if is_first:
             self._listen(Setback(self._wanted.job_id, self._wanted.name, error.what, waiting))
         self._clock.sleep(waiting, self._stop)
+
+    def _heed_pause(self) -> None:
+        """Leave a host alone that has asked for it, be it on another connection."""
+        pause = self._restraint.pause()
+        if pause > LEAST_PAUSE:
+            self._give_back_connection()
+            self._clock.sleep(pause, self._stop)
+            self._heed_stop()
 
     def _heed_stop(self) -> None:
         if self._stop.is_set():
             raise Stopped("The work was told to stop.")
 
-    def _tell(self, part: PartFile) -> None:
+    def _tell(self, there: int) -> None:
         now = self._clock.monotonic()
-        if now - self._told >= PROGRESS_INTERVAL or part.length == self._wanted.size:
-            self._told = now
-            self._listen(Progress(self._wanted.job_id, self._wanted.name, part.length, self._wanted.size))
+        with self._telling:
+            is_due = now - self._told >= PROGRESS_INTERVAL or there == self._wanted.size
+            self._told = now if is_due else self._told
+        if is_due:
+            self._listen(Progress(self._wanted.job_id, self._wanted.name, there, self._wanted.size))

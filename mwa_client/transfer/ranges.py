@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -55,6 +56,10 @@ class WrongAnswer(MwaClientError):
     """The server's answer to a range request cannot be right; asking again may help."""
 
 
+class NothingThere(WrongAnswer):
+    """The server has no byte at the place asked for, and does not say how many it has."""
+
+
 class WrongSize(MwaClientError):
     """The server has a file of another size than the service says."""
 
@@ -88,6 +93,27 @@ class Stretch:
         units = self.answer.headers.get("Accept-Ranges", "")
         return self.answer.status == 206 or units.strip().lower() == "bytes"
 
+    @property
+    def tells_length(self) -> bool:
+        """Whether the server says how much it sends."""
+        return self.answer.status != 200 or _length(self.answer.headers) is not None
+
+    def peek(self, most: int) -> tuple[bytes, Stretch]:
+        """Return its first bytes, and a stretch that still has them.
+
+        Raises
+        ------
+        ServiceUnavailable
+            The connection broke or stalled.
+        """
+        seen, room = 0, memoryview(bytearray(most))
+        while seen < most:
+            count = self.answer.read_into(room[seen:])
+            if count == 0:
+                break
+            seen += count or 0
+        return bytes(room[:seen]), dataclasses.replace(self, answer=_Peeked(self.answer, room[:seen]))
+
     def pour(self, room: Callable[[], memoryview]) -> Iterator[int]:
         """Put the bytes as they arrive where `room` says, and yield how many; 0 when none came for a moment.
 
@@ -113,7 +139,7 @@ class Stretch:
 
 
 @contextmanager
-def ask(
+def open_range(
     source: Source, start: int, size: int | None, etag: str, *, end: int | None = None, whole: bool = False
 ) -> Iterator[Stretch]:
     """Ask a source for its file from `start` to the end, or to where else.
@@ -127,7 +153,7 @@ def ask(
     size : int or None
         The file's size, where it is known.
     etag : str
-        The strong ETag of the bytes that are there, or empty.
+        The strong ETag that the file must still have for a part of it to be sent, or empty.
     end : int, optional
         Ask for no byte from this one on.
     whole : bool
@@ -178,21 +204,27 @@ def ask(
 
 
 def _stretch(answer: Answer, start: int, size: int | None, wants_range: bool) -> Stretch:
-    if answer.status in (200, 206) and not _is_plain(answer.headers):
-        raise ServiceUnavailable("The server packs the file, although it was asked not to.")
     etag = _strong_etag(answer.headers)
     length = _length(answer.headers)
     if answer.status == 200:
+        if length is None and _is_page(answer.headers):
+            raise ServiceUnavailable("The server sends a page in place of the product.")
         if None not in (size, length) and length != size:
             what = f"The server's file has {length} bytes, but the service says {size}."
             # It may be somebody else's page: bytes that are here already are not thrown away for it.
-            raise ServiceUnavailable(what) if start else WrongSize(what)
+            if start or _is_page(answer.headers) or not _is_plain(answer.headers):
+                raise ServiceUnavailable(what)
+            raise WrongSize(what)
+        if None in (size, length) and not _is_plain(answer.headers):
+            raise ServiceUnavailable("The server packs the file, although it was asked not to.")
         known = length if size is None else size
         return Stretch(0, known, known, etag, answer)
     if wants_range and answer.status == 206:
         end, total = _checked_range(answer.headers.get("Content-Range", ""), start, size)
         if length not in (None, end - start):
             raise WrongAnswer("The server's Content-Length and Content-Range do not agree.")
+        if None in (size, total, length) and not _is_plain(answer.headers):
+            raise ServiceUnavailable("The server packs the file, although it was asked not to.")
         return Stretch(start, end, total, etag, answer)
     if wants_range and answer.status == 416 and _is_at_end(answer.headers.get("Content-Range", ""), start):
         if size not in (None, start):
@@ -209,7 +241,9 @@ def _refusal(answer: Answer) -> MwaClientError:
             "Run again with --allow-resubmit to have it made anew.",
         )
     if status in (206, 416):
-        return WrongAnswer(f"The server's answer does not fit the range asked for (HTTP {status}).")
+        is_silent = status == 416 and not answer.headers.get("Content-Range", "")
+        kind = NothingThere if is_silent else WrongAnswer
+        return kind(f"The server's answer does not fit the range asked for (HTTP {status}).")
     if status in (408, 425, 429) or status >= 500:
         return ServiceUnavailable(
             f"The server is not available (HTTP {status}).", retry_after=retry_after(answer.headers)
@@ -236,7 +270,18 @@ def _is_at_end(content_range: str, start: int) -> bool:
 
 
 def _is_plain(headers: Mapping[str, str]) -> bool:
+    """Say whether the server claims to send the bytes as they are.
+
+    Stores repeat what an upload once said of itself (``aws-chunked``), so a claim to the contrary counts only
+    where the length does not show that it is wrong.
+    """
     return headers.get("Content-Encoding", "").strip().lower() in ("", "identity")
+
+
+def _is_page(headers: Mapping[str, str]) -> bool:
+    """Say whether an answer is meant for a browser or a program; no product is."""
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return kind in ("text/html", "application/xhtml+xml", "application/xml", "text/xml", "application/json")
 
 
 def _length(headers: Mapping[str, str]) -> int | None:
@@ -247,6 +292,24 @@ def _length(headers: Mapping[str, str]) -> int | None:
 def _strong_etag(headers: Mapping[str, str]) -> str:
     etag = headers.get("ETag", "").strip()
     return etag if re.fullmatch(r'"[\x21\x23-\x7e]*"', etag) else ""
+
+
+class _Peeked:
+    """An answer whose first bytes were looked at."""
+
+    def __init__(self, answer: Answer, seen: memoryview) -> None:
+        self._answer, self._seen = answer, seen
+        self.status, self.headers = answer.status, answer.headers
+
+    def read_into(self, room: memoryview) -> int | None:
+        if not self._seen:
+            return self._answer.read_into(room)
+        count = min(len(room), len(self._seen))
+        room[:count], self._seen = self._seen[:count], self._seen[count:]
+        return count
+
+    def close(self) -> None:
+        self._answer.close()
 
 
 class _Nothing:

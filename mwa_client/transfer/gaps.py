@@ -1,0 +1,80 @@
+"""Sets of byte ranges: what is missing of a file, and what nobody fetches yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+
+class Gaps:
+    """A set of bytes, kept as ranges ``(start, end)`` that are in order and do not touch.
+
+    Parameters
+    ----------
+    ranges : iterable of (int, int)
+        The first byte of each, and the one behind its last. In any order, overlapping or not.
+
+    Examples
+    --------
+    >>> gaps = Gaps([(0, 10), (10, 30)])
+    >>> gaps.remove(5, 7)
+    >>> list(gaps), gaps.total
+    ([(0, 5), (7, 30)], 28)
+    """
+
+    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
+        self._ranges: list[tuple[int, int]] = []
+        for start, end in ranges:
+            self.add(start, end)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self._ranges)
+
+    def __len__(self) -> int:
+        return len(self._ranges)
+
+    @property
+    def total(self) -> int:
+        """How many bytes they are."""
+        return sum(end - start for start, end in self._ranges)
+
+    @property
+    def first(self) -> tuple[int, int]:
+        """The range that comes first; there must be one."""
+        return self._ranges[0]
+
+    def add(self, start: int, end: int) -> None:
+        """Add a range, which may be empty."""
+        if start >= end:
+            return
+        low = high = self._low(start)
+        while high < len(self._ranges) and self._ranges[high][0] <= end:
+            start, end = min(start, self._ranges[high][0]), max(end, self._ranges[high][1])
+            high += 1
+        self._ranges[low:high] = [(start, end)]
+
+    def remove(self, start: int, end: int) -> None:
+        """Remove what there is of a range."""
+        if start >= end:
+            return
+        kept: list[tuple[int, int]] = []
+        low = high = self._low(start)
+        while high < len(self._ranges) and self._ranges[high][0] < end:
+            first, last = self._ranges[high]
+            around = (first, min(last, start)), (max(first, end), last)
+            kept += [each for each in around if each[0] < each[1]]
+            high += 1
+        self._ranges[low:high] = kept
+
+    def clipped(self, end: int) -> Gaps:
+        """Return what of them lies before `end`."""
+        return Gaps((first, min(last, end)) for first, last in self._ranges)
+
+    def without_last(self, end: int) -> int:
+        """Remove the range that reaches to `end`, if there is one; return where what is before it ends."""
+        if self._ranges and self._ranges[-1][1] == end:
+            end = self._ranges.pop()[0]
+        return end
+
+    def _low(self, start: int) -> int:
+        """Return the place of the first range that ends at `start` or behind it."""
+        return next((place for place, each in enumerate(self._ranges) if each[1] >= start), len(self._ranges))
