@@ -32,8 +32,13 @@ class Workers:
         self._work.put(work)
         if len(self._threads) < self._most:
             thread = threading.Thread(target=self._run, daemon=True)
+            try:
+                thread.start()
+            except (RuntimeError, MemoryError):
+                if not self._threads:
+                    raise
+                return  # No more threads to be had: those that are there do it, one thing after the other.
             self._threads.append(thread)
-            thread.start()
 
     def finish(self, deadline: float) -> None:
         """Let the threads go, and wait until `deadline` for those that have something to put down."""

@@ -226,7 +226,8 @@ def test_segments_from_several_connections_make_the_file(scene: Scene) -> None:
     assert server.peak >= 2
     assert server.asked[0] == (0, SIZE)
     assert len(server.asked) >= 3
-    assert file.fetched == server.sent
+    # What comes too late is not counted.
+    assert SIZE <= file.fetched <= server.sent
 
 
 def test_one_connection_is_one_request(scene: Scene) -> None:
@@ -359,7 +360,8 @@ def test_a_segment_that_is_cut_is_completed(scene: Scene, after: int) -> None:
     server = Server([*3 * [Step(cut_after=after)]])
     file = scene.fetch(server)
     scene.assert_right(file)
-    assert file.fetched == server.sent
+    # What comes too late is not counted.
+    assert SIZE <= file.fetched <= server.sent
 
 
 def test_a_server_without_ranges_gets_one_connection(scene: Scene) -> None:

@@ -41,7 +41,7 @@ from mwa_client.asvo import open_session
 from mwa_client.asvo.api_v1 import ApiV1
 from mwa_client.asvo.api_v2 import ApiV2
 from mwa_client.asvo.job import Job, JobState
-from mwa_client.asvo.session import Session, Submission
+from mwa_client.asvo.session import FRESH_LINKS, Session, Submission
 from mwa_client.asvo.today import read_job, read_jobs
 from mwa_client.asvo.tokens import LOGINS_A_MINUTE, TokenStore
 from mwa_client.asvo.wire import Wire
@@ -1388,14 +1388,19 @@ def test_a_link_that_stays_dead_is_that_rows_error_and_the_part_is_kept(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
 ) -> None:
     sandbox.faults.add("cut_product", after=100_000, times=1, obs_id=OBS)
-    sandbox.faults.add("product_status", status=403, skip=1, obs_id=OBS)
+    body = "<?xml version='1.0'?><Error><Code>SignatureDoesNotMatch</Code><Message></Message></Error>"
+    sandbox.faults.add("product_status", status=403, body=body, skip=1, obs_id=OBS)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER), api=api)
     assert run.summary.exit_status is ExitStatus.JOBS_FAILED and list(failures(run)) == [1]
+    assert "SignatureDoesNotMatch" in run.summary.failed[0].error.what
     assert isinstance(run.summary.failed[0].error, TransferFailed)
     assert_complete(sandbox, run, 1)
     assert list(part_files(tmp_path).values()) == [100_000]
     first = [request for request in stored(sandbox) if f"/{OBS}_" in request.path]
-    assert len(first) == 3, "one new link, not one after the other"
+    # The old link and a fresh one, some times, and each time a while later.
+    assert len(first) == 1 + 2 * (FRESH_LINKS + 1)
+    fresh = [request.started for request in first[2::2]]
+    assert all(later - earlier >= 1.0 for earlier, later in zip(fresh, fresh[1:]))
     # Another day: what has arrived is continued, from another URL.
     sandbox.faults.clear()
     sandbox.reset_log()

@@ -144,6 +144,11 @@ class Call:
             raise socket.timeout("timed out")
         sock.settimeout(min(left, self.silence, most))
 
+    def end(self) -> None:
+        """End it from another thread, as if the other side had hung up."""
+        if self._socket is not None:
+            _hang_up(self._socket)
+
     def heed_closing(self) -> None:
         """Raise ``ConnectionAbortedError`` if all connections were closed meanwhile."""
         if self.is_closed:
@@ -164,16 +169,26 @@ class _Running(threading.local):
 
 
 _RUNNING = _Running()
+_UNANSWERED: dict[threading.Thread, Call] = {}
 
 
 @contextmanager
 def running(call: Call) -> Iterator[None]:
     """Let the connections that this thread uses belong to a call."""
     _RUNNING.call = call
+    _UNANSWERED[threading.current_thread()] = call
     try:
         yield
     finally:
         _RUNNING.call = None
+        _UNANSWERED.pop(threading.current_thread(), None)
+
+
+def end_call_of(thread: threading.Thread) -> None:
+    """End the call that another thread waits for, if there was no answer to it yet."""
+    call = _UNANSWERED.get(thread)
+    if call is not None:
+        call.end()
 
 
 def _running_call() -> Call:

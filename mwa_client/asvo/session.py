@@ -6,19 +6,23 @@ It hides which interface of the service answers, and mends a session that has ex
 from __future__ import annotations
 
 import json as jsonlib
+import re
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Protocol, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from mwa_client.asvo.job import Job, JobState, ProductFile
 from mwa_client.errors import (
     BadReply,
     LoginRefused,
     ProductGone,
+    ServiceError,
     ServiceMoved,
     ServiceRefused,
+    ServiceUnavailable,
     ServiceUnreachable,
     SessionLost,
     WrongInterface,
@@ -29,6 +33,13 @@ if TYPE_CHECKING:
     from mwa_client.asvo.wire import Reply
 
 T = TypeVar("T")
+
+FRESH_LINKS = 3
+"""Fresh links that must be refused, each a while after the last, before a product counts as refused."""
+LINK_PAUSE = 1.0
+"""Seconds before the next of them, at least."""
+MOST_REFUSAL = 4096
+"""Bytes of a refusal that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -271,15 +282,60 @@ class ProductSource:
         self._session = session
         self._job_id = job_id
         self._file = file
+        self._lock = threading.Lock()
+        self._refused: ProductFile | None = None
+        self._refusals = 0
+
+    @property
+    def host(self) -> str:
+        """Whom it is asked of, for what holds for all requests to one host."""
+        return urlsplit(self._file.url).netloc if self._file.url else self._session.service
 
     def get(self, headers: Mapping[str, str]) -> Reply:
-        """Ask for the file, or a range of it; where its signed URL has died, with a new one."""
-        reply = self._session.open_product(self._job_id, self._file, headers)
-        if reply.status != 403 or not self._file.url:
+        """Ask for the file, or a range of it; where its signed URL has died, with a new one.
+
+        Raises
+        ------
+        ServiceUnavailable
+            The new one is refused, too, this time.
+        ServiceRefused
+            It was refused again and again.
+        """
+        file = self._file
+        reply = self._session.open_product(self._job_id, file, headers)
+        if reply.status != 403 or not file.url:
             return reply
         reply.close()
-        self._file = self._listed_anew()
-        return self._session.open_product(self._job_id, self._file, headers)
+        file = self._instead_of(file)
+        reply = self._session.open_product(self._job_id, file, headers)
+        if reply.status != 403:
+            self._refusals = 0
+            return reply
+        with closing(reply):
+            raise self._refusal(file, _error_code(reply))
+
+    def give_up(self, thread: threading.Thread) -> None:
+        """End the request that another thread has made and that was not answered yet."""
+        from mwa_client.asvo.limits import end_call_of  # Loaded by now, for there was a request.
+
+        end_call_of(thread)
+
+    def _instead_of(self, old: ProductFile) -> ProductFile:
+        """Return the file with a new signed URL; several threads that need one ask for it once."""
+        with self._lock:
+            if self._file is old:
+                self._file = self._listed_anew()
+            return self._file
+
+    def _refusal(self, file: ProductFile, code: str) -> ServiceError:
+        """Return what to make of a fresh link that is refused; several threads that meet it count as one."""
+        with self._lock:
+            if self._refused is not file and code:
+                self._refused, self._refusals = file, self._refusals + 1
+        why = f" ({code})" if code else ""
+        if self._refusals > FRESH_LINKS:
+            return ServiceRefused(f"the store does not accept its link{why}, nor {FRESH_LINKS} fresh ones.")
+        return ServiceUnavailable(f"The store does not accept a fresh link{why}.", retry_after=LINK_PAUSE)
 
     def _listed_anew(self) -> ProductFile:
         """Return the file as a new listing of its job has it, with a new signed URL."""
@@ -290,3 +346,13 @@ class ProductSource:
             if (file.name, file.size) == (self._file.name, self._file.size):
                 return file
         raise ServiceRefused("its link has expired, and the service gives no new one.")
+
+
+def _error_code(reply: Reply) -> str:
+    """Return what the store says in its own XML, such as ``AccessDenied``; empty if it is not the store's."""
+    try:
+        said = reply.read(MOST_REFUSAL).decode("utf-8", "replace")
+    except ServiceUnavailable:
+        return ""
+    found = re.search(r"<Error>.*?<Code>\s*([A-Za-z0-9]{1,60})\s*</Code>", said, re.DOTALL)
+    return found[1] if found else ""

@@ -14,10 +14,10 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http import client as http_client
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import requests
 import urllib3
@@ -62,8 +62,15 @@ class Reply:
         The headers; names in any case.
     """
 
-    def __init__(self, response: requests.Response, call: Call, stall: float) -> None:
+    def __init__(
+        self,
+        response: requests.Response,
+        call: Call,
+        stall: float,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
         self._response = response
+        self._on_close = on_close
         self._call = call
         self._stall = stall
         self._straight: _Straight | None = None
@@ -110,6 +117,8 @@ class Reply:
     def close(self) -> None:
         """Drop the connection. Safe to call twice, and from another thread."""
         self._response.close()
+        on_close, self._on_close = self._on_close, lambda: None
+        on_close()
 
 
 class _Straight:
@@ -185,7 +194,7 @@ class _Straight:
 class Wire:
     """The HTTP side of one service: its address, its cookies, its time-outs.
 
-    It can be used from several threads; each has connections of its own.
+    It can be used from several threads; each call has a connection of its own meanwhile.
 
     Parameters
     ----------
@@ -225,8 +234,8 @@ class Wire:
         self.cookies: Mapping[str, str] = {}
         self.received: Mapping[str, str] = {}
         self._lines = Lines()
-        self._local = threading.local()
-        self._sessions: list[tuple[threading.Thread, requests.Session]] = []
+        self._sessions: list[requests.Session] = []
+        self._idle: list[requests.Session] = []
         self._lock = threading.Lock()
         self._checked: set[str] = set()
         if isinstance(verify, str) and not _has_authorities(verify):
@@ -239,13 +248,13 @@ class Wire:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def close(self) -> None:
-        """Close the connections of all threads.
+        """Close all connections.
 
         A call or a download that another thread is in at this moment ends with `Stopped`.
         """
         self._lines.close()
         with self._lock:
-            sessions = [session for _, session in self._sessions]
+            sessions = list(self._sessions)
         for session in sessions:
             session.close()
 
@@ -281,8 +290,7 @@ class Wire:
         Stopped
             The wire was closed meanwhile.
         """
-        response, call = self._call(method, path, query=query, form=form, json=json)
-        with closing(response), errors_explained(call):
+        with self._answer(method, path, query=query, form=form, json=json) as (response, call):
             self.received = _cookies_of(call)
             try:
                 return replies.read_json(response, allowance or replies.Allowance.for_one())
@@ -297,8 +305,7 @@ class Wire:
         SessionLost, ServiceRefused, ServiceUnavailable, Stopped
             As `call`.
         """
-        response, call = self._call("GET", path)
-        with closing(response), errors_explained(call):
+        with self._answer("GET", path) as (response, _):
             try:
                 yield from replies.read_entries(response, replies.Allowance.for_listing())
             except replies.NotJson:
@@ -321,8 +328,7 @@ class Wire:
         # As bytes: from a string, requests makes Latin-1, which not every password can be written in.
         user, password = (text.encode("utf-8", "surrogateescape") for text in auth)
         basic = requests.auth.HTTPBasicAuth(user, password)
-        response, call = self._call("POST", path, auth=basic)
-        with closing(response):
+        with self._answer("POST", path, auth=basic) as (response, call):
             _drain(response, call)
         cookies = _cookies_of(call)
         if not cookies:
@@ -358,23 +364,32 @@ class Wire:
         # For the headers, over all redirects; the body may take its time as long as bytes come.
         deadline = time.monotonic() + max(self._timeout, self._stall)
         service = origin_of(self.address)
-        for _ in range(MOST_REDIRECTS + 1):
-            origin = origin_of(url)
-            is_ours = is_ours and origin == service
-            call = Call(str(origin), deadline, self._stall, self._lines)
-            response = self._request(call, "GET", url, origin, is_ours, query=query, headers=headers)
-            if not response.is_redirect:
-                call.lift_deadline()
-                return Reply(response, call, self._stall)
-            response.close()
-            url, query = redirected(url, response.headers["Location"]), {}
-        raise BadReply("The product's address redirects in a circle.")
+        session = self._take_session()
+        try:
+            for _ in range(MOST_REDIRECTS + 1):
+                origin = origin_of(url)
+                is_ours = is_ours and origin == service
+                call = Call(str(origin), deadline, self._stall, self._lines)
+                response = self._request(
+                    call, "GET", url, origin, is_ours, session, query=query, headers=headers
+                )
+                if not response.is_redirect:
+                    call.lift_deadline()
+                    return Reply(response, call, self._stall, lambda: self._idle.append(session))
+                response.close()
+                url, query = redirected(url, response.headers["Location"]), {}
+            raise BadReply("The product's address redirects in a circle.")
+        except BaseException:
+            self._idle.append(session)
+            raise
 
-    def _call(self, method: str, path: str, **what: Any) -> tuple[requests.Response, Call]:
+    def _call(
+        self, session: requests.Session, method: str, path: str, **what: Any
+    ) -> tuple[requests.Response, Call]:
         """Make a call of the API and return its answer, the body unread, if it is not a refusal."""
         origin = origin_of(self.address)
         call = Call(str(origin), time.monotonic() + self._timeout, self._timeout, self._lines)
-        response = self._request(call, method, self.address + path, origin, True, **what)
+        response = self._request(call, method, self.address + path, origin, True, session, **what)
         if not 200 <= response.status_code < 300:
             with closing(response):
                 self._raise_for_status(response, call)
@@ -387,6 +402,7 @@ class Wire:
         url: str,
         origin: Origin,
         is_ours: bool,
+        session: requests.Session,
         *,
         query: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
@@ -398,7 +414,6 @@ class Wire:
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         headers = {**(headers or {}), **({"Cookie": cookie} if is_ours and cookie else {})}
         with errors_explained(call):
-            session = self._connections()
             request = session.prepare_request(
                 requests.Request(method, url, headers, params=query, data=form, json=json, auth=auth)
             )
@@ -435,24 +450,30 @@ class Wire:
             raise no_authorities()
         self._checked.add(verify)
 
-    def _connections(self) -> requests.Session:
-        """Return this thread's kept-alive connections."""
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
+    @contextmanager
+    def _answer(self, method: str, path: str, **what: Any) -> Iterator[tuple[requests.Response, Call]]:
+        """Make a call of the API and give its answer, the body unread, if it is not a refusal."""
+        session = self._take_session()
+        try:
+            response, call = self._call(session, method, path, **what)
+            with closing(response), errors_explained(call):
+                yield response, call
+        finally:
+            self._idle.append(session)
+
+    def _take_session(self) -> requests.Session:
+        """Return kept-alive connections that nobody uses now, those that were used last first.
+
+        So there are never more of them than there are calls and downloads at the same time.
+        """
+        try:
+            return self._idle.pop()
+        except IndexError:
             session = _Session()
             session.headers["User-Agent"] = self._user_agent
-            self._local.session = session
-            self._keep(session)
-        return session
-
-    def _keep(self, session: requests.Session) -> None:
-        """Keep the session of this thread; close those of threads that have ended."""
-        with self._lock:
-            for thread, old in self._sessions:
-                if not thread.is_alive():
-                    old.close()
-            kept = [(thread, old) for thread, old in self._sessions if thread.is_alive()]
-            self._sessions = [*kept, (threading.current_thread(), session)]
+            with self._lock:
+                self._sessions.append(session)
+            return session
 
     def _raise_for_status(self, response: requests.Response, call: Call) -> None:
         status = response.status_code

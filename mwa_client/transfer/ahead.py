@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Callable
@@ -55,6 +55,8 @@ LEAST_GAIN = 0.05
 """Seconds that must be gained by taking a part of what another connection fetches."""
 SILENCE = 2.0
 """Seconds without a byte after which the others may take what a connection has asked for."""
+UNANSWERED = 10.0
+"""Seconds after which a further connection is given up, if there is no answer."""
 SERVED = 4 << 20
 """Bytes after which a request counts as one that went well."""
 SLOWEST, SLOW_FOR = 1000, 60.0
@@ -73,6 +75,7 @@ class Line:
     is_flowing: bool = False
     is_dismissed: bool = False
     is_held_still: bool = False
+    thread: threading.Thread | None = None
     asked_at: float = 0.0
     heard_at: float = 0.0
     answer_time: float | None = None
@@ -307,6 +310,7 @@ class ParallelReader:
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
+            self._give_up(self._others)
 
     # --- Who fetches what; all of it with the lock held -----------------------------------------------
 
@@ -473,9 +477,18 @@ class ParallelReader:
                 line.is_dismissed = True
         for number, line in enumerate(staying, start=1):
             line.is_held_still = number >= self._tuner.active
+        late = now - max(UNANSWERED, 5 * self._answer_time)
+        self._give_up(each for each in self._others if each.is_dismissed or each.asked_at < late)
         while len(self._others) + 1 < self._tuner.target and self._add_line():
             pass
         self._changed.notify_all()
+
+    def _give_up(self, lines: Iterable[Line]) -> None:
+        """Let those go that were not answered: they are waited for by nobody."""
+        give_up = getattr(self._r.source, "give_up", None)
+        for line in lines:
+            if give_up is not None and line.thread is not None and not line.brought:
+                give_up(line.thread)
 
     def _add_line(self) -> bool:
         """Fetch over one connection more, if there is something for it, and it can be had."""
@@ -493,6 +506,7 @@ class ParallelReader:
                 thread = threading.Thread(
                     target=self._run, args=(line, segment), name="download", daemon=True
                 )
+                line.thread = thread
                 thread.start()
             except (RuntimeError, MemoryError, OSError):
                 # No thread, no memory, no descriptor to be had: these are enough.
