@@ -105,6 +105,7 @@ class Server:
 
     steps: Sequence[Step] = ()
     then: Step = GOOD
+    first: Step = GOOD
     most_open: int | None = None
     """Refuse more connections than these."""
     asked: list[tuple[int, int]] = field(default_factory=list)
@@ -125,7 +126,8 @@ class Server:
             number = len(self.asked)
             start, end = (int(match[1]), int(match[2] or SIZE - 1) + 1) if match else (0, SIZE)
             self.asked.append((start, end))
-            step = self.steps[number - 1] if 0 < number <= len(self.steps) else self.then if number else GOOD
+            step = self.steps[number - 1] if 0 < number <= len(self.steps) else self.then
+            step = step if number else self.first
             self.opened += 1
             self.peak = max(self.peak, self.opened)
             is_refused = self.most_open is not None and self.opened > self.most_open
@@ -615,6 +617,17 @@ def test_a_host_that_asks_to_be_left_alone_is_left_alone_by_all(clock: FastClock
     assert elsewhere.allows_request()
     clock.advance(1)
     assert other.allows_request()
+
+
+def test_a_server_that_cuts_every_answer_is_asked_no_more_than_twice_as_often(scene: Scene) -> None:
+    def rate(connections: int) -> float:
+        server = Server(first=Step(cut_after=500), then=Step(cut_after=16))
+        began = scene.clock.monotonic()
+        scene.fetch(server, connections)
+        scene.final.unlink()
+        return len(server.asked) / (scene.clock.monotonic() - began)
+
+    assert rate(8) <= 2 * rate(1)
 
 
 # --- How many ------------------------------------------------------------------------------------------

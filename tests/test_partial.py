@@ -17,11 +17,14 @@ from typing import Any
 
 import pytest
 from conftest import longest_file
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mwa_client.disk import boot_id
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
 from mwa_client.transfer import partial
-from mwa_client.transfer.partial import PartFile, Wanted, open_part
+from mwa_client.transfer.gaps import Gaps
+from mwa_client.transfer.partial import PartBroken, PartFile, Wanted, open_part
 
 CONTENT = bytes(range(256)) * 40
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
@@ -576,3 +579,128 @@ def test_no_file_stays_open(path: Path, tmp_path: Path) -> None:
     with opened(path, stop=stop):
         pass
     assert count() == before
+
+
+# --- What becomes of it is what was written -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("to", [0, 3000])
+def test_a_part_that_somebody_shortens_is_given_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch, to: int
+) -> None:
+    monkeypatch.setattr(partial, "WRITE_SIZE", 100)
+    with pytest.raises(PartBroken, match="shortened"), opened(path) as part:
+        part.append(CONTENT[:5000])
+        os.truncate(path, to)
+        # It would be as long as it must be in the end, and hashed as it came.
+        part.append(CONTENT[5000:])
+
+
+def test_a_part_that_is_shortened_in_the_last_moment_gets_no_final_name(path: Path) -> None:
+    final = path.with_name("final.zip")
+    with pytest.raises(DirectoryUnusable, match="was changed"), opened(path) as part:
+        part.append(CONTENT)
+        assert part.sha1() == SHA1
+        os.truncate(path, len(CONTENT) - 1)
+        part.become(named(final))
+    assert not final.exists()
+
+
+def test_a_part_that_is_replaced_gets_no_final_name(path: Path) -> None:
+    final, other = path.with_name("final.zip"), path.with_name("copy")
+    with pytest.raises(DirectoryUnusable, match="was replaced"), opened(path) as part:
+        part.append(CONTENT)
+        other.write_bytes(bytes(len(CONTENT)))
+        other.replace(path)
+        part.become(named(final))
+    assert not final.exists()
+    assert path.read_bytes() == bytes(len(CONTENT))
+
+
+def test_without_the_lock_the_note_of_another_client_stays(path: Path) -> None:
+    def guard() -> None:
+        if is_asleep:
+            raise DirectoryBusy("The lock was lost.")
+
+    is_asleep = False
+    with open_part(path, WANTED, threading.Event(), guard) as part:
+        part.append(CONTENT[:5000])
+        part.sync()
+        is_asleep = True
+        note_path(path).write_text("of the other")
+        for change in (part.sync, part.discard, lambda: part.note_etag('"new"')):
+            with pytest.raises(DirectoryBusy):
+                change()
+    assert note_path(path).read_text() == "of the other"
+    assert path.read_bytes() == CONTENT[:5000]
+
+
+# --- Several who write ----------------------------------------------------------------------------------
+
+
+def test_what_comes_out_of_order_is_hashed_in_order(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partial, "NOTE_SIZE", 500)
+    places = [(start, CONTENT[start : start + 100]) for start in range(0, len(CONTENT), 100)]
+    with opened(path) as part:
+        for start, data in [*places[1::3], *places[::3], *places[2::3]]:
+            writer = part.writer(start, 64)
+            writer.append(data)
+            writer.flush()
+        assert (part.length, part.there) == (len(CONTENT), len(CONTENT))
+        assert part.sha1() == SHA1
+        part.become(named(path.with_name("final.zip")))
+    assert path.with_name("final.zip").read_bytes() == CONTENT
+
+
+def test_after_a_power_cut_only_what_was_synced_beyond_a_gap_is_trusted(path: Path) -> None:
+    with opened(path) as part:
+        for start in (6000, 0):
+            writer = part.writer(start)
+            writer.append(CONTENT[start : start + 1000])
+            writer.flush()
+        part.sync()
+        writer = part.writer(8000)
+        writer.append(CONTENT[8000:9000])
+        writer.flush()
+    note = json.loads(note_path(path).read_text(encoding="utf-8").splitlines()[0])
+    note_path(path).write_text(json.dumps({**note, "boot": ANOTHER_BOOT, "synced": 7000}))
+    with opened(path) as part:
+        assert list(part.gaps) == [(1000, 6000), (7000, None)]
+        assert (part.length, part.there) == (1000, 2000)
+    assert partial.bytes_in_part(path) == 2000
+
+
+@pytest.mark.parametrize("torn", ["[[10", "null", "[[5, 4, 3]]", '[["a", "b"]]', "[[-5, 7]]"])
+def test_a_torn_list_of_gaps_does_not_count(path: Path, torn: str) -> None:
+    with opened(path) as part:
+        writer = part.writer(6000)
+        writer.append(CONTENT[6000:7000])
+        writer.flush()
+    with note_path(path).open("a") as note:
+        note.write(torn)
+    with opened(path) as part:
+        assert list(part.gaps) == [(0, 6000), (7000, None)]
+
+
+ranges_of_bytes = st.lists(
+    st.tuples(st.booleans(), st.integers(0, 60), st.integers(0, 20)).map(
+        lambda each: (each[0], each[1], each[1] + each[2])
+    )
+)
+
+
+@given(ranges_of_bytes)
+def test_gaps_are_sets_of_bytes(steps: list[tuple[bool, int, int]]) -> None:
+    gaps, expected = Gaps(), set()
+    for adds, start, end in steps:
+        if adds:
+            gaps.add(start, end)
+            expected |= set(range(start, end))
+        else:
+            gaps.remove(start, end)
+            expected -= set(range(start, end))
+        ranges = list(gaps)
+        assert {place for first, last in ranges for place in range(first, last)} == expected
+        assert gaps.total == len(expected)
+        assert all(first < last for first, last in ranges)
+        assert all(one[1] < other[0] for one, other in zip(ranges, ranges[1:]))

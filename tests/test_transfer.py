@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import errno
 import hashlib
 import json
 import os
@@ -37,6 +38,7 @@ from mwa_client.errors import (
     VerificationFailed,
 )
 from mwa_client.sandbox import JobState, LoggedRequest, Sandbox
+from mwa_client.transfer import partial
 from mwa_client.transfer.files import FetchedFile, Place, Remark
 from mwa_client.transfer.partial import Wanted
 from mwa_client.transfer.product import (
@@ -588,6 +590,59 @@ def test_a_server_that_packs_every_time(scene: Scene) -> None:
     with pytest.raises(TransferFailed, match="packs the file"):
         scene.fetch()
     assert not scene.final.exists()
+
+
+def test_a_part_that_cannot_be_read_back_is_fetched_anew(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.leave(200_000)
+
+    def read(handle: int, most: int, offset: int) -> bytes:
+        if os.fstat(handle).st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(handle, most, offset)
+
+    bad, pread = scene.part_path.stat().st_ino, os.pread
+    monkeypatch.setattr(os, "pread", read)
+    # As long as this is open, no new file gets its number.
+    with scene.part_path.open("rb"):
+        scene.assert_right(scene.fetch())
+    assert "cannot be read back (input/output error)" in scene.told(Setback)[0].reason
+
+
+def test_a_part_that_is_shortened_meanwhile_is_fetched_anew(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partial, "WRITE_SIZE", 10_000)
+    shortened: list[int] = []
+
+    def listen(event: TransferEvent) -> None:
+        scene.events.append(event)
+        size = scene.part_path.stat().st_size if scene.part_path.exists() else 0
+        if size > 100_000 and not shortened:
+            shortened.append(size)
+            os.truncate(scene.part_path, 50_000)
+
+    def monotonic() -> float:
+        scene.clock.advance(1)
+        return scene.clock.now()
+
+    scene.clock.monotonic = monotonic  # type: ignore[method-assign]
+    scene.listen = listen  # type: ignore[method-assign]
+    scene.assert_right(scene.fetch())
+    assert shortened
+    assert "shortened" in scene.told(Setback)[0].reason
+
+
+def test_416_without_a_range_where_all_is_here(scene: Scene) -> None:
+    scene.leave(1000, size=None)
+    scene.part_path.write_bytes(scene.content)
+    scene.faults.add("product_status", status=416, times=1)
+    scene.assert_right(scene.fetch(size=None))
+    assert [asked[:2] for asked in scene.asked(2)] == [
+        (bytes_from(SIZE), 416),
+        (f"bytes={SIZE - 1}-{SIZE - 1}", 206),
+    ]
 
 
 # --- Trying again ------------------------------------------------------------------------------------

@@ -471,6 +471,29 @@ def test_an_error_is_known_by_its_status_however_it_is_packed() -> None:
         fetch(WANTED, server, here.place, FastClock(), server.stop, lambda told: None)
 
 
+PAGE = b"<html>down for maintenance</html>"
+
+
+@pytest.mark.parametrize("etag", [None, OTHER_ETAG])
+def test_a_page_of_no_length_costs_no_byte_that_is_there(etag: str | None) -> None:
+    page = Step(content=PAGE, etag=etag, heeds_range=False, tells_length=False)
+    server = Server([replace(GOOD, cut_after=18), page, page])
+    with machine() as here:
+        file = here.run(server, WANTED)
+        assert file is not None and here.final.read_bytes() == CONTENT
+    # Each byte of the product was sent once.
+    assert server.sent <= SIZE + 4 * len(PAGE)
+
+
+@pytest.mark.parametrize("cut", [None, 10])
+def test_an_encoding_that_is_not_true_is_not_believed(cut: int | None) -> None:
+    server = Server([replace(GOOD, packed=True, cut_after=cut), replace(GOOD, packed=True)])
+    with machine() as here:
+        file = here.run(server, WANTED)
+        assert file is not None and file.fetched == SIZE
+        assert here.final.read_bytes() == CONTENT
+
+
 versions = steps_with(
     change("cut_after", offsets),
     change("stop_after", offsets),

@@ -58,6 +58,11 @@ class ConnectionBudget:
         self._pauses: dict[str, float] = {}
 
     @property
+    def free(self) -> int:
+        """How many are not taken."""
+        return self._free
+
+    @property
     def is_short(self) -> bool:
         """Whether a download waits for its first connection."""
         return self._waiting > 0

@@ -28,6 +28,8 @@ HERE = "127.0.0.1"
 TICK = 0.002
 FIRST_WINDOW = 10 * 1448
 """Bytes that a server sends before the first acknowledgement (RFC 6928)."""
+TRICKLING = 2.0
+"""Seconds for which an answer trickles before it ends."""
 DOUBLING = 0.693
 """What the window grows by for each byte sent, so that it doubles in a round trip."""
 
@@ -195,6 +197,8 @@ class Store:
 
     def _send(self, now: float, seconds: float) -> None:
         """Send as much as the line lets through in so many seconds."""
+        for each in [each for each in self._open if each.trickles and now > each.begins_at + TRICKLING]:
+            self._close(each)
         sending = [each for each in self._open if each.busy and now >= each.begins_at]
         for each in sending:
             if each.answer:
