@@ -686,7 +686,7 @@ def test_where_each_pays_all_stay() -> None:
 def test_where_one_is_best_it_is_one(answer_time: float) -> None:
     link = Link(lambda lines: 1 / lines, answer_time=answer_time)
     seen = link.pass_time(120 if answer_time else 20)
-    assert seen[-1] == 1
+    assert min(seen) == 1 and set(seen[-100:]) <= {1, 2}
     # Later it is tried again, and ever more seldom.
     later = link.pass_time(3600)
     assert 1 < max(later) <= 2

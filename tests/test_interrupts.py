@@ -140,7 +140,8 @@ def test_impatient_users_lose_nothing(tmp_path: Path, number: signal.Signals) ->
         assert names == {"ledger.jsonl", part.name, f"{part.name}.json"}, "the lock is given back"
         kept = part.stat().st_size
         assert run_command(*words, env=environment(sandbox)).returncode == 0
-        last = max(sandbox.requests, key=lambda request: request.connection)
+        downloads = [request for request in sandbox.requests if request.path == "/api/download"]
+        last = max(downloads, key=lambda request: request.started)
         assert last.range == f"bytes={kept}-" and len(sandbox.jobs) == 1
 
 

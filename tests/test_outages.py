@@ -31,6 +31,7 @@ from conftest import (
 )
 
 from mwa_client.asvo import open_session
+from mwa_client.asvo.wire import Wire
 from mwa_client.batch import Pacing
 from mwa_client.cli import main
 from mwa_client.display import Display
@@ -357,9 +358,15 @@ def test_an_outage_that_swallows_the_reply_to_a_submission_makes_no_job_twice(
 
 @EVERY
 def test_names_that_are_gone_at_a_submission_are_waited_for(
-    sandbox: Sandbox, days: Days, tmp_path: Path, resolver: Resolver, api: Api
+    sandbox: Sandbox,
+    days: Days,
+    tmp_path: Path,
+    resolver: Resolver,
+    api: Api,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The connection of the listings is open already; those of the submissions do not come about.
+    # The connections of the listings come about; those of the submissions do not, and none is idle.
+    monkeypatch.setattr(Wire, "_take_session", Wire._new_session)
     resolver.spares_first = True
     resolver.is_gone = True
     days.after(600.0, resolver.come_back)

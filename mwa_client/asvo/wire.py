@@ -469,11 +469,14 @@ class Wire:
         try:
             return self._idle.pop()
         except IndexError:
-            session = _Session()
-            session.headers["User-Agent"] = self._user_agent
-            with self._lock:
-                self._sessions.append(session)
-            return session
+            return self._new_session()
+
+    def _new_session(self) -> requests.Session:
+        session = _Session()
+        session.headers["User-Agent"] = self._user_agent
+        with self._lock:
+            self._sessions.append(session)
+        return session
 
     def _raise_for_status(self, response: requests.Response, call: Call) -> None:
         status = response.status_code

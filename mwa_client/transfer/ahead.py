@@ -233,13 +233,15 @@ class ParallelReader:
             if self._r.stop.is_set():
                 raise Stopped("The work was told to stop.")
 
-    def wait(self, seconds: float) -> None:
-        """Wait for so long, or less where the others bring nothing any more, or have brought all."""
+    def wait(self, seconds: float) -> float:
+        """Wait for so long as the others bring something; return how many seconds are still to be waited."""
         until = self._clock.monotonic() + seconds
         while self.is_flowing and self._clock.monotonic() < until and not self._r.stop.is_set():
             with self._changed:
                 self._look()
                 self._changed.wait(MOMENT)
+        with self._changed:
+            return max(until - self._clock.monotonic(), 0.0) if self._left() else 0.0
 
     def end_of_request(self, segment: Segment) -> int | None:
         """Return up to where a segment must be asked for; None for all that there is."""
@@ -560,8 +562,9 @@ class ParallelReader:
                 self._restraint.failed(getattr(error, "retry_after", None))
                 line.is_flowing = False
                 if not line.brought:
-                    flowing = sum(each.is_flowing for each in self._others)
-                    self._tuner.refused(1 + flowing)
+                    # The others may be answered all the same.
+                    self._tuner.refused(sum(not each.is_dismissed for each in self._others))
+                    line.is_dismissed = True
                     raise
         finally:
             with self._changed:

@@ -29,8 +29,9 @@ COMPARED = 1.0
 """Seconds over which rates are measured that are to be compared, at least."""
 NO_WORSE, BETTER = 0.97, 1.05
 """Fewer connections are enough with so much of the rate; more are worth having from so much on."""
-WORTH_A_TRIAL = 20.0
-"""Seconds that a download must still take for a trial that may cost half a second of it."""
+WORTH_A_TRIAL, WORTH_IT_ANYWAY = 20.0, 180.0
+"""Seconds that a download must still take for a trial, which may cost a second of it or two: where its
+connections seem to be in each other's way, and where they do not."""
 FIRST_TRIAL = 60.0
 FIRST_REST, LAST_REST = 2.0, 300.0
 """Seconds without another try after connections that were refused or did not help."""
@@ -255,8 +256,9 @@ class ConnectionTuner:
     def _has_settled(self, now: float, seen: Measured) -> bool:
         """Measure; say whether there is a rate that can be compared with others."""
         assert self._since is not None
-        answers = ANSWERS_TO_SETTLE * seen.answer_time
-        if now - self._since[0] < max(SETTLING, answers):
+        # Those that were read from before need not get up to speed.
+        answers = seen.answer_time * (1 if self.active < self.target else ANSWERS_TO_SETTLE)
+        if now - self._since[0] < max(SETTLING / 2, answers):
             return False
         if self._window is None:
             self._window = now, seen
@@ -288,7 +290,9 @@ class ConnectionTuner:
         if seen.lines < 2 or now < self._next_trial or seconds_left < WORTH_A_TRIAL:
             return False
         # Together they bring much less than so many times the best of them: they are in each other's way.
-        return self._rate < seen.lines / 2 * seen.fastest or now - self._began >= FIRST_TRIAL
+        if self._rate < seen.lines / 3 * seen.fastest:
+            return True
+        return now - self._began >= FIRST_TRIAL and seconds_left >= WORTH_IT_ANYWAY
 
     def _end_trial(self, now: float, seen: Measured) -> None:
         assert self._before is not None

@@ -567,11 +567,12 @@ class _Hasher:
         return self._error is None and (self._is_busy or self._position < mark)
 
     def _run(self) -> None:
-        while not self._is_over and self._error is None:
+        while self._error is None:
             with self._changed:
-                if self._is_busy or not self._is_behind():
+                while not self._is_over and (self._is_busy or not self._is_behind()):
                     self._changed.wait()
-                    continue
+                if self._is_over:
+                    return
             self._read_on()
 
     def _read_on(self) -> None:

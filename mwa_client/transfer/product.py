@@ -359,11 +359,11 @@ class _Download:
         self._restraint.failed(error.retry_after)
         self._give_back_connection()
         if reader.is_flowing:
-            reader.wait(waiting)
-            return
-        if is_first:
+            waiting = reader.wait(waiting)
+        elif is_first:
             self._listen(Setback(self._wanted.job_id, self._wanted.name, error.what, waiting))
-        self._clock.sleep(waiting, self._stop)
+        if waiting > LEAST_PAUSE:
+            self._clock.sleep(waiting, self._stop)
 
     def _heed_pause(self) -> None:
         """Leave a host alone that has asked for it, be it on another connection."""
