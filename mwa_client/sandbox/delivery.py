@@ -1,6 +1,6 @@
 """A product becomes a reply: whole, or the part of it that was asked for.
 
-Ranges and validators as RFC 9110 (sections 13 and 14) has them.
+Ranges and validators as RFC 9110 (sections 13 and 14) has them, or as the archive's object store does.
 """
 
 from __future__ import annotations
@@ -10,10 +10,39 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .messages import Body, Reply, Request, text_reply
+from .messages import Body, Reply, Request, text_reply, xml_refusal
 from .products import Content
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+_FIRST_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})(?:,.*)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a server takes a request for a part of a product.
+
+    Attributes
+    ----------
+    heeds_if_range : bool
+        Whether the part is sent only if ``If-Range`` names the bytes that there are now, as RFC 9110 has it.
+    ignores_odd_ranges : bool
+        Whether the whole is sent for a range that cannot be read, for two ranges and for another unit than
+        bytes, as RFC 9110 has it.
+    tells_size : bool
+        Whether a refused range comes with a ``Content-Range`` that tells the size.
+    has_xml : bool
+        Whether a range is refused in XML.
+    """
+
+    heeds_if_range: bool = True
+    ignores_odd_ranges: bool = True
+    tells_size: bool = True
+    has_xml: bool = False
+
+
+BY_THE_BOOK = Manner()
+CEPH = Manner(heeds_if_range=False, ignores_odd_ranges=False, tells_size=False, has_xml=True)
+"""Ceph's gateway, release 16.2."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +59,15 @@ class Offer:
         What it is said to be.
     ranges : bool
         Whether parts of it can be had.
+    manner : Manner
+        How a request for a part is taken.
     """
 
     content: Content
     etag: str | None
     media_type: str
     ranges: bool = True
+    manner: Manner = BY_THE_BOOK
 
 
 @dataclass(frozen=True)
@@ -106,12 +138,20 @@ def deliver(offer: Offer, request: Request) -> Reply:
         headers.append(("ETag", offer.etag))
     wanted = _wanted_range(offer, request)
     if wanted is None:
+        if size and _is_of_another_unit(offer, request):
+            headers.append(("Content-Range", f"bytes 0-{size - 1}/{size}"))
         return Reply(200, tuple(headers), Part(offer.content, 0, size), is_product=True)
     start, stop = wanted
     if start >= stop:
-        return text_reply(416, "Range not satisfiable").with_header("Content-Range", f"bytes */{size}")
+        return _not_satisfiable(offer)
     headers.append(("Content-Range", f"bytes {start}-{stop - 1}/{size}"))
     return Reply(206, tuple(headers), Part(offer.content, start, stop), is_product=True)
+
+
+def _not_satisfiable(offer: Offer) -> Reply:
+    manner = offer.manner
+    reply = xml_refusal(416, "InvalidRange") if manner.has_xml else text_reply(416, "Range not satisfiable")
+    return reply.with_header("Content-Range", f"bytes */{offer.content.size}") if manner.tells_size else reply
 
 
 def _wanted_range(offer: Offer, request: Request) -> tuple[int, int] | None:
@@ -119,10 +159,20 @@ def _wanted_range(offer: Offer, request: Request) -> tuple[int, int] | None:
     if not offer.ranges or request.method != "GET":
         return None
     # The comparison is strong: a weak tag equals nothing, itself included.
-    condition = request.headers.get("If-Range")
+    condition = request.headers.get("If-Range") if offer.manner.heeds_if_range else None
     if condition is not None and (condition != offer.etag or condition.startswith("W/")):
         return None
-    return parse_range(request.headers.get("Range"), offer.content.size)
+    header = request.headers.get("Range")
+    if offer.manner.ignores_odd_ranges:
+        return parse_range(header, offer.content.size)
+    return parse_range_as_ceph(header, offer.content.size)
+
+
+def _is_of_another_unit(offer: Offer, request: Request) -> bool:
+    """Say whether a range was asked for in another unit than bytes, and the server takes notice of it."""
+    header = request.headers.get("Range")
+    is_noticed = header is not None and offer.ranges and not offer.manner.ignores_odd_ranges
+    return is_noticed and parse_range_as_ceph(header, offer.content.size) is None
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
@@ -137,8 +187,30 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     if match is None or not any(match.groups()):
         return None
     first, last = match.groups()
+    if first and last and int(last) < int(first):
+        return None
+    return _bounds(first, last, size)
+
+
+def parse_range_as_ceph(header: str | None, size: int) -> tuple[int, int] | None:
+    """Return where a range starts and stops, an empty one for what cannot be read, None for another unit.
+
+    Of several ranges the first alone counts.
+
+    Examples
+    --------
+    >>> parse_range_as_ceph("bytes=2-4,6-8", 10), parse_range_as_ceph("bytes=abc", 10)
+    ((2, 5), (0, 0))
+    """
+    if header is None or not header.strip().startswith("bytes="):
+        return None
+    match = _FIRST_RANGE.fullmatch(header.strip())
+    if match is None or not any(match.groups()):
+        return 0, 0
+    return _bounds(match[1], match[2], size)
+
+
+def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
     if not first:
         return max(0, size - int(last)), size
-    if last and int(last) < int(first):
-        return None
     return int(first), min(size, int(last) + 1) if last else size

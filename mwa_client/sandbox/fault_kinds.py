@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from .delivery import Gzipped, Offer, Part
 from .interfaces import Interface
 from .jobs import JobState, Row
-from .messages import Call, Reply, Target, Text, refusal, text_reply
+from .messages import Call, Reply, Target, Text, refusal, text_reply, xml_refusal
 
 LISTED = frozenset({Call.LIST, Call.JOB})
 API = LISTED | {Call.LOGIN, Call.REFRESH, Call.SUBMIT, Call.CANCEL, Call.OBSERVATION}
@@ -141,9 +141,12 @@ def html_reply(target: Target, *, body: str | None = None) -> Reply:
 
 
 @fault(Point.REQUEST, ALL)
-def busy(target: Target, *, retry_after: int | str = 1) -> Reply:
-    """Answer 503 and ask to come back later, products included."""
-    return _page(503, None, retry_after)
+def busy(target: Target, *, retry_after: int | str | None = None) -> Reply:
+    """Answer 503, products included; the service says when to come back (1), the store only if told to."""
+    if target.interface is not Interface.STORE:
+        return _page(503, None, 1 if retry_after is None else retry_after)
+    reply = xml_refusal(503, "SlowDown")
+    return reply if retry_after is None else reply.with_header("Retry-After", str(retry_after))
 
 
 @fault(Point.REQUEST, {Call.PRODUCT})

@@ -5,16 +5,20 @@ A function each, as in ``fault_kinds``.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
+from xml.sax.saxutils import escape
 
+from .delivery import BY_THE_BOOK, Offer, Part
 from .fault_kinds import API, LISTED, Point, fault
 from .interfaces import Interface
 from .jobs import Row
-from .messages import Answer, Call, Reply, Target, refusal, xml_refusal
+from .messages import Answer, Call, Reply, Target, Text, refusal, xml_refusal
 from .tokens import TokenKind, is_of_kind
 
+STORE = frozenset({Interface.STORE})
 TODAY = frozenset({Interface.V1, Interface.V2})
 V2 = frozenset({Interface.V2})
 NOT_SUBMITTED = "Your job cannot be submitted as there is a"
@@ -193,8 +197,71 @@ def expired_link(row: Row) -> Row | None:
 
 
 @fault(Point.REQUEST, {Call.PRODUCT})
-def product_gone(target: Target) -> Reply:
-    """Have lost a product that is listed."""
+def product_gone(target: Target, *, code: str = "NoSuchKey") -> Reply:
+    """Have lost a product that is listed; `code` is what the store calls that."""
     if target.interface is Interface.STORE:
-        return xml_refusal(404, "NoSuchKey", "The specified key does not exist.")
+        return xml_refusal(404, code)
     return refusal(410, "The product is gone", target.interface)
+
+
+@fault(Point.REPLY, {Call.PRODUCT}, STORE)
+def stored_encoding(reply: Reply, *, encoding: str = "aws-chunked") -> Reply | None:
+    """Repeat the ``Content-Encoding`` that an upload gave; the bytes are plain all the same."""
+    return reply.with_header("Content-Encoding", encoding) if isinstance(reply.body, Part) else None
+
+
+@fault(Point.OFFER, {Call.PRODUCT}, STORE)
+def uploaded_otherwise(offer: Offer, *, parts: int = 2) -> Offer:
+    """Give the tag of an upload of the same bytes in so many parts; 0 for one that was not in parts."""
+    digest = hashlib.md5(f"{offer.content} {parts}".encode(), usedforsecurity=False).hexdigest()
+    return replace(offer, etag=f'"{digest}-{parts}"' if parts else f'"{digest}"')
+
+
+@fault(Point.REPLY, {Call.PRODUCT}, STORE)
+def damaged_object(
+    reply: Reply, *, at: int = 0, length: int = 4 << 20, seconds: float = 65.0
+) -> Reply | None:
+    """Have lost bytes of a product: silence there, then the end; a range that begins among them gets 404."""
+    part = reply.body
+    if not isinstance(part, Part) or not part.start < at + length or not at < part.stop:
+        return None
+    if reply.status == 206 and part.start >= at:
+        return xml_refusal(404, "NoSuchKey")
+    there = max(0, at - part.start)
+    return reply.on_wire(stall_after=there, stall_seconds=seconds, cut_after=there)
+
+
+# --- Object stores that are not the archive's --------------------------------------------------------
+
+
+@fault(Point.OFFER, {Call.PRODUCT}, STORE)
+def heed_if_range(offer: Offer) -> Offer:
+    """Send a part only if ``If-Range`` names the bytes that there are now, and the whole otherwise."""
+    return replace(offer, manner=replace(offer.manner, heeds_if_range=True))
+
+
+@fault(Point.OFFER, {Call.PRODUCT}, STORE)
+def tell_size(offer: Offer) -> Offer:
+    """Tell the size in the ``Content-Range`` of a 416."""
+    return replace(offer, manner=replace(offer.manner, tells_size=True))
+
+
+@fault(Point.OFFER, {Call.PRODUCT}, STORE)
+def ignore_odd_ranges(offer: Offer) -> Offer:
+    """Send the whole for a range that cannot be read, for two ranges, and for another unit than bytes."""
+    return replace(offer, manner=replace(offer.manner, ignores_odd_ranges=True))
+
+
+@fault(Point.OFFER, {Call.PRODUCT}, STORE)
+def go_by_the_book(offer: Offer) -> Offer:
+    """Take a request for a part as RFC 9110 has it, in everything."""
+    return replace(offer, manner=BY_THE_BOOK)
+
+
+@fault(Point.REPLY, {Call.PRODUCT}, STORE)
+def explain_errors(reply: Reply, *, text: str = "Practice error") -> Reply | None:
+    """Say why in the ``<Message>`` of an error."""
+    if not isinstance(reply.body, Text) or b"<Message></Message>" not in reply.body.data:
+        return None
+    message = f"<Message>{escape(text)}</Message>".encode()
+    return replace(reply, body=Text(reply.body.data.replace(b"<Message></Message>", message)))

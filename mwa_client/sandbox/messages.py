@@ -271,7 +271,14 @@ def refusal(
     return json_reply(status, {"error": why})
 
 
-def xml_refusal(status: int, code: str, why: str) -> Reply:
-    """Return how an object store says no."""
+def xml_refusal(status: int, code: str, why: str = "") -> Reply:
+    """Return how an object store says no; the archive's gives a code and leaves the message empty."""
     error = f"<Error><Code>{escape(code)}</Code><Message>{escape(why)}</Message></Error>"
-    return text_reply(status, f'<?xml version="1.0" encoding="UTF-8"?>{error}', "application/xml")
+    text = f'<?xml version="1.0" encoding="UTF-8"?>{error}'
+    return of_the_store(Reply(status, (("Content-Type", "application/xml"),), Text(text.encode())))
+
+
+def of_the_store(reply: Reply) -> Reply:
+    """Return a reply with the headers that the object store puts on everything that it says."""
+    identified = reply.with_header("x-amz-request-id", f"tx{secrets.token_hex(16)}-default")
+    return identified.with_header("Accept-Ranges", "bytes")

@@ -1,6 +1,7 @@
 """The object store: another host, where a product is fetched with a URL that is signed for GET alone.
 
-It knows no users: who has the URL has the product, until the URL has expired.
+It knows no users: who has the URL has the product, until the URL has expired. It answers as the archive's
+store does, which is Ceph's gateway; the ways of other stores can be switched on as faults.
 """
 
 from __future__ import annotations
@@ -8,14 +9,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from urllib.parse import quote, unquote
 
 from .api import Party
+from .delivery import CEPH
 from .faults import Faults
 from .interfaces import Interface
 from .jobs import Job
-from .messages import Call, Reply, Request, Target, xml_refusal
+from .messages import Call, Reply, Request, Target, of_the_store, xml_refusal
 from .service import Service
 
 BUCKET = "/mwa-asvo/"
@@ -44,6 +47,7 @@ class ObjectStore(Party):
 
     interface = Interface.STORE
     product_type = "application/x-tar"
+    manner = CEPH
 
     def __init__(self, service: Service, faults: Faults, link_seconds: float) -> None:
         super().__init__(service, faults)
@@ -53,12 +57,15 @@ class ObjectStore(Party):
 
     def url_of(self, job: Job, *, stale: bool = False) -> str:
         """Return a URL for a job's product, signed now, or so long ago that it is no good any more."""
+        return self.signed(f"{BUCKET}{quote(job.object_name, safe='')}", stale=stale)
+
+    def signed(self, path: str, *, stale: bool = False) -> str:
+        """Return a URL for a path, whether anything is there or not."""
         now = int(self.service.now())
         expires = now - 1 if stale else now + int(self._link_seconds)
-        name = job.object_name
-        signature = self._signature(name, str(expires)).translate(_IN_QUERY)
+        signature = self._signature(path, str(expires)).translate(_IN_QUERY)
         query = f"AWSAccessKeyId={ACCESS_KEY_ID}&Signature={signature}&Expires={expires}"
-        return f"{self.address}{BUCKET}{quote(name, safe='')}?{query}"
+        return f"{self.address}{path}?{query}"
 
     def target(self, request: Request) -> Target:
         """Return what a request is about."""
@@ -69,31 +76,36 @@ class ObjectStore(Party):
 
     def answer(self, request: Request, target: Target) -> Reply:
         """Return a product or a part of it, or an error as XML."""
-        return self._refusal(request) or self._product(request, target)
+        return self._refusal(request) or of_the_store(self._product(request, target))
 
     def _refusal(self, request: Request) -> Reply | None:
         query = request.query
+        if "Signature" in query and "Authorization" in request.headers:
+            return xml_refusal(400, "InvalidArgument")
         expires = query.get("Expires", "")
-        if query.get("AWSAccessKeyId") != ACCESS_KEY_ID or not expires.isdecimal():
-            return xml_refusal(403, "AccessDenied", "Access Denied")
-        signature = self._signature(_name(request), expires)
-        if request.method != "GET" or not hmac.compare_digest(query.get("Signature", ""), signature):
-            return xml_refusal(403, "SignatureDoesNotMatch", "The signature is not that of this request")
-        if self.service.now() >= int(expires):
-            return xml_refusal(403, "AccessDenied", "Request has expired")
+        if not re.fullmatch("[0-9]{1,18}", expires) or self.service.now() >= int(expires):
+            return xml_refusal(403, "AccessDenied")
+        if query.get("AWSAccessKeyId") != ACCESS_KEY_ID:
+            return xml_refusal(403, "InvalidAccessKeyId")
+        signature, given = self._signature(request.path, expires), query.get("Signature", "")
+        # The method is signed, too: a URL for GET is no good for HEAD.
+        if request.method != "GET" or not hmac.compare_digest(given.encode(), signature.encode()):
+            return xml_refusal(403, "SignatureDoesNotMatch")
         return None
 
     def _product(self, request: Request, target: Target) -> Reply:
+        if not request.path.startswith(BUCKET):
+            return xml_refusal(404, "NoSuchBucket")
         job = self.service.find(target.job_id)
         if job is None or job.goes_to_folder or not self.service.state(job).has_product:
-            return xml_refusal(404, "NoSuchKey", "The specified key does not exist.")
+            return xml_refusal(404, "NoSuchKey")
         return self.deliver(request, target, job)
 
     def _find(self, name: str) -> Job | None:
         return next((job for job in self.service.jobs() if job.object_name == name), None)
 
-    def _signature(self, name: str, expires: str) -> str:
-        text = f"GET\n\n\n{expires}\n{BUCKET}{name}"
+    def _signature(self, path: str, expires: str) -> str:
+        text = f"GET\n\n\n{expires}\n{unquote(path)}"
         return base64.b64encode(hmac.digest(self._secret, text.encode(), hashlib.sha1)).decode()
 
 

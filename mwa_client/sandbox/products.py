@@ -17,6 +17,10 @@ PAGE = 4096
 """Each page of a block begins with the number of the block."""
 
 
+UPLOADED_AT_ONCE = 8 << 20
+"""Bytes from which on a product comes into the store in parts of this size."""
+
+
 @dataclass(frozen=True)
 class Content:
     """The content of one product.
@@ -39,8 +43,13 @@ class Content:
 
     @property
     def etag(self) -> str:
-        """A strong entity tag, different for different bytes."""
-        return f'"{hashlib.blake2b(f"{self.seed} {self.size}".encode(), digest_size=12).hexdigest()}"'
+        """A strong entity tag, different for different bytes, and for the same ones uploaded otherwise.
+
+        As a store gives it: 32 hex digits, and the number of parts where something large came in parts.
+        """
+        digest = hashlib.blake2b(f"{self.seed} {self.size}".encode(), digest_size=16).hexdigest()
+        parts = -(-self.size // UPLOADED_AT_ONCE)
+        return f'"{digest}-{parts}"' if parts > 1 else f'"{digest}"'
 
     def changed(self) -> Content:
         """Return a content of the same size with other bytes."""

@@ -23,7 +23,7 @@ from .folders import Folders
 from .jobs import Job
 from .messages import Call, Reply, Request, Target, refusal, text_reply
 from .object_store import ObjectStore
-from .server import LoggedRequest, RequestLog, Server
+from .server import STORE_PATIENCE, LoggedRequest, RequestLog, Server
 from .service import EXPIRES_AFTER, Service
 
 APIS = ("2018", "v1", "v2")
@@ -73,6 +73,8 @@ class Sandbox:
         Speak TLS.
     delay : float
         Seconds that each call takes, products excepted.
+    store_patience : float
+        Seconds after which the object store drops a client that has stopped reading.
 
     Attributes
     ----------
@@ -114,6 +116,7 @@ class Sandbox:
         store_port: int = 0,
         ssl_context: ssl.SSLContext | None = None,
         delay: float = 0.0,
+        store_patience: float = STORE_PATIENCE,
     ) -> None:
         self.faults = Faults()
         self.service = Service(
@@ -133,6 +136,7 @@ class Sandbox:
         self._rate = rate
         self._ssl_context = ssl_context
         self._delay = delay
+        self._store_patience = store_patience
         self._ports = [port, store_port]
         self._servers: list[Server] = []
 
@@ -226,6 +230,7 @@ class Sandbox:
             rate=self._rate,
             ssl_context=self._ssl_context,
             is_store=number == 1,
+            patience=self._store_patience if number == 1 else None,
         )
         self._ports[number] = server.port
         return server

@@ -50,6 +50,8 @@ _READING_SECONDS = 30.0
 """How long a request may take to arrive, however slowly it drips."""
 _IDLE_SECONDS = 900.0
 """How long a connection may say nothing."""
+STORE_PATIENCE = 65.0
+"""How many seconds the archive's object store waits for a client that does not read."""
 
 
 # --- What was asked ----------------------------------------------------------------------------------
@@ -244,6 +246,15 @@ class _Handler(BaseHTTPRequestHandler):
             return 400
         return 413 if int(self.headers.get("Content-Length", "0")) > MOST_BODY else None
 
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Begin a reply; the store does not say what it is made of."""
+        if not self.server.is_store:
+            super().send_response(code, message)
+            return
+        self.log_request(code)
+        self.send_response_only(code, message)
+        self.send_header("Date", self.date_time_string())
+
     def version_string(self) -> str:
         return "mwa_client-sandbox"
 
@@ -287,6 +298,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_head(self, reply: Reply, length: int | None) -> None:
         self.send_response(reply.status)
+        if self.server.is_store:
+            self.send_header("Connection", "close" if self.close_connection else "Keep-Alive")
         for name, value in reply.headers:
             self.send_header(name, value)
         if length is None:
@@ -298,6 +311,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_body(self, reply: Reply, note: _Note, last: int | None, *, in_chunks: bool) -> None:
         wire = reply.wire
         rate = self.server.rate if reply.is_product else None
+        self.connection.settimeout(self.server.patience or self.timeout)
         began = time.monotonic()
         for burst in _bursts(reply.body, rate, [wire.stall_after, wire.cut_after]):
             if rate is not None:
@@ -310,11 +324,18 @@ class _Handler(BaseHTTPRequestHandler):
             if note.sent + len(burst) == last:
                 # Before the client can have it all: whoever waits for the client finds the note here.
                 note.take(about_to_send=len(burst))
-            self.connection.sendall(b"%x\r\n" % len(burst) + burst + b"\r\n" if in_chunks else burst)
+            self._send_all(b"%x\r\n" % len(burst) + burst + b"\r\n" if in_chunks else burst)
             note.sent += len(burst)
         if in_chunks:
             note.take()
-            self.connection.sendall(b"0\r\n\r\n")
+            self._send_all(b"0\r\n\r\n")
+        self.connection.settimeout(self.timeout)
+
+    def _send_all(self, data: bytes | memoryview) -> None:
+        # Not sendall(), whose timeout is for all of it: a client may read slowly, but not stop.
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self.connection.send(rest) :]
 
     def _pause(self, seconds: float) -> None:
         """Wait, unless the client goes away or the server stops: then the connection becomes readable."""
@@ -392,7 +413,9 @@ class Server(ThreadingHTTPServer):
     ssl_context : ssl.SSLContext or None
         Speak TLS.
     is_store : bool
-        Note that the object store was asked.
+        Be the object store, and note that it was asked.
+    patience : float, optional
+        Seconds after which a client that has stopped reading is dropped.
     """
 
     daemon_threads = True
@@ -408,9 +431,11 @@ class Server(ThreadingHTTPServer):
         rate: float | None,
         ssl_context: ssl.SSLContext | None,
         is_store: bool = False,
+        patience: float | None = None,
     ) -> None:
         self.log = log
         self.is_store = is_store
+        self.patience = patience
         self.clock = clock
         self.rate = rate
         self._answer = answer
