@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NoReturn, TextIO
 
 from mwa_client import __version__
 from mwa_client.errors import ExitStatus, InternalError, MwaClientError
 from mwa_client.interrupts import Interrupted, interrupts_caught
+from mwa_client.streams import finish_streams, mend_streams
 from mwa_client.words import json_line, printed
 
 # The rest is imported where it is needed: --help must not wait for it.
@@ -55,11 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit status, one of `ExitStatus`.
     """
-    _mend_streams()
+    mend_streams()
     options = _options(arguments)
     try:
         with interrupts_caught():  # Around the last words, too: a stream that nobody reads could hold them.
-            return int(_run(options))
+            exit_status = int(_run(options))
+            finish_streams()
+            return exit_status
     except Interrupted as interrupted:  # It came while they were said.
         return int(interrupted.exit_status)
 
@@ -155,16 +155,6 @@ def _parser() -> argparse.ArgumentParser:
     more.add_argument("--version", action="version", version=f"mwa_client {__version__}", help="show it")
     more.add_argument("-h", "--help", action="help", help="show this")
     return parser
-
-
-def _mend_streams() -> None:
-    """Let neither a closed stream nor a character that it does not know end the program."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
-        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _silence_libraries() -> None:

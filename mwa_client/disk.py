@@ -24,7 +24,7 @@ from mwa_client.jsontext import read_strictly
 SMALL = 1 << 16
 """Bytes that a small file of ours may have: a lock or a note has some hundred."""
 BLOCK = 1 << 17
-"""Bytes of a file of lines that are read together."""
+"""Bytes of a file that are read together."""
 LONGEST_LINE = 1 << 24
 """Bytes that a line may have: a delivery of 100,000 files is one line of the ledger."""
 OTHERS_CAN_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -243,19 +243,32 @@ def write_in_place(path: Path, text: str) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Bring a directory's entries to the disk, so that a power cut does not undo a rename."""
-    sync_path(directory)
+    """Bring a directory's entries to the disk, so that a power cut does not undo a rename; if that can be.
+
+    Many file systems cannot do it, and each says so in its own way; a directory that we may write need not
+    be one that we may open. What stands there is as true as before, it only may not outlive a power cut: the
+    next run would see that, and fetch it again. So whatever the system says is passed over, unless it says
+    that the directory is not there any more.
+    """
+    try:
+        _sync(directory)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
+            raise
 
 
 def sync_path(path: Path) -> None:
     """Bring a file's bytes, or a directory's entries, to the disk."""
+    if path.is_dir():
+        sync_directory(path)
+    else:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
-    except OSError as error:
-        # Some network file systems cannot sync a directory; then there is no more to be had.
-        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
     finally:
         os.close(handle)
 
@@ -274,10 +287,13 @@ def read_ours(path: Path, most: int = SMALL, *, alone: bool = True, single: bool
         It is not there, or cannot be read.
     """
     with open(open_ours(path, os.O_RDONLY, alone=alone, single=single), "rb") as file:
-        data = file.read(most + 1)
+        data = bytearray()
+        # Asked for at once, memory for all that there may be would have to be there first.
+        while len(data) <= most and (block := file.read(BLOCK)):
+            data += block
     if len(data) > most:
         _refuse(path, f"it has more than {most} bytes", "Move it away")
-    return data
+    return bytes(data)
 
 
 def read_document(path: Path, most: int = SMALL, *, alone: bool = True) -> object:

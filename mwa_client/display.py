@@ -180,7 +180,11 @@ class BarDisplay(Display):
     def __init__(
         self, out: TextIO, errors: TextIO, clock: Clock, *, quiet: bool = False, colour: bool = True
     ) -> None:
+        from tqdm import tqdm  # Not needed by runs without a terminal.
+
         super().__init__(out, errors, clock, quiet=quiet)
+        # Without a thread that looks after bars which forget to show themselves: ours do not.
+        self._tqdm: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
         self._colour = colour
         self._total: Any = None
         self._bars: dict[tuple[int, str], Any] = {}
@@ -251,11 +255,9 @@ class BarDisplay(Display):
                 bar.refresh()
 
     def _bar(self, **options: Any) -> Any:
-        from tqdm import tqdm  # Not needed by runs without a terminal.
-
         if self._colour:
             options["colour"] = "green"
-        return tqdm(file=self._errors, leave=False, ncols=self._columns(), miniters=1, **options)
+        return self._tqdm(file=self._errors, leave=False, ncols=self._columns(), miniters=1, **options)
 
     def _columns(self) -> int:
         """Return how wide a bar can be now."""
@@ -263,15 +265,13 @@ class BarDisplay(Display):
             columns = os.get_terminal_size(self._errors.fileno()).columns
         except (OSError, ValueError):
             columns = 0  # The terminal has gone.
-        return (columns or 80) - MARGIN
+        return max((columns or 80) - MARGIN, 1)
 
     def _print(self, text: str, stream: TextIO) -> None:
         if self._total is None:
             super()._print(text, stream)
             return
-        from tqdm import tqdm
-
-        with tqdm.external_write_mode(file=self._errors):
+        with self._tqdm.external_write_mode(file=self._errors):
             super()._print(text, stream)
 
 
@@ -371,8 +371,12 @@ def display_for(
     """Return the display that fits: bars where `errors` is a terminal, lines elsewhere, JSON if asked for."""
     if json:
         return JsonDisplay(out, errors, clock)
-    if errors.isatty() and not (quiet or verbose) and environment.get("TERM") != "dumb":
-        return BarDisplay(out, errors, clock, colour=not environment.get("NO_COLOR"))
+    has_no_bars = environment.get("TERM") == "dumb" or environment.get("TQDM_DISABLE")
+    if errors.isatty() and not (quiet or verbose or has_no_bars):
+        try:
+            return BarDisplay(out, errors, clock, colour=not environment.get("NO_COLOR"))
+        except Exception:
+            pass  # The library that draws them cannot be loaded here: lines say as much.
     return Display(out, errors, clock, quiet=quiet)
 
 

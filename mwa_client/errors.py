@@ -62,8 +62,10 @@ class InternalError(MwaClientError):
     """Something that nobody expected: a mistake in this program. It names the place and no values."""
 
     @classmethod
-    def of(cls, error: BaseException) -> InternalError:
+    def of(cls, error: BaseException) -> MwaClientError:
         """Return the error for what was raised, with the place for a report."""
+        if isinstance(error, MemoryError):  # That is no mistake, and can come anywhere.
+            return OutOfMemory()
         places = list(_places(error)) or [(Path("an unknown place"), 0)]
         ours = [place for place in places if Path(__file__).parent in place[0].parents] or places
         # Where the mistake is in a library, or in what it was given, our own last step says more.
@@ -71,6 +73,17 @@ class InternalError(MwaClientError):
         return cls(
             f"internal error: {type(error).__name__} in {_words_for(*places[-1])}.",
             f"Please report it.{by_way} Everything so far is kept: run the same command again to go on.",
+        )
+
+
+class OutOfMemory(MwaClientError):
+    """The system gives this program no more memory."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The system gives this program no more memory.",
+            "Raise the limit (ulimit -v, or the batch system's), or do less at a time: --parallel 1 "
+            "--connections 1. Everything so far is kept: run the same command again to go on.",
         )
 
 

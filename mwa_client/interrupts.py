@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from mwa_client.errors import ExitStatus
+from mwa_client.threads import has_started
 
 GRACE = 1.6
 """Seconds in which the work must be put down; whatever hangs then (a name look-up, a disk) is left."""
@@ -60,17 +61,31 @@ def interrupts_caught() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     ours = [n for n, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)]
     _Ending.raised, _Ending.held_back, _Ending.waiting = False, 0, None
+    with _end_seen_to(ours):
+        for number in ours:
+            signal.signal(number, _hear)
+        try:
+            yield
+        finally:
+            for number in ours:
+                signal.signal(number, signal.SIG_IGN if _Ending.raised else before[number])
+
+
+@contextmanager
+def _end_seen_to(signals: Collection[int]) -> Iterator[None]:
+    """Have a thread wait for these signals, while there is one to be had for it."""
     ear, mouth = os.pipe()
     os.set_blocking(mouth, False)
+    if not has_started(threading.Thread(target=_see_to_the_end, args=(ear, signals), daemon=True)):
+        # Only a main thread that hangs is missed then.
+        os.close(ear)
+        os.close(mouth)
+        yield
+        return
     wakeup_before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
-    threading.Thread(target=_see_to_the_end, args=(ear, ours), daemon=True).start()
-    for number in ours:
-        signal.signal(number, _hear)
     try:
         yield
     finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_IGN if _Ending.raised else before[number])
         signal.set_wakeup_fd(wakeup_before)
         os.close(mouth)
 

@@ -10,6 +10,7 @@ import difflib
 import enum
 import functools
 import re
+import select
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from mwa_client.asvo.job import Job
 
 
+BLOCK = 1 << 17
+"""Bytes that are read together."""
 MOST_BYTES = 64 << 20
 """Bytes of a job file: a hundred thousand rows with all keys have less."""
 MOST_LINES = 250_000
@@ -185,9 +188,9 @@ def read_bytes(path: str | Path, *, stdin: BinaryIO | None = None) -> tuple[byte
     JobFileError
         It is longer than any job file, endless perhaps.
     """
-    if str(path) == "-":
-        return _bounded(stdin or sys.stdin.buffer, "standard input"), "standard input"
     try:
+        if str(path) == "-":
+            return _bounded(stdin or sys.stdin.buffer, "standard input"), "standard input"
         # It may be a pipe, as a shell's <(command) is.
         with Path(path).open("rb") as file:
             return _bounded(file, str(path)), str(path)
@@ -199,10 +202,16 @@ def read_bytes(path: str | Path, *, stdin: BinaryIO | None = None) -> tuple[byte
 
 
 def _bounded(file: BinaryIO, source: str) -> bytes:
-    data = file.read(MOST_BYTES + 1)
+    data = bytearray()
+    # A pipe that another program has set not to block gives what it has, or None where that is nothing yet.
+    while len(data) <= MOST_BYTES and (block := file.read(BLOCK)) != b"":
+        if block is None:
+            select.select([file], [], [])
+        else:
+            data += block
     if len(data) > MOST_BYTES:
         raise JobFileError(source, [Mistake(1, f"more than {MOST_BYTES >> 20} MB; no job file is so long")])
-    return data
+    return bytes(data)
 
 
 def parse(data: bytes | str, api: Api, source: str = "jobs.csv") -> JobFile:

@@ -24,6 +24,7 @@ from typing import Callable
 from mwa_client.disk import boot_id, disk_errors, open_ours, read_document, refuse_anothers, state_directory
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull
 from mwa_client.pace import Clock
+from mwa_client.threads import has_started
 
 HEARTBEAT = 15.0
 """Seconds between two touches of the lock."""
@@ -165,9 +166,8 @@ def working_alone(
     lock = _Lock(directory, state_directory(memory) / "lock", clock, say)
     lock.acquire()
     ended = threading.Event()
-    heart = threading.Thread(target=lock.beat_until, args=(ended,), daemon=True)
     try:
-        heart.start()
+        lock.has_heart = has_started(threading.Thread(target=lock.beat_until, args=(ended,), daemon=True))
         yield lock.check
     finally:
         ended.set()
@@ -175,7 +175,13 @@ def working_alone(
 
 
 class _Lock:
-    """The lock file of a directory, and this process's claim to it."""
+    """The lock file of a directory, and this process's claim to it.
+
+    Attributes
+    ----------
+    has_heart : bool
+        Whether a thread touches it; otherwise that is done whenever it is checked.
+    """
 
     def __init__(self, directory: Path, path: Path, clock: Clock, say: Callable[[str], None]) -> None:
         self._directory = directory
@@ -183,6 +189,7 @@ class _Lock:
         self._clock = clock
         self._say = say
         self._me = Owner.here(clock.now())
+        self.has_heart = False
         self._is_lost = False
         self._beaten = clock.now()
 
@@ -223,8 +230,8 @@ class _Lock:
 
     def check(self) -> None:
         """Raise `DirectoryBusy` if the lock is not ours any more."""
-        if abs(self._clock.now() - self._beaten) > 2 * HEARTBEAT:
-            self._beat()  # The heart has stood still: so has the whole process, perhaps.
+        if abs(self._clock.now() - self._beaten) > (2 * HEARTBEAT if self.has_heart else HEARTBEAT):
+            self._beat()  # The heart has stood still: so has the whole process, perhaps. Or there is none.
         if self._is_lost:
             raise DirectoryBusy(
                 f"The lock of {self._directory} was lost: {Owner.of(self._path) or 'it was removed'}.",

@@ -381,8 +381,10 @@ def _run_batch(
     from mwa_client.pace import SystemClock
 
     clock = SystemClock()
+    environment = dict(os.environ)
     looks = {"quiet": settings.quiet, "json": settings.json, "verbose": settings.verbose}
-    display = display_for(sys.stdout, sys.stderr, clock, os.environ, **looks)
+    with _not_in_environment("TQDM_"):  # They are about other programs' bars, or nonsense.
+        display = display_for(sys.stdout, sys.stderr, clock, environment, **looks)
 
     def show(event: Event) -> None:
         if isinstance(event, RowFailed):
@@ -422,6 +424,18 @@ def _run_batch(
         summary = batch.run()
     write_errors(settings.error_file, _errors_of(summary.failed))
     return summary.exit_status
+
+
+@contextmanager
+def _not_in_environment(prefix: str) -> Iterator[None]:
+    """Let libraries that are loaded here not find variables that begin so."""
+    hidden = {name: value for name, value in os.environ.items() if name.startswith(prefix)}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _list(settings: Settings, means: _Means, show: Show) -> ExitStatus:

@@ -7,11 +7,15 @@ import threading
 import time
 from typing import Any, Callable
 
+from mwa_client.threads import has_started
+
 
 class Workers:
     """A few threads that do what they are given and put what comes of it into an inbox.
 
-    They are daemons, so that one that hangs in a dead connection cannot keep the program from ending.
+    They are daemons, so that one that hangs in a dead connection cannot keep the program from ending. Where
+    the system gives no more threads, those that are there do all of it; where it gives none, whoever gives
+    the work does it.
 
     Parameters
     ----------
@@ -29,16 +33,14 @@ class Workers:
 
     def give(self, work: Callable[[], object]) -> None:
         """Have something done; what it returns, or the error it raises, goes into the inbox."""
-        self._work.put(work)
         if len(self._threads) < self._most:
             thread = threading.Thread(target=self._run, daemon=True)
-            try:
-                thread.start()
-            except (RuntimeError, MemoryError):
-                if not self._threads:
-                    raise
-                return  # No more threads to be had: those that are there do it, one thing after the other.
-            self._threads.append(thread)
+            if has_started(thread):
+                self._threads.append(thread)
+        if self._threads:
+            self._work.put(work)
+        else:
+            self._do(work)
 
     def finish(self, deadline: float) -> None:
         """Let the threads go, and wait until `deadline` for those that have something to put down."""
@@ -53,8 +55,11 @@ class Workers:
             if work is None:
                 return
             try:
-                message: object = work()
+                self._do(work)
             except BaseException as error:  # A mistake in this program: let the loop's thread die of it.
-                message = error
-            if message is not None:
-                self._inbox.put(message)
+                self._inbox.put(error)
+
+    def _do(self, work: Callable[[], object]) -> None:
+        message = work()
+        if message is not None:
+            self._inbox.put(message)

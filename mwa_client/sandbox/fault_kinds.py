@@ -68,8 +68,8 @@ class Kind:
 
     @property
     def summary(self) -> str:
-        """A line that says what it does."""
-        return (self.spoil.__doc__ or "").splitlines()[0]
+        """A line that says what it does; ``python -OO`` leaves only its name."""
+        return (self.spoil.__doc__ or self.name.replace("_", " ")).splitlines()[0]
 
 
 KINDS: dict[str, Kind] = {}
