@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -60,6 +60,7 @@ from mwa_client.rows import AT_WORK, SETTLED, ListedJob, Row, Rows, Stage
 from mwa_client.transfer.connections import ConnectionBudget
 from mwa_client.transfer.delivered import DeliveryRoots
 from mwa_client.transfer.files import FetchedFile, Standing, by_name, read_again, standing_of
+from mwa_client.transfer.leftovers import remove_leftovers
 from mwa_client.transfer.partial import Wanted
 from mwa_client.transfer.product import TransferEvent
 from mwa_client.words import duration, size_in_words
@@ -286,6 +287,7 @@ class Batch:
 
     def _recall(self) -> None:
         """Settle the rows that an earlier run has completed; take up the jobs of the others."""
+        self._remove_leftovers(self._ledger.given_up())
         for row in self._rows:
             if isinstance(row.request, JobRequest) and row.request.former_identity:
                 self._rename(row.request.former_identity, row.identity)
@@ -642,11 +644,21 @@ class Batch:
         is_asked_for = not is_wanted_anew and self._is_asked_for_anew(row)
         can_be_made = isinstance(row.request, JobRequest) and not row.was_renewed
         if not ((is_wanted_anew or is_asked_for) and can_be_made):
+            if row.job is not None and row.job.state.is_lost:
+                self._remove_leftovers({row.job.job_id})
             self._fail(row, error)
             return
         self._listen(Notice(f"Submitting line {row.request.line} anew: {error.what}"))
         self._ledger.forget_job(row.identity, is_asked_for=is_asked_for)
         row.renew()
+        self._remove_leftovers(self._ledger.given_up() & {row.lost_job})
+
+    def _remove_leftovers(self, lost: Collection[int]) -> None:
+        """Remove what was fetched for lost jobs and not finished, and say so."""
+        for leftover in remove_leftovers(self._ledger.place, lost):
+            what = f"{size_in_words(leftover.size)} of {leftover.name}"
+            why = f"job {leftover.job_id} is lost, and nothing can go on from there"
+            self._listen(Notice(f"Removed {what}: {why}.", is_warning=False))
 
     def _is_asked_for_anew(self, row: Row) -> bool:
         """Say whether the user wants a new job in the place of one that failed; asking once brings one."""

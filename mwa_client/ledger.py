@@ -215,6 +215,7 @@ class Ledger:
         self._service = service
         self._path = self.place.memory / "ledger.jsonl"
         self._rows: dict[str, Remembered] = {}
+        self._given_up: set[int] = set()
         self._writing = threading.Lock()
         self._sums = Sums(directory, self.place.memory)
         self._lost: set[str] = set()
@@ -261,6 +262,10 @@ class Ledger:
         """Record a row's job; one that a listing shows is found there again if the line is lost."""
         if self.row(identity).job_id != job_id:
             self._record({"event": "job", "row": identity, "job_id": job_id}, sync=not is_listed)
+
+    def given_up(self) -> set[int]:
+        """Return the jobs that rows had, that were lost, and that no row has now."""
+        return self._given_up - {row.job_id for row in self._rows.values()} if self._given_up else set()
 
     def forget_job(self, identity: str, *, is_asked_for: bool = False) -> None:
         """Record that a row's job is of no more use and it needs another, which may have its names.
@@ -373,6 +378,8 @@ class Ledger:
 
     def _learn_job(self, row: Remembered, entry: dict[str, object], job_id: int | None) -> None:
         if job_id is None:
+            if row.job_id is not None and "disowned" not in entry:
+                self._given_up.add(row.job_id)
             self.place.names.release(row.job_id)
             row.renewals += entry.get("asked_for") is True
             row.disowned += "disowned" in entry

@@ -129,6 +129,11 @@ class FinalNames:
         with self._lock:
             self._owners.setdefault(name.casefold(), f"{service} {job_id}")
 
+    def may_have(self, name: str, job_id: int) -> bool:
+        """Say whether a name is a job's, or nobody's."""
+        with self._lock:
+            return self._owners.get(name.casefold()) in (None, self._owner(job_id))
+
     def release(self, job_id: int | None) -> None:
         """Let other jobs have the names of a job that is of no more use."""
         with self._lock:

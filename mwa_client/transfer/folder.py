@@ -98,11 +98,12 @@ def copy(
 def _forget(wanted: Wanted, place: Place) -> None:
     with disk_errors(place.memory):
         remove_tree(place.part(wanted.name))
-        _journal_path(place, wanted).unlink(missing_ok=True)
+        journal_path(place, wanted.name).unlink(missing_ok=True)
 
 
-def _journal_path(place: Place, wanted: Wanted) -> Path:
-    return place.memory / f"{wanted.name}.copied"
+def journal_path(place: Place, name: str) -> Path:
+    """Return where it is noted how far the copy of a folder is."""
+    return place.memory / f"{name}.copied"
 
 
 # --- The source ---------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ class _Copy:
         self._told = float("-inf")
         with disk_errors(self._target):
             place.guard()
-            self._journal = Journal(_journal_path(place, wanted), wanted.job_id, source)
+            self._journal = Journal(journal_path(place, wanted.name), wanted.job_id, source)
             if not self._journal.is_continued:
                 remove_tree(self._target)
 
@@ -182,7 +183,7 @@ class _Copy:
                 path.chmod(mode)
             files = self._rename(entries)
             sync_directory(self._place.directory)
-            _journal_path(self._place, self._wanted).unlink(missing_ok=True)
+            journal_path(self._place, self._wanted.name).unlink(missing_ok=True)
         return files
 
     def _rename(self, entries: list[Entry]) -> tuple[FetchedFile, ...]:

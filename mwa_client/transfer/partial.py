@@ -645,6 +645,12 @@ def bytes_in_part(path: Path) -> int:
         return size - (Gaps(note.missing).clipped(size).total if note is not None else 0)
 
 
+def job_of_part(path: Path) -> int | None:
+    """Return the job whose bytes a part file has; None where there is no note that can be read."""
+    note = _read_note(_note_path(path))
+    return None if note is None else note.job_id
+
+
 def remove_part(path: Path, guard: Callable[[], None] = lambda: None) -> None:
     """Remove a part file and its note, as far as they are there.
 

@@ -1,0 +1,85 @@
+"""Beginnings of products whose jobs are lost: nothing can go on from them, and they may be large."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from mwa_client.disk import disk_errors, json_lines, remove_tree, tree_size
+from mwa_client.errors import DirectoryUnusable
+from mwa_client.transfer.files import Place
+from mwa_client.transfer.folder import journal_path
+from mwa_client.transfer.partial import job_of_part, remove_part
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """The beginning of a product.
+
+    Attributes
+    ----------
+    name : str
+        The product's name.
+    job_id : int
+        The job that it belongs to.
+    size : int
+        Bytes on the disk.
+    """
+
+    name: str
+    job_id: int
+    size: int
+
+
+def remove_leftovers(place: Place, lost: Collection[int]) -> list[Leftover]:
+    """Remove what was fetched for lost jobs and not finished; return what was removed.
+
+    A beginning whose owner cannot be read, or whose name another job has meanwhile, stays. So does one that
+    the system does not let us remove.
+
+    Parameters
+    ----------
+    place : Place
+        Where part files stand.
+    lost : collection of int
+        Jobs that no row has any more, or whose product the service does not have any more.
+    """
+    if not lost:
+        return []
+    removed = []
+    for found in list(_leftovers(place)):
+        if found.job_id in lost and place.names.may_have(found.name, found.job_id):
+            with suppress(DirectoryUnusable):
+                _remove(place, found.name)
+                removed.append(found)
+    return removed
+
+
+def _leftovers(place: Place) -> Iterator[Leftover]:
+    for path in sorted(place.memory.glob("*.part")):
+        name = path.name[: -len(".part")]
+        job_id = _job_of_copy(place, name) if path.is_dir() else job_of_part(path)
+        if job_id is not None:
+            with suppress(OSError):
+                yield Leftover(name, job_id, tree_size(path) if path.is_dir() else path.lstat().st_size)
+
+
+def _job_of_copy(place: Place, name: str) -> int | None:
+    try:
+        header, _ = next(json_lines(journal_path(place, name)))
+    except (OSError, DirectoryUnusable, StopIteration):
+        return None
+    job_id = header.get("job_id")
+    return job_id if isinstance(job_id, int) else None
+
+
+def _remove(place: Place, name: str) -> None:
+    part = place.part(name)
+    with disk_errors(part):
+        place.guard()
+        if part.is_dir() and not part.is_symlink():
+            remove_tree(part)
+            journal_path(place, name).unlink(missing_ok=True)
+        else:
+            remove_part(part, place.guard)
