@@ -656,6 +656,8 @@ class Batch:
     def _remove_leftovers(self, lost: Collection[int]) -> None:
         """Remove what was fetched for lost jobs and not finished, and say so."""
         for leftover in remove_leftovers(self._ledger.place, lost):
+            if not leftover.size:
+                continue
             what = f"{size_in_words(leftover.size)} of {leftover.name}"
             why = f"job {leftover.job_id} is lost, and nothing can go on from there"
             self._listen(Notice(f"Removed {what}: {why}.", is_warning=False))
