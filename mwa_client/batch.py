@@ -885,7 +885,7 @@ class Batch:
 
     def _fetch(self, job: Job, files: Sequence[tuple[Wanted, ProductFile]]) -> Fetched:
         """Bring a job's files into the directory; of what this host cannot see, say where it is."""
-        means = (self._ledger.place, self._clock, self._stop, self._inbox.put, self._connections)
+        means = (self._ledger.place, self._clock, self._stop, self._inbox.put, self._connections, self._roots)
         return fetch_all(job, files, self._session, *means)
 
     def _end_download(self, row: Row, outcome: Fetched | MwaClientError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,19 +47,33 @@ def name_files(
         The service names a path of this host that cannot be the product.
     """
     named: dict[str, tuple[Wanted, ProductFile]] = {}
-    for number, file in enumerate(job.product, start=1):
+    for file, name in zip(job.product, _different_names(job)):
         if file.delivery.is_folder:
             _check_path(file, asked, place, roots)
-        name = safe_name(file.name, job.obs_id, job.job_id)
-        if file.delivery.is_folder and job.obs_id is not None and name == str(job.job_id):
-            name = f"{job.obs_id}_{name}"
         claimed = place.names.claim(name, job.job_id)
-        if claimed in named:
-            claimed = place.names.claim(f"{number}_{name}", job.job_id)
+        while claimed in named:
+            claimed = place.names.claim_another(claimed, job.job_id)
         # Nothing at all, and no SHA-1 of it either: more likely that nobody knows the size. Ask the server.
         size = file.size if file.size or file.sha1 else None
         named[claimed] = Wanted(job.job_id, claimed, size, file.sha1, job.obs_id), file
     return tuple(named.values())
+
+
+def _different_names(job: Job) -> list[str]:
+    """Return a safe name for each file of a product, of which no two are the same, in whatever case."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for number, file in enumerate(job.product, start=1):
+        name = safe_name(file.name, job.obs_id, job.job_id)
+        if file.delivery.is_folder and job.obs_id is not None and name == str(job.job_id):
+            name = f"{job.obs_id}_{name}"
+        candidate = name
+        # Nor the name that another one gets where its own stands in the directory already.
+        while taken & (both := {candidate.casefold(), f"{job.job_id}_{candidate}".casefold()}):
+            candidate, number = f"{number}_{name}", number + 1
+        taken |= both
+        names.append(candidate)
+    return names
 
 
 def _check_path(file: ProductFile, asked: str, place: Place, roots: DeliveryRoots) -> None:
@@ -85,15 +100,14 @@ def _bytes_there(wanted: Wanted, place: Place) -> int:
     part, final = place.part(wanted.name), place.directory / wanted.name
     try:
         if part.exists():
-            return bytes_in_part(part) if part.is_file() else _size_of(part)
-        # A smaller file that an older client has left there stays until it is replaced.
-        return _size_of(final) if final.exists() and _size_of(final) == wanted.size else 0
+            return bytes_in_part(part) if part.is_file() else tree_size(part)
+        state = final.lstat()  # It may be the user's, and a link to anything.
     except OSError:
         return 0
-
-
-def _size_of(path: Path) -> int:
-    return tree_size(path) if path.is_dir() else path.stat().st_size
+    if stat.S_ISDIR(state.st_mode):
+        return sum(file.size for file in place.names.made_by(wanted.job_id, wanted.name))
+    # A smaller file that an older client has left there stays until it is replaced.
+    return state.st_size if stat.S_ISREG(state.st_mode) and state.st_size == wanted.size else 0
 
 
 def fetch_all(
@@ -105,6 +119,7 @@ def fetch_all(
     stop: threading.Event,
     listen: Callable[[TransferEvent], None],
     connections: ConnectionBudget,
+    roots: DeliveryRoots,
 ) -> Fetched:
     """Bring the files of a ready job into the directory, each the way that its delivery asks for.
 
@@ -114,6 +129,8 @@ def fetch_all(
         As `name_files` returns them.
     place, clock, stop, listen, connections
         As for `mwa_client.transfer.product.fetch`.
+    roots : DeliveryRoots
+        As for `name_files`.
 
     Returns
     -------
@@ -131,8 +148,9 @@ def fetch_all(
         if not file.delivery.is_folder:
             source = session.source(job.job_id, file)
             fetched.append(fetch(wanted, source, place, clock, stop, listen, connections))
-        elif os.access(file.path, os.R_OK):
-            delivered = Path(os.path.realpath(file.path))
+        elif roots.is_visible(file.path):
+            # Once more: others can write there, and hours may have passed since it was looked at.
+            delivered = roots.check(file.path, place.directory)
             fetched += folder.copy(wanted, delivered, place, clock, stop, listen)
         else:
             elsewhere.append(file.path)

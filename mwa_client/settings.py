@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import enum
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -413,12 +414,22 @@ def _tokens_path(environment: Mapping[str, str], host: str, is_default: bool) ->
 def _delivery_roots(environment: Mapping[str, str]) -> DeliveryRoots:
     words = environment.get("MWA_ASVO_SCRATCH_ROOTS", "")
     try:
-        return roots_from(words, environment.get("HOME"))
+        return roots_from(words, environment.get("HOME"), _home_by_the_system())
     except ValueError as error:
         raise SettingsError(
             f"MWA_ASVO_SCRATCH_ROOTS={words}: {error} cannot be a folder of deliveries.",
             "It must be absolute paths, separated by colons: /astro:/mnt/scratch.",
         ) from None
+
+
+def _home_by_the_system() -> str | None:
+    """Return the user's home whatever HOME says: cron and containers leave it out, or change it."""
+    import pwd  # Seldom needed.
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        return None
 
 
 def _client_name(value: str) -> str:

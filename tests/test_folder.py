@@ -360,6 +360,43 @@ def test_links_that_lead_out_are_refused(scene: Scene, tmp_path: Path, links: di
     assert not scene.final.exists() and scene.left == []
 
 
+def test_a_link_that_leaves_and_comes_back_leads_into_the_copy(scene: Scene) -> None:
+    (scene.source.parent / "back").symlink_to("7/README")
+    (scene.source / "by_name").symlink_to("../7/README")
+    (scene.source / "1191828584_ms" / "by_another").symlink_to("../../back")
+    (scene.source / "along").symlink_to("here/../README")
+    (scene.source / "here").symlink_to("1191828584_ms")
+    scene.copy(TOTAL)
+    for link in ("by_name", "1191828584_ms/by_another", "along"):
+        assert (scene.final / link).resolve() == (scene.final / "README").resolve()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_has_left_the_delivery_since_does_not_stay_in_the_copy(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    stray = scene.source / "1191828584_ms" / "A stray"
+    if kind == "link":
+        stray.symlink_to("header")
+    else:
+        make(scene.source, {"1191828584_ms/A stray" + "/deep/file" * (kind == "folder"): b"gone soon"})
+    (scene.source / "1191828584_ms").chmod(0o555)
+
+    def killed(*arguments: object) -> bool:
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(folder, "rename_to_free_name", killed)
+        scene.copy()
+    (scene.source / "1191828584_ms").chmod(0o755)
+    remove_tree(stray)
+    (scene.source / "1191828584_ms" / "header").write_bytes(b"another one")
+    files = scene.copy()
+    assert content_of(scene.final) == content_of(scene.source)
+    assert not os.path.lexists(scene.final / "1191828584_ms" / "A stray")
+    assert len(files) == len(content_of(scene.source))
+
+
 def test_a_pipe_is_not_waited_for(scene: Scene) -> None:
     os.mkfifo(scene.source / "pipe")
     with pytest.raises(TransferFailed, match="pipe is not a file"):

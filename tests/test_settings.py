@@ -127,6 +127,7 @@ def test_default_service() -> None:
         is_default=True,
         verify=True,
         call_timeout=60.0,
+        delivery_roots=default.delivery_roots,  # Which homes are private depends on the machine.
     )
 
 

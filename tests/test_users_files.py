@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pwd
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,20 @@ from conftest import FastClock, Run, environment, run_batch, run_command
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mwa_client.transfer.files as files_module
+from mwa_client.asvo.job import Job, ProductFile
+from mwa_client.asvo.job import JobState as State
 from mwa_client.errorfile import write_errors
 from mwa_client.errors import ExitStatus, JobFailed, SettingsError
 from mwa_client.events import Notice
 from mwa_client.jobkeys import Api
+from mwa_client.ledger import Ledger
+from mwa_client.products import bytes_to_come, name_files
 from mwa_client.sandbox import JobState, JobType, Sandbox
+from mwa_client.settings import services_from
 from mwa_client.transfer.delivered import DeliveryRoots, roots_from
-from mwa_client.transfer.files import FetchedFile, FinalNames, Remark, Standing, standing_of
+from mwa_client.transfer.files import FetchedFile, FinalNames, Place, Remark, Standing, standing_of
+from mwa_client.transfer.partial import Wanted
 
 OBS = 1191828528
 VIS = f"obs_id={OBS}, job_type=d, download_type=vis"
@@ -490,3 +499,100 @@ def test_a_file_is_as_it_was_left(tmp_path: Path) -> None:
     assert standing_of(tmp_path, [file]) is Standing.CHANGED
     path.unlink()
     assert standing_of(tmp_path, [file]) is Standing.GONE
+
+
+# --- More of the kinds above ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["a.tar", "a.tar"],
+        ["a.tar", "b.tar", "4_a.tar", "a.tar"],
+        ["x", "7_x"],
+        ["7_x", "x"],
+        ["A.tar", "a.tar"],
+        ["", "", ".hidden", "-x"],
+        ["2_a", "a", "a", "3_a", "a"],
+    ],
+)
+def test_each_file_of_a_product_has_a_name_of_its_own(tmp_path: Path, given: list[str]) -> None:
+    files = tuple(ProductFile(name, 1) for name in given)
+    job = Job(7, State.READY, obs_id=OBS, product=files)
+    named = []
+    for _ in range(2):
+        ledger = Ledger(tmp_path / "data", "practice.example")
+        named.append([wanted.name for wanted, _ in name_files(job, ledger.place, "acacia", ROOTS)])
+        ledger.close()
+    assert len({name.casefold() for name in named[0]}) == len(given) and named[0] == named[1]
+
+
+@given(st.lists(st.text("x7_A.", max_size=6), max_size=8))
+def test_any_names_of_a_product_stay_as_many(given: list[str]) -> None:
+    place = Place(Path("data"), Path("data/.mwa_client"))
+    job = Job(7, State.READY, obs_id=OBS, product=tuple(ProductFile(name, 1) for name in given))
+    for _ in range(2):
+        assert len(name_files(job, place, "acacia", ROOTS)) == len(given)
+
+
+@pytest.mark.parametrize("path", ["/scratch/\ud800", "/scratch/" + "a/" * 200_000, "/scratch/" + "a" * 10**6])
+def test_a_path_that_no_file_has_concerns_its_row_and_costs_no_time(path: str) -> None:
+    with pytest.raises(JobFailed) as caught:
+        ROOTS.check(path, Path("/data/me"))
+    assert len(caught.value.what) < 5_000 and not ROOTS.is_visible(path)
+
+
+@pytest.mark.parametrize("words", ["//", "///", "/scratch://", "/.", " / "])
+def test_the_root_of_all_is_no_root_however_it_is_written(words: str) -> None:
+    with pytest.raises(ValueError, match="/"):
+        roots_from(words, None)
+
+
+def test_a_root_that_leads_to_the_root_of_all_lets_nothing_in(tmp_path: Path) -> None:
+    (tmp_path / "all").symlink_to("/")
+    with pytest.raises(JobFailed):
+        roots_from(f"{tmp_path}/all", None).check(f"{tmp_path}/all/etc/passwd", tmp_path / "data")
+
+
+@pytest.mark.parametrize("home", [None, "", "/", "/somewhere/else"])
+def test_the_home_is_private_whatever_the_environment_says(home: str | None, tmp_path: Path) -> None:
+    real = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    environment = {"MWA_ASVO_API_KEY": "k", "MWA_ASVO_SCRATCH_ROOTS": "/root:/home:/Users"}
+    environment |= {} if home is None else {"HOME": home}
+    (service, *_) = services_from(environment, Api.V1)
+    with pytest.raises(JobFailed):
+        service.delivery_roots.check(str(real / ".ssh" / "id_rsa"), tmp_path / "data")
+
+
+def test_a_link_to_a_large_tree_is_not_walked(run: Any, sandbox: Sandbox, data: Path, tmp_path: Path) -> None:
+    sandbox.faults.add("hostile_name", name="thesis")
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "large").write_bytes(bytes(30_000))  # As large as the product: it must not count as that.
+    (data / "thesis").symlink_to(tree)
+    place = Ledger(data, "practice.example").place
+    wanted = Wanted(1, "thesis", 30_000, None)
+    assert bytes_to_come([(wanted, ProductFile("thesis", 30_000))], place) == 30_000
+    (complete,) = run().summary.complete
+    assert complete.files[0].path.name.endswith("_thesis") and (data / "thesis").is_symlink()
+
+
+def test_a_file_that_nobody_lets_us_read_is_not_ours(
+    run: Any, sandbox: Sandbox, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = files_module.sha1_of
+
+    def refused(path: Path, stop: threading.Event) -> str:
+        if path.parent == data and path.stat().st_mode & 0o777 == 0:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, stop)
+
+    monkeypatch.setattr(files_module, "sha1_of", refused)
+    sandbox.faults.add("hostile_name", name=f"{OBS}_7_vis.tar")
+    mine = data / f"{OBS}_7_vis.tar"
+    mine.write_bytes(b"x" * 30_000)
+    mine.chmod(0)
+    (complete,) = run().summary.complete
+    assert complete.files[0].path != mine and complete.files[0].path.read_bytes() == product_of(sandbox)
+    mine.chmod(0o600)
+    assert mine.read_bytes() == b"x" * 30_000 and not list(data.glob("*.old"))

@@ -17,6 +17,9 @@ from mwa_client.errors import JobFailed, TransferFailed
 
 USUAL_ROOTS = (Path("/scratch"), Path("/data"))
 """Where the service delivers to: ``/scratch/<group>/asvo/<job id>``, ``/data/<group>/asvo/<job id>``."""
+TOP = Path("/")
+LONGEST_PATH = 4096
+"""Bytes that a path can have; Linux opens none that is longer."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class DeliveryRoots:
     roots: tuple[Path, ...] = USUAL_ROOTS
     private: tuple[Path, ...] = ()
 
-    def check(self, path: str, directory: Path) -> None:
-        """Refuse a path that cannot be a delivery.
+    def check(self, path: str, directory: Path) -> Path:
+        """Refuse a path that cannot be a delivery; return where it really is, whatever links are on the way.
 
         Parameters
         ----------
@@ -55,12 +58,13 @@ class DeliveryRoots:
         )
         if not _is_plain(path):
             raise JobFailed(
-                f"The service says that the product is at {path}, which is no absolute path.", remedy
+                f"The service says that the product is at {path[:LONGEST_PATH]}, which is no absolute path.",
+                remedy,
             )
         # Both ways, for a link on the way must not lead out, nor must "/scratch" itself be one that does.
-        written, real = Path(path), Path(os.path.realpath(path))
+        written, real = _from_the_top(path), _real(path)
         roots = [root for root in self.roots if _is_below(written, root)]
-        real_roots = [Path(os.path.realpath(root)) for root in roots]
+        real_roots = [root for root in map(_real, roots) if root != TOP]
         if not any(_is_below(real, root) for root in real_roots):
             below = ", ".join(map(str, self.roots))
             raise JobFailed(
@@ -74,32 +78,33 @@ class DeliveryRoots:
                     f"The service says that the product is at {path}, where your own files are.",
                     "Nothing was copied. Tell the archive's help desk.",
                 )
+        return real
 
     def is_visible(self, path: str) -> bool:
         """Say whether this host can see a delivered file or folder."""
         return _is_plain(path) and os.access(path, os.R_OK)
 
 
-def roots_from(words: str, home: str | None) -> DeliveryRoots:
+def roots_from(words: str, *homes: str | None) -> DeliveryRoots:
     """Return the usual roots and those that the user names.
 
     Parameters
     ----------
     words : str
         Folders, separated by colons: ``/astro:/mnt/scratch``.
-    home : str or None
-        The user's home.
+    *homes : str or None
+        The user's home, as the environment says it and as the system does.
 
     Raises
     ------
     ValueError
         One of them is not an absolute path, or is the root of all.
     """
-    given = tuple(Path(word.strip()) for word in words.split(":") if word.strip())
-    for root in given:
-        if not _is_plain(str(root)) or root == Path("/"):
-            raise ValueError(str(root))
-    return DeliveryRoots((*USUAL_ROOTS, *given), _absolute([home]))
+    given = [word.strip() for word in words.split(":") if word.strip()]
+    for word in given:
+        if not _is_plain(word) or _from_the_top(word) == TOP:
+            raise ValueError(word)
+    return DeliveryRoots((*USUAL_ROOTS, *map(_from_the_top, given)), _absolute(homes))
 
 
 def _absolute(folders: Iterable[str | None]) -> tuple[Path, ...]:
@@ -107,14 +112,23 @@ def _absolute(folders: Iterable[str | None]) -> tuple[Path, ...]:
 
 
 def _is_plain(path: str) -> bool:
-    return path.startswith("/") and "\0" not in path and ".." not in Path(path).parts
+    try:
+        is_short = len(os.fsencode(path)) <= LONGEST_PATH
+    except UnicodeEncodeError:
+        return False  # No file can be called so.
+    return is_short and path.startswith("/") and "\0" not in path and ".." not in Path(path).parts
+
+
+def _from_the_top(path: str) -> Path:
+    # To Python two slashes at the beginning are a place of their own; to Linux they are one.
+    return Path("/" + path.lstrip("/"))
 
 
 def _is_below(path: Path, folder: Path) -> bool:
     return folder in path.parents
 
 
-def _real(path: Path) -> Path:
+def _real(path: str | Path) -> Path:
     return Path(os.path.realpath(path))
 
 
@@ -200,8 +214,10 @@ def _inner_target(source: Path, link: Path) -> str:
             f"{link} is a link that leads out of the delivery, to {target}.",
             "Look at the delivery, and tell the archive's help desk. Nothing outside it was read.",
         )
-    # One that names its goal from the root of all must lead to the copy, not back to the delivery.
-    return os.path.relpath(real, os.path.realpath(link.parent)) if target.startswith("/") else target
+    if not target.startswith("/") and ".." not in Path(target).parts:
+        return target
+    # It may lead out of the delivery and back into it by name, which would lead elsewhere from the copy.
+    return os.path.relpath(real, os.path.realpath(link.parent))
 
 
 def unreadable(path: str | Path, error: OSError) -> TransferFailed:

@@ -14,6 +14,7 @@ import re
 import stat
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Union
@@ -214,7 +215,7 @@ def _read(made: Made, name: str) -> Files:
 def by_name(directory: Path, files: Iterable[FetchedFile]) -> dict[str, list[FetchedFile]]:
     """Return files by the name of the file or folder of the directory that they are in."""
     grouped: dict[str, list[FetchedFile]] = {}
-    above = f"{directory}/" if directory != Path() else ""
+    above = f"{directory}/".replace("//", "/") if directory != Path() else ""
     for file in files:
         name = str(file.path).removeprefix(above)
         grouped.setdefault(name if name.startswith("/") else name.partition("/")[0], []).append(file)
@@ -438,9 +439,10 @@ class _Found:
 
     @property
     def sha1(self) -> str:
-        """Its SHA-1; it is read once, and only if that can decide something."""
+        """Its SHA-1, read once, and only if that can decide something; empty where we may not read it."""
         if not self._sha1:
-            self._sha1 = sha1_of(self._path, self._stop)
+            with suppress(PermissionError):
+                self._sha1 = sha1_of(self._path, self._stop)
         return self._sha1
 
     def is_right(self, wanted: Wanted, names: FinalNames) -> bool:
@@ -462,7 +464,9 @@ class _Found:
         is_a_product = is_named_so and name.endswith(PRODUCT_ENDINGS) and not names.made(wanted.name)
         if not is_a_product or wanted.sha1 is None or self._state.st_uid != os.geteuid():
             return False
-        return self._state.st_size != wanted.size or self.sha1 != wanted.sha1
+        if wanted.size not in (None, self._state.st_size):
+            return True
+        return self.sha1 not in ("", wanted.sha1)
 
     def _is(self, file: FetchedFile) -> bool:
         return self._state.st_size == file.size and self.sha1 == file.sha1

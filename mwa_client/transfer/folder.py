@@ -21,6 +21,7 @@ from mwa_client.disk import (
     remove_tree,
     sync_directory,
     sync_path,
+    walk_tree,
 )
 from mwa_client.errors import ServiceUnavailable, Stopped, TransferFailed
 from mwa_client.pace import Backoff, Clock
@@ -174,6 +175,8 @@ class _Copy:
                 self._copy_link(entry)
             else:
                 self._make_folder(entry)
+        if self._journal.is_continued:
+            self._remove_strays({entry.name for entry in entries})
 
     def settle(self, entries: list[Entry]) -> tuple[FetchedFile, ...]:
         """Bring the copy to the disk, and give it its final name."""
@@ -223,9 +226,11 @@ class _Copy:
     def _make_folder(self, entry: Entry) -> None:
         path = Path(self._path(entry))
         with disk_errors(path):
-            if not path.is_dir() or path.is_symlink():
+            # Until the copy is finished we must be able to write there.
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(stat.S_IMODE(path.lstat().st_mode) | 0o700)
+            else:
                 path.unlink(missing_ok=True)
-                # Until the copy is finished we must be able to write there.
                 path.mkdir(entry.permissions | 0o700)
             self._modes.append((path, stat.S_IMODE(path.lstat().st_mode) & entry.permissions))
 
@@ -233,7 +238,7 @@ class _Copy:
         path = Path(self._path(entry))
         with disk_errors(path):
             if not (path.is_symlink() and str(path.readlink()) == entry.target):
-                path.unlink(missing_ok=True)
+                remove_tree(path)
                 path.symlink_to(entry.target)
 
     def _copy_file(self, entry: Entry) -> None:
@@ -272,6 +277,15 @@ class _Copy:
         self._journal.note(entry.name, Copied(entry.size, entry.mtime_ns, count, sha1, synced))
 
     # --- Small steps ---
+
+    def _remove_strays(self, names: set[str]) -> None:
+        """Remove from the copy what an earlier run has copied and is not in the delivery any more."""
+        with disk_errors(self._target):
+            if self._target.is_dir() and not self._target.is_symlink():
+                start = len(str(self._target)) + 1
+                strays = [one.path for one in walk_tree(self._target) if one.path[start:] not in names]
+                for stray in reversed(strays):
+                    remove_tree(Path(stray))
 
     def _wait(self, entry: Entry, error: ServiceUnavailable) -> None:
         """Wait before reading on: file systems of clusters hang and come back as networks do."""
