@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Callable, Protocol, TypeVar
 
@@ -255,7 +256,7 @@ def _practice(settings: Settings, say: Show) -> Iterator[tuple[Service, ...]]:
     Ledger(settings.directory, PRACTICE).close()
     # New ones for each run: whoever is on this machine can talk to the service, and shall not be let in.
     account = Credentials("practice", token_urlsafe(16), token_urlsafe(16))
-    memory = settings.directory.absolute() / MEMORY
+    memory = Path(os.path.realpath(settings.directory)) / MEMORY  # Whatever ".." and links are on the way.
     try:
         sandbox = Sandbox(
             user=account.user,

@@ -283,3 +283,12 @@ def test_the_account_of_a_practice_run_is_known_to_nobody(tmp_path: Path) -> Non
             seen |= {account.password, account.key}
     assert len(seen) == 4
     assert not any(secret in file.read_text() for secret in seen for file in files_below(tmp_path))
+
+
+def test_practice_deliveries_are_found_whatever_way_leads_to_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    directory = tmp_path / "jobs" / ".." / "data"
+    with tasks._practice(Settings(directory, sandbox=True), lambda *lines: None) as (service,):
+        (root,) = service.delivery_roots.roots
+        delivered = root / "scratch" / "practice" / "asvo" / "7"
+        assert service.delivery_roots.check(str(delivered), directory) == delivered

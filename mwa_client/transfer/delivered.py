@@ -58,7 +58,7 @@ class DeliveryRoots:
         )
         if not _is_plain(path):
             raise JobFailed(
-                f"The service says that the product is at {path[:LONGEST_PATH]}, which is no absolute path.",
+                f"The service says that the product is at {path[:300]}, which is no absolute path.",
                 remedy,
             )
         # Both ways, for a link on the way must not lead out, nor must "/scratch" itself be one that does.
