@@ -12,7 +12,7 @@ from typing import Callable
 from mwa_client.asvo.job import Delivery, Job, ProductFile
 from mwa_client.asvo.session import Session
 from mwa_client.disk import tree_size
-from mwa_client.errors import JobFailed
+from mwa_client.errors import JobFailed, TransferFailed
 from mwa_client.ledger import Fetched
 from mwa_client.pace import Clock
 from mwa_client.transfer import folder
@@ -141,6 +141,8 @@ def fetch_all(
     ------
     JobFailed, DiskFull, DirectoryUnusable, Stopped
         As `mwa_client.transfer.product.fetch`.
+    TransferFailed
+        As well: a delivery is not where this host would see it.
     """
     fetched: list[FetchedFile] = []
     elsewhere: list[str] = []
@@ -152,6 +154,11 @@ def fetch_all(
             # Once more: others can write there, and hours may have passed since it was looked at.
             delivered = roots.check(file.path, place.directory)
             fetched += folder.copy(wanted, delivered, place, clock, stop, listen)
+        elif roots.should_be_visible(file.path):
+            raise TransferFailed(
+                f"{file.path} is not there, or not for you to read, though this host has the folder above.",
+                "It may have been purged. Look at the delivery, and tell the archive's help desk.",
+            )
         else:
             elsewhere.append(file.path)
     return Fetched(tuple(fetched), tuple(elsewhere))

@@ -377,6 +377,20 @@ def test_a_purged_delivery_is_not_complete(
     assert "bytes, but the service says 30000" in done.summary.failed[0].error.what
 
 
+@pytest.mark.parametrize("kind", ["purged as a whole", "a link to nowhere"])
+def test_a_delivery_that_this_host_would_see_is_not_complete_elsewhere(
+    run: Any, sandbox: Sandbox, data: Path, scratch: Path, kind: str
+) -> None:
+    sandbox.faults.add("other_path", at=str(scratch / "mwa" / "asvo" / "7"), size=5)
+    (scratch / "mwa" / "asvo").mkdir(parents=True)
+    if kind == "a link to nowhere":
+        (scratch / "mwa" / "asvo" / "7").symlink_to(scratch / "mwa" / "nothing")
+    for _ in range(2):
+        done = run(SCRATCH, api=Api.V1)
+        assert done.summary.exit_status is ExitStatus.JOBS_FAILED and not contents(data).keys() - {"SHA1SUMS"}
+        assert "not there" in done.summary.failed[0].error.what
+
+
 ROOTS = DeliveryRoots((Path("/scratch"), Path("/data")), (Path("/data/home/me"),))
 
 

@@ -84,6 +84,16 @@ class DeliveryRoots:
         """Say whether this host can see a delivered file or folder."""
         return _is_plain(path) and os.access(path, os.R_OK)
 
+    def should_be_visible(self, path: str) -> bool:
+        """Say whether this host has the folder that a delivery is to be in, which is no root itself.
+
+        Other hosts can have a root of the same name, which is another file system.
+        """
+        if not _is_plain(path):
+            return False
+        parent = _from_the_top(path).parent
+        return os.path.lexists(path) or (_is_folder(parent) and any(_is_below(parent, r) for r in self.roots))
+
 
 def roots_from(words: str, *homes: str | None) -> DeliveryRoots:
     """Return the usual roots and those that the user names.
@@ -122,6 +132,13 @@ def _is_plain(path: str) -> bool:
 def _from_the_top(path: str) -> Path:
     # To Python two slashes at the beginning are a place of their own; to Linux they are one.
     return Path("/" + path.lstrip("/"))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False  # We may not look.
 
 
 def _is_below(path: Path, folder: Path) -> bool:
