@@ -6,7 +6,6 @@ import os
 import stat
 import threading
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Callable
 
 from mwa_client.asvo.job import Delivery, Job, ProductFile
@@ -63,6 +62,7 @@ def _different_names(job: Job) -> list[str]:
     """Return a safe name for each file of a product, of which no two are the same, in whatever case."""
     names: list[str] = []
     taken: set[str] = set()
+    spare = len(job.product)  # It only grows: a product can have many files of one name.
     for number, file in enumerate(job.product, start=1):
         name = safe_name(file.name, job.obs_id, job.job_id)
         if file.delivery.is_folder and job.obs_id is not None and name == str(job.job_id):
@@ -70,7 +70,7 @@ def _different_names(job: Job) -> list[str]:
         candidate = name
         # Nor the name that another one gets where its own stands in the directory already.
         while taken & (both := {candidate.casefold(), f"{job.job_id}_{candidate}".casefold()}):
-            candidate, number = f"{number}_{name}", number + 1
+            candidate, number = f"{number}_{name}", (spare := spare + 1)
         taken |= both
         names.append(candidate)
     return names

@@ -610,3 +610,26 @@ def test_a_file_that_nobody_lets_us_read_is_not_ours(
     assert complete.files[0].path != mine and complete.files[0].path.read_bytes() == product_of(sandbox)
     mine.chmod(0o600)
     assert mine.read_bytes() == b"x" * 30_000 and not list(data.glob("*.old"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of other users")
+@pytest.mark.parametrize("api", Api)
+def test_another_users_right_bytes_are_not_our_product(
+    run: Any, sandbox: Sandbox, data: Path, api: Api
+) -> None:
+    (first,) = run(api=api).summary.complete[0].files
+    shutil.rmtree(data / ".mwa_client")
+    os.chown(first.path, 12346, 12346)  # What its owner can change at any time is not verified.
+    (again,) = run(api=api).summary.complete[0].files
+    assert again.path != first.path and again.path.read_bytes() == first.path.read_bytes()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of other users")
+def test_another_users_file_of_our_size_and_time_is_not_as_we_left_it(run: Any, data: Path) -> None:
+    (file,) = run().summary.complete[0].files
+    state = file.path.stat()
+    file.path.write_bytes(bytes(state.st_size))
+    os.utime(file.path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    os.chown(file.path, 12346, 12346)
+    assert standing_of(data, [file]) is Standing.CHANGED
+    assert run().summary.complete[0].is_changed

@@ -284,7 +284,9 @@ def _standing_of_file(file: FetchedFile) -> Standing:
         return Standing.GONE
     except OSError:
         return Standing.CHANGED
-    if not stat.S_ISREG(state.st_mode) or state.st_size != file.size:
+    # Sizes and times are the owner's to choose: another user's file is none that we left.
+    is_ours = stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid()
+    if not is_ours or state.st_size != file.size:
         return Standing.CHANGED
     return Standing.AS_LEFT if state.st_mtime_ns == file.mtime_ns else Standing.TOUCHED
 
@@ -449,6 +451,8 @@ class _Found:
         """Say whether it is the wanted file: by the service's SHA-1, or else as the one that we left here."""
         if wanted.size not in (None, self._state.st_size):
             return False
+        if self._state.st_uid != os.geteuid():
+            return False  # What its owner can change at any time is not verified.
         if wanted.sha1 is not None:
             return self.sha1 == wanted.sha1
         return any(self._is(made) for made in names.made_by(wanted.job_id, wanted.name))
