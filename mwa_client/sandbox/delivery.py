@@ -14,7 +14,7 @@ from .messages import Body, Reply, Request, text_reply, xml_refusal
 from .products import Content
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
-_FIRST_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})(?:,.*)?", re.ASCII)
+_NUMBER = re.compile(r"\s*[+-]?\d{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,21 @@ class Manner:
         Whether a refused range comes with a ``Content-Range`` that tells the size.
     has_xml : bool
         Whether a range is refused in XML.
+    heeds_if_match : bool
+        Whether nothing is sent if ``If-Match`` names other bytes than there are now.
     """
 
     heeds_if_range: bool = True
     ignores_odd_ranges: bool = True
     tells_size: bool = True
     has_xml: bool = False
+    heeds_if_match: bool = False
 
 
 BY_THE_BOOK = Manner()
-CEPH = Manner(heeds_if_range=False, ignores_odd_ranges=False, tells_size=False, has_xml=True)
+CEPH = Manner(
+    heeds_if_range=False, ignores_odd_ranges=False, tells_size=False, has_xml=True, heeds_if_match=True
+)
 """Ceph's gateway, release 16.2."""
 
 
@@ -131,8 +136,11 @@ class Gzipped:
 
 
 def deliver(offer: Offer, request: Request) -> Reply:
-    """Return the reply to a request for a product: 200, 206 or 416."""
+    """Return the reply to a request for a product: 200, 206, 412 or 416."""
     size = offer.content.size
+    tag = request.headers.get("If-Match")
+    if offer.manner.heeds_if_match and tag is not None and tag.strip('"') != (offer.etag or "").strip('"'):
+        return xml_refusal(412, "PreconditionFailed")
     headers = [("Content-Type", offer.media_type), ("Accept-Ranges", "bytes")]
     if offer.etag is not None:
         headers.append(("ETag", offer.etag))
@@ -193,21 +201,32 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def parse_range_as_ceph(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return where a range starts and stops, an empty one for what cannot be read, None for another unit.
+    """Return where a range starts and stops, an empty one for what is refused, None for another unit.
 
-    Of several ranges the first alone counts.
+    Numbers are read as C's ``atoll`` reads them: what follows one is passed over, and what is none is zero.
+    So of several ranges the first counts, where it has an end.
 
     Examples
     --------
     >>> parse_range_as_ceph("bytes=2-4,6-8", 10), parse_range_as_ceph("bytes=abc", 10)
     ((2, 5), (0, 0))
     """
-    if header is None or not header.strip().startswith("bytes="):
+    unit, equals, wanted = (header or "").partition("=")
+    if not equals or unit.strip().lower() != "bytes":
         return None
-    match = _FIRST_RANGE.fullmatch(header.strip())
-    if match is None or not any(match.groups()):
+    first, dash, last = wanted.partition("-")
+    end = _as_in_c(last) if last else -1
+    # Without a first byte, the end is how many bytes are wanted; without either, it is still -1.
+    start = _as_in_c(first) if first else max(0, size - end) if end > 0 else -end
+    is_backwards = bool(first) and 0 <= end < start
+    if not dash or (last and end < 0) or is_backwards or start >= size:
         return 0, 0
-    return _bounds(match[1], match[2], size)
+    return start, min(size, end + 1) if first and last else size
+
+
+def _as_in_c(text: str) -> int:
+    match = _NUMBER.match(text)
+    return int(match[0]) if match else 0
 
 
 def _bounds(first: str, last: str, size: int) -> tuple[int, int]:

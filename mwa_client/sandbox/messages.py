@@ -20,6 +20,8 @@ from xml.sax.saxutils import escape
 
 from .interfaces import Interface
 
+_REQUEST_ID = "x-amz-request-id"
+
 
 class Call(enum.Enum):
     """What a request is for, whichever interface it speaks."""
@@ -273,12 +275,20 @@ def refusal(
 
 def xml_refusal(status: int, code: str, why: str = "") -> Reply:
     """Return how an object store says no; the archive's gives a code and leaves the message empty."""
-    error = f"<Error><Code>{escape(code)}</Code><Message>{escape(why)}</Message></Error>"
-    text = f'<?xml version="1.0" encoding="UTF-8"?>{error}'
-    return of_the_store(Reply(status, (("Content-Type", "application/xml"),), Text(text.encode())))
+    request_id = _request_id()
+    said = f"<Code>{escape(code)}</Code><Message>{escape(why)}</Message>"
+    where = f"<RequestId>{request_id}</RequestId><HostId>practice</HostId>"
+    text = f'<?xml version="1.0" encoding="UTF-8"?><Error>{said}{where}</Error>'
+    reply = Reply(status, (("Content-Type", "application/xml"),), Text(text.encode()))
+    return of_the_store(reply.with_header(_REQUEST_ID, request_id))
 
 
 def of_the_store(reply: Reply) -> Reply:
     """Return a reply with the headers that the object store puts on everything that it says."""
-    identified = reply.with_header("x-amz-request-id", f"tx{secrets.token_hex(16)}-default")
-    return identified.with_header("Accept-Ranges", "bytes")
+    if not any(name == _REQUEST_ID for name, _ in reply.headers):
+        reply = reply.with_header(_REQUEST_ID, _request_id())
+    return reply.with_header("Accept-Ranges", "bytes")
+
+
+def _request_id() -> str:
+    return f"tx{secrets.token_hex(16)}-default"

@@ -80,14 +80,18 @@ class ObjectStore(Party):
 
     def _refusal(self, request: Request) -> Reply | None:
         query = request.query
-        if "Signature" in query and "Authorization" in request.headers:
+        if "Authorization" in request.headers:
             return xml_refusal(400, "InvalidArgument")
+        if "AWSAccessKeyId" not in query:
+            return xml_refusal(403, "AccessDenied")
         expires = query.get("Expires", "")
         if not re.fullmatch("[0-9]{1,18}", expires) or self.service.now() >= int(expires):
             return xml_refusal(403, "AccessDenied")
         if query.get("AWSAccessKeyId") != ACCESS_KEY_ID:
             return xml_refusal(403, "InvalidAccessKeyId")
         signature, given = self._signature(request.path, expires), query.get("Signature", "")
+        if not given:
+            return xml_refusal(400, "InvalidArgument")
         # The method is signed, too: a URL for GET is no good for HEAD.
         if request.method != "GET" or not hmac.compare_digest(given.encode(), signature.encode()):
             return xml_refusal(403, "SignatureDoesNotMatch")
