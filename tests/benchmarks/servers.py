@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +138,8 @@ class SlowLine:
         Where to connect to.
     most : int
         How many connections there were at once.
+    passed : int
+        How many bytes came from the server.
     """
 
     SO_MAX_PACING_RATE = 47
@@ -149,7 +151,7 @@ class SlowLine:
         self._listener = socket.create_server((HERE, 0))
         self.address = f"http://{HERE}:{self._listener.getsockname()[1]}"
         self._lock = threading.Lock()
-        self._open = self.most = 0
+        self._open = self.most = self.passed = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -166,12 +168,16 @@ class SlowLine:
 
     def _join(self, near: socket.socket) -> None:
         self._count(1)
-        with near, socket.create_connection(self._to) as far:
+        with suppress(OSError), near, socket.create_connection(self._to) as far:  # There may be nobody.
             asks = threading.Thread(target=_pass_on, args=(near, far), daemon=True)
             asks.start()
-            _pass_on(far, near)
+            _pass_on(far, near, self._note_passed)
             asks.join()
         self._count(-1)
+
+    def _note_passed(self, count: int) -> None:
+        with self._lock:
+            self.passed += count
 
     def _count(self, change: int) -> None:
         with self._lock:
@@ -186,7 +192,9 @@ def slow_line(address: str, rate: int) -> Iterator[SlowLine]:
         yield line
 
 
-def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+def _pass_on(
+    source: socket.socket, sink: socket.socket, note: Callable[[int], None] = lambda count: None
+) -> None:
     """Pass bytes on until one of the two is closed, then close the other."""
     buffer = memoryview(bytearray(1 << 18))
     with suppress(OSError):
@@ -195,6 +203,7 @@ def _pass_on(source: socket.socket, sink: socket.socket) -> None:
             if not count:
                 break
             sink.sendall(buffer[:count])
+            note(count)
     for each in (source, sink):
         with suppress(OSError):
             each.shutdown(socket.SHUT_RDWR)
