@@ -600,7 +600,7 @@ class Batch:
         """
         if not isinstance(row.request, JobRequest) or _has_been_compared(row, job):
             return False
-        wrong = contradicts(job, row.request, self._session.api)
+        wrong = contradicts(job, row.request, self._session.api, is_known=True)
         if wrong is None:
             return False
         known = self._ledger.row(row.identity)

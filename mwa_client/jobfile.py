@@ -340,12 +340,13 @@ def identity_of(job_type: JobType, parameters: Mapping[str, object], api: Api) -
     return _identity(job_type, said, api)
 
 
-def contradicts(job: Job, request: JobRequest, api: Api) -> str | None:
+def contradicts(job: Job, request: JobRequest, api: Api, *, is_known: bool = False) -> str | None:
     """Say in what a listed job differs from what a row asks for, judged by what both of them say.
 
     This is for a job that is known to be the row's, from the ledger or from the service's own answer.
     Services leave keys out of their listings and add others, so neither counts; but a row that leaves a
-    switch out has said that it is off. `identity_of` is for all other jobs.
+    switch out has said that it is off, and that tells the jobs of two rows apart. `identity_of` is for all
+    other jobs.
 
     Parameters
     ----------
@@ -355,6 +356,9 @@ def contradicts(job: Job, request: JobRequest, api: Api) -> str | None:
         What the row asks for.
     api : Api
         The interface that listed the job.
+    is_known : bool
+        The ledger knows the job as this row's: then only what the row was sent with can contradict it, and no
+        switch that the listing adds.
 
     Returns
     -------
@@ -365,6 +369,9 @@ def contradicts(job: Job, request: JobRequest, api: Api) -> str | None:
         assert job.job_type is not None
         return f"{_a(job.job_type.label)} job instead of {_a(request.job_type.label)} job"
     compared = list(_compared(job, request, api))
+    if is_known:
+        sent = {key.word for word in request.parameters(api) if (key := find(word)) is not None}
+        compared = [entry for entry in compared if entry[0] in sent]
     if job.obs_id not in (None, request.obs_id):
         compared.insert(0, ("obs_id", str(job.obs_id), str(request.obs_id)))
     differences = [

@@ -13,7 +13,7 @@ from mwa_client.asvo.job import Job, JobState, read_integer
 from mwa_client.asvo.today import read_job
 from mwa_client.errors import JobFileError
 from mwa_client.jobfile import JobRequest, contradicts, identity_of, parse_row
-from mwa_client.jobkeys import BY_WORD, KEYS, Api, JobKey, JobType, Kind, keys_of
+from mwa_client.jobkeys import BY_WORD, KEYS, Api, JobKey, JobType, Kind, find, keys_of
 
 OBS = 1191828584
 NO_PART_OF_THE_PRODUCT = ("obs_id", "job_type", "allow_resubmit")
@@ -257,6 +257,19 @@ def test_our_own_job_is_never_disowned(job_type: JobType, api: Api) -> None:
         assert contradicts(listed(request, api, but=(word,)), request, api) is None
     assert contradicts(Job(7, JobState.QUEUED), request, api) is None
     assert contradicts(a_job(None, {"obs_id": OBS}), request, api) is None
+
+
+@pytest.mark.parametrize("api", TODAY)
+@pytest.mark.parametrize("job_type", JobType)
+def test_what_a_listing_adds_does_not_disown_a_job_of_the_ledger(job_type: JobType, api: Api) -> None:
+    request = parse_row(ROWS[job_type], api)
+    sent = {key.word for word in request.parameters(api) if (key := find(word)) is not None}
+    for key in keys_on(job_type, api):
+        said = dict(request.values).get(key.word, key.default_of(job_type))
+        for other in other_values(key, said, api):
+            job = listed(request, api, {str(key.spelled(api)): key.said_on(api, other)})
+            differs = contradicts(job, request, api, is_known=True) is not None
+            assert differs == (key.word in sent), key.word
 
 
 @pytest.mark.parametrize("api", TODAY)
