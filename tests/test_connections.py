@@ -587,6 +587,21 @@ def test_who_has_several_gives_way_to_who_has_none() -> None:
     assert not budget.try_acquire()
 
 
+def test_each_download_has_a_share() -> None:
+    budget = ConnectionBudget(8)
+    downloads = [object() for _ in range(3)]
+    for number, download in enumerate(downloads, start=1):
+        budget.join(download)
+        assert budget.share == 8 // number
+    budget.note_need(downloads[0], has_too_few=True)
+    assert budget.is_wanted
+    budget.leave(downloads[0])
+    assert (budget.is_wanted, budget.share) == (False, 4)
+    # Who has left needs nothing.
+    budget.note_need(downloads[0], has_too_few=True)
+    assert not budget.is_wanted
+
+
 # --- Restraint -----------------------------------------------------------------------------------------
 
 

@@ -49,10 +49,12 @@ MUCH = 32 << 20
 """Bytes for which it is worthwhile to find out whether the line is long before the first answer is here."""
 SOON = 0.06
 """Seconds in which the first answer comes where the line is short."""
-LONG_ANSWER = 0.2
+LONG_ANSWER = 1.0
 """Seconds that an answer is thought to take on a long line, before the first is here."""
 LEAST_GAIN = 0.05
 """Seconds that must be gained by taking a part of what another connection fetches."""
+PATIENT_FOR = 1.0
+"""Seconds for which a download takes no more than its share, so that others which begin now get theirs."""
 SILENCE = 2.0
 """Seconds without a byte after which the others may take what a connection has asked for."""
 UNANSWERED = 10.0
@@ -195,7 +197,10 @@ class ParallelReader:
         """What nobody holds; somebody may have asked for it."""
         self._waited = 0.0
         self._answer_time = 0.0
+        self._shortest_answer = LONG_ANSWER
         self._looked = float("-inf")
+        self._began = reading.clock.monotonic()
+        reading.budget.join(self)
         self._can_be_mixed = self._was_asked = self._was_answered = False
         self._is_over = False
         self._mistake: BaseException | None = None
@@ -313,6 +318,7 @@ class ParallelReader:
             self._is_over = True
             self._changed.notify_all()
             self._give_up(self._others)
+        self._r.budget.leave(self)
 
     # --- Who fetches what; all of it with the lock held -----------------------------------------------
 
@@ -366,14 +372,19 @@ class ParallelReader:
     def _choose_part_of_another(self, line: Line) -> Segment | None:
         """Return the end of what would take longest, so that both are done at the same time."""
         victims = {each.victim for each in self._segments}
-        held = [each for each in self._segments if each.is_held and each not in victims]
-        slowest = max(held, key=self._seconds_left, default=None)
+        # Of what somebody has only asked for, too, a part can be taken: several may come at the same time.
+        parts = [each for each in self._segments if (each.is_held or each.victim) and each not in victims]
+        slowest = max(parts, key=self._seconds_left, default=None)
         if slowest is None or slowest.line is line:
             return None
-        answer = line.answer_time if line.answer_time is not None else self._answer_time
+        answer = self._shortest_answer
         is_little = slowest.left < LEAST_SPLIT
         if self._seconds_left(slowest) < max(2 * answer + LEAST_GAIN, SILENCE if is_little else 0.0):
             return None
+        if not slowest.is_held:
+            start, end = slowest.position + slowest.left // 2, slowest.end
+            slowest.end = slowest.own_end = start
+            return self._add(Segment(line, start, end, end, victim=slowest.victim))
         theirs, mine = self._rate_now(slowest.line), line.rate or self._usual_rate()
         until_then = int(theirs * answer)
         rest = slowest.left - until_then
@@ -474,15 +485,21 @@ class ParallelReader:
         )
         staying = [line for line in self._others if not line.is_dismissed]
         has_left = len(staying) < len(self._others)
-        if len(staying) + 1 > self._tuner.target or (self._r.budget.is_short and not has_left):
+        share = self._r.budget.share
+        is_too_much = self._r.budget.is_short or (len(staying) >= share and self._r.budget.is_wanted)
+        if len(staying) + 1 > self._tuner.target or (is_too_much and not has_left):
             for line in staying[max(self._tuner.target - 1, 0) :] or staying[-1:]:
                 line.is_dismissed = True
         for number, line in enumerate(staying, start=1):
             line.is_held_still = number >= self._tuner.active
         late = now - max(UNANSWERED, 5 * self._answer_time)
         self._give_up(each for each in self._others if each.is_dismissed or each.asked_at < late)
-        while len(self._others) + 1 < self._tuner.target and self._add_line():
+        most = self._tuner.target
+        if now - self._began < PATIENT_FOR or self._r.budget.is_wanted:
+            most = min(most, share)
+        while len(self._others) + 1 < most and self._add_line():
             pass
+        self._r.budget.note_need(self, len(self._others) + 1 < min(self._tuner.target, share))
         self._changed.notify_all()
 
     def _give_up(self, lines: Iterable[Line]) -> None:
@@ -626,6 +643,8 @@ class ParallelReader:
         line.hear(count, now)
         if count:
             line.is_flowing = True
+            # Those that come later find a connection that another has left open, as a rule.
+            self._shortest_answer = min(self._shortest_answer, line.answer_time or 0.0)
             self._seize(segment)
         skip = min(max(segment.position - at, 0), count)
         taken = max(min(count - skip, segment.left), 0)

@@ -57,6 +57,36 @@ class ConnectionBudget:
         self._waiting = 0
         self._changed = threading.Condition()
         self._pauses: dict[str, float] = {}
+        self._downloads: dict[object, bool] = {}
+        """Each download, and whether it could use more connections than it has, up to its share."""
+
+    def join(self, download: object) -> None:
+        """Note that a download begins: from now on it has a share."""
+        with self._changed:
+            self._downloads[download] = False
+
+    def leave(self, download: object) -> None:
+        """Note that a download has ended."""
+        with self._changed:
+            self._downloads.pop(download, None)
+
+    def note_need(self, download: object, has_too_few: bool) -> None:
+        """Note whether a download could use more connections than it has, up to its share."""
+        with self._changed:
+            if download in self._downloads:
+                self._downloads[download] = has_too_few
+
+    @property
+    def share(self) -> int:
+        """How many connections each download can have if all have as many."""
+        with self._changed:
+            return max(self.most // max(len(self._downloads), 1), 1)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a download has less than its share and could use more."""
+        with self._changed:
+            return any(self._downloads.values())
 
     @property
     def free(self) -> int:
