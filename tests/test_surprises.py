@@ -226,7 +226,7 @@ def test_a_listing_with_an_odd_value_is_read(
 
 def test_texts_that_are_none_are_read_all_the_same() -> None:
     assert clean_text(nested()) in ("", clean_text(nested())) and len(clean_text(nested())) <= 300
-    assert len(clean_text("x" * 10**7)) == 300 and clean_text({"code": 7}) == "{'code': 7}"
+    assert len(clean_text("x" * 10**6)) == 300 and clean_text({"code": 7}) == "{'code': 7}"
     for odd in ODD.values():
         assert len(clean_text(odd)) <= 300
         assert read_time(odd) is None

@@ -645,7 +645,7 @@ def real_sandbox(small_writes: None) -> Iterator[Sandbox]:
         yield sandbox
 
 
-@patient(60)
+@patient(30)
 @given(
     st.lists(st.tuples(troubles, st.integers(1, 3), st.integers(0, 3), st.booleans()), max_size=6),
     st.integers(1, 3),
