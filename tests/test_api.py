@@ -14,6 +14,7 @@ import pytest
 from conftest import THREE_ROWS, FastClock
 
 import mwa_client
+from mwa_client import pace
 from mwa_client.errors import (
     CredentialsMissing,
     ExitStatus,
@@ -289,7 +290,10 @@ def test_run_a_file(client: mwa_client.Client, sandbox: Sandbox, tmp_path: Path)
     assert sandbox.requests == []
 
 
-def test_run_with_a_job_that_fails(client: mwa_client.Client, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_run_with_a_job_that_fails(
+    client: mwa_client.Client, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "FIRST_POLL", 0.05)  # It looks again before it gives a product up.
     csv = tmp_path / "jobs.csv"
     csv.write_text(THREE_ROWS)
     jobs = add_three(sandbox)
