@@ -561,7 +561,6 @@ def test_all_downloads_share_the_connections(clock: FastClock, tmp_path: Path) -
     assert [results[number].verified for number in range(5)] == 5 * [True]
     assert max(opened) <= 3
     assert {entry.status for entry in downloads} <= {200, 206}
-    assert any(re.fullmatch(r"bytes=\d+-\d+", entry.range or "") for entry in downloads)
 
 
 def test_a_connection_is_waited_for_and_the_wait_can_be_stopped() -> None:

@@ -59,8 +59,8 @@ SILENCE = 2.0
 """Seconds without a byte after which the others may take what a connection has asked for."""
 UNANSWERED = 10.0
 """Seconds after which a further connection is given up, if there is no answer."""
-SERVED = 4 << 20
-"""Bytes after which a request counts as one that went well."""
+SERVED, SERVED_TO_THE_END = 4 << 20, 1 << 16
+"""Bytes after which a request counts as one that went well, before its end and at its end."""
 SLOWEST, SLOW_FOR = 1000, 60.0
 """A connection with fewer bytes a second than these for so many seconds is replaced if it was faster."""
 DESCRIPTORS = 8
@@ -650,7 +650,7 @@ class ParallelReader:
         taken = max(min(count - skip, segment.left), 0)
         segment.position += taken
         self._there += taken
-        if taken and (line.brought >= SERVED or not segment.left):
+        if taken and line.brought >= (SERVED if segment.left else SERVED_TO_THE_END):
             self._restraint.went_well()
         self._look()
         return skip, taken
