@@ -13,11 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import FastClock, command, environment, run_batch, run_command, wait_until
 from ordeal import (
-    FIRST_OBS,
-    KINDS,
-    Moment,
     Ordeal,
-    Wanted,
     let_go_wrong,
     practice_service,
     sha1_of,
@@ -134,22 +130,6 @@ def test_kills_at_random_moments_do_nothing_twice_and_nothing_wrong(tmp_path: Pa
     ended = [status for status in outcome.statuses if status != -signal.SIGKILL]
     assert ended in ([0], [4]) and outcome.statuses[-signal.SIGKILL] == outcome.kills
     assert outcome.served <= outcome.total + sum(outcome.lost) + outcome.damage
-
-
-def test_who_is_stopped_while_it_submits_makes_no_job_when_it_wakes(tmp_path: Path) -> None:
-    """Another machine's client has taken over meanwhile, and has submitted what this one had in hand."""
-    rows = [Wanted(FIRST_OBS + 8 * number, KINDS[0], 1000) for number in range(9)]
-    rows.append(Wanted(FIRST_OBS + 72, f"{KINDS[0]}, allow_resubmit=true", 1000))
-    with practice_service(rows, rate=1e9) as sandbox:
-        sandbox.faults.add("slow", path="*_job", seconds=0.3)
-        ordeal = Ordeal(sandbox, Api.V2018, tmp_path, rows)
-        # Four are sent at a time, and as many are in hand.
-        status = ordeal.run_once(set(), Moment("jobs", 1, 0.0, 60.0, asleep=3.5))
-        if status is None:
-            status = ordeal.run_once(set())
-        ordeal.check_end(status)
-    assert ordeal.outcome.broken == [], "\n".join(ordeal.outcome.broken)
-    assert ordeal.outcome.statuses[75] == 1, "the one that was stopped has seen that it is alone no more"
 
 
 # --- Ctrl-C and SIGTERM -------------------------------------------------------------------------------
