@@ -21,6 +21,13 @@ def tests(session: nox.Session, dependencies: list[str]) -> None:
 
 
 @nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the tests and see what they leave out; it takes half as long again."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-n", "2", "--cov")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and types."""
     session.install("-e", ".[test,lint]")
