@@ -1,6 +1,6 @@
 """The tests on each Python that is there, with the oldest and the newest of both dependencies.
 
-``nox`` runs all of it; ``nox -s "tests-3.9(oldest)"`` one; ``nox -- tests/test_cli.py`` some files.
+``nox`` runs all of it; ``nox -s "tests-3.9(oldest)"`` one; ``nox -- tests/cli`` some files.
 """
 
 import nox

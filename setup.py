@@ -24,7 +24,7 @@ setup(
     python_requires=">=3.9",
     install_requires=["requests>=2.25", "tqdm>=4.60"],
     extras_require={"test": TEST, "lint": LINT},
-    entry_points={"console_scripts": ["mwa_client = mwa_client.cli:main"]},
+    entry_points={"console_scripts": ["mwa_client = mwa_client.cli.main:main"]},
     classifiers=[
         "Environment :: Console",
         "Intended Audience :: Science/Research",

@@ -32,10 +32,10 @@ from mwa_client.errors import JobFailed, MwaClientError, NotFinished, ServiceRef
 # The rest is imported where it is needed: `mwa_client --help` must not wait for it.
 if TYPE_CHECKING:
     from mwa_client.asvo.job import Job
-    from mwa_client.events import Event, Summary
-    from mwa_client.jobkeys import Api
-    from mwa_client.ledger import Ledger
-    from mwa_client.settings import Service
+    from mwa_client.batch.events import Event, Summary
+    from mwa_client.batch.ledger import Ledger
+    from mwa_client.cli.settings import Service
+    from mwa_client.jobs.keys import Api
     from mwa_client.transfer.files import FetchedFile
 
 
@@ -72,8 +72,8 @@ def login(
     ServiceError
         The service refuses or does not answer.
     """
-    from mwa_client.jobkeys import Api
-    from mwa_client.settings import services_from
+    from mwa_client.cli.settings import services_from
+    from mwa_client.jobs.keys import Api
 
     environment = dict(os.environ)
     if user is not None:
@@ -141,8 +141,8 @@ class Client:
         ServiceUnavailable
             No usable answer. The job may have been made: look for it in `jobs` before trying again.
         """
-        from mwa_client.duplicates import submit
-        from mwa_client.jobfile import parse_row
+        from mwa_client.batch.duplicates import submit
+        from mwa_client.jobs.jobfile import parse_row
 
         self._session.login()  # Only then it is known which interface the row is for.
         request = parse_row(row, self._session.api)
@@ -181,9 +181,9 @@ class Client:
         ServiceRefused
             There is no such job.
         """
-        from mwa_client.batch import Batch, Pacing
-        from mwa_client.pace import SystemClock
-        from mwa_client.rows import ListedJob
+        from mwa_client.batch.batch import Batch, Pacing
+        from mwa_client.batch.rows import ListedJob
+        from mwa_client.timing import SystemClock
 
         _must_be_positive("connections", connections)
         job = self._session.jobs(known=(job_id,)).get(job_id)
@@ -234,7 +234,7 @@ class Client:
         once : bool
             One pass: submit what is missing, fetch what is ready, return.
         listen : callable, optional
-            Is told each event of `mwa_client.events` as it happens.
+            Is told each event of `mwa_client.batch.events` as it happens.
 
         Returns
         -------
@@ -254,9 +254,9 @@ class Client:
         DirectoryBusy
             Another client is working there.
         """
-        from mwa_client.batch import Batch, Pacing
-        from mwa_client.jobfile import parse, read_bytes
-        from mwa_client.pace import SystemClock
+        from mwa_client.batch.batch import Batch, Pacing
+        from mwa_client.jobs.jobfile import parse, read_bytes
+        from mwa_client.timing import SystemClock
 
         _must_be_positive("parallel", parallel)
         _must_be_positive("connections", connections)
@@ -274,9 +274,9 @@ class Client:
     @contextmanager
     def _memory_of(self, directory: Path) -> Iterator[Ledger]:
         """Open what a directory remembers, with its lock held."""
-        from mwa_client.ledger import MEMORY, Ledger
-        from mwa_client.lock import working_alone
-        from mwa_client.pace import SystemClock
+        from mwa_client.batch.ledger import MEMORY, Ledger
+        from mwa_client.directory.lock import working_alone
+        from mwa_client.timing import SystemClock
 
         alone = working_alone(directory, directory / MEMORY, SystemClock(), lambda text: None)
         with alone as guard, closing(Ledger(directory, self._session.service, guard)) as ledger:

@@ -2,6 +2,6 @@
 
 import sys
 
-from mwa_client.cli import main
+from mwa_client.cli.main import main
 
 sys.exit(main())

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mwa_client.words import printed
+from mwa_client.formatting import printed
 
 
 class ExitStatus(enum.IntEnum):

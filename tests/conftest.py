@@ -19,13 +19,13 @@ from typing import Any, Callable, TypeVar
 import pytest
 
 from mwa_client.asvo import open_session
-from mwa_client.batch import Batch, Pacing
-from mwa_client.events import Event, Summary
-from mwa_client.jobfile import parse
-from mwa_client.jobkeys import Api
-from mwa_client.ledger import Ledger
+from mwa_client.batch.batch import Batch, Pacing
+from mwa_client.batch.events import Event, Summary
+from mwa_client.batch.ledger import Ledger
+from mwa_client.cli.settings import Credentials, Service
+from mwa_client.jobs.jobfile import parse
+from mwa_client.jobs.keys import Api
 from mwa_client.sandbox import Sandbox
-from mwa_client.settings import Credentials, Service
 
 T = TypeVar("T")
 

@@ -23,23 +23,24 @@ from urllib.parse import urlsplit
 
 from conftest import environment, wait_until
 
+from mwa_client.cli.settings import CONNECTIONS, DOWNLOADS
 from mwa_client.errors import ExitStatus
-from mwa_client.jobkeys import Api
+from mwa_client.jobs.keys import Api
 from mwa_client.sandbox import Fault, Job, JobState, JobType, LoggedRequest, Sandbox
-from mwa_client.settings import CONNECTIONS, DOWNLOADS
-from mwa_client.transfer import ahead
-from mwa_client.transfer.partial import NOTE_SIZE, WRITE_SIZE, _note_path, _read_note, bytes_in_part
+from mwa_client.transfer import parallel
+from mwa_client.transfer.part_file import NOTE_SIZE, WRITE_SIZE, _note_path, _read_note, bytes_in_part
 
 FIRST_OBS = 1191828528
 PATIENCE = 120.0
 """Seconds after which a client that was left alone gets nowhere."""
 HURRIED = """
 import os, sys
-from mwa_client import batch, lock
+from mwa_client.batch import batch
+from mwa_client.directory import lock
 batch.SLOWEST_ANSWER = batch.SLOWEST_LISTING = float(os.environ["SLOWEST"])
 lock.HEARTBEAT, lock.WATCH = float(os.environ["WATCH"]) / 5, float(os.environ["WATCH"])
 lock.boot_id = lambda: os.environ["MACHINE"]
-from mwa_client.cli import main
+from mwa_client.cli.main import main
 sys.exit(main())
 """
 """The client, with shorter waits: how long it looks for a job, and watches a lock, in practice takes minutes.
@@ -551,7 +552,7 @@ def window() -> int:
         limits = Path(f"/proc/sys/net/ipv4/tcp_{direction}")
         sockets += int(limits.read_text().split()[-1]) if limits.exists() else 8 << 20
     # Of what is written out of order, a kill may lose what was not noted yet.
-    return WRITE_SIZE + NOTE_SIZE + CONNECTIONS * (2 * ahead.WRITE_SIZE + sockets)
+    return WRITE_SIZE + NOTE_SIZE + CONNECTIONS * (2 * parallel.WRITE_SIZE + sockets)
 
 
 def sha1_of(path: Path) -> str:

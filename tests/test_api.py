@@ -14,7 +14,8 @@ import pytest
 from conftest import THREE_ROWS, FastClock
 
 import mwa_client
-from mwa_client import pace
+from mwa_client import timing
+from mwa_client.batch.events import Begun, Complete, Event, Submitted, Summary
 from mwa_client.errors import (
     CredentialsMissing,
     ExitStatus,
@@ -26,7 +27,6 @@ from mwa_client.errors import (
     ServiceUnreachable,
     SettingsError,
 )
-from mwa_client.events import Begun, Complete, Event, Submitted, Summary
 from mwa_client.sandbox import Job, JobState, JobType, Sandbox
 
 OBS = 1191828584
@@ -293,7 +293,7 @@ def test_run_a_file(client: mwa_client.Client, sandbox: Sandbox, tmp_path: Path)
 def test_run_with_a_job_that_fails(
     client: mwa_client.Client, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "FIRST_POLL", 0.05)  # It looks again before it gives a product up.
+    monkeypatch.setattr(timing, "FIRST_POLL", 0.05)  # It looks again before it gives a product up.
     csv = tmp_path / "jobs.csv"
     csv.write_text(THREE_ROWS)
     jobs = add_three(sandbox)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from test_tasks import FIELDS
 
-from mwa_client import cli, settings
 from mwa_client.asvo.job import JobState
+from mwa_client.cli import main as cli
+from mwa_client.cli import settings
 from mwa_client.errors import ExitStatus
-from mwa_client.jobfile import parse
-from mwa_client.jobkeys import KEYS, Api, JobKey, JobType, Kind, Required
+from mwa_client.jobs.jobfile import parse
+from mwa_client.jobs.keys import KEYS, Api, JobKey, JobType, Kind, Required
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- keys -->\n", "<!-- /keys -->"

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from mwa_client import __version__
 from mwa_client.asvo.session import HttpRequest, Interface, Session
-from mwa_client.jobkeys import Api
-from mwa_client.pace import Clock, SystemClock
+from mwa_client.jobs.keys import Api
 from mwa_client.secrecy import keep_secret
+from mwa_client.timing import Clock, SystemClock
 
 # The interfaces are imported when a session is opened: a run with nothing to do must not wait for them.
 if TYPE_CHECKING:
-    from mwa_client.jobfile import JobRequest
-    from mwa_client.settings import Service
+    from mwa_client.cli.settings import Service
+    from mwa_client.jobs.jobfile import JobRequest
 
 
 def open_session(*services: Service, clock: Clock | None = None) -> Session:
@@ -55,8 +55,8 @@ def _interface(service: Service, clock: Clock) -> Interface:
     from mwa_client.asvo.api_2018 import Api2018
     from mwa_client.asvo.api_v1 import ApiV1
     from mwa_client.asvo.api_v2 import ApiV2
+    from mwa_client.asvo.http import Wire
     from mwa_client.asvo.tokens import TokenStore
-    from mwa_client.asvo.wire import Wire
 
     wire = Wire(
         service.address,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
+from mwa_client.asvo.http import Reply, Wire
 from mwa_client.asvo.job import (
     JOB_TYPES,
     Job,
@@ -19,7 +20,6 @@ from mwa_client.asvo.job import (
     read_size,
 )
 from mwa_client.asvo.session import HttpRequest, Submission
-from mwa_client.asvo.wire import Reply, Wire
 from mwa_client.errors import (
     BadReply,
     LoginRefused,
@@ -30,7 +30,7 @@ from mwa_client.errors import (
     SessionLost,
     WrongInterface,
 )
-from mwa_client.jobkeys import Api, JobType
+from mwa_client.jobs.keys import Api, JobType
 
 JOB_STATES = {
     0: JobState.QUEUED,

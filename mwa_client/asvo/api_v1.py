@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from mwa_client.asvo.api_2018 import cancel, listed
+from mwa_client.asvo.http import Reply, Wire
 from mwa_client.asvo.job import Job, ProductFile, read_id, read_integer, read_word
 from mwa_client.asvo.session import HttpRequest, Submission
-from mwa_client.asvo.today import read_jobs
-from mwa_client.asvo.wire import Reply, Wire
+from mwa_client.asvo.v1_v2 import read_jobs
 from mwa_client.errors import (
     BadReply,
     JobLimitReached,
@@ -19,7 +19,7 @@ from mwa_client.errors import (
     SessionLost,
     WrongInterface,
 )
-from mwa_client.jobkeys import VOLTAGE_DOWNLOAD, Api, JobType
+from mwa_client.jobs.keys import VOLTAGE_DOWNLOAD, Api, JobType
 
 SUBMIT_PATHS = {
     JobType.CONVERSION: "/api/conversion_job",

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from mwa_client.asvo.api_v1 import raise_if_about_all_rows
+from mwa_client.asvo.http import Reply, Wire
 from mwa_client.asvo.job import Job, ProductFile, read_id, read_integer
 from mwa_client.asvo.replies import Allowance
 from mwa_client.asvo.session import HttpRequest, Submission
-from mwa_client.asvo.today import read_job, read_jobs
 from mwa_client.asvo.tokens import Tokens, TokenStore
-from mwa_client.asvo.wire import Reply, Wire
+from mwa_client.asvo.v1_v2 import read_job, read_jobs
 from mwa_client.errors import (
     BadReply,
     JobNotNamed,
@@ -21,7 +21,7 @@ from mwa_client.errors import (
     SessionLost,
     WrongInterface,
 )
-from mwa_client.jobkeys import Api, JobType, Kind, find
+from mwa_client.jobs.keys import Api, JobType, Kind, find
 
 SUBMIT_PATHS = {
     JobType.CONVERSION: "/api/v2/conversion_job",

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Callable
 
-from mwa_client.jobkeys import JobType
-from mwa_client.pace import read_time
+from mwa_client.jobs.keys import JobType
 from mwa_client.secrecy import hide
+from mwa_client.timing import read_time
 
 MOST = 2**63 - 1
 """The largest number that makes sense as an id or a size; no file system and no database has larger ones."""

@@ -18,8 +18,8 @@ from typing import Any
 import requests
 
 from mwa_client.errors import BadReply
-from mwa_client.jsontext import read_json as read_text
-from mwa_client.jsontext import read_value
+from mwa_client.json_text import read_json as read_text
+from mwa_client.json_text import read_value
 
 PIECE = 1 << 16
 """Bytes that are read and unpacked at a time."""

@@ -27,10 +27,10 @@ from mwa_client.errors import (
     SessionLost,
     WrongInterface,
 )
-from mwa_client.jobkeys import Api, JobType
+from mwa_client.jobs.keys import Api, JobType
 
 if TYPE_CHECKING:
-    from mwa_client.asvo.wire import Reply
+    from mwa_client.asvo.http import Reply
 
 T = TypeVar("T")
 

@@ -25,12 +25,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mwa_client.disk import read_document, read_ours, state_directory, write_safely
+from mwa_client.directory.disk import read_document, read_ours, state_directory, write_safely
+from mwa_client.directory.lock import Owner
 from mwa_client.errors import DirectoryUnusable, DiskFull, ServiceUnavailable
-from mwa_client.jsontext import read_json
-from mwa_client.lock import Owner
-from mwa_client.pace import Clock
+from mwa_client.json_text import read_json
 from mwa_client.secrecy import keep_secret
+from mwa_client.timing import Clock
 
 LOGINS_A_MINUTE = 5
 """What the service allows."""

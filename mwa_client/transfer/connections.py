@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from mwa_client.errors import Stopped
-from mwa_client.pace import Clock
+from mwa_client.timing import Clock
 
 MOMENT = 0.5
 """Seconds after which a wait looks up, to see whether the work was told to stop."""

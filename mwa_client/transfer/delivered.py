@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mwa_client.disk import walk_tree
+from mwa_client.directory.disk import walk_tree
 from mwa_client.errors import JobFailed, TransferFailed
 
 USUAL_ROOTS = (Path("/scratch"), Path("/data"))

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Union
 
-from mwa_client.disk import disk_errors
+from mwa_client.directory.disk import disk_errors
 from mwa_client.errors import Stopped
-from mwa_client.transfer.partial import WRITE_SIZE, Wanted
+from mwa_client.transfer.part_file import WRITE_SIZE, Wanted
 
 PRODUCT_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip", ".fits", ".uvfits")
 """How the names of products end."""

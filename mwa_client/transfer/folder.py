@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mwa_client.disk import (
+from mwa_client.directory.disk import (
     disk_errors,
     remove_tree,
     sync_directory,
@@ -24,8 +24,9 @@ from mwa_client.disk import (
     walk_tree,
 )
 from mwa_client.errors import ServiceUnavailable, Stopped, TransferFailed
-from mwa_client.pace import Backoff, Clock
+from mwa_client.timing import Backoff, Clock
 from mwa_client.transfer.delivered import Entry, entries_of, unreadable
+from mwa_client.transfer.download import PROGRESS_INTERVAL, Progress, Setback, TransferEvent
 from mwa_client.transfer.files import (
     FetchedFile,
     Place,
@@ -35,8 +36,7 @@ from mwa_client.transfer.files import (
     take_other_name,
 )
 from mwa_client.transfer.journal import Copied, Journal
-from mwa_client.transfer.partial import Wanted
-from mwa_client.transfer.product import PROGRESS_INTERVAL, Progress, Setback, TransferEvent
+from mwa_client.transfer.part_file import Wanted
 
 if TYPE_CHECKING:
     pass
@@ -68,7 +68,7 @@ def copy(
     source : Path
         What was delivered. It is only read.
     place, clock, stop, listen
-        As for `mwa_client.transfer.product.fetch`.
+        As for `mwa_client.transfer.download.fetch`.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def copy(
         The source cannot be read, has no files or not the size that the service says, has gone, changes
         while it is copied, or has a link that leads out of it.
     DiskFull, DirectoryUnusable, Stopped
-        As for `mwa_client.transfer.product.fetch`.
+        As for `mwa_client.transfer.download.fetch`.
     """
     there = place.names.made_by(wanted.job_id, wanted.name)
     if there and standing_of(place.directory, there) is Standing.AS_LEFT:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from mwa_client.disk import boot_id, json_lines, open_new
+from mwa_client.directory.disk import boot_id, json_lines, open_new
 from mwa_client.transfer.delivered import Entry
 
 

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mwa_client.disk import disk_errors, json_lines, remove_tree, tree_size
+from mwa_client.directory.disk import disk_errors, json_lines, remove_tree, tree_size
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.transfer.files import Place
 from mwa_client.transfer.folder import journal_path
-from mwa_client.transfer.partial import job_of_part, remove_part
+from mwa_client.transfer.part_file import job_of_part, remove_part
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from mwa_client.errors import (
     SessionLost,
     TransferFailed,
 )
-from mwa_client.pace import retry_after
+from mwa_client.timing import retry_after
 
 
 class Answer(Protocol):

@@ -28,7 +28,7 @@ from contest import Command, Contestant, Goal, contest, cost_of, installed, miss
 from memory import Cost
 from servers import Nginx, list_job, nginx, slow_line
 
-from mwa_client.jobkeys import Api
+from mwa_client.jobs.keys import Api
 from mwa_client.sandbox import Sandbox
 
 MIB = 1 << 20

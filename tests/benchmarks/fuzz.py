@@ -35,26 +35,26 @@ from conftest import FastClock, run_batch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from mwa_client.asvo import api_2018, open_session, today
+from mwa_client.asvo import api_2018, open_session, v1_v2
 from mwa_client.asvo.job import Job, ProductFile, read_listing
 from mwa_client.asvo.tokens import TokenStore
-from mwa_client.batch import Pacing
-from mwa_client.display import Display, JsonDisplay
-from mwa_client.errorfile import write_errors
+from mwa_client.batch.batch import Pacing
+from mwa_client.batch.ledger import MEMORY, Ledger
+from mwa_client.cli.error_file import write_errors
+from mwa_client.cli.settings import Credentials, Service
+from mwa_client.directory.lock import Owner, working_alone
+from mwa_client.display.lines import Display, JsonDisplay
+from mwa_client.display.listing import documents, table
 from mwa_client.errors import MwaClientError
-from mwa_client.jobfile import identity_of, parse, plan, read_file
-from mwa_client.jobkeys import BY_WORD, Api, JobType
-from mwa_client.jsontext import read_json
-from mwa_client.ledger import MEMORY, Ledger
-from mwa_client.listing import documents, table
-from mwa_client.lock import Owner, working_alone
+from mwa_client.formatting import json_line, printed
+from mwa_client.jobs.jobfile import identity_of, parse, plan, read_file
+from mwa_client.jobs.keys import BY_WORD, Api, JobType
+from mwa_client.json_text import read_json
 from mwa_client.sandbox import KINDS, Sandbox
 from mwa_client.sandbox.fault_kinds import LISTED, Kind, Point
-from mwa_client.settings import Credentials, Service
 from mwa_client.transfer.delivered import Entry
 from mwa_client.transfer.journal import Copied, Journal
-from mwa_client.transfer.partial import Wanted, open_part
-from mwa_client.words import json_line, printed
+from mwa_client.transfer.part_file import Wanted, open_part
 
 MOST_MB = 300.0
 OBS = 1191828528
@@ -376,7 +376,7 @@ def rows() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
         [[]] * 3,
         GONE,
     )
-    read = {Api.V2018: api_2018._read_job, Api.V1: today.read_job, Api.V2: today.read_job}
+    read = {Api.V2018: api_2018._read_job, Api.V1: v1_v2.read_job, Api.V2: v1_v2.read_job}
 
     def check(first: int) -> None:
         chance = random.Random(first)

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # What the test
 
 from ordeal import Moment, Ordeal, Outcome, let_go_wrong, practice_service, some_moment, some_rows
 
-from mwa_client.jobkeys import Api
+from mwa_client.jobs.keys import Api
 
 RATE = 6e6
 """Bytes a second for each download: slow enough to be killed in the middle of it."""

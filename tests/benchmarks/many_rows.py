@@ -27,11 +27,11 @@ from typing import Any, TypeVar
 
 from mwa_client.asvo.job import Job, JobState
 from mwa_client.asvo.session import Session, Submission
-from mwa_client.batch import Batch, Pacing
-from mwa_client.jobfile import JobRequest, parse
-from mwa_client.jobkeys import Api, JobType
-from mwa_client.ledger import Fetched, Ledger
-from mwa_client.pace import SystemClock
+from mwa_client.batch.batch import Batch, Pacing
+from mwa_client.batch.ledger import Fetched, Ledger
+from mwa_client.jobs.jobfile import JobRequest, parse
+from mwa_client.jobs.keys import Api, JobType
+from mwa_client.timing import SystemClock
 from mwa_client.transfer.files import FetchedFile
 
 T = TypeVar("T")

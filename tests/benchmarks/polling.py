@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from mwa_client.asvo import open_session
-from mwa_client.jobkeys import Api
-from mwa_client.settings import Credentials, Service
+from mwa_client.cli.settings import Credentials, Service
+from mwa_client.jobs.keys import Api
 
 GOAL_CPU, GOAL_MB = 0.3, 120.0
 POLLS = 5

@@ -25,15 +25,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # It is also run by a 
 
 from far_store import Far, FarStore, far_store
 
+from mwa_client.asvo.http import Wire
 from mwa_client.asvo.limits import end_call_of
-from mwa_client.asvo.wire import Wire
 from mwa_client.errors import JobFailed
-from mwa_client.pace import SystemClock
+from mwa_client.timing import SystemClock
 from mwa_client.transfer import ranges
 from mwa_client.transfer.connections import ConnectionBudget
+from mwa_client.transfer.download import fetch
 from mwa_client.transfer.files import Place
-from mwa_client.transfer.partial import Wanted
-from mwa_client.transfer.product import fetch
+from mwa_client.transfer.part_file import Wanted
 
 STALL = 0.5
 """Seconds without a byte after which a connection is dropped here."""

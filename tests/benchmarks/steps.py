@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from ordeal import CONVERSION, FIRST_OBS, KINDS, Damage, Ordeal, Outcome, Wanted, practice_service
 
-from mwa_client.jobkeys import Api
+from mwa_client.jobs.keys import Api
 from mwa_client.sandbox import Sandbox
 
 ROWS = (

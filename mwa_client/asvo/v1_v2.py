@@ -1,0 +1,109 @@
+"""How today's service (v1 and v2) describes a job: states in words, products by URL or path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import MappingProxyType
+from urllib.parse import unquote
+
+from mwa_client.asvo.job import (
+    JOB_TYPES,
+    Delivery,
+    Job,
+    JobState,
+    ProductFile,
+    clean_text,
+    files_of,
+    read_id,
+    read_integer,
+    read_listing,
+    read_sha1,
+    read_size,
+    read_word,
+)
+from mwa_client.jobs.keys import JobType
+
+STATES = {state.value: state for state in JobState}
+
+JOB_TYPE_WORDS = {
+    "conversion": JobType.CONVERSION,
+    "download": JobType.DOWNLOAD,
+    "download_visibilities": JobType.DOWNLOAD,
+    "download_metadata": JobType.DOWNLOAD,
+    "voltage": JobType.VOLTAGE,
+    "beamformer": JobType.BEAMFORMER,
+    "imaging": JobType.IMAGING,
+}
+
+DOWNLOAD_TYPES: dict[object, str] = {
+    1: "vis",
+    2: "vis_meta",
+    "download_visibilities": "vis",
+    "download_metadata": "vis_meta",
+}
+"""What a download job fetches, where its parameters do not say it."""
+
+
+def read_jobs(listing: Iterable[object]) -> Iterator[Job]:
+    """Yield the jobs of a listing."""
+    return read_listing(listing, read_job)
+
+
+def read_job(row: dict[str, object]) -> Job | None:
+    """Return the job that a row of a listing describes, or None where it has no id."""
+    job_id = read_id(row.get("id"))
+    if job_id is None:
+        return None
+    given = row.get("job_params")
+    parameters: dict[str, object] = given if isinstance(given, dict) else {}
+    download_type = DOWNLOAD_TYPES.get(_number_or_word(row.get("job_type")))
+    if download_type is not None and parameters.get("download_type") in (None, ""):
+        parameters = {**parameters, "download_type": download_type}
+    return Job(
+        job_id=job_id,
+        state=_state(row.get("job_state")),
+        state_word=clean_text(row.get("job_state"), 40),
+        obs_id=read_id(parameters.get("obs_id")),
+        job_type=_job_type(row.get("job_type")),
+        parameters=MappingProxyType(parameters),
+        error_text=clean_text(row.get("error_text")),
+        product=_read_product(row.get("product"), job_id),
+        raw=MappingProxyType(row),
+    )
+
+
+def _state(word: object) -> JobState:
+    return STATES.get(read_word(word), JobState.UNKNOWN)
+
+
+def _job_type(value: object) -> JobType | None:
+    known = _number_or_word(value)
+    return JOB_TYPES.get(known) if isinstance(known, int) else JOB_TYPE_WORDS.get(known)
+
+
+def _number_or_word(value: object) -> int | str:
+    number = read_integer(value)
+    return read_word(value) if number is None else number
+
+
+def _read_product(product: object, job_id: int) -> tuple[ProductFile, ...]:
+    """Read a product; one with a file that makes no sense is none, for half of it would not do."""
+    files = [_read_file(entry, job_id) if isinstance(entry, dict) else None for entry in files_of(product)]
+    return tuple(file for file in files if file is not None) if None not in files else ()
+
+
+def _read_file(entry: dict[str, object], job_id: int) -> ProductFile | None:
+    """Read one file; None where it says neither where to fetch it nor where it is."""
+    url, path = entry.get("url"), entry.get("path")
+    size, sha1 = read_size(entry.get("size")), read_sha1(entry.get("sha1"))
+    if isinstance(url, str) and url:
+        # By hand: it never fails, and taking URLs apart in earnest is slow in a long listing.
+        name = unquote(url.partition("?")[0]).rsplit("/", 1)[-1]
+        return ProductFile(name, size, sha1, Delivery.ACACIA, url=url)
+    if isinstance(path, str) and path:
+        is_dug = read_word(entry.get("type")) == Delivery.DUG.value
+        delivery = Delivery.DUG if is_dug else Delivery.SCRATCH
+        return ProductFile(
+            path.rstrip("/").rsplit("/", 1)[-1] or str(job_id), size, sha1, delivery, path=path
+        )
+    return None

@@ -1,0 +1,1 @@
+"""Many jobs at once: submitted, watched, fetched and remembered, row by row."""

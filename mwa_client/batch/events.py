@@ -1,0 +1,207 @@
+"""What happens to a batch, as small dataclasses: the work tells, the display listens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Union
+
+from mwa_client.errors import ExitStatus, MwaClientError
+from mwa_client.transfer.download import Progress, Setback
+from mwa_client.transfer.files import FetchedFile, Remark, by_name
+
+
+@dataclass(frozen=True)
+class RowName:
+    """Which row of the job file something happened to.
+
+    Attributes
+    ----------
+    line : int
+        The row's line number, from 1.
+    obs_id : int
+        The observation.
+    job_id : int or None
+        The row's job, once it has one.
+    """
+
+    line: int
+    obs_id: int
+    job_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The batch has so many rows."""
+
+    rows: int
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A row has a job: a new one, or (`found`) one that was there already."""
+
+    row: RowName
+    found: bool
+
+
+@dataclass(frozen=True)
+class StateChanged:
+    """A row's job is in another state, here in words for people."""
+
+    row: RowName
+    label: str
+
+
+@dataclass(frozen=True)
+class Downloading:
+    """The download of one file of a row's product begins."""
+
+    row: RowName
+    name: str
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Complete:
+    """A row is complete.
+
+    Attributes
+    ----------
+    files : tuple of FetchedFile
+        Its files in the directory.
+    from_before : bool
+        Whether an earlier run had completed it.
+    elsewhere : tuple of str
+        What was delivered to file systems that this host cannot see: where it is.
+    directory : Path
+        The download directory.
+    is_changed : bool
+        Its files are not as an earlier run left them: somebody has worked on them. They are kept so.
+    """
+
+    row: RowName
+    files: tuple[FetchedFile, ...]
+    from_before: bool
+    elsewhere: tuple[str, ...] = ()
+    directory: Path = Path()
+    is_changed: bool = False
+
+    @property
+    def products(self) -> dict[Path, list[FetchedFile]]:
+        """The files, by the file or folder of the download directory that they are in."""
+        grouped = by_name(self.directory, self.files)
+        return {self.directory / name: files for name, files in grouped.items()}
+
+
+@dataclass(frozen=True)
+class RowFailed:
+    """A row cannot be completed."""
+
+    row: RowName
+    error: MwaClientError
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that concerns the whole batch: an outage, its end, a warning.
+
+    Attributes
+    ----------
+    is_warning : bool
+        Whether it is to be seen even by those who want to see little.
+    """
+
+    text: str
+    is_warning: bool = True
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many rows are where; told whenever it has changed.
+
+    Attributes
+    ----------
+    states : tuple of (str, int)
+        A state's label and the number of rows in it, in the order of a job's life.
+    """
+
+    rows: int
+    done: int
+    states: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a batch ended.
+
+    Attributes
+    ----------
+    complete : tuple of Complete
+        The rows whose products are in the directory.
+    failed : tuple of RowFailed
+        The rows that cannot be completed, in order of the file.
+    submitted : tuple of RowName
+        The rows that are at the service, where no more was wanted.
+    pending : tuple of RowName
+        The rows that a later run will complete.
+    directory : Path
+        Where the products are.
+    why_pending : str
+        What kept the pending rows from being finished.
+    error : MwaClientError or None
+        What has ended the run early, where that was something that nobody expected.
+    """
+
+    directory: Path
+    complete: tuple[Complete, ...] = ()
+    failed: tuple[RowFailed, ...] = ()
+    submitted: tuple[RowName, ...] = ()
+    pending: tuple[RowName, ...] = ()
+    why_pending: str = field(default="")
+    error: MwaClientError | None = None
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """The exit status that says how it ended."""
+        if self.error is not None:
+            return self.error.exit_status
+        if self.pending:
+            return ExitStatus.TRY_AGAIN
+        return ExitStatus.JOBS_FAILED if self.failed else ExitStatus.COMPLETE
+
+    @property
+    def size(self) -> int:
+        """Bytes of all complete products."""
+        return sum(file.size for row in self.complete for file in row.files)
+
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """The places of what was delivered where this host cannot see it."""
+        return tuple(path for row in self.complete for path in row.elsewhere)
+
+    @property
+    def changed(self) -> int:
+        """How many rows have products that somebody has worked on since they were complete."""
+        return sum(row.is_changed for row in self.complete)
+
+    @property
+    def unverified(self) -> tuple[FetchedFile, ...]:
+        """The files for which the service gave no SHA-1."""
+        return tuple(file for row in self.complete for file in row.files if not file.verified)
+
+
+Event = Union[
+    Begun,
+    Submitted,
+    StateChanged,
+    Downloading,
+    Progress,
+    Setback,
+    Remark,
+    Complete,
+    RowFailed,
+    Notice,
+    Counts,
+    Summary,
+]

@@ -1,0 +1,323 @@
+"""The rows of the job file on their way: where each stands, which job it has, how it ended.
+
+A row's stage changes in one place, by named steps; a step that a row cannot take is an error. `Rows` hears of
+each, so that nobody has to look at thousands of rows to know how many stand where.
+"""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from mwa_client.asvo.job import Job, ProductFile
+from mwa_client.batch.events import Complete, RowFailed, RowName
+from mwa_client.batch.ledger import Fetched
+from mwa_client.errors import MwaClientError
+from mwa_client.jobs.jobfile import JobRequest, identity_of
+from mwa_client.jobs.keys import Api
+from mwa_client.transfer.part_file import Wanted
+
+
+class Stage(enum.Enum):
+    """Where a row stands in this program. What the service says of its job is another matter."""
+
+    WANTED = "not submitted yet"
+    SUBMITTING = "being submitted"
+    CHECKING = "complete by an earlier run; its bytes are read again"
+    WATCHED = "at the service"
+    READY = "ready for download"
+    DOWNLOADING = "being downloaded"
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+    # An enum's own hash is written in Python, and stages are looked up all the time.
+    __hash__ = object.__hash__
+
+
+AT_WORK = (Stage.SUBMITTING, Stage.CHECKING, Stage.DOWNLOADING)
+"""A worker has the row in hand."""
+SETTLED = (Stage.COMPLETE, Stage.FAILED)
+"""Nothing more will happen to the row."""
+
+STEPS: dict[str, tuple[tuple[Stage, ...], Stage]] = {
+    "check": ((Stage.WANTED,), Stage.CHECKING),
+    "submit": ((Stage.WANTED,), Stage.SUBMITTING),
+    "defer": ((Stage.SUBMITTING,), Stage.WANTED),
+    "attach": ((Stage.WANTED, Stage.CHECKING, Stage.SUBMITTING), Stage.WATCHED),
+    "renew": ((Stage.WATCHED,), Stage.WANTED),
+    "disown": ((Stage.WATCHED,), Stage.WANTED),
+    "ready": ((Stage.WATCHED,), Stage.READY),
+    "download": ((Stage.READY,), Stage.DOWNLOADING),
+    "put back": ((Stage.DOWNLOADING,), Stage.READY),
+    "look again": ((Stage.DOWNLOADING,), Stage.WATCHED),
+    "complete": ((Stage.WANTED, Stage.CHECKING, Stage.WATCHED, Stage.DOWNLOADING), Stage.COMPLETE),
+    "fail": (tuple(stage for stage in Stage if stage not in SETTLED), Stage.FAILED),
+}
+"""From where each step leads where."""
+NOT_SUBMITTED = "Not submitted"
+
+
+@dataclass(frozen=True)
+class ListedJob:
+    """A job that is at the service already, as a row: it is watched and fetched, never submitted.
+
+    Attributes
+    ----------
+    identity : str
+        What it asks for, where that can be read; it is known to the ledger by that.
+    """
+
+    job_id: int
+    obs_id: int
+    identity: str
+    line: int = 0
+    allow_resubmit: bool = False
+    delivery: str = ""
+    """Where it was asked to be delivered to; empty where the listing does not say."""
+
+    @classmethod
+    def of(cls, job: Job, api: Api) -> ListedJob:
+        """Return a job of a listing as a row."""
+        identity = None if job.job_type is None else identity_of(job.job_type, job.parameters, api)
+        delivery = str(job.parameters.get("delivery") or "")
+        return cls(job.job_id, job.obs_id or 0, identity or f"job {job.job_id}", delivery=delivery)
+
+
+class Row:
+    """One row of the job file and how far it has come. Only the loop's thread changes it.
+
+    Attributes
+    ----------
+    request : JobRequest or ListedJob
+        What is wanted.
+    identity : str
+        What it is known by to the ledger.
+    place : int
+        Which of all the rows it is, from 0.
+    job : Job or None
+        Its job, as the last listing that had it said.
+    job_id : int or None
+        The number of its job.
+    files : tuple of (Wanted, ProductFile)
+        What is to be fetched, once it is ready.
+    to_come : int
+        Bytes that are missing of them, as far as their sizes are known; then, not since.
+    put_off : int
+        Submissions that came to nothing, for whatever passing reason.
+    tried : float or None
+        When the last submission of this run ended without a job, by the clock for intervals.
+    attached : float
+        When it got its job, by the same clock.
+    missing_since : float or None
+        Since when its job has been missing, by the same clock.
+    from_before : bool
+        Its job was submitted by an earlier run.
+    was_renewed : bool
+        Its lost job has been given up for a new one in this run.
+    lost_job : int or None
+        That job.
+    fetched_before : Fetched or None
+        What an earlier run has brought for it, where that is not in the directory as it was left.
+    end_if_unlisted : MwaClientError or None
+        How it ends where no listed job can be its: it has been complete before, and no new job is submitted.
+    gone : MwaClientError or None
+        Why its product could not be fetched, where the next listing is to tell what has become of the job.
+    result : Complete or RowFailed or None
+        How it ended.
+    """
+
+    def __init__(self, request: JobRequest | ListedJob, place: int, rows: Rows) -> None:
+        self.request = request
+        self.identity = request.identity
+        self.place = place
+        self.job: Job | None = None
+        self.job_id: int | None = None
+        self.files: tuple[tuple[Wanted, ProductFile], ...] = ()
+        self.to_come = 0
+        self.put_off = 0
+        self.tried: float | None = None
+        self.attached = float("-inf")
+        self.missing_since: float | None = None
+        self.from_before = False
+        self.was_renewed = False
+        self.lost_job: int | None = None
+        self.fetched_before: Fetched | None = None
+        self.end_if_unlisted: MwaClientError | None = None
+        self.gone: MwaClientError | None = None
+        self.result: Complete | RowFailed | None = None
+        self._rows = rows
+        self._stage = Stage.WANTED
+        self._label = NOT_SUBMITTED
+        self._asked: dict[Api, str] = {}
+
+    def asked_on(self, api: Api) -> str:
+        """Return what an interface is asked for, as `identity_of` says it of a listed job."""
+        if api not in self._asked:
+            request = self.request
+            self._asked[api] = request.identity_on(api) if isinstance(request, JobRequest) else self.identity
+        return self._asked[api]
+
+    @property
+    def name(self) -> RowName:
+        """Which row this is, for people."""
+        return RowName(self.request.line, self.request.obs_id, self.job_id)
+
+    @property
+    def stage(self) -> Stage:
+        """Where it stands."""
+        return self._stage
+
+    @property
+    def label(self) -> str:
+        """Its state in words for people."""
+        return self._label
+
+    @label.setter
+    def label(self, label: str) -> None:
+        self._rows.relabel(self._label, label)
+        self._label = label
+
+    # --- Steps ----------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Take the step: a worker reads again what an earlier run has completed."""
+        self._step("check")
+
+    def submit(self) -> None:
+        """Take the step: a worker is about to submit it."""
+        self._step("submit")
+
+    def defer(self) -> None:
+        """Take the step: its submission came to nothing this time."""
+        self._step("defer")
+
+    def attach(self, job_id: int, now: float) -> None:
+        """Take the step: it has a job at the service."""
+        self._step("attach")
+        self.job_id, self.attached, self.missing_since = job_id, now, None
+
+    def renew(self) -> None:
+        """Take the step: its job will bring nothing, and it needs another."""
+        self._step("renew")
+        self.was_renewed, self.lost_job = True, self.job_id
+        self._let_go()
+
+    def disown(self) -> None:
+        """Take the step: the job that it was thought to have is another's."""
+        self._step("disown")
+        self._let_go()
+
+    def ready(self, files: tuple[tuple[Wanted, ProductFile], ...], to_come: int) -> None:
+        """Take the step: its product can be fetched."""
+        self.to_come = to_come if self._stage is Stage.WATCHED else self.to_come
+        self._step("ready")
+        self.files = files
+
+    def download(self) -> None:
+        """Take the step: a worker fetches its product."""
+        self._step("download")
+        self.label = "Downloading"
+
+    def put_back(self) -> None:
+        """Take the step: its product could not be fetched now, for want of room."""
+        self._step("put back")
+
+    def look_again(self, gone: MwaClientError) -> None:
+        """Take the step: its product is gone, and the next listing tells what has become of its job."""
+        self._step("look again")
+        self.gone = gone
+
+    def complete(self, result: Complete) -> None:
+        """Take the last step: all of its product is here."""
+        self._step("complete")
+        self.label, self.result = "Download Complete", result
+
+    def fail(self, result: RowFailed) -> None:
+        """Take the last step: it cannot be completed."""
+        self._step("fail")
+        self.label, self.result = "Error", result
+
+    def _let_go(self) -> None:
+        self.job_id = self.job = self.missing_since = self.gone = None
+        self.from_before = False
+        self.label = NOT_SUBMITTED
+
+    def _step(self, name: str) -> None:
+        before, after = STEPS[name]
+        if self._stage not in before:
+            raise ValueError(f"line {self.request.line} is {self._stage.value}, no step from there: {name}")
+        self._rows.moved(self, self._stage, after)
+        self._stage = after
+
+
+class Rows:
+    """All rows, in the order of the file, and how many stand where.
+
+    Parameters
+    ----------
+    requests : iterable of JobRequest or ListedJob
+        What is wanted, in order.
+
+    Attributes
+    ----------
+    to_come : int
+        Bytes that are missing of the products of all rows that are ready, as far as their sizes are known.
+    """
+
+    def __init__(self, requests: Iterable[JobRequest | ListedJob]) -> None:
+        self._rows = [Row(request, place, self) for place, request in enumerate(requests)]
+        self._at: dict[Stage, list[int]] = {stage: [] for stage in Stage}
+        self._at[Stage.WANTED] = list(range(len(self._rows)))
+        self._labels = Counter(row.label for row in self._rows)
+        self._dropped: set[int] = set()
+        self.to_come = 0
+
+    def __len__(self) -> int:
+        return len(self._rows) - len(self._dropped)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (row for row in self._rows if row.place not in self._dropped)
+
+    def at(self, stage: Stage) -> list[Row]:
+        """Return the rows at a stage, in the order of the file."""
+        return [self._rows[place] for place in self._at[stage]]
+
+    def first_at(self, stage: Stage, most: int) -> list[Row]:
+        """Return the first rows at a stage."""
+        return [self._rows[place] for place in self._at[stage][:most]]
+
+    def count(self, *stages: Stage) -> int:
+        """Return how many rows are at these stages."""
+        return sum(len(self._at[stage]) for stage in stages)
+
+    @property
+    def labels(self) -> tuple[tuple[str, int], ...]:
+        """Each state in words for people, and the number of rows in it."""
+        return tuple(self._labels.items())
+
+    def drop(self, row: Row) -> None:
+        """Forget a row that has no job: it has turned out to ask for the same as another one."""
+        places = self._at[Stage.WANTED]
+        del places[bisect_left(places, row.place)]
+        self._dropped.add(row.place)
+        self._forget_label(row.label)
+
+    def moved(self, row: Row, before: Stage, after: Stage) -> None:
+        """Hear of a row's step."""
+        places = self._at[before]
+        del places[bisect_left(places, row.place)]
+        insort(self._at[after], row.place)
+        self.to_come += row.to_come * ((after is Stage.READY) - (before is Stage.READY))
+
+    def relabel(self, before: str, after: str) -> None:
+        """Hear that a row has another state."""
+        self._labels[after] += 1
+        self._forget_label(before)
+
+    def _forget_label(self, label: str) -> None:
+        self._labels[label] -= 1
+        if not self._labels[label]:
+            del self._labels[label]

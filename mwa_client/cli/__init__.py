@@ -1,0 +1,1 @@
+"""The command: options and environment in, exit status out."""

@@ -1,0 +1,105 @@
+"""The file of errors that scripts read: each run writes it anew, and over nobody's other file."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mwa_client.directory.disk import read_ours, write_in_place
+from mwa_client.errors import DirectoryUnusable, SettingsError
+from mwa_client.json_text import read_json
+
+LARGEST = 1 << 24
+"""Bytes of the largest file that is looked at: a thousand errors take some hundred kB."""
+REMEDY = "Choose another --error-file."
+
+
+def write_errors(path: Path | None, errors: list[dict[str, object]]) -> None:
+    """Write the errors as a JSON list; an empty one where there are none.
+
+    Parameters
+    ----------
+    path : Path or None
+        The file; None writes nothing.
+    errors : list of dict
+        ``{"obs_id", "job_id", "result"}`` for each.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be written, or something else stands there: a job file, say, or a link.
+    """
+    if path is None:
+        return
+    check_error_file(path)
+    text = json.dumps(errors, indent=2) + "\n"
+    with _disk_errors(path):
+        if _is_stream(path):
+            _write_into(path, text)
+        else:
+            write_in_place(path, text)
+
+
+def check_error_file(path: Path | None) -> None:
+    """Refuse a place for the errors where something else stands.
+
+    Raises
+    ------
+    SettingsError
+        As `write_errors`.
+    """
+    if path is None or _is_stream(path):
+        return
+    with _disk_errors(path):
+        if not _may_be_written(path):
+            what = f"{path} is there already and is not a list of errors; it stays as it is."
+            raise SettingsError(what, REMEDY)
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DirectoryUnusable as error:
+        raise SettingsError(error.what, REMEDY) from None
+    except OSError as error:
+        raise SettingsError(f"Cannot write {path}: {error.strerror}.", REMEDY) from None
+
+
+def _is_stream(path: Path) -> bool:
+    """Say whether it is a device or a pipe (``/dev/stderr``, ``>(jq .)``), where nothing is replaced."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    is_named_directly = not path.is_symlink() or path.is_relative_to("/dev") or path.is_relative_to("/proc")
+    return is_named_directly and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _write_into(path: Path, text: str) -> None:
+    # A pipe that nobody reads must not hold us for ever.
+    handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    os.set_blocking(handle, True)
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def _may_be_written(path: Path) -> bool:
+    """Say whether nothing is there, or what an earlier run has written."""
+    try:
+        data = read_ours(path, LARGEST, alone=False)
+    except FileNotFoundError:
+        return True
+    if not data.strip():
+        return True
+    try:
+        entries = read_json(data.decode("utf-8"))
+    except ValueError:
+        return False
+    if not isinstance(entries, list):
+        return False
+    return all(isinstance(entry, dict) and "result" in entry for entry in entries)
