@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mwa_client.batch.events import Event, Summary
     from mwa_client.batch.ledger import Ledger
     from mwa_client.cli.settings import Service
-    from mwa_client.jobs.keys import Api
+    from mwa_client.jobs.keys import ApiVersion
     from mwa_client.transfer.files import FetchedFile
 
 
@@ -73,7 +73,7 @@ def login(
         The service refuses or does not answer.
     """
     from mwa_client.cli.settings import services_from
-    from mwa_client.jobs.keys import Api
+    from mwa_client.jobs.keys import ApiVersion
 
     environment = dict(os.environ)
     if user is not None:
@@ -84,7 +84,7 @@ def login(
     for family in ("ASVO", "MWA_ASVO"):
         given |= {f"{family}_HOST": host, f"{family}_PORT": None if port is None else str(port)}
     environment |= {name: value for name, value in given.items() if value is not None}
-    client = Client(*services_from(environment, None if api is None else Api(api)))
+    client = Client(*services_from(environment, None if api is None else ApiVersion(api)))
     client.login()
     return client
 
@@ -263,7 +263,7 @@ class Client:
         data, source = read_bytes(csv)
         jobs = parse(data, self._session.api, source).jobs
 
-        def check(api: Api) -> None:
+        def check(api: ApiVersion) -> None:
             parse(data, api, source)
 
         pacing = Pacing(parallel, connections=connections, call_timeout=self._call_timeout)
@@ -275,10 +275,10 @@ class Client:
     def _memory_of(self, directory: Path) -> Iterator[Ledger]:
         """Open what a directory remembers, with its lock held."""
         from mwa_client.batch.ledger import MEMORY, Ledger
-        from mwa_client.directory.lock import working_alone
+        from mwa_client.directory.lock import directory_lock
         from mwa_client.timing import SystemClock
 
-        alone = working_alone(directory, directory / MEMORY, SystemClock(), lambda text: None)
+        alone = directory_lock(directory, directory / MEMORY, SystemClock(), lambda text: None)
         with alone as guard, closing(Ledger(directory, self._session.service, guard)) as ledger:
             yield ledger
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mwa_client.formatting import printed
+from mwa_client.formatting import printable
 
 
 class ExitStatus(enum.IntEnum):
@@ -55,7 +55,7 @@ class MwaClientError(Exception):
         return (self.what, self.remedy) if self.remedy else (self.what,)
 
     def __str__(self) -> str:
-        return "\n".join(map(printed, self.lines))
+        return "\n".join(map(printable, self.lines))
 
 
 class InternalError(MwaClientError):

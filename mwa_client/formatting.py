@@ -12,7 +12,7 @@ _UNSHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """What Unicode calls control and format characters, lone surrogates, and ends of lines and paragraphs."""
 
 
-def printed(text: str) -> str:
+def printable(text: str) -> str:
     r"""Return a text as the one line in which it can be shown: all that is printed goes through here.
 
     Names and words from outside could hold a line break and a line of ours after it, could steer the
@@ -33,7 +33,7 @@ def json_line(document: Mapping[str, object]) -> str:
     return json.dumps(hide_in(document))
 
 
-def size_in_words(size: int | None) -> str:
+def format_size(size: int | None) -> str:
     """Return a number of bytes: ``22.5 MB``."""
     if size is None:
         return "size not known"
@@ -47,7 +47,7 @@ def size_in_words(size: int | None) -> str:
     return f"{amount:.1f} {unit}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a number of seconds in the two units that matter: ``3 d 4 h``."""
     minutes = max(int(seconds), 0) // 60
     days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60

@@ -24,7 +24,7 @@ from mwa_client.batch.events import Event, Summary
 from mwa_client.batch.ledger import Ledger
 from mwa_client.cli.settings import Credentials, Service
 from mwa_client.jobs.jobfile import parse
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Sandbox
 
 T = TypeVar("T")
@@ -38,12 +38,16 @@ obs_id=1191828584, job_type=d, download_type=vis
 obs_id=1191828528, job_type=d, download_type=vis_meta
 """
 
-LOGIN = {Api.V2018: "/api/login", Api.V1: "/api/api_login", Api.V2: "/api/v2/api_login"}
-LISTING = {Api.V2018: "/api/get_jobs", Api.V1: "/api/get_jobs", Api.V2: "/api/v2/get_jobs"}
+LOGIN = {ApiVersion.V2018: "/api/login", ApiVersion.V1: "/api/api_login", ApiVersion.V2: "/api/v2/api_login"}
+LISTING = {
+    ApiVersion.V2018: "/api/get_jobs",
+    ApiVersion.V1: "/api/get_jobs",
+    ApiVersion.V2: "/api/v2/get_jobs",
+}
 SUBMISSION = {
-    Api.V2018: "/api/download_vis_job",
-    Api.V1: "/api/download_vis_job",
-    Api.V2: "/api/v2/download_vis_job",
+    ApiVersion.V2018: "/api/download_vis_job",
+    ApiVersion.V1: "/api/download_vis_job",
+    ApiVersion.V2: "/api/v2/download_vis_job",
 }
 """Where each interface is asked, and what for."""
 
@@ -97,7 +101,7 @@ def sandbox(clock: FastClock) -> Iterator[Sandbox]:
 
 def service_of(
     sandbox: Sandbox,
-    api: Api = Api.V2018,
+    api: ApiVersion = ApiVersion.V2018,
     *,
     password: str = "practice",
     key: str = "practice-key",
@@ -109,7 +113,7 @@ def service_of(
         api=api,
         address=sandbox.url,
         name="practice.example",
-        credentials=Credentials("practice", password) if api is Api.V2018 else Credentials(key=key),
+        credentials=Credentials("practice", password) if api is ApiVersion.V2018 else Credentials(key=key),
         call_timeout=5.0,
         stall_timeout=stall_timeout,
         tokens=tokens,
@@ -133,7 +137,7 @@ def run_batch(
     clock: FastClock,
     text: str = THREE_ROWS,
     *,
-    api: Api = Api.V2018,
+    api: ApiVersion = ApiVersion.V2018,
     pacing: Pacing | None = None,
     service: Service | None = None,
     listen: Callable[[Event], None] = lambda event: None,

@@ -25,7 +25,7 @@ from conftest import environment, wait_until
 
 from mwa_client.cli.settings import CONNECTIONS, DOWNLOADS
 from mwa_client.errors import ExitStatus
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Fault, Job, JobState, JobType, LoggedRequest, Sandbox
 from mwa_client.transfer import parallel
 from mwa_client.transfer.part_file import NOTE_SIZE, WRITE_SIZE, _note_path, _read_note, bytes_in_part
@@ -120,7 +120,9 @@ class Damage:
         return 2 * self.row.size if self.fault.hits else 0
 
 
-def let_go_wrong(sandbox: Sandbox, api: Api, rows: Sequence[Wanted], dice: random.Random) -> list[Damage]:
+def let_go_wrong(
+    sandbox: Sandbox, api: ApiVersion, rows: Sequence[Wanted], dice: random.Random
+) -> list[Damage]:
     """Switch faults on, each to strike a few times and somewhere on the way; return those that cost bytes."""
     few = max(len(rows) // 6, 1)
     calls: list[tuple[str, dict[str, Any]]] = [
@@ -161,14 +163,14 @@ def let_go_wrong(sandbox: Sandbox, api: Api, rows: Sequence[Wanted], dice: rando
     return damages
 
 
-def _particular_to(api: Api) -> Iterator[tuple[str, dict[str, Any]]]:
-    if api is Api.V2:
+def _particular_to(api: ApiVersion) -> Iterator[tuple[str, dict[str, Any]]]:
+    if api is ApiVersion.V2:
         # Each login counts here: there are few a minute. A token that has ended is only renewed.
         yield "expire_tokens", {"times": 3}
         yield "refuse_refresh", {"times": 1}
     else:
         yield "expire_session", {"times": 4}
-    if api is not Api.V2018:
+    if api is not ApiVersion.V2018:
         # In 2018 nobody had heard of outages: a refusal was a refusal.
         yield "outage", {"times": 1}
         yield "expired_link", {"times": 2}
@@ -217,7 +219,7 @@ class Outcome:
 class Ordeal:
     """One batch in one directory, whose client is killed and started again until all is there."""
 
-    def __init__(self, sandbox: Sandbox, api: Api, folder: Path, rows: Sequence[Wanted]) -> None:
+    def __init__(self, sandbox: Sandbox, api: ApiVersion, folder: Path, rows: Sequence[Wanted]) -> None:
         self.sandbox = sandbox
         self.directory = folder / "data"
         self.memory = self.directory / ".mwa_client"
@@ -527,9 +529,9 @@ def some_moment(dice: random.Random, longest: float = 1.0) -> Moment:
 # --- Small things -------------------------------------------------------------------------------------
 
 
-def environment_of(sandbox: Sandbox, api: Api, home: Path) -> dict[str, str]:
+def environment_of(sandbox: Sandbox, api: ApiVersion, home: Path) -> dict[str, str]:
     """The environment of a user of one interface."""
-    if api is Api.V2018:
+    if api is ApiVersion.V2018:
         return environment(sandbox, HOME=str(home))
     return environment(MWA_ASVO_HOST=sandbox.url, MWA_ASVO_API_KEY="practice-key", HOME=str(home))
 

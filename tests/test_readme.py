@@ -15,7 +15,7 @@ from mwa_client.cli import main as cli
 from mwa_client.cli import settings
 from mwa_client.errors import ExitStatus
 from mwa_client.jobs.jobfile import parse
-from mwa_client.jobs.keys import KEYS, Api, JobKey, JobType, Kind, Required
+from mwa_client.jobs.keys import KEYS, ApiVersion, JobKey, JobType, Kind, Required
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- keys -->\n", "<!-- /keys -->"
@@ -56,7 +56,7 @@ def _meaning(key: JobKey) -> str:
         return f"{key.meaning}; `flagdcchannels` is its opposite"
     if key.word == "centre":
         return f"{key.meaning}; `usepcentre=true` is `centre=pointing`"
-    if Api.V2018 in key.limits and key.limits[Api.V2018].kind is Kind.INTEGER:
+    if ApiVersion.V2018 in key.limits and key.limits[ApiVersion.V2018].kind is Kind.INTEGER:
         return f"{key.meaning} (2018: a whole number)"
     return key.meaning or key.word.replace("_", " ")
 
@@ -76,8 +76,8 @@ def test_the_example_in_the_readme_is_right_and_is_the_example_file() -> None:
     block = re.search(r"```\n(# Convert to .*?)```", text, re.S)
     assert block is not None
     example = (README.parent / "examples" / "jobs.csv").read_text(encoding="utf-8")
-    in_readme = [job.identity for job in parse(block[1], Api.V2018).jobs]
-    assert in_readme == [job.identity for job in parse(example, Api.V2018).jobs]
+    in_readme = [job.identity for job in parse(block[1], ApiVersion.V2018).jobs]
+    assert in_readme == [job.identity for job in parse(example, ApiVersion.V2018).jobs]
     assert len(in_readme) == 3
 
 

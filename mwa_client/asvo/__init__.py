@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mwa_client import __version__
-from mwa_client.asvo.session import HttpRequest, Interface, Session
-from mwa_client.jobs.keys import Api
+from mwa_client.asvo.session import ApiClient, HttpRequest, Session
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.secrecy import keep_secret
 from mwa_client.timing import Clock, SystemClock
 
@@ -29,14 +29,14 @@ def open_session(*services: Service, clock: Clock | None = None) -> Session:
     return Session([_interface(service, clock or SystemClock()) for service in services])
 
 
-def submission_of(request: JobRequest, api: Api, *, allow_resubmit: bool = False) -> HttpRequest:
+def submission_of(request: JobRequest, api: ApiVersion, *, allow_resubmit: bool = False) -> HttpRequest:
     """Return the request that would submit a job over an interface; nothing is sent.
 
     Parameters
     ----------
     request : JobRequest
         The job.
-    api : Api
+    api : ApiVersion
         The interface.
     allow_resubmit : bool
         Have it made even if it is there already.
@@ -44,21 +44,21 @@ def submission_of(request: JobRequest, api: Api, *, allow_resubmit: bool = False
     from mwa_client.asvo import api_2018, api_v1, api_v2
 
     submission = {
-        Api.V2018: api_2018.submission,
-        Api.V1: api_v1.submission,
-        Api.V2: api_v2.submission,
+        ApiVersion.V2018: api_2018.submission,
+        ApiVersion.V1: api_v1.submission,
+        ApiVersion.V2: api_v2.submission,
     }[api]
     return submission(request.job_type, request.parameters(api), allow_resubmit=allow_resubmit)
 
 
-def _interface(service: Service, clock: Clock) -> Interface:
+def _interface(service: Service, clock: Clock) -> ApiClient:
     from mwa_client.asvo.api_2018 import Api2018
     from mwa_client.asvo.api_v1 import ApiV1
     from mwa_client.asvo.api_v2 import ApiV2
-    from mwa_client.asvo.http import Wire
+    from mwa_client.asvo.http import HttpClient
     from mwa_client.asvo.tokens import TokenStore
 
-    wire = Wire(
+    wire = HttpClient(
         service.address,
         verify=service.verify,
         timeout=service.call_timeout,
@@ -67,7 +67,7 @@ def _interface(service: Service, clock: Clock) -> Interface:
     )
     account = service.credentials
     keep_secret(account.key, user=service.client_name)
-    if service.api is Api.V2018:
+    if service.api is ApiVersion.V2018:
         return Api2018(
             wire,
             service=service.name,
@@ -75,7 +75,7 @@ def _interface(service: Service, clock: Clock) -> Interface:
             password=account.password,
             is_default=service.is_default,
         )
-    if service.api is Api.V1:
+    if service.api is ApiVersion.V1:
         return ApiV1(wire, service=service.name, key=account.key, client_name=service.client_name)
     tokens = TokenStore(service.tokens, account.key or f"{account.user} {account.password}", clock)
     if account.key:

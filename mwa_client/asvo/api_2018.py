@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
-from mwa_client.asvo.http import Reply, Wire
+from mwa_client.asvo.http import HttpClient, StreamedResponse
 from mwa_client.asvo.job import (
     JOB_TYPES,
     Job,
@@ -30,7 +30,7 @@ from mwa_client.errors import (
     SessionLost,
     WrongInterface,
 )
-from mwa_client.jobs.keys import Api, JobType
+from mwa_client.jobs.keys import ApiVersion, JobType
 
 JOB_STATES = {
     0: JobState.QUEUED,
@@ -55,7 +55,7 @@ class Api2018:
 
     Parameters
     ----------
-    wire : Wire
+    wire : HttpClient
         The way to the service.
     service : str
         The service's name in what the client remembers.
@@ -66,10 +66,10 @@ class Api2018:
         would not help: the service has moved on.
     """
 
-    api = Api.V2018
+    api = ApiVersion.V2018
 
     def __init__(
-        self, wire: Wire, *, service: str, user: str, password: str, is_default: bool = False
+        self, wire: HttpClient, *, service: str, user: str, password: str, is_default: bool = False
     ) -> None:
         self.service = service
         self._wire = wire
@@ -129,7 +129,7 @@ class Api2018:
         """Cancel a job."""
         cancel(self._wire, job_id)
 
-    def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> Reply:
+    def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> StreamedResponse:
         """Ask the service itself for the file."""
         reply = self._wire.open(
             "/api/download", query={"file_name": file.name, "job_id": str(job_id)}, headers=headers
@@ -145,12 +145,12 @@ def submission(job_type: JobType, parameters: Mapping[str, str], *, allow_resubm
     return HttpRequest("POST", SUBMIT_PATHS[job_type], form=parameters)
 
 
-def listed(wire: Wire) -> Iterator[object]:
+def listed(wire: HttpClient) -> Iterator[object]:
     """Yield the entries of the job list, as v1 gives it too."""
     return wire.entries("/api/get_jobs")
 
 
-def cancel(wire: Wire, job_id: int) -> None:
+def cancel(wire: HttpClient, job_id: int) -> None:
     """Cancel a job, as in v1 too. Since June 2018 this is a GET."""
     try:
         wire.call("GET", "/api/cancel_job", query={"job_id": str(job_id)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from mwa_client.asvo.api_2018 import cancel, listed
-from mwa_client.asvo.http import Reply, Wire
+from mwa_client.asvo.http import HttpClient, StreamedResponse
 from mwa_client.asvo.job import Job, ProductFile, read_id, read_integer, read_word
 from mwa_client.asvo.session import HttpRequest, Submission
 from mwa_client.asvo.v1_v2 import read_jobs
@@ -19,7 +19,7 @@ from mwa_client.errors import (
     SessionLost,
     WrongInterface,
 )
-from mwa_client.jobs.keys import VOLTAGE_DOWNLOAD, Api, JobType
+from mwa_client.jobs.keys import VOLTAGE_DOWNLOAD, ApiVersion, JobType
 
 SUBMIT_PATHS = {
     JobType.CONVERSION: "/api/conversion_job",
@@ -39,7 +39,7 @@ class ApiV1:
 
     Parameters
     ----------
-    wire : Wire
+    wire : HttpClient
         The way to the service.
     service : str
         The service's name in what the client remembers.
@@ -49,9 +49,9 @@ class ApiV1:
         The client name and version that the service is told. It may refuse one that it does not know.
     """
 
-    api = Api.V1
+    api = ApiVersion.V1
 
-    def __init__(self, wire: Wire, *, service: str, key: str, client_name: str) -> None:
+    def __init__(self, wire: HttpClient, *, service: str, key: str, client_name: str) -> None:
         self.service = service
         self._wire = wire
         self._key = key
@@ -104,7 +104,7 @@ class ApiV1:
         """Cancel a job."""
         cancel(self._wire, job_id)
 
-    def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> Reply:
+    def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> StreamedResponse:
         """Ask the object store for the file."""
         return self._wire.open_elsewhere(file.url, headers)
 

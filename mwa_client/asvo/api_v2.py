@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from mwa_client.asvo.api_v1 import raise_if_about_all_rows
-from mwa_client.asvo.http import Reply, Wire
+from mwa_client.asvo.http import HttpClient, StreamedResponse
 from mwa_client.asvo.job import Job, ProductFile, read_id, read_integer
 from mwa_client.asvo.replies import Allowance
 from mwa_client.asvo.session import HttpRequest, Submission
@@ -21,7 +21,7 @@ from mwa_client.errors import (
     SessionLost,
     WrongInterface,
 )
-from mwa_client.jobs.keys import Api, JobType, Kind, find
+from mwa_client.jobs.keys import ApiVersion, JobType, Kind, find
 
 SUBMIT_PATHS = {
     JobType.CONVERSION: "/api/v2/conversion_job",
@@ -44,7 +44,7 @@ class ApiV2:
 
     Parameters
     ----------
-    wire : Wire
+    wire : HttpClient
         The way to the service.
     service : str
         The service's name in what the client remembers.
@@ -56,11 +56,11 @@ class ApiV2:
         Where tokens are kept between runs.
     """
 
-    api = Api.V2
+    api = ApiVersion.V2
 
     def __init__(
         self,
-        wire: Wire,
+        wire: HttpClient,
         *,
         service: str,
         login_path: str,
@@ -129,7 +129,7 @@ class ApiV2:
         except BadReply:
             pass
 
-    def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> Reply:
+    def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> StreamedResponse:
         """Ask the object store for the file."""
         return self._wire.open_elsewhere(file.url, headers)
 

@@ -51,7 +51,7 @@ RECORDS = 16
 """Records of TLS (at most 16 kB each) that are taken at once."""
 
 
-class Reply:
+class StreamedResponse:
     """An answer whose body is read bit by bit.
 
     Attributes
@@ -191,7 +191,7 @@ class _Straight:
         return count
 
 
-class Wire:
+class HttpClient:
     """The HTTP side of one service: its address, its cookies, its time-outs.
 
     It can be used from several threads; each call has a connection of its own meanwhile.
@@ -336,7 +336,7 @@ class Wire:
         self.cookies = cookies
         keep_secret(*cookies.values())
 
-    def open(self, path: str, *, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
+    def open(self, path: str, *, query: Mapping[str, str], headers: Mapping[str, str]) -> StreamedResponse:
         """Start a download and return the answer, its body unread.
 
         Redirects are followed; cookies go to the service alone, and no more once a redirect has left it.
@@ -348,7 +348,7 @@ class Wire:
         """
         return self._open(self.address + path, query, headers)
 
-    def open_elsewhere(self, url: str, headers: Mapping[str, str]) -> Reply:
+    def open_elsewhere(self, url: str, headers: Mapping[str, str]) -> StreamedResponse:
         """Start a download from another party's host, which is told nothing of the session.
 
         Raises
@@ -360,7 +360,7 @@ class Wire:
 
     def _open(
         self, url: str, query: Mapping[str, str], headers: Mapping[str, str], is_ours: bool = True
-    ) -> Reply:
+    ) -> StreamedResponse:
         # For the headers, over all redirects; the body may take its time as long as bytes come.
         deadline = time.monotonic() + max(self._timeout, self._stall)
         service = origin_of(self.address)
@@ -375,7 +375,7 @@ class Wire:
                 )
                 if not response.is_redirect:
                     call.lift_deadline()
-                    return Reply(response, call, self._stall, lambda: self._idle.append(session))
+                    return StreamedResponse(response, call, self._stall, lambda: self._idle.append(session))
                 response.close()
                 url, query = redirected(url, response.headers["Location"]), {}
             raise BadReply("The product's address redirects in a circle.")

@@ -27,10 +27,10 @@ from mwa_client.errors import (
     SessionLost,
     WrongInterface,
 )
-from mwa_client.jobs.keys import Api, JobType
+from mwa_client.jobs.keys import ApiVersion, JobType
 
 if TYPE_CHECKING:
-    from mwa_client.asvo.http import Reply
+    from mwa_client.asvo.http import StreamedResponse
 
 T = TypeVar("T")
 
@@ -74,14 +74,14 @@ class HttpRequest:
         return f"{self.method} {self.path} {urlencode(self.form) if self.form else jsonlib.dumps(self.json)}"
 
 
-class Interface(Protocol):
+class ApiClient(Protocol):
     """What each interface of the service can do, in its own words on the wire.
 
     Every call raises `SessionLost` where logging in again would help.
     """
 
     @property
-    def api(self) -> Api:
+    def api(self) -> ApiVersion:
         """Which interface this is."""
         ...
 
@@ -114,7 +114,7 @@ class Interface(Protocol):
         """Cancel a job."""
         ...
 
-    def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> Reply:
+    def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> StreamedResponse:
         """Start the download of one file of a job."""
         ...
 
@@ -124,18 +124,18 @@ class Session:
 
     Parameters
     ----------
-    candidates : sequence of Interface
+    candidates : sequence of ApiClient
         The interfaces that the service may speak; the first one whose login is understood is used.
     """
 
-    def __init__(self, candidates: Sequence[Interface]) -> None:
+    def __init__(self, candidates: Sequence[ApiClient]) -> None:
         self._candidates = tuple(candidates)
         self._interface = self._candidates[0]
         self._lock = threading.Lock()
         self._logins = 0
 
     @property
-    def api(self) -> Api:
+    def api(self) -> ApiVersion:
         """The interface that is spoken; before the login, the one that will be tried first."""
         return self._interface.api
 
@@ -218,7 +218,7 @@ class Session:
         """Return where the bytes of one file of a job come from."""
         return ProductSource(self, job_id, file)
 
-    def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> Reply:
+    def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> StreamedResponse:
         """Start the download of one file of a job.
 
         Raises
@@ -291,7 +291,7 @@ class ProductSource:
         """Whom it is asked of, for what holds for all requests to one host."""
         return urlsplit(self._file.url).netloc if self._file.url else self._session.service
 
-    def get(self, headers: Mapping[str, str]) -> Reply:
+    def get(self, headers: Mapping[str, str]) -> StreamedResponse:
         """Ask for the file, or a range of it; where its signed URL has died, with a new one.
 
         Raises
@@ -348,7 +348,7 @@ class ProductSource:
         raise ServiceRefused("its link has expired, and the service gives no new one.")
 
 
-def _error_code(reply: Reply) -> str:
+def _error_code(reply: StreamedResponse) -> str:
     """Return what the store says in its own XML, such as ``AccessDenied``; empty if it is not the store's."""
     try:
         said = reply.read(MOST_REFUSAL).decode("utf-8", "replace")

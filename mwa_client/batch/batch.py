@@ -33,7 +33,7 @@ from mwa_client.batch.events import (
 )
 from mwa_client.batch.finding import Finder
 from mwa_client.batch.in_order import InOrder
-from mwa_client.batch.ledger import Fetched, Ledger, Remembered
+from mwa_client.batch.ledger import FetchedProduct, Ledger, RowRecord
 from mwa_client.batch.products import bytes_to_come, fetch_all, name_files
 from mwa_client.batch.rows import AT_WORK, SETTLED, ListedJob, Row, Rows, Stage
 from mwa_client.batch.workers import Workers
@@ -55,16 +55,16 @@ from mwa_client.errors import (
     SessionLost,
     Stopped,
 )
-from mwa_client.formatting import duration, size_in_words
+from mwa_client.formatting import format_duration, format_size
 from mwa_client.jobs.jobfile import JobRequest, contradicts
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.timing import FIRST_POLL, LAST_POLL, Clock, Outage, PollTimes
 from mwa_client.transfer.connections import ConnectionBudget
 from mwa_client.transfer.delivered import DeliveryRoots
 from mwa_client.transfer.download import TransferEvent
 from mwa_client.transfer.files import FetchedFile, Standing, by_name, read_again, standing_of
 from mwa_client.transfer.leftovers import remove_leftovers
-from mwa_client.transfer.part_file import Wanted
+from mwa_client.transfer.part_file import ExpectedFile
 
 SUBMITTERS = 4
 LAST_MOMENTS = 1.0
@@ -129,7 +129,7 @@ class _SubmissionEnded:
 @dataclass(frozen=True)
 class _DownloadEnded:
     row: Row
-    outcome: Fetched | MwaClientError
+    outcome: FetchedProduct | MwaClientError
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class _Listed:
 @dataclass(frozen=True)
 class _Checked:
     row: Row
-    fetched: Fetched
+    fetched: FetchedProduct
     files: tuple[FetchedFile, ...] | None
     """The files with their new times; None: their bytes have changed."""
 
@@ -193,7 +193,7 @@ class Batch:
         listen: Callable[[Event], None],
         pacing: Pacing,
         *,
-        check: Callable[[Api], None] = lambda api: None,
+        check: Callable[[ApiVersion], None] = lambda api: None,
         only_submit: bool = False,
         once: bool = False,
         is_asked_again: bool = False,
@@ -212,7 +212,7 @@ class Batch:
         self._is_asked_again = is_asked_again
         self._free_bytes = free_bytes
         self._roots = roots
-        self._check: Callable[[Api], None] | None = check
+        self._check: Callable[[ApiVersion], None] | None = check
         self._inbox: queue.Queue[_Message] = queue.Queue()
         self._stop = threading.Event()
         self._hold = threading.Event()
@@ -301,7 +301,7 @@ class Batch:
             elif row.job_id is not None:
                 self._has_job(row, row.job_id, found=True)
 
-    def _recall_product(self, row: Row, fetched: Fetched) -> None:
+    def _recall_product(self, row: Row, fetched: FetchedProduct) -> None:
         """Look how a product stands in the directory that an earlier run has completed."""
         standing = standing_of(self._ledger.place.directory, fetched.files)
         if standing is Standing.TOUCHED:
@@ -310,7 +310,7 @@ class Batch:
         else:
             self._settle_product(row, fetched, standing)
 
-    def _settle_product(self, row: Row, fetched: Fetched, standing: Standing) -> None:
+    def _settle_product(self, row: Row, fetched: FetchedProduct, standing: Standing) -> None:
         """Leave alone what an earlier run has completed, or fetch it again where there is a reason to."""
         assert row.job_id is not None
         is_changed = standing is Standing.CHANGED
@@ -345,7 +345,7 @@ class Batch:
     def _rename(self, former: str, identity: str) -> None:
         """Keep what an earlier version of this program remembered of a row by another name."""
         known = self._ledger.row(former)
-        if self._ledger.row(identity) != Remembered():
+        if self._ledger.row(identity) != RowRecord():
             return
         if known.job_id is not None:
             self._ledger.submitted(identity, known.job_id)
@@ -413,7 +413,7 @@ class Batch:
                 self._listing_failed(message.outcome)
             elif isinstance(message, _SubmissionEnded):
                 self._keep_submission(message.row, message.outcome)
-            elif isinstance(message, _DownloadEnded) and isinstance(message.outcome, Fetched):
+            elif isinstance(message, _DownloadEnded) and isinstance(message.outcome, FetchedProduct):
                 self._end_download(message.row, message.outcome)
 
     def _keep_submission(self, row: Row, outcome: Submission | MwaClientError | None) -> None:
@@ -658,7 +658,7 @@ class Batch:
         for leftover in remove_leftovers(self._ledger.place, lost):
             if not leftover.size:
                 continue
-            what = f"{size_in_words(leftover.size)} of {leftover.name}"
+            what = f"{format_size(leftover.size)} of {leftover.name}"
             why = f"job {leftover.job_id} is lost, and nothing can go on from there"
             self._listen(Notice(f"Removed {what}: {why}.", is_warning=False))
 
@@ -668,7 +668,7 @@ class Batch:
             return False
         return self._is_asked_again or self._ledger.row(row.identity).renewals == 0
 
-    def _lose_again(self, row: Row, fetched: Fetched, error: MwaClientError) -> None:
+    def _lose_again(self, row: Row, fetched: FetchedProduct, error: MwaClientError) -> None:
         """End a row that was complete once: nobody pays twice for a product, unless the user says so."""
         if not fetched.files:  # It was delivered elsewhere, and nothing has changed about that.
             self._complete(row, fetched, from_before=True)
@@ -723,7 +723,7 @@ class Batch:
             self._listen(
                 Notice(
                     f"An earlier run ended before {what} was answered. Looking for what came of it, for up "
-                    f"to {duration(self._pacing.patience)}, before submitting again."
+                    f"to {format_duration(self._pacing.patience)}, before submitting again."
                 )
             )
             self._has_told_of_earlier = True
@@ -883,13 +883,13 @@ class Batch:
 
         return download
 
-    def _fetch(self, job: Job, files: Sequence[tuple[Wanted, ProductFile]]) -> Fetched:
+    def _fetch(self, job: Job, files: Sequence[tuple[ExpectedFile, ProductFile]]) -> FetchedProduct:
         """Bring a job's files into the directory; of what this host cannot see, say where it is."""
         means = (self._ledger.place, self._clock, self._stop, self._inbox.put, self._connections, self._roots)
         return fetch_all(job, files, self._session, *means)
 
-    def _end_download(self, row: Row, outcome: Fetched | MwaClientError) -> None:
-        if isinstance(outcome, Fetched):
+    def _end_download(self, row: Row, outcome: FetchedProduct | MwaClientError) -> None:
+        if isinstance(outcome, FetchedProduct):
             self._ledger.finished(row.identity, row.job_id or 0, outcome)
             self._complete(row, outcome, from_before=False)
         elif isinstance(outcome, DiskFull):
@@ -940,7 +940,9 @@ class Batch:
             row.label = label
             self._tell(row, StateChanged(row.name, label))
 
-    def _complete(self, row: Row, fetched: Fetched, *, from_before: bool, is_changed: bool = False) -> None:
+    def _complete(
+        self, row: Row, fetched: FetchedProduct, *, from_before: bool, is_changed: bool = False
+    ) -> None:
         place = self._ledger.place.directory
         result = Complete(row.name, fetched.files, from_before, fetched.elsewhere, place, is_changed)
         row.complete(result)
@@ -1015,7 +1017,7 @@ def _expiry(row: Row) -> float:
 
 
 def _no_room(directory: Path, number: int, needed: float, free: float) -> DiskFull:
-    words = [size_in_words(int(size)) for size in (needed, free, needed - free)]
+    words = [format_size(int(size)) for size in (needed, free, needed - free)]
     ready = "a product that is ready needs" if number == 1 else f"{number} products that are ready need"
     return DiskFull(
         f"No room in {directory}: {ready} {words[0]}, {words[1]} are free, {words[2]} are missing.",

@@ -9,7 +9,7 @@ from mwa_client.asvo.job import Job
 from mwa_client.asvo.session import Session, Submission
 from mwa_client.errors import JobDiffers, JobNotNamed
 from mwa_client.jobs.jobfile import JobRequest, agreement, contradicts, identity_of
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 
 NOTHING_LISTED: Mapping[int, Job] = MappingProxyType({})
 
@@ -62,7 +62,7 @@ def submit(
     return submission
 
 
-def _same_job(jobs: Iterable[Job], request: JobRequest, api: Api) -> Job | None:
+def _same_job(jobs: Iterable[Job], request: JobRequest, api: ApiVersion) -> Job | None:
     """Return a job that asks for what a row asks for and nothing else: a ready one, else the newest."""
     wanted = request.identity_on(api)
     same = [
@@ -75,7 +75,7 @@ def _same_job(jobs: Iterable[Job], request: JobRequest, api: Api) -> Job | None:
     return max(same, key=lambda job: (job.state.is_ready, job.job_id), default=None)
 
 
-def _job_meant(jobs: Iterable[Job], request: JobRequest, api: Api) -> Job | None:
+def _job_meant(jobs: Iterable[Job], request: JobRequest, api: ApiVersion) -> Job | None:
     """Return the job that the service must mean, for it says that there is one: that which agrees most."""
     listed = [job for job in jobs if not job.state.is_lost and job.obs_id == request.obs_id]
     same = _same_job(listed, request, api)

@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping
 
 from mwa_client.asvo.job import Job
 from mwa_client.jobs.jobfile import JobRequest, contradicts, identity_of
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 
 
 class Finder:
     """The jobs of the last listing, by what they ask for."""
 
     def __init__(self) -> None:
-        self._api = Api.V2
+        self._api = ApiVersion.V2
         self._identities: dict[int, tuple[Mapping[str, object], str | None]] = {}
         self._same: dict[str, list[Job]] = {}
         self._unclaimed: dict[int, list[Job]] = {}
@@ -21,7 +21,7 @@ class Finder:
     def read(
         self,
         listing: Mapping[int, Job],
-        api: Api,
+        api: ApiVersion,
         asked: Mapping[str, int],
         taken: Collection[int],
     ) -> None:
@@ -31,7 +31,7 @@ class Finder:
         ----------
         listing : mapping of int to Job
             The jobs by their ids.
-        api : Api
+        api : ApiVersion
             The interface that has listed them.
         asked : mapping of str to int
             What is looked for, as the identities of listed jobs say it, and the observation of each.

@@ -31,7 +31,7 @@ from mwa_client.directory.sums import Sums
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.json_text import read_strictly
 from mwa_client.timing import read_time
-from mwa_client.transfer.files import FetchedFile, FinalNames, Place, by_name, describe
+from mwa_client.transfer.files import DownloadDirectory, FetchedFile, FinalNames, by_name, describe
 
 MEMORY = ".mwa_client"
 SUMS = "SHA1SUMS"
@@ -41,7 +41,7 @@ PRACTICE = "sandbox"
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedProduct:
     """What a row's job has brought.
 
     Attributes
@@ -76,12 +76,12 @@ class Brought:
         self._line = line
 
     @property
-    def fetched(self) -> Fetched | None:
+    def fetched(self) -> FetchedProduct | None:
         """The files and places; None where a part cannot be read: half a product is no product."""
         entry = read_strictly(self._line)
         files, elsewhere = entry.get("files"), entry.get("elsewhere")
         try:
-            fetched = Fetched(
+            fetched = FetchedProduct(
                 tuple(self._read_file(file) for file in (files if isinstance(files, list) else [])),
                 tuple(str(path) for path in (elsewhere if isinstance(elsewhere, list) else [])),
             )
@@ -104,7 +104,7 @@ class Brought:
 
 
 @dataclass
-class Remembered:
+class RowRecord:
     """What is known of one row.
 
     Attributes
@@ -151,7 +151,7 @@ class Remembered:
     disowned: int = 0
 
     @property
-    def fetched(self) -> Fetched | None:
+    def fetched(self) -> FetchedProduct | None:
         """What that job has brought, once it is complete; None where that can't be read."""
         return None if self.brought is None else self.brought.fetched
 
@@ -209,12 +209,12 @@ class Ledger:
         now: Callable[[], float] = time.time,
     ) -> None:
         names = FinalNames(service, lambda entry: self._append(entry, sync=False))
-        self.place = Place(directory, directory / MEMORY, guard, names)
+        self.place = DownloadDirectory(directory, directory / MEMORY, guard, names)
         self.guard = guard
         self._now = now
         self._service = service
         self._path = self.place.memory / "ledger.jsonl"
-        self._rows: dict[str, Remembered] = {}
+        self._rows: dict[str, RowRecord] = {}
         self._given_up: set[int] = set()
         self._writing = threading.Lock()
         self._sums = Sums(directory, self.place.memory)
@@ -235,11 +235,11 @@ class Ledger:
         """Close the file."""
         os.close(self._file)
 
-    def row(self, identity: str) -> Remembered:
+    def row(self, identity: str) -> RowRecord:
         """Return what is known of a row; it is known by what it asks for."""
-        return self._rows.get(identity) or Remembered()
+        return self._rows.get(identity) or RowRecord()
 
-    def fetched(self, identity: str, job_id: int | None) -> Fetched | None:
+    def fetched(self, identity: str, job_id: int | None) -> FetchedProduct | None:
         """Return what a row's job has brought, wherever that is now; None where it is not complete."""
         row = self.row(identity)
         return row.fetched if job_id is not None and row.job_id == job_id else None
@@ -293,7 +293,7 @@ class Ledger:
         if self.row(identity).state != state:
             self._record({"event": "state", "row": identity, "job_id": job_id, "state": state}, sync=False)
 
-    def finished(self, identity: str, job_id: int, fetched: Fetched) -> None:
+    def finished(self, identity: str, job_id: int, fetched: FetchedProduct) -> None:
         """Record what a row's job has brought, and write its verified files into ``SHA1SUMS``."""
         described = [describe(self.place.directory, file) for file in fetched.files]
         entry: dict[str, object] = {
@@ -346,7 +346,7 @@ class Ledger:
             return  # Taken for none, it would be a reason to submit the row once more.
         row = self._rows.get(identity)
         if row is None:
-            row = self._rows[identity] = Remembered()
+            row = self._rows[identity] = RowRecord()
         if event == "state":
             row.state = sys.intern(str(entry.get("state")))
         elif event == "job" and "job_id" in entry:
@@ -376,7 +376,7 @@ class Ledger:
         else:
             self.place.names.remember_unread(_names_in(entry), job_id, brought.under)
 
-    def _learn_job(self, row: Remembered, entry: dict[str, object], job_id: int | None) -> None:
+    def _learn_job(self, row: RowRecord, entry: dict[str, object], job_id: int | None) -> None:
         if job_id is None:
             if row.job_id is not None and "disowned" not in entry:
                 self._given_up.add(row.job_id)
@@ -385,7 +385,7 @@ class Ledger:
             row.disowned += "disowned" in entry
         row.attach(job_id)
 
-    def _learn_complete(self, row: Remembered, entry: dict[str, object], brought: Brought | None) -> None:
+    def _learn_complete(self, row: RowRecord, entry: dict[str, object], brought: Brought | None) -> None:
         if row.brought is not None:
             # Names that were its own and are no more belonged to a product that had to be made anew.
             self._lost |= self._verified_in(row).keys()
@@ -394,7 +394,7 @@ class Ledger:
     def _name_of(self, file: FetchedFile) -> str:
         return file.path.relative_to(self.place.directory).as_posix()
 
-    def _verified_in(self, row: Remembered) -> dict[str, str]:
+    def _verified_in(self, row: RowRecord) -> dict[str, str]:
         fetched = row.fetched
         files = () if fetched is None else fetched.files
         return {self._name_of(file): file.sha1 for file in files if file.verified}

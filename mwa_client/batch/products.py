@@ -10,7 +10,7 @@ from typing import Callable
 
 from mwa_client.asvo.job import Delivery, Job, ProductFile
 from mwa_client.asvo.session import Session
-from mwa_client.batch.ledger import Fetched
+from mwa_client.batch.ledger import FetchedProduct
 from mwa_client.directory.disk import tree_size
 from mwa_client.errors import JobFailed, TransferFailed
 from mwa_client.timing import Clock
@@ -18,22 +18,22 @@ from mwa_client.transfer import folder
 from mwa_client.transfer.connections import ConnectionBudget
 from mwa_client.transfer.delivered import DeliveryRoots
 from mwa_client.transfer.download import TransferEvent, fetch, safe_name
-from mwa_client.transfer.files import FetchedFile, Place
-from mwa_client.transfer.part_file import Wanted, bytes_in_part
+from mwa_client.transfer.files import DownloadDirectory, FetchedFile
+from mwa_client.transfer.part_file import ExpectedFile, bytes_in_part
 
 FOLDER_DELIVERIES = tuple(delivery.value for delivery in Delivery if delivery.is_folder)
 
 
 def name_files(
-    job: Job, place: Place, asked: str, roots: DeliveryRoots
-) -> tuple[tuple[Wanted, ProductFile], ...]:
+    job: Job, place: DownloadDirectory, asked: str, roots: DeliveryRoots
+) -> tuple[tuple[ExpectedFile, ProductFile], ...]:
     """Return each file of a ready job with what it must be under which name in the directory.
 
     Parameters
     ----------
     job : Job
         The job.
-    place : Place
+    place : DownloadDirectory
         Where its files go.
     asked : str
         The delivery that was asked for: ``acacia``, ``scratch``, ``dug``.
@@ -45,7 +45,7 @@ def name_files(
     JobFailed
         The service names a path of this host that cannot be the product.
     """
-    named: dict[str, tuple[Wanted, ProductFile]] = {}
+    named: dict[str, tuple[ExpectedFile, ProductFile]] = {}
     for file, name in zip(job.product, _different_names(job)):
         if file.delivery.is_folder:
             _check_path(file, asked, place, roots)
@@ -54,7 +54,7 @@ def name_files(
             claimed = place.names.claim_another(claimed, job.job_id)
         # Nothing at all, and no SHA-1 of it either: more likely that nobody knows the size. Ask the server.
         size = file.size if file.size or file.sha1 else None
-        named[claimed] = Wanted(job.job_id, claimed, size, file.sha1, job.obs_id), file
+        named[claimed] = ExpectedFile(job.job_id, claimed, size, file.sha1, job.obs_id), file
     return tuple(named.values())
 
 
@@ -76,7 +76,7 @@ def _different_names(job: Job) -> list[str]:
     return names
 
 
-def _check_path(file: ProductFile, asked: str, place: Place, roots: DeliveryRoots) -> None:
+def _check_path(file: ProductFile, asked: str, place: DownloadDirectory, roots: DeliveryRoots) -> None:
     """Refuse a path on this host that nobody has asked for, or where no delivery can be."""
     if asked not in FOLDER_DELIVERIES:
         raise JobFailed(
@@ -86,7 +86,7 @@ def _check_path(file: ProductFile, asked: str, place: Place, roots: DeliveryRoot
     roots.check(file.path, place.directory)
 
 
-def bytes_to_come(files: Iterable[tuple[Wanted, ProductFile]], place: Place) -> int:
+def bytes_to_come(files: Iterable[tuple[ExpectedFile, ProductFile]], place: DownloadDirectory) -> int:
     """Return for how many bytes these files need room in the directory, as far as their sizes are known."""
     return sum(
         max((wanted.size or 0) - _bytes_there(wanted, place), 0)
@@ -95,7 +95,7 @@ def bytes_to_come(files: Iterable[tuple[Wanted, ProductFile]], place: Place) -> 
     )
 
 
-def _bytes_there(wanted: Wanted, place: Place) -> int:
+def _bytes_there(wanted: ExpectedFile, place: DownloadDirectory) -> int:
     """Return how much of a file or folder an earlier run has left, in the part or under the final name."""
     part, final = place.part(wanted.name), place.directory / wanted.name
     try:
@@ -112,20 +112,20 @@ def _bytes_there(wanted: Wanted, place: Place) -> int:
 
 def fetch_all(
     job: Job,
-    files: Sequence[tuple[Wanted, ProductFile]],
+    files: Sequence[tuple[ExpectedFile, ProductFile]],
     session: Session,
-    place: Place,
+    place: DownloadDirectory,
     clock: Clock,
     stop: threading.Event,
     listen: Callable[[TransferEvent], None],
     connections: ConnectionBudget,
     roots: DeliveryRoots,
-) -> Fetched:
+) -> FetchedProduct:
     """Bring the files of a ready job into the directory, each the way that its delivery asks for.
 
     Parameters
     ----------
-    files : sequence of (Wanted, ProductFile)
+    files : sequence of (ExpectedFile, ProductFile)
         As `name_files` returns them.
     place, clock, stop, listen, connections
         As for `mwa_client.transfer.download.fetch`.
@@ -134,7 +134,7 @@ def fetch_all(
 
     Returns
     -------
-    Fetched
+    FetchedProduct
         The files, and the places of what was delivered to a file system that this host cannot see.
 
     Raises
@@ -161,4 +161,4 @@ def fetch_all(
             )
         else:
             elsewhere.append(file.path)
-    return Fetched(tuple(fetched), tuple(elsewhere))
+    return FetchedProduct(tuple(fetched), tuple(elsewhere))

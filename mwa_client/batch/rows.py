@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from mwa_client.asvo.job import Job, ProductFile
 from mwa_client.batch.events import Complete, RowFailed, RowName
-from mwa_client.batch.ledger import Fetched
+from mwa_client.batch.ledger import FetchedProduct
 from mwa_client.errors import MwaClientError
 from mwa_client.jobs.jobfile import JobRequest, identity_of
-from mwa_client.jobs.keys import Api
-from mwa_client.transfer.part_file import Wanted
+from mwa_client.jobs.keys import ApiVersion
+from mwa_client.transfer.part_file import ExpectedFile
 
 
 class Stage(enum.Enum):
@@ -79,7 +79,7 @@ class ListedJob:
     """Where it was asked to be delivered to; empty where the listing does not say."""
 
     @classmethod
-    def of(cls, job: Job, api: Api) -> ListedJob:
+    def of(cls, job: Job, api: ApiVersion) -> ListedJob:
         """Return a job of a listing as a row."""
         identity = None if job.job_type is None else identity_of(job.job_type, job.parameters, api)
         delivery = str(job.parameters.get("delivery") or "")
@@ -101,7 +101,7 @@ class Row:
         Its job, as the last listing that had it said.
     job_id : int or None
         The number of its job.
-    files : tuple of (Wanted, ProductFile)
+    files : tuple of (ExpectedFile, ProductFile)
         What is to be fetched, once it is ready.
     to_come : int
         Bytes that are missing of them, as far as their sizes are known; then, not since.
@@ -119,7 +119,7 @@ class Row:
         Its lost job has been given up for a new one in this run.
     lost_job : int or None
         That job.
-    fetched_before : Fetched or None
+    fetched_before : FetchedProduct or None
         What an earlier run has brought for it, where that is not in the directory as it was left.
     end_if_unlisted : MwaClientError or None
         How it ends where no listed job can be its: it has been complete before, and no new job is submitted.
@@ -135,7 +135,7 @@ class Row:
         self.place = place
         self.job: Job | None = None
         self.job_id: int | None = None
-        self.files: tuple[tuple[Wanted, ProductFile], ...] = ()
+        self.files: tuple[tuple[ExpectedFile, ProductFile], ...] = ()
         self.to_come = 0
         self.put_off = 0
         self.tried: float | None = None
@@ -144,16 +144,16 @@ class Row:
         self.from_before = False
         self.was_renewed = False
         self.lost_job: int | None = None
-        self.fetched_before: Fetched | None = None
+        self.fetched_before: FetchedProduct | None = None
         self.end_if_unlisted: MwaClientError | None = None
         self.gone: MwaClientError | None = None
         self.result: Complete | RowFailed | None = None
         self._rows = rows
         self._stage = Stage.WANTED
         self._label = NOT_SUBMITTED
-        self._asked: dict[Api, str] = {}
+        self._asked: dict[ApiVersion, str] = {}
 
-    def asked_on(self, api: Api) -> str:
+    def asked_on(self, api: ApiVersion) -> str:
         """Return what an interface is asked for, as `identity_of` says it of a listed job."""
         if api not in self._asked:
             request = self.request
@@ -210,7 +210,7 @@ class Row:
         self._step("disown")
         self._let_go()
 
-    def ready(self, files: tuple[tuple[Wanted, ProductFile], ...], to_come: int) -> None:
+    def ready(self, files: tuple[tuple[ExpectedFile, ProductFile], ...], to_come: int) -> None:
         """Take the step: its product can be fetched."""
         self.to_come = to_come if self._stage is Stage.WATCHED else self.to_come
         self._step("ready")

@@ -13,7 +13,7 @@ from mwa_client import __version__
 from mwa_client.cli.interrupts import Interrupted, interrupts_caught
 from mwa_client.cli.streams import finish_streams, mend_streams
 from mwa_client.errors import ExitStatus, InternalError, MwaClientError
-from mwa_client.formatting import json_line, printed
+from mwa_client.formatting import json_line, printable
 
 # The rest is imported where it is needed: --help must not wait for it.
 
@@ -106,7 +106,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        super().error(printed(message))
+        super().error(printable(message))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -172,7 +172,7 @@ def _show_requests() -> None:
 
     class Formatter(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return printed(super().format(record))
+            return printable(super().format(record))
 
     handler = logging.StreamHandler()
     handler.setFormatter(Formatter("%(asctime)s %(message)s"))
@@ -189,7 +189,7 @@ def _say_error(error: MwaClientError) -> None:
 
 def _say(*lines: str | Mapping[str, object], stream: TextIO | None = None) -> None:
     """Print lines, and JSON objects as lines; the only line breaks are those between them."""
-    texts = [printed(line) if isinstance(line, str) else json_line(line) for line in lines]
+    texts = [printable(line) if isinstance(line, str) else json_line(line) for line in lines]
     try:
         print(*texts, sep="\n", file=stream or sys.stderr, flush=True)
     except (OSError, ValueError):

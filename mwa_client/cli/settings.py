@@ -12,12 +12,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mwa_client.errors import CredentialsMissing, SettingsError
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.secrecy import keep_secret
 from mwa_client.transfer.delivered import DeliveryRoots, roots_from
 
 HOST = "asvo.mwatelescope.org"
-PORTS = {Api.V2018: 8778, Api.V1: 443, Api.V2: 443}
+PORTS = {ApiVersion.V2018: 8778, ApiVersion.V1: 443, ApiVersion.V2: 443}
 CLIENT_NAME = "mantaray-clientv2.0"
 """What v1 and v2 are told at the login. They may refuse a client that they do not know, and this is the
 client whose protocol we speak."""
@@ -58,7 +58,7 @@ class Service:
 
     Attributes
     ----------
-    api : Api
+    api : ApiVersion
         The interface that it speaks.
     address : str
         Scheme, host and port.
@@ -80,7 +80,7 @@ class Service:
         Where deliveries to file systems may be copied from.
     """
 
-    api: Api
+    api: ApiVersion
     address: str
     name: str
     credentials: Credentials
@@ -137,7 +137,7 @@ class Settings:
         The jobs to fetch or cancel: job ids, obs_ids, or ``all``.
     directory : Path
         Where the products go.
-    api : Api or None
+    api : ApiVersion or None
         The interface to speak; None: find out.
     sandbox : bool
         Practise against the built-in service.
@@ -166,7 +166,7 @@ class Settings:
     csv: str | None = None
     rows: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
-    api: Api | None = None
+    api: ApiVersion | None = None
     sandbox: bool = False
     once: bool = False
     allow_resubmit: bool = False
@@ -244,14 +244,14 @@ def _targets(given: list[str], *, all_allowed: bool) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
-def _api(value: str | None) -> Api | None:
+def _api(value: str | None) -> ApiVersion | None:
     try:
-        return None if value is None else Api(value)
+        return None if value is None else ApiVersion(value)
     except ValueError:
         raise SettingsError(f"--api={value} is not an interface.", "It must be 2018, v1 or v2.") from None
 
 
-def services_from(environment: Mapping[str, str], api: Api | None = None) -> tuple[Service, ...]:
+def services_from(environment: Mapping[str, str], api: ApiVersion | None = None) -> tuple[Service, ...]:
     """Read from the environment which service to talk to: the ways to try, in order.
 
     Parameters
@@ -262,7 +262,7 @@ def services_from(environment: Mapping[str, str], api: Api | None = None) -> tup
         ``SSL_VERIFY`` (0 switches the check of certificates off; a path names a bundle of authorities),
         ``MWA_ASVO_API_TIMEOUT`` (seconds), ``MWA_ASVO_CLIENT`` (client name and version) and
         ``MWA_ASVO_SCRATCH_ROOTS`` (folders that deliveries are found below, separated by colons).
-    api : Api, optional
+    api : ApiVersion, optional
         The interface to speak. Otherwise a key means today's service, v2 before v1; user name and password
         mean that of 2018, and v2 where the server knows nothing of 2018's login, or nobody answers at the
         service's address of 2018.
@@ -277,11 +277,11 @@ def services_from(environment: Mapping[str, str], api: Api | None = None) -> tup
     if api is not None:
         apis = [api]
     elif environment.get("MWA_ASVO_API_KEY"):
-        apis = [Api.V2, Api.V1]
+        apis = [ApiVersion.V2, ApiVersion.V1]
     else:
-        apis = [Api.V2018]
+        apis = [ApiVersion.V2018]
     services = [_service(environment, each) for each in apis]
-    if api is None and services[0].api is Api.V2018:
+    if api is None and services[0].api is ApiVersion.V2018:
         services.append(_todays(environment, services[0]))
     return tuple(services)
 
@@ -289,13 +289,13 @@ def services_from(environment: Mapping[str, str], api: Api | None = None) -> tup
 def _todays(environment: Mapping[str, str], of_2018: Service) -> Service:
     """Return where v2 is to be tried with an account of 2018: at another server than the usual, there too."""
     if of_2018.is_default or environment.get("MWA_ASVO_HOST"):
-        return _service(environment, Api.V2)
+        return _service(environment, ApiVersion.V2)
     there = {**environment, "MWA_ASVO_HOST": of_2018.address, "MWA_ASVO_PORT": ""}
-    return replace(_service(there, Api.V2), name=of_2018.name)
+    return replace(_service(there, ApiVersion.V2), name=of_2018.name)
 
 
-def _service(environment: Mapping[str, str], api: Api) -> Service:
-    family = "ASVO" if api is Api.V2018 else "MWA_ASVO"
+def _service(environment: Mapping[str, str], api: ApiVersion) -> Service:
+    family = "ASVO" if api is ApiVersion.V2018 else "MWA_ASVO"
     given = {name: environment.get(f"{family}_{name}", "") for name in ("HOST", "PORT")}
     is_plain = family == "MWA_ASVO" and environment.get("MWA_ASVO_HTTPS", "").strip().lower() in NO
     address = address_of(given["HOST"], given["PORT"], api, scheme="http" if is_plain else "https")
@@ -316,7 +316,7 @@ def _service(environment: Mapping[str, str], api: Api) -> Service:
     )
 
 
-def address_of(host: str, port: str, api: Api = Api.V2018, *, scheme: str = "https") -> str:
+def address_of(host: str, port: str, api: ApiVersion = ApiVersion.V2018, *, scheme: str = "https") -> str:
     """Return the address that a host (or URL) and a port mean: ``https://host:8778``.
 
     Raises
@@ -324,7 +324,7 @@ def address_of(host: str, port: str, api: Api = Api.V2018, *, scheme: str = "htt
     SettingsError
         They mean none.
     """
-    family = "ASVO" if api is Api.V2018 else "MWA_ASVO"
+    family = "ASVO" if api is ApiVersion.V2018 else "MWA_ASVO"
     host, port = host.strip() or HOST, port.strip()
     if port and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):
         raise SettingsError(f"{family}_PORT={port} is not a port.", "It must be a number from 1 to 65535.")
@@ -356,13 +356,13 @@ def address_of(host: str, port: str, api: Api = Api.V2018, *, scheme: str = "htt
     return f"{parts.scheme}://{shown}:{own_port or int(port or standard)}"
 
 
-def _credentials(environment: Mapping[str, str], api: Api) -> Credentials:
+def _credentials(environment: Mapping[str, str], api: ApiVersion) -> Credentials:
     key = environment.get("MWA_ASVO_API_KEY", "").strip()
-    if api is not Api.V2018 and key:
+    if api is not ApiVersion.V2018 and key:
         _check_text("MWA_ASVO_API_KEY", key)
         return Credentials(key=key)
     missing = [name for name in ACCOUNT if not environment.get(name)]
-    if api is Api.V1 or (api is Api.V2 and missing):
+    if api is ApiVersion.V1 or (api is ApiVersion.V2 and missing):
         raise CredentialsMissing(
             f"No credentials: MWA_ASVO_API_KEY is not set, and the {api.value} interface wants it.",
             f"{HOW_TO_SET_KEY}\n{HOW_TO_PRACTISE}",

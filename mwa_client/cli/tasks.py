@@ -32,7 +32,7 @@ from mwa_client.errors import (
     ServiceUnavailable,
 )
 from mwa_client.jobs.jobfile import JobFile, parse, plan, read_bytes
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.secrecy import hide
 
 # The rest is imported where it is needed: checking a file must not wait for it.
@@ -126,10 +126,10 @@ class _Rows:
             return cls(*read_bytes(settings.csv))
         return cls("\n".join(settings.rows), "row")
 
-    def read(self, api: Api) -> JobFile:
+    def read(self, api: ApiVersion) -> JobFile:
         return parse(self.data, api, self.source)
 
-    def read_for_one_of(self, apis: Sequence[Api]) -> tuple[Api, JobFile]:
+    def read_for_one_of(self, apis: Sequence[ApiVersion]) -> tuple[ApiVersion, JobFile]:
         """Read the rows for the first interface that can do what they ask.
 
         Raises
@@ -146,16 +146,20 @@ class _Rows:
         raise min(errors, key=lambda error: len(error.mistakes))
 
 
-def _likely_apis(settings: Settings) -> tuple[Api, ...]:
+def _likely_apis(settings: Settings) -> tuple[ApiVersion, ...]:
     """Return the interfaces that may be spoken, the likeliest first: nothing is asked of the network here."""
     if settings.api is not None:
         return (settings.api,)
     if settings.sandbox:
-        return (Api.V2018,)
-    return (Api.V2, Api.V1) if os.environ.get("MWA_ASVO_API_KEY") else (Api.V2018, Api.V2)
+        return (ApiVersion.V2018,)
+    return (
+        (ApiVersion.V2, ApiVersion.V1)
+        if os.environ.get("MWA_ASVO_API_KEY")
+        else (ApiVersion.V2018, ApiVersion.V2)
+    )
 
 
-def _checked(settings: Settings, jobs: JobFile, api: Api) -> list[str | Mapping[str, object]]:
+def _checked(settings: Settings, jobs: JobFile, api: ApiVersion) -> list[str | Mapping[str, object]]:
     """Say what a good job file asks for; if wanted, with the request that would be made for each row."""
     requests = list(_requests(settings, jobs, api)) if settings.verbose else []
     if not settings.json:
@@ -171,7 +175,7 @@ def _checked(settings: Settings, jobs: JobFile, api: Api) -> list[str | Mapping[
     return [checked]
 
 
-def _requests(settings: Settings, jobs: JobFile, api: Api) -> Iterator[tuple[int, HttpRequest]]:
+def _requests(settings: Settings, jobs: JobFile, api: ApiVersion) -> Iterator[tuple[int, HttpRequest]]:
     from mwa_client.asvo import submission_of
 
     for job in jobs.jobs:
@@ -228,10 +232,10 @@ def _alone(settings: Settings, say: Show) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     from mwa_client.batch.ledger import MEMORY
-    from mwa_client.directory.lock import working_alone
+    from mwa_client.directory.lock import directory_lock
     from mwa_client.timing import SystemClock
 
-    lock = working_alone(settings.directory, settings.directory / MEMORY, SystemClock(), say)
+    lock = directory_lock(settings.directory, settings.directory / MEMORY, SystemClock(), say)
     with ExitStack() as open_things:
         try:
             guard = open_things.enter_context(lock)
@@ -272,7 +276,7 @@ def _practice(settings: Settings, say: Show) -> Iterator[tuple[Service, ...]]:
         ) from None
     with sandbox:
         roots = DeliveryRoots((memory / "sandbox_scratch",))
-        api = settings.api or Api.V2018
+        api = settings.api or ApiVersion.V2018
         yield (Service(api, sandbox.url, PRACTICE, account, delivery_roots=roots),)
 
 
@@ -280,11 +284,11 @@ def _practice(settings: Settings, say: Show) -> Iterator[tuple[Service, ...]]:
 
 
 def _run_rows(
-    settings: Settings, means: _Means, rows: _Rows, jobs: JobFile, expected: Api, say: Show
+    settings: Settings, means: _Means, rows: _Rows, jobs: JobFile, expected: ApiVersion, say: Show
 ) -> ExitStatus:
     """Submit the rows and, unless only that is wanted, watch and fetch them."""
 
-    def check(api: Api) -> None:
+    def check(api: ApiVersion) -> None:
         if api is not expected:
             for warning in rows.read(api).warnings:
                 if warning not in jobs.warnings:
@@ -370,7 +374,7 @@ def _run_batch(
     settings: Settings,
     means: _Means,
     wanted: Callable[[Callable[[], Session]], Sequence[JobRequest | ListedJob]],
-    check: Callable[[Api], None] = lambda api: None,
+    check: Callable[[ApiVersion], None] = lambda api: None,
 ) -> ExitStatus:
     """Run a batch, show it, and write its errors into the error file."""
     from mwa_client.asvo import open_session

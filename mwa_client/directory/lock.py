@@ -141,7 +141,7 @@ class Owner:
 
 
 @contextmanager
-def working_alone(
+def directory_lock(
     directory: Path, memory: Path, clock: Clock, say: Callable[[str], None]
 ) -> Iterator[Callable[[], None]]:
     """Work in a directory while nobody else does.

@@ -22,7 +22,7 @@ from mwa_client.batch.events import (
     Submitted,
     Summary,
 )
-from mwa_client.formatting import duration, printed, size_in_words
+from mwa_client.formatting import format_duration, format_size, printable
 from mwa_client.secrecy import hide_in
 from mwa_client.timing import Clock
 from mwa_client.transfer.download import Progress, Setback
@@ -90,7 +90,7 @@ class Display:
         elif isinstance(event, StateChanged):
             self.line(_about(event.label, event.row))
         elif isinstance(event, Downloading):
-            self.line(_about("Downloading", event.row, f"{event.name} ({size_in_words(event.size)})"))
+            self.line(_about("Downloading", event.row, f"{event.name} ({format_size(event.size)})"))
         elif isinstance(event, Complete):
             self._show_complete(event)
         elif isinstance(event, RowFailed):
@@ -133,7 +133,7 @@ class Display:
             self._counts = event
         now = self._clock.monotonic()
         if self._counts is not None and now - self._last_time >= HEARTBEAT:
-            self.line(f"Still working after {duration(now - self._begun)}: {_counted(self._counts)}")
+            self.line(f"Still working after {format_duration(now - self._begun)}: {_counted(self._counts)}")
 
     def _show_complete(self, event: Complete) -> None:
         if self._quiet:
@@ -144,7 +144,7 @@ class Display:
             proof = "verified" if is_verified else "not verified: the service gave no SHA-1"
             proof = "changed since it was complete; kept as it is" if event.is_changed else proof
             number = "" if len(files) == 1 else f"{len(files)} files, "
-            size = size_in_words(sum(file.size for file in files))
+            size = format_size(sum(file.size for file in files))
             self.line(_about(COMPLETE, event.row, f"{place} ({number}{size}, {proof}{when})"))
         for path in event.elsewhere:
             self.line(_about(COMPLETE, event.row, f"{path} (delivered there; this host cannot see it{when})"))
@@ -164,7 +164,7 @@ class Display:
         if text == self._last_text:
             return
         self._last_text, self._last_time = text, self._clock.monotonic()
-        self._write(f"{printed(text)}\n", stream)
+        self._write(f"{printable(text)}\n", stream)
 
     def _write(self, text: str, stream: TextIO) -> None:
         try:
@@ -221,7 +221,7 @@ class BarDisplay(Display):
             self._total.n = event.done
             taken = len(TOTAL_BAR.format(n_fmt=event.done, total_fmt=event.rows, bar="", desc=""))
             words = _fitting(event, self._columns() - taken - SHORTEST_BAR)
-            self._total.set_description_str(printed(words))
+            self._total.set_description_str(printable(words))
 
     def _move(self, event: Progress) -> None:
         key = (event.job_id, event.name)
@@ -235,7 +235,7 @@ class BarDisplay(Display):
                 total=event.size,
                 # A bar begins where the part file of an earlier run ends, so that the rate is true.
                 initial=event.done,
-                desc=_shortened(printed(event.name), max(self._columns() - 24, 10) if is_narrow else 26),
+                desc=_shortened(printable(event.name), max(self._columns() - 24, 10) if is_narrow else 26),
                 bar_format=(NARROW_FILE_BAR if is_narrow else FILE_BAR) if event.size else None,
                 unit="B",
                 unit_scale=True,
@@ -433,4 +433,4 @@ def _summary_line(summary: Summary) -> str:
     parts += [f"{summary.changed} changed since"] if summary.changed else []
     parts += [f"{len(summary.failed)} failed"] if summary.failed else []
     parts += [f"{len(summary.pending)} pending (run the same command again)"] if summary.pending else []
-    return f"{', '.join(parts)}: {size_in_words(summary.size)} in {summary.directory}"
+    return f"{', '.join(parts)}: {format_size(summary.size)} in {summary.directory}"

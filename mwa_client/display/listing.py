@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mwa_client.asvo.job import Job
-from mwa_client.formatting import duration, size_in_words
+from mwa_client.formatting import format_duration, format_size
 from mwa_client.timing import read_time
 
 HEADINGS = ("job id", "obs_id", "type", "state", "size", "age", "expires in")
@@ -47,8 +47,8 @@ def _row(job: Job, now: float) -> tuple[str, ...]:
         "-" if job.obs_id is None else str(job.obs_id),
         "-" if job.job_type is None else job.job_type.label,
         job.label,
-        size_in_words(size) if sizes else "-",
-        "-" if created is None else duration(now - created),
+        format_size(size) if sizes else "-",
+        "-" if created is None else format_duration(now - created),
         _expiry(job, now),
     )
 
@@ -56,4 +56,4 @@ def _row(job: Job, now: float) -> tuple[str, ...]:
 def _expiry(job: Job, now: float) -> str:
     if job.expires_at is None:
         return "-"
-    return duration(job.expires_at - now) if job.expires_at > now else "expired"
+    return format_duration(job.expires_at - now) if job.expires_at > now else "expired"

@@ -21,11 +21,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
 
 from mwa_client.errors import JobFileError, Mistake, SettingsError
-from mwa_client.formatting import printed
+from mwa_client.formatting import printable
 from mwa_client.jobs.keys import (
     BY_WORD,
     VOLTAGE_DOWNLOAD,
-    Api,
+    ApiVersion,
     JobKey,
     JobType,
     Kind,
@@ -69,8 +69,9 @@ class JobRequest:
         Keys and values in the order of the row, without ``job_type`` and ``allow_resubmit``. Keys and
         choices are today's words, booleans are in lower case; a number beside a 2018 word stands as it
         was written, others in their shortest form. They do not depend on the interface.
-    vocabulary : Api
-        `Api.V2018` where the row is in 2018 words, which decides what a missing key means; else `Api.V2`.
+    vocabulary : ApiVersion
+        `ApiVersion.V2018` where the row is in 2018 words, which decides what a missing key means; else
+        `ApiVersion.V2`.
     allow_resubmit : bool
         Submit even if the same job is already there.
     former_identity : str
@@ -81,7 +82,7 @@ class JobRequest:
     job_type: JobType
     obs_id: int
     values: tuple[tuple[str, str], ...]
-    vocabulary: Api
+    vocabulary: ApiVersion
     allow_resubmit: bool = False
     former_identity: str = field(default="", compare=False)
 
@@ -100,7 +101,7 @@ class JobRequest:
         """Where the product is to be delivered to: ``acacia``, ``scratch``, ``dug``."""
         return dict(self.values).get("delivery") or BY_WORD["delivery"].default_of(self.job_type) or ""
 
-    def identity_on(self, api: Api) -> str:
+    def identity_on(self, api: ApiVersion) -> str:
         """Return what an interface is asked for; `identity_of` a listed job of the row is equal to it.
 
         It differs from `identity` in a row with words of 2018 that today's service has no counterpart for.
@@ -108,12 +109,12 @@ class JobRequest:
         said = {word: value for word, value in self.values if BY_WORD[word].spelled(api) is not None}
         return _identity(self.job_type, said, self.vocabulary)
 
-    def parameters(self, api: Api) -> dict[str, str]:
+    def parameters(self, api: ApiVersion) -> dict[str, str]:
         """Return the form that asks an interface for this job, without job type and ``allow_resubmit``.
 
         Parameters
         ----------
-        api : Api
+        api : ApiVersion
             The interface that the row was checked for.
 
         Returns
@@ -150,14 +151,14 @@ class JobFile:
     warnings: tuple[str, ...] = ()
 
 
-def read_file(path: str | Path, api: Api, *, stdin: BinaryIO | None = None) -> JobFile:
+def read_file(path: str | Path, api: ApiVersion, *, stdin: BinaryIO | None = None) -> JobFile:
     """Read a job file.
 
     Parameters
     ----------
     path : str or Path
         The file; ``-`` is standard input.
-    api : Api
+    api : ApiVersion
         The interface that the jobs are for.
     stdin : binary stream, optional
         What to read for ``-`` in place of the process's standard input.
@@ -214,14 +215,14 @@ def _bounded(file: BinaryIO, source: str) -> bytes:
     return bytes(data)
 
 
-def parse(data: bytes | str, api: Api, source: str = "jobs.csv") -> JobFile:
+def parse(data: bytes | str, api: ApiVersion, source: str = "jobs.csv") -> JobFile:
     """Turn the text of a job file into jobs.
 
     Parameters
     ----------
     data : bytes or str
         The text; bytes are UTF-8, with or without a byte order mark.
-    api : Api
+    api : ApiVersion
         The interface that the jobs are for.
     source : str
         Name of the file, for messages.
@@ -238,7 +239,7 @@ def parse(data: bytes | str, api: Api, source: str = "jobs.csv") -> JobFile:
 
     Examples
     --------
-    >>> parse("obs_id=1191828584, job_type=d, download_type=vis", Api.V2).jobs[0].identity
+    >>> parse("obs_id=1191828584, job_type=d, download_type=vis", ApiVersion.V2).jobs[0].identity
     'job_type=d obs_id=1191828584'
     """
     jobs: dict[str, JobRequest] = {}
@@ -269,7 +270,7 @@ def parse(data: bytes | str, api: Api, source: str = "jobs.csv") -> JobFile:
     return JobFile(source, tuple(jobs.values()), said)
 
 
-def parse_row(row: str | Mapping[str, object], api: Api) -> JobRequest:
+def parse_row(row: str | Mapping[str, object], api: ApiVersion) -> JobRequest:
     """Turn one row, as text or as keys and values, into a job.
 
     Parameters
@@ -277,7 +278,7 @@ def parse_row(row: str | Mapping[str, object], api: Api) -> JobRequest:
     row : str or mapping of str to object
         ``obs_id=1191828584, job_type=c``, or the same as a mapping, whose values may be strings,
         numbers and booleans.
-    api : Api
+    api : ApiVersion
         The interface that the job is for.
 
     Returns
@@ -293,7 +294,7 @@ def parse_row(row: str | Mapping[str, object], api: Api) -> JobRequest:
     Examples
     --------
     >>> row = {"obs_id": 1191828584, "job_type": "d", "download_type": "vis_meta"}
-    >>> parse_row(row, Api.V2).parameters(Api.V2)
+    >>> parse_row(row, ApiVersion.V2).parameters(ApiVersion.V2)
     {'obs_id': '1191828584', 'download_type': 'meta', 'delivery': 'acacia'}
     """
     checked = _Row.from_text(row, api) if isinstance(row, str) else _Row.from_mapping(row, api)
@@ -303,7 +304,7 @@ def parse_row(row: str | Mapping[str, object], api: Api) -> JobRequest:
     return job
 
 
-def identity_of(job_type: JobType, parameters: Mapping[str, object], api: Api) -> str | None:
+def identity_of(job_type: JobType, parameters: Mapping[str, object], api: ApiVersion) -> str | None:
     """Return the identity of a job that the service lists.
 
     Parameters
@@ -312,7 +313,7 @@ def identity_of(job_type: JobType, parameters: Mapping[str, object], api: Api) -
         The listed job's type.
     parameters : mapping of str to object
         Its ``job_params``.
-    api : Api
+    api : ApiVersion
         The interface that listed it.
 
     Returns
@@ -340,7 +341,7 @@ def identity_of(job_type: JobType, parameters: Mapping[str, object], api: Api) -
     return _identity(job_type, said, api)
 
 
-def contradicts(job: Job, request: JobRequest, api: Api, *, is_known: bool = False) -> str | None:
+def contradicts(job: Job, request: JobRequest, api: ApiVersion, *, is_known: bool = False) -> str | None:
     """Say in what a listed job differs from what a row asks for, judged by what both of them say.
 
     This is for a job that is known to be the row's, from the ledger or from the service's own answer.
@@ -354,7 +355,7 @@ def contradicts(job: Job, request: JobRequest, api: Api, *, is_known: bool = Fal
         The job as the service lists it.
     request : JobRequest
         What the row asks for.
-    api : Api
+    api : ApiVersion
         The interface that listed the job.
     is_known : bool
         The ledger knows the job as this row's: then only what the row was sent with can contradict it, and no
@@ -380,7 +381,7 @@ def contradicts(job: Job, request: JobRequest, api: Api, *, is_known: bool = Fal
     return ", ".join(differences) or None
 
 
-def agreement(job: Job, request: JobRequest, api: Api) -> int:
+def agreement(job: Job, request: JobRequest, api: ApiVersion) -> int:
     """Return how many keys a listed job says as a row does."""
     return sum(theirs == ours for _, theirs, ours in _compared(job, request, api))
 
@@ -390,14 +391,14 @@ def plan(jobfile: JobFile) -> str:
 
     Examples
     --------
-    >>> print(plan(parse("obs_id=1191828584, job_type=d, download_type=vis", Api.V2)))
+    >>> print(plan(parse("obs_id=1191828584, job_type=d, download_type=vis", ApiVersion.V2)))
     jobs.csv: 1 job on 1 observation
       1 download
     """
     observations = len({job.obs_id for job in jobfile.jobs})
     kinds = Counter(job.job_type for job in jobfile.jobs)
     on = f"{_count(len(jobfile.jobs), 'job')} on {_count(observations, 'observation')}"
-    lines = [f"{printed(jobfile.source)}: {on}"]
+    lines = [f"{printable(jobfile.source)}: {on}"]
     lines += [f"  {_count(kinds[job_type], job_type.noun)}" for job_type in JobType if kinds[job_type]]
     return "\n".join(lines)
 
@@ -425,7 +426,7 @@ def _asked_of(job_type: JobType) -> Iterator[JobKey]:
     return (key for key in keys_of(job_type) if key.word not in _NOT_PART_OF_THE_PRODUCT)
 
 
-def _identity(job_type: JobType, said: Mapping[str, str], vocabulary: Api) -> str:
+def _identity(job_type: JobType, said: Mapping[str, str], vocabulary: ApiVersion) -> str:
     values = {word: _shortest(BY_WORD[word], value) for word, value in said.items()}
     values.update(_unsaid(job_type, said, vocabulary))
     defaults = _defaults(job_type)
@@ -434,13 +435,13 @@ def _identity(job_type: JobType, said: Mapping[str, str], vocabulary: Api) -> st
     return " ".join(parts)
 
 
-def _unsaid(job_type: JobType, said: Mapping[str, str], api: Api) -> dict[str, str]:
+def _unsaid(job_type: JobType, said: Mapping[str, str], api: ApiVersion) -> dict[str, str]:
     """Return what an interface takes the missing keys to mean."""
     words = _meant(job_type, api).keys() - said.keys() - _not_applicable(said)
     return {word: value for word, value in _meant(job_type, api).items() if word in words}
 
 
-def _stated(job_type: JobType, values: Mapping[str, str], api: Api) -> frozenset[str]:
+def _stated(job_type: JobType, values: Mapping[str, str], api: ApiVersion) -> frozenset[str]:
     """Return the keys that an interface must be told, whatever it takes their being left out to mean."""
     stated = _always_stated(job_type, api) - _not_applicable(values)
     # Of an object in a store there is one format, and of voltages.
@@ -454,7 +455,7 @@ def _not_applicable(values: Mapping[str, str]) -> frozenset[str]:
 
 
 @functools.cache
-def _meant(job_type: JobType, api: Api) -> Mapping[str, str]:
+def _meant(job_type: JobType, api: ApiVersion) -> Mapping[str, str]:
     """Return what an interface takes each key of a job to mean where it is missing."""
     meant = {key.word: key.meant_on(api, job_type) for key in _asked_of(job_type)}
     return MappingProxyType({word: value for word, value in meant.items() if value is not None})
@@ -466,19 +467,19 @@ def _defaults(job_type: JobType) -> Mapping[str, str | None]:
 
 
 @functools.cache
-def _always_stated(job_type: JobType, api: Api) -> frozenset[str]:
-    if api is Api.V2018:
+def _always_stated(job_type: JobType, api: ApiVersion) -> frozenset[str]:
+    if api is ApiVersion.V2018:
         return frozenset()
     keys = [key for key in _asked_of(job_type) if key.is_always_stated(job_type)]
     return frozenset(key.word for key in keys if key.spelled(api) is not None)
 
 
 @functools.cache
-def _needed(job_type: JobType, api: Api) -> frozenset[str]:
+def _needed(job_type: JobType, api: ApiVersion) -> frozenset[str]:
     return frozenset(key.word for key in _asked_of(job_type) if key.is_required_in(api))
 
 
-def _asked_on(request: JobRequest, api: Api) -> dict[str, str]:
+def _asked_on(request: JobRequest, api: ApiVersion) -> dict[str, str]:
     """Return what a row asks an interface for, said or not; without what the interface decides by itself.
 
     A switch that is off unless it is asked for is off on every interface. Any other value that the interface
@@ -494,7 +495,7 @@ def _asked_on(request: JobRequest, api: Api) -> dict[str, str]:
     return {word: value for word, value in {**known, **said}.items() if word != "obs_id"}
 
 
-def _compared(job: Job, request: JobRequest, api: Api) -> Iterator[tuple[str, str, str]]:
+def _compared(job: Job, request: JobRequest, api: ApiVersion) -> Iterator[tuple[str, str, str]]:
     """Yield each key that both a listed job and a row give a value, with the value of either."""
     asked = _asked_on(request, api)
     for word, value in job.parameters.items():
@@ -506,13 +507,13 @@ def _compared(job: Job, request: JobRequest, api: Api) -> Iterator[tuple[str, st
             yield key.word, heard, _shortest(key, asked[key.word])
 
 
-def _sent(word: str, value: str, api: Api) -> Iterator[tuple[str, str]]:
+def _sent(word: str, value: str, api: ApiVersion) -> Iterator[tuple[str, str]]:
     """Yield the word and value that an interface has for one of today's, if it has any."""
     key = BY_WORD[word]
     spelled = key.spelled(api)
     if spelled is not None:
         # The 2018 service is sent a number exactly as the row has it.
-        number = value if api is Api.V2018 else _shortest(key, value)
+        number = value if api is ApiVersion.V2018 else _shortest(key, value)
         yield spelled, key.said_on(api, number)
 
 
@@ -757,7 +758,7 @@ class _Row:
     `values` what was understood, so that what follows from a mistake is not reported as another.
     """
 
-    def __init__(self, cells: Iterable[tuple[str, str | None]], api: Api, mistakes: list[str]) -> None:
+    def __init__(self, cells: Iterable[tuple[str, str | None]], api: ApiVersion, mistakes: list[str]) -> None:
         cells = list(cells)
         self.api = api
         self.mistakes = mistakes
@@ -776,20 +777,20 @@ class _Row:
         self.warnings = list(_doubts(self))
 
     @classmethod
-    def from_text(cls, text: str, api: Api) -> _Row:
+    def from_text(cls, text: str, api: ApiVersion) -> _Row:
         mistakes: list[str] = []
         cells = [cell.partition("=") for cell in _split(text, mistakes)]
         pairs = [(word.strip(), value.strip() if equals else None) for word, equals, value in cells]
         return cls(pairs, api, mistakes)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, object], api: Api) -> _Row:
+    def from_mapping(cls, mapping: Mapping[str, object], api: ApiVersion) -> _Row:
         return cls([(str(word).strip(), _text(value)) for word, value in mapping.items()], api, [])
 
     @property
     def dropped(self) -> list[str]:
         """The words that the interface has no counterpart for."""
-        return [word for word in self.values if self.api is not Api.V2018 and BY_WORD[word].only_2018]
+        return [word for word in self.values if self.api is not ApiVersion.V2018 and BY_WORD[word].only_2018]
 
     def request(self, line: int) -> JobRequest | None:
         """Return the job that the row asks for, None where it has mistakes."""
@@ -855,10 +856,10 @@ class _Row:
             return f"{interface} has no {self.job_type.label} jobs" if key.word == "job_type" else ""
         if key.spelled(self.api) is None:
             # What 2018 could not be asked for is what it did, where that is today's default.
-            is_2018s_way = self.api is Api.V2018 and value == key.default_of(self.job_type)
+            is_2018s_way = self.api is ApiVersion.V2018 and value == key.default_of(self.job_type)
             can = key.only_2018 or key.word == "allow_resubmit" or is_2018s_way
             return "" if can else f"{interface} cannot do this"
-        if self.api is Api.V2018 and value not in key.named.get(Api.V2018, (value,)):
+        if self.api is ApiVersion.V2018 and value not in key.named.get(ApiVersion.V2018, (value,)):
             return f"{interface} cannot do this"
         limits = key.limits_on(self.api)
         if key.kind.is_number and not _fits(_shortest(key, value), limits):
@@ -872,15 +873,17 @@ class _Row:
             self._guesses[BY_WORD[guess].word] = guess
         return guess
 
-    def _vocabulary(self) -> Api:
+    def _vocabulary(self) -> ApiVersion:
         """Return whose words the row is in; a row in words that both have is in the interface's."""
-        if self.job_type is None or not self.job_type.is_known_to(Api.V2018):
-            return Api.V2
+        if self.job_type is None or not self.job_type.is_known_to(ApiVersion.V2018):
+            return ApiVersion.V2
         product = [word for word in self.words if word not in _NOT_PART_OF_THE_PRODUCT]
         whose = {BY_WORD[word].vocabulary(self.words[word]) for word in product}
-        if Api.V2018 in whose:
-            return Api.V2018
-        return Api.V2018 if self.api is Api.V2018 and Api.V2 not in whose else Api.V2
+        if ApiVersion.V2018 in whose:
+            return ApiVersion.V2018
+        return (
+            ApiVersion.V2018 if self.api is ApiVersion.V2018 and ApiVersion.V2 not in whose else ApiVersion.V2
+        )
 
     def _missing(self) -> Iterator[str]:
         for key in keys_of(self.job_type) if self.job_type else (BY_WORD["obs_id"], BY_WORD["job_type"]):
@@ -968,7 +971,7 @@ def _delivery(row: _Row) -> Iterator[str]:
 def _doubts(row: _Row) -> Iterator[str]:
     """Yield what the interface may refuse; that is for the service to say, which learns new things."""
     converts = row.job_type in (JobType.CONVERSION, JobType.IMAGING)
-    if row.job_type and converts and row.api is Api.V2 and row.values.get("delivery") == "dug":
+    if row.job_type and converts and row.api is ApiVersion.V2 and row.values.get("delivery") == "dug":
         # Missing from the schema by mistake; it will be added.
         yield f"delivery=dug: the v2 interface may refuse it for {_a(row.job_type.label)} job"
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 from types import MappingProxyType
 
 
-class Api(enum.Enum):
+class ApiVersion(enum.Enum):
     """The interfaces that the service has had; how the rest of the program names them."""
 
     V2018 = "2018"
@@ -46,9 +46,9 @@ class JobType(enum.Enum):
             else self.label
         )
 
-    def is_known_to(self, api: Api) -> bool:
+    def is_known_to(self, api: ApiVersion) -> bool:
         """Say whether an interface has such jobs: 2018 has conversions and downloads alone."""
-        return api is not Api.V2018 or self in (JobType.CONVERSION, JobType.DOWNLOAD)
+        return api is not ApiVersion.V2018 or self in (JobType.CONVERSION, JobType.DOWNLOAD)
 
 
 class Kind(enum.Enum):
@@ -114,11 +114,11 @@ class JobKey:
         Today's service has no counterpart.
     defaults : mapping of JobType to str
         Job types that have another default.
-    assumed : mapping of Api to str
+    assumed : mapping of ApiVersion to str
         Interfaces that take another default.
-    limits : mapping of Api to Limits
+    limits : mapping of ApiVersion to Limits
         Interfaces that have other limits.
-    named : mapping of Api to mapping of str to str
+    named : mapping of ApiVersion to mapping of str to str
         Interfaces that call a value (of `choices`, or true and false) by another name.
     """
 
@@ -136,26 +136,26 @@ class JobKey:
     meaning: str = ""
     only_2018: bool = False
     defaults: Mapping[JobType, str] = field(default_factory=dict)
-    assumed: Mapping[Api, str] = field(default_factory=dict)
-    limits: Mapping[Api, Limits] = field(default_factory=dict)
-    named: Mapping[Api, Mapping[str, str]] = field(default_factory=dict)
+    assumed: Mapping[ApiVersion, str] = field(default_factory=dict)
+    limits: Mapping[ApiVersion, Limits] = field(default_factory=dict)
+    named: Mapping[ApiVersion, Mapping[str, str]] = field(default_factory=dict)
 
-    def spelled(self, api: Api) -> str | None:
+    def spelled(self, api: ApiVersion) -> str | None:
         """Return the key's word on an interface, None where the interface has no such key."""
         today = None if self.only_2018 else self.word
-        return {Api.V2018: self.word_2018, Api.V1: self.v1, Api.V2: today}[api]
+        return {ApiVersion.V2018: self.word_2018, ApiVersion.V1: self.v1, ApiVersion.V2: today}[api]
 
-    def is_word_of(self, api: Api, word: str) -> bool:
+    def is_word_of(self, api: ApiVersion, word: str) -> bool:
         """Say whether a word stands for the key on an interface; v1 and v2 list each other's jobs."""
-        if api is Api.V2018:
+        if api is ApiVersion.V2018:
             return word == self.word_2018
         return self.spelled(api) is not None and word in (self.word, self.v1)
 
-    def vocabulary(self, word: str) -> Api | None:
-        """Return whose word it is: `Api.V2018` or `Api.V2` (today's), None where both have it."""
+    def vocabulary(self, word: str) -> ApiVersion | None:
+        """Return whose word it is: `ApiVersion.V2018` or `V2` (today's), None where both have it."""
         if word != self.word_2018:
-            return Api.V2
-        return None if self.spelled(Api.V2) == word else Api.V2018
+            return ApiVersion.V2
+        return None if self.spelled(ApiVersion.V2) == word else ApiVersion.V2018
 
     def kind_as(self, word: str) -> Kind:
         """Return the kind of the value beside one of the key's words.
@@ -164,28 +164,28 @@ class JobKey:
         """
         if self.kind.is_number:
             return self.limits_as(word).kind
-        switched = self.vocabulary(word) is Api.V2018 and Api.V2018 in self.named
+        switched = self.vocabulary(word) is ApiVersion.V2018 and ApiVersion.V2018 in self.named
         return Kind.BOOLEAN if switched else self.kind
 
     def limits_as(self, word: str) -> Limits:
         """Return the limits that come with one of the key's words."""
-        return self.limits_on(self.vocabulary(word) or Api.V2)
+        return self.limits_on(self.vocabulary(word) or ApiVersion.V2)
 
-    def limits_on(self, api: Api) -> Limits:
+    def limits_on(self, api: ApiVersion) -> Limits:
         """Return the limits of an interface."""
         return self.limits.get(api, Limits(self.kind, self.minimum, self.maximum))
 
-    def is_required_in(self, vocabulary: Api) -> bool:
+    def is_required_in(self, vocabulary: ApiVersion) -> bool:
         """Say whether a row in the words of an interface must have the key."""
         if self.required is Required.IN_2018:
-            return vocabulary is Api.V2018
+            return vocabulary is ApiVersion.V2018
         return self.required is Required.ALWAYS
 
     def default_of(self, job_type: JobType) -> str | None:
         """Return today's default for a job type, None where there is none."""
         return self.defaults.get(job_type, self.default)
 
-    def meant_on(self, api: Api, job_type: JobType) -> str | None:
+    def meant_on(self, api: ApiVersion, job_type: JobType) -> str | None:
         """Return what an interface takes a missing key to mean, None where it must be told."""
         if self.is_required_in(api):
             return None
@@ -199,16 +199,16 @@ class JobKey:
         """
         if self.default_of(job_type) is None:
             return False
-        meant = {self.meant_on(api, job_type) for api in (Api.V1, Api.V2)}
+        meant = {self.meant_on(api, job_type) for api in (ApiVersion.V1, ApiVersion.V2)}
         return not (self.kind is Kind.BOOLEAN and meant == {"false"})
 
-    def said_on(self, api: Api, value: str) -> str:
+    def said_on(self, api: ApiVersion, value: str) -> str:
         """Return the name of a value on an interface."""
         return self.named.get(api, {}).get(value, value)
 
     def heard(self, word: str, value: str) -> str:
         """Return today's name of a value that stands beside one of the key's words."""
-        names = self.named.get(self.vocabulary(word) or Api.V2, {})
+        names = self.named.get(self.vocabulary(word) or ApiVersion.V2, {})
         return {name: meant for meant, name in names.items()}.get(value, value)
 
 
@@ -255,19 +255,19 @@ KEYS: tuple[JobKey, ...] = (
     JobKey(
         "avg_time_res", _CONVERSION, _DECIMAL, v1="avg_time_res", word_2018="timeres",
         minimum=0, unit="s", required=Required.IN_2018, default="2",
-        limits={Api.V2018: _WHOLE_FROM_1, Api.V1: Limits(Kind.DECIMAL, Decimal("0.5"), 32)},
+        limits={ApiVersion.V2018: _WHOLE_FROM_1, ApiVersion.V1: Limits(Kind.DECIMAL, Decimal("0.5"), 32)},
         meaning="average in time",
     ),
     JobKey(
         "avg_freq_res", _CONVERSION, _DECIMAL, v1="avg_freq_res", word_2018="freqres",
         minimum=0, maximum=1280, unit="kHz", required=Required.IN_2018, default="40",
-        limits={Api.V2018: _WHOLE_FROM_1},
+        limits={ApiVersion.V2018: _WHOLE_FROM_1},
         meaning="average in frequency",
     ),
     JobKey(
         "flag_edge_width", _CONVERSION, _DECIMAL, v1="flag_edge_width", word_2018="edgewidth",
         minimum=0, maximum=640, unit="kHz", required=Required.IN_2018, default="80",
-        limits={Api.V2018: _WHOLE_FROM_0},
+        limits={ApiVersion.V2018: _WHOLE_FROM_0},
         meaning="flag the edges of each coarse channel; 0 flags none",
     ),
     JobKey(
@@ -278,7 +278,7 @@ KEYS: tuple[JobKey, ...] = (
     JobKey(
         "centre", _CONVERSION, _CHOICE, v1="centre", word_2018="usepcentre",
         choices=("phase", "pointing", "custom"), default="phase",
-        named={Api.V2018: {"phase": "false", "pointing": "true"}},
+        named={ApiVersion.V2018: {"phase": "false", "pointing": "true"}},
         meaning="phase centre",
     ),
     JobKey(
@@ -293,7 +293,7 @@ KEYS: tuple[JobKey, ...] = (
     ),
     JobKey(
         "apply_di_cal", _CONVERSION, _BOOLEAN, v1="apply_di_cal", word_2018="calibrate",
-        default="false", defaults={JobType.IMAGING: "true"}, assumed={Api.V1: "false"},
+        default="false", defaults={JobType.IMAGING: "true"}, assumed={ApiVersion.V1: "false"},
         meaning="apply a direction-independent calibration; the job fails where there is none",
     ),
     JobKey(
@@ -322,8 +322,8 @@ KEYS: tuple[JobKey, ...] = (
     ),
     JobKey(
         "no_flag_dc", _CONVERSION, _BOOLEAN, v1="no_flag_dc", word_2018="flagdcchannels",
-        default="false", assumed={Api.V2018: "true"},
-        named={Api.V2018: {"true": "false", "false": "true"}},
+        default="false", assumed={ApiVersion.V2018: "true"},
+        named={ApiVersion.V2018: {"true": "false", "false": "true"}},
         meaning="do not flag the centre channel of each coarse channel",
     ),
     # --- Conversion, 2018 alone ---
@@ -351,7 +351,7 @@ KEYS: tuple[JobKey, ...] = (
     JobKey(
         "download_type", _D, _CHOICE, v1="download_type", word_2018="download_type",
         choices=("vis", "vis_meta"), required=Required.ALWAYS, default="vis",
-        named={Api.V2: {"vis_meta": "meta"}},
+        named={ApiVersion.V2: {"vis_meta": "meta"}},
         meaning="vis: visibilities and metadata; vis_meta: metadata alone",
     ),
     # --- Voltage ---
@@ -421,7 +421,7 @@ KEYS: tuple[JobKey, ...] = (
     JobKey("mgain", _I, _DECIMAL, minimum=Decimal("0.1"), maximum=1, default="0.8"),
     JobKey("auto_mask", _I, _INTEGER, minimum=2, maximum=512, default="3"),
     JobKey("wstack_nwlayers", _I, _INTEGER, v1="nwlayers", minimum=32, maximum=512, meaning="w-layers"),
-    JobKey("multiscale", _I, _BOOLEAN, v1="multiscale", default="false", assumed={Api.V1: "true"}),
+    JobKey("multiscale", _I, _BOOLEAN, v1="multiscale", default="false", assumed={ApiVersion.V1: "true"}),
     JobKey("apply_primary_beam", _I, _BOOLEAN, v1="apply_primary_beam", default="true"),
     JobKey("uvw_min", _I, _DECIMAL, maximum=100, default="75"),
     JobKey("uvw_max", _I, _DECIMAL, minimum=1, maximum=5000),

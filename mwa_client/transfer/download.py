@@ -19,9 +19,9 @@ from mwa_client.errors import (
 from mwa_client.timing import Backoff, Clock
 from mwa_client.transfer import ranges
 from mwa_client.transfer.connections import ConnectionBudget, ConnectionTuner, Restraint
-from mwa_client.transfer.files import FetchedFile, Place, Remark, choose_name, settle
+from mwa_client.transfer.files import DownloadDirectory, FetchedFile, Remark, choose_name, settle
 from mwa_client.transfer.parallel import ParallelReader, Reading, Segment
-from mwa_client.transfer.part_file import PartBroken, PartFile, Wanted, open_part, remove_part
+from mwa_client.transfer.part_file import ExpectedFile, PartBroken, PartFile, open_part, remove_part
 
 TRIES_WITHOUT_PROGRESS = 12
 """Tries in a row that bring no byte, with waits from 1 s to 5 min between them (about 20 min in all)."""
@@ -66,9 +66,9 @@ TransferEvent = Union[Progress, Setback, Remark]
 
 
 def fetch(
-    wanted: Wanted,
+    wanted: ExpectedFile,
     source: ranges.Source,
-    place: Place,
+    place: DownloadDirectory,
     clock: Clock,
     stop: threading.Event,
     listen: Callable[[TransferEvent], None],
@@ -81,11 +81,11 @@ def fetch(
 
     Parameters
     ----------
-    wanted : Wanted
+    wanted : ExpectedFile
         What the file must be.
     source : Source
         Where its bytes come from.
-    place : Place
+    place : DownloadDirectory
         Where it goes.
     clock : Clock
         Time, for the waits between tries.
@@ -162,9 +162,9 @@ class _Download:
 
     def __init__(
         self,
-        wanted: Wanted,
+        wanted: ExpectedFile,
         source: ranges.Source,
-        place: Place,
+        place: DownloadDirectory,
         clock: Clock,
         stop: threading.Event,
         listen: Callable[[TransferEvent], None],

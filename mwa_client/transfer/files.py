@@ -21,7 +21,7 @@ from typing import Callable, Union
 
 from mwa_client.directory.disk import disk_errors
 from mwa_client.errors import Stopped
-from mwa_client.transfer.part_file import WRITE_SIZE, Wanted
+from mwa_client.transfer.part_file import WRITE_SIZE, ExpectedFile
 
 PRODUCT_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip", ".fits", ".uvfits")
 """How the names of products end."""
@@ -183,7 +183,7 @@ class FinalNames:
 
 
 @dataclass(frozen=True)
-class Place:
+class DownloadDirectory:
     """Where files go.
 
     Attributes
@@ -315,13 +315,13 @@ def sha1_of(path: Path, stop: threading.Event) -> str:
 
 
 def choose_name(
-    wanted: Wanted, place: Place, stop: threading.Event, listen: Callable[[Remark], None]
-) -> tuple[Wanted, FetchedFile | None]:
+    wanted: ExpectedFile, place: DownloadDirectory, stop: threading.Event, listen: Callable[[Remark], None]
+) -> tuple[ExpectedFile, FetchedFile | None]:
     """Decide under which name a file is to stand, given what stands there.
 
     Returns
     -------
-    Wanted
+    ExpectedFile
         What is wanted, with another name where something that is not ours has its own.
     FetchedFile or None
         The right file, where it is there already.
@@ -355,7 +355,9 @@ def choose_name(
         wanted = take_other_name(wanted, place, listen)
 
 
-def take_other_name(wanted: Wanted, place: Place, listen: Callable[[Remark], None]) -> Wanted:
+def take_other_name(
+    wanted: ExpectedFile, place: DownloadDirectory, listen: Callable[[Remark], None]
+) -> ExpectedFile:
     """Return what is wanted with another name, because something that is not ours has its own."""
     other = place.names.claim_another(wanted.name, wanted.job_id)
     path = place.directory / wanted.name
@@ -365,7 +367,11 @@ def take_other_name(wanted: Wanted, place: Place, listen: Callable[[Remark], Non
 
 
 def settle(
-    part: Path, wanted: Wanted, file: FetchedFile, place: Place, listen: Callable[[Remark], None]
+    part: Path,
+    wanted: ExpectedFile,
+    file: FetchedFile,
+    place: DownloadDirectory,
+    listen: Callable[[Remark], None],
 ) -> FetchedFile:
     """Give a finished part file its final name, or another one where that has been taken meanwhile.
 
@@ -373,11 +379,11 @@ def settle(
     ----------
     part : Path
         The part file; all of it is on disk.
-    wanted : Wanted
+    wanted : ExpectedFile
         What it was fetched as.
     file : FetchedFile
         What it is; its path does not count yet.
-    place : Place
+    place : DownloadDirectory
         Where it goes.
 
     Returns
@@ -447,7 +453,7 @@ class _Found:
                 self._sha1 = sha1_of(self._path, self._stop)
         return self._sha1
 
-    def is_right(self, wanted: Wanted, names: FinalNames) -> bool:
+    def is_right(self, wanted: ExpectedFile, names: FinalNames) -> bool:
         """Say whether it is the wanted file: by the service's SHA-1, or else as the one that we left here."""
         if wanted.size not in (None, self._state.st_size):
             return False
@@ -461,7 +467,7 @@ class _Found:
         """Say whether we made it, and nobody has changed it since."""
         return any(self._state.st_mtime_ns == file.mtime_ns and self._is(file) for file in made)
 
-    def is_half_fetched(self, wanted: Wanted, names: FinalNames) -> bool:
+    def is_half_fetched(self, wanted: ExpectedFile, names: FinalNames) -> bool:
         """Say whether it is plainly what another client has left of this product."""
         name = wanted.name.lower()
         is_named_so = wanted.obs_id is not None and re.match(f"{wanted.obs_id}(?![0-9])", name) is not None
@@ -476,7 +482,7 @@ class _Found:
         return self._state.st_size == file.size and self.sha1 == file.sha1
 
 
-def _moved_aside(wanted: Wanted, path: Path) -> Remark:
+def _moved_aside(wanted: ExpectedFile, path: Path) -> Remark:
     """Give another client's half-fetched product another name, which nothing has."""
     aside, number = path.with_name(f"{path.name}.old"), 1
     while not rename_to_free_name(path, aside):

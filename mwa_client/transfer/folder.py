@@ -28,15 +28,15 @@ from mwa_client.timing import Backoff, Clock
 from mwa_client.transfer.delivered import Entry, entries_of, unreadable
 from mwa_client.transfer.download import PROGRESS_INTERVAL, Progress, Setback, TransferEvent
 from mwa_client.transfer.files import (
+    DownloadDirectory,
     FetchedFile,
-    Place,
     Standing,
     rename_to_free_name,
     standing_of,
     take_other_name,
 )
 from mwa_client.transfer.journal import Copied, Journal
-from mwa_client.transfer.part_file import Wanted
+from mwa_client.transfer.part_file import ExpectedFile
 
 if TYPE_CHECKING:
     pass
@@ -52,9 +52,9 @@ TRIES = 6
 
 
 def copy(
-    wanted: Wanted,
+    wanted: ExpectedFile,
     source: Path,
-    place: Place,
+    place: DownloadDirectory,
     clock: Clock,
     stop: threading.Event,
     listen: Callable[[TransferEvent], None],
@@ -63,7 +63,7 @@ def copy(
 
     Parameters
     ----------
-    wanted : Wanted
+    wanted : ExpectedFile
         The job, the final name, and the size of all files together.
     source : Path
         What was delivered. It is only read.
@@ -96,13 +96,13 @@ def copy(
         return copying.settle(entries)
 
 
-def _forget(wanted: Wanted, place: Place) -> None:
+def _forget(wanted: ExpectedFile, place: DownloadDirectory) -> None:
     with disk_errors(place.memory):
         remove_tree(place.part(wanted.name))
         journal_path(place, wanted.name).unlink(missing_ok=True)
 
 
-def journal_path(place: Place, name: str) -> Path:
+def journal_path(place: DownloadDirectory, name: str) -> Path:
     """Return where it is noted how far the copy of a folder is."""
     return place.memory / f"{name}.copied"
 
@@ -110,7 +110,7 @@ def journal_path(place: Place, name: str) -> Path:
 # --- The source ---------------------------------------------------------------------------------------
 
 
-def _check_size(wanted: Wanted, source: Path, entries: list[Entry]) -> None:
+def _check_size(wanted: ExpectedFile, source: Path, entries: list[Entry]) -> None:
     size = sum(entry.size for entry in entries)
     if wanted.size not in (None, size):
         raise TransferFailed(
@@ -131,9 +131,9 @@ class _Copy:
 
     def __init__(
         self,
-        wanted: Wanted,
+        wanted: ExpectedFile,
         source: Path,
-        place: Place,
+        place: DownloadDirectory,
         clock: Clock,
         stop: threading.Event,
         listen: Callable[[TransferEvent], None],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mwa_client.directory.disk import disk_errors, json_lines, remove_tree, tree_size
 from mwa_client.errors import DirectoryUnusable
-from mwa_client.transfer.files import Place
+from mwa_client.transfer.files import DownloadDirectory
 from mwa_client.transfer.folder import journal_path
 from mwa_client.transfer.part_file import job_of_part, remove_part
 
@@ -32,7 +32,7 @@ class Leftover:
     size: int
 
 
-def remove_leftovers(place: Place, lost: Collection[int]) -> list[Leftover]:
+def remove_leftovers(place: DownloadDirectory, lost: Collection[int]) -> list[Leftover]:
     """Remove what was fetched for lost jobs and not finished; return what was removed.
 
     A beginning whose owner cannot be read, or whose name another job has meanwhile, stays. So does one that
@@ -40,7 +40,7 @@ def remove_leftovers(place: Place, lost: Collection[int]) -> list[Leftover]:
 
     Parameters
     ----------
-    place : Place
+    place : DownloadDirectory
         Where part files stand.
     lost : collection of int
         Jobs that no row has any more, or whose product the service does not have any more.
@@ -56,7 +56,7 @@ def remove_leftovers(place: Place, lost: Collection[int]) -> list[Leftover]:
     return removed
 
 
-def _leftovers(place: Place) -> Iterator[Leftover]:
+def _leftovers(place: DownloadDirectory) -> Iterator[Leftover]:
     for path in sorted(place.memory.glob("*.part")):
         name = path.name[: -len(".part")]
         job_id = _job_of_copy(place, name) if path.is_dir() else job_of_part(path)
@@ -65,7 +65,7 @@ def _leftovers(place: Place) -> Iterator[Leftover]:
                 yield Leftover(name, job_id, tree_size(path) if path.is_dir() else path.lstat().st_size)
 
 
-def _job_of_copy(place: Place, name: str) -> int | None:
+def _job_of_copy(place: DownloadDirectory, name: str) -> int | None:
     try:
         header, _ = next(json_lines(journal_path(place, name)))
     except (OSError, DirectoryUnusable, StopIteration):
@@ -74,7 +74,7 @@ def _job_of_copy(place: Place, name: str) -> int | None:
     return job_id if isinstance(job_id, int) else None
 
 
-def _remove(place: Place, name: str) -> None:
+def _remove(place: DownloadDirectory, name: str) -> None:
     part = place.part(name)
     with disk_errors(part):
         place.guard()

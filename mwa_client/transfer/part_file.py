@@ -52,7 +52,7 @@ MOMENT = 0.2
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExpectedFile:
     """What a file must be.
 
     Attributes
@@ -100,7 +100,7 @@ class Note:
     boot: str = ""
     missing: tuple[tuple[int, int], ...] = ()
 
-    def belongs_to(self, wanted: Wanted) -> bool:
+    def belongs_to(self, wanted: ExpectedFile) -> bool:
         """Say whether these bytes are the beginning of the wanted file."""
         return (self.job_id, self.size, self.sha1) == (wanted.job_id, wanted.size, wanted.sha1)
 
@@ -120,7 +120,9 @@ class PartFile:
         Bytes from the beginning on up to the first one that is missing.
     """
 
-    def __init__(self, path: Path, wanted: Wanted, stop: threading.Event, guard: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, wanted: ExpectedFile, stop: threading.Event, guard: Callable[[], None]
+    ) -> None:
         self._path = path
         self._guard = guard
         self._note_path = _note_path(path)
@@ -351,7 +353,7 @@ class PartFile:
 
     # --- The file and its note ------------------------------------------------------------------------
 
-    def _open(self, wanted: Wanted) -> None:
+    def _open(self, wanted: ExpectedFile) -> None:
         """Take up the bytes of an earlier run where they can be trusted, or begin anew."""
         with disk_errors(self._path):
             note = _read_note(self._note_path)
@@ -601,7 +603,7 @@ class _Hasher:
 
 @contextmanager
 def open_part(
-    path: Path, wanted: Wanted, stop: threading.Event, guard: Callable[[], None] = lambda: None
+    path: Path, wanted: ExpectedFile, stop: threading.Event, guard: Callable[[], None] = lambda: None
 ) -> Iterator[PartFile]:
     """Open the part file of a wanted file, with what an earlier run left of it.
 
@@ -609,7 +611,7 @@ def open_part(
     ----------
     path : Path
         The part file; its note stands beside it.
-    wanted : Wanted
+    wanted : ExpectedFile
         What the file must become. Bytes of anything else are thrown away.
     stop : threading.Event
         Set when the work is to stop.

@@ -24,7 +24,7 @@ from conftest import FastClock, wait_until
 
 from mwa_client.asvo import http as wire_module
 from mwa_client.asvo import limits
-from mwa_client.asvo.http import Reply, Wire
+from mwa_client.asvo.http import HttpClient, StreamedResponse
 from mwa_client.errors import (
     BadReply,
     MwaClientError,
@@ -46,8 +46,10 @@ NOWHERE = "127.0.0.1:9"
 """An address that no test connects to."""
 
 
-def wire_to(address: str, *, verify: bool | str = True, timeout: float = 5.0, stall: float = 5.0) -> Wire:
-    return Wire(address, verify=verify, timeout=timeout, stall=stall, user_agent="mwa_client/test")
+def wire_to(
+    address: str, *, verify: bool | str = True, timeout: float = 5.0, stall: float = 5.0
+) -> HttpClient:
+    return HttpClient(address, verify=verify, timeout=timeout, stall=stall, user_agent="mwa_client/test")
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def sandbox(clock: FastClock) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def wire(sandbox: Sandbox) -> Iterator[Wire]:
+def wire(sandbox: Sandbox) -> Iterator[HttpClient]:
     """A wire to the sandbox, logged in."""
     with closing(wire_to(sandbox.url)) as wire:
         wire.login("/api/login", ACCOUNT)
@@ -76,7 +78,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def open_product(wire: Wire, job: Job) -> Reply:
+def open_product(wire: HttpClient, job: Job) -> StreamedResponse:
     query = {"file_name": job.file_name, "job_id": str(job.id)}
     return wire.open("/api/download", query=query, headers={"Accept-Encoding": "identity"})
 
@@ -85,7 +87,7 @@ def content_of(job: Job) -> bytes:
     return b"".join(job.content.pieces())
 
 
-def read_all(reply: Reply) -> bytes:
+def read_all(reply: StreamedResponse) -> bytes:
     data = b""
     while True:
         piece = reply.read(1 << 20)
@@ -166,19 +168,19 @@ def test_login_opens_the_door(sandbox: Sandbox) -> None:
     assert {entry.headers["User-Agent"] for entry in sandbox.requests} == {"mwa_client/test"}
 
 
-def test_a_form_and_its_answer(wire: Wire, sandbox: Sandbox) -> None:
+def test_a_form_and_its_answer(wire: HttpClient, sandbox: Sandbox) -> None:
     form = {"obs_id": "1191828584", "download_type": "vis"}
     reply = wire.call("POST", "/api/download_vis_job", form=form)
     assert reply == {"job_id": sandbox.jobs[0].id}
     assert sandbox.requests[-1].form == form
 
 
-def test_a_query(wire: Wire, sandbox: Sandbox, job: Job) -> None:
+def test_a_query(wire: HttpClient, sandbox: Sandbox, job: Job) -> None:
     sandbox.service.release(job.id)
     assert wire.call("GET", "/api/cancel_job", query={"job_id": str(job.id)}) == {"job_id": job.id}
 
 
-def test_one_login_serves_all_threads(wire: Wire, sandbox: Sandbox) -> None:
+def test_one_login_serves_all_threads(wire: HttpClient, sandbox: Sandbox) -> None:
     listings: list[Any] = []
     threads = [threading.Thread(target=lambda: listings.append(wire.call("GET", LISTING))) for _ in range(4)]
     for thread in threads:
@@ -201,7 +203,9 @@ def test_close_ends_all_connections() -> None:
         assert [is_open(connection) for connection in server.connections] == [False, False]
 
 
-def test_no_thread_keeps_a_connection_that_another_could_use(wire: Wire, sandbox: Sandbox, job: Job) -> None:
+def test_no_thread_keeps_a_connection_that_another_could_use(
+    wire: HttpClient, sandbox: Sandbox, job: Job
+) -> None:
     def fetch() -> None:
         reply = open_product(wire, job)
         read_all(reply)
@@ -223,7 +227,7 @@ def is_open(connection: socket.socket) -> bool:
         return True
 
 
-def test_the_next_call_goes_by_the_same_connection(wire: Wire, sandbox: Sandbox, job: Job) -> None:
+def test_the_next_call_goes_by_the_same_connection(wire: HttpClient, sandbox: Sandbox, job: Job) -> None:
     wire.call("GET", LISTING)
     for _ in range(2):
         reply = open_product(wire, job)
@@ -265,7 +269,7 @@ def test_any_password_can_be_sent(clock: FastClock, password: str) -> None:
 
 
 def test_a_password_from_netrc_is_not_sent(
-    sandbox: Sandbox, wire: Wire, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, wire: HttpClient, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / ".netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\n", encoding="utf-8")
@@ -293,7 +297,7 @@ def test_proxies_are_taken_from_the_environment(sandbox: Sandbox, monkeypatch: p
     assert {entry.headers["Host"] for entry in sandbox.requests} == {"asvo.example:8778"}
 
 
-def test_nothing_of_it_is_shown(wire: Wire) -> None:
+def test_nothing_of_it_is_shown(wire: HttpClient) -> None:
     cookie = wire.cookies["MWA_JOB_COOKIE"]
     assert cookie not in repr(wire)
     assert SECRET not in repr(vars(wire))
@@ -303,7 +307,7 @@ def test_nothing_of_it_is_shown(wire: Wire) -> None:
 
 
 def test_a_redirect_to_another_origin_carries_no_cookie(
-    wire: Wire, sandbox: Sandbox, clock: FastClock, job: Job
+    wire: HttpClient, sandbox: Sandbox, clock: FastClock, job: Job
 ) -> None:
     # The same host name and another port is what a cookie jar takes for the same.
     with Sandbox(clock=clock.now) as other:
@@ -320,7 +324,9 @@ def test_a_redirect_to_another_origin_carries_no_cookie(
     assert sandbox.requests[-1].headers["Cookie"].startswith("MWA_JOB_COOKIE=")
 
 
-def test_a_redirect_within_the_service_carries_the_cookie(wire: Wire, sandbox: Sandbox, job: Job) -> None:
+def test_a_redirect_within_the_service_carries_the_cookie(
+    wire: HttpClient, sandbox: Sandbox, job: Job
+) -> None:
     query = f"file_name={job.file_name}&job_id={job.id}"
     sandbox.faults.add("redirect", url=f"/api/download?{query}", times=1)
     reply = open_product(wire, job)
@@ -328,7 +334,7 @@ def test_a_redirect_within_the_service_carries_the_cookie(wire: Wire, sandbox: S
     assert len({entry.headers["Cookie"] for entry in sandbox.requests if entry.path != "/api/login"}) == 1
 
 
-def test_what_another_host_sets_is_not_kept(wire: Wire, sandbox: Sandbox, job: Job) -> None:
+def test_what_another_host_sets_is_not_kept(wire: HttpClient, sandbox: Sandbox, job: Job) -> None:
     ours = wire.cookies
     head = "HTTP/1.1 200 OK\nSet-Cookie: MWA_JOB_COOKIE=theirs; Path=/\nContent-Length: 2\nConnection: close"
     with RawServer(answer(head, b"OK")) as server:
@@ -339,13 +345,15 @@ def test_what_another_host_sets_is_not_kept(wire: Wire, sandbox: Sandbox, job: J
     assert "theirs" not in sandbox.requests[-1].headers["Cookie"]
 
 
-def test_elsewhere_is_told_nothing_even_at_the_same_address(wire: Wire, sandbox: Sandbox, job: Job) -> None:
+def test_elsewhere_is_told_nothing_even_at_the_same_address(
+    wire: HttpClient, sandbox: Sandbox, job: Job
+) -> None:
     reply = wire.open_elsewhere(f"{sandbox.url}/api/download?job_id={job.id}&Signature={SECRET}", {})
     assert (reply.status, read_all(reply)) == (401, b'{"error": "Not logged in"}')
     assert sandbox.requests[-1].headers["Cookie"] is None
 
 
-def test_redirects_in_a_circle(wire: Wire, sandbox: Sandbox, job: Job) -> None:
+def test_redirects_in_a_circle(wire: HttpClient, sandbox: Sandbox, job: Job) -> None:
     fault = sandbox.faults.add("redirect", url="/api/download")
     with fails(BadReply, "circle"):
         open_product(wire, job)
@@ -360,7 +368,7 @@ def test_an_address_that_is_none(url: str) -> None:
         wire.open_elsewhere(url, {})
 
 
-def test_a_call_does_not_follow_redirects(wire: Wire, sandbox: Sandbox, clock: FastClock) -> None:
+def test_a_call_does_not_follow_redirects(wire: HttpClient, sandbox: Sandbox, clock: FastClock) -> None:
     with Sandbox(clock=clock.now) as other:
         sandbox.faults.add("redirect", url=f"{other.url}/?{SECRET}", path=LISTING)
         with fails(BadReply, "is the address right"):
@@ -393,7 +401,7 @@ KINDS: dict[int, type[ServiceError]] = {
 
 
 @pytest.mark.parametrize("status", KINDS)
-def test_each_status_has_its_error(wire: Wire, sandbox: Sandbox, status: int) -> None:
+def test_each_status_has_its_error(wire: HttpClient, sandbox: Sandbox, status: int) -> None:
     sandbox.faults.add("fail_call", status=status, body="No calibration today")
     with fails(KINDS[status]) as errors:
         wire.call("GET", LISTING)
@@ -404,7 +412,7 @@ def test_each_status_has_its_error(wire: Wire, sandbox: Sandbox, status: int) ->
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_in_seconds(wire: Wire, sandbox: Sandbox, status: int) -> None:
+def test_retry_after_in_seconds(wire: HttpClient, sandbox: Sandbox, status: int) -> None:
     sandbox.faults.add("fail_call", status=status, retry_after=77)
     with fails(ServiceUnavailable) as errors:
         wire.call("GET", LISTING)
@@ -412,7 +420,7 @@ def test_retry_after_in_seconds(wire: Wire, sandbox: Sandbox, status: int) -> No
     assert errors[0].retry_after == 77
 
 
-def test_retry_after_as_a_date(wire: Wire, sandbox: Sandbox) -> None:
+def test_retry_after_as_a_date(wire: HttpClient, sandbox: Sandbox) -> None:
     date = email.utils.formatdate(time.time() + 77, usegmt=True)
     sandbox.faults.add("fail_call", status=503, retry_after=date)
     with fails(ServiceUnavailable) as errors:
@@ -423,7 +431,7 @@ def test_retry_after_as_a_date(wire: Wire, sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("leap", [86400.0, -86400.0], ids=["ahead", "behind"])
 def test_retry_after_as_a_date_is_by_the_clock_of_who_says_it(
-    wire: Wire, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, leap: float
+    wire: HttpClient, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, leap: float
 ) -> None:
     right = time.time()
     sandbox.faults.add("fail_call", status=503, retry_after=email.utils.formatdate(right + 77, usegmt=True))
@@ -439,7 +447,7 @@ def test_retry_after_as_a_date_is_by_the_clock_of_who_says_it(
 
 
 @pytest.mark.parametrize("retry_after", [None, "soon", "", "-5"])
-def test_no_retry_after(wire: Wire, sandbox: Sandbox, retry_after: str | None) -> None:
+def test_no_retry_after(wire: HttpClient, sandbox: Sandbox, retry_after: str | None) -> None:
     sandbox.faults.add("fail_call", status=503, retry_after=retry_after)
     with fails(ServiceUnavailable) as errors:
         wire.call("GET", LISTING)
@@ -481,7 +489,9 @@ gateway</h1><p>try <b>later</b></p></body></HTML>"""
         ("<head" * 2000, None),
     ],
 )
-def test_the_services_own_words_are_told(wire: Wire, sandbox: Sandbox, body: str, said: str | None) -> None:
+def test_the_services_own_words_are_told(
+    wire: HttpClient, sandbox: Sandbox, body: str, said: str | None
+) -> None:
     sandbox.faults.add("fail_call", status=400, body=body)
     with fails(ServiceRefused) as errors:
         wire.call("GET", LISTING)
@@ -521,7 +531,7 @@ def test_a_character_set_that_is_a_lie(charset: str, status: int) -> None:
 
 
 @pytest.mark.parametrize("fault", ["html_reply", "broken_json"])
-def test_no_json_is_a_bad_reply(wire: Wire, sandbox: Sandbox, job: Job, fault: str) -> None:
+def test_no_json_is_a_bad_reply(wire: HttpClient, sandbox: Sandbox, job: Job, fault: str) -> None:
     sandbox.faults.add(fault)
     with fails(BadReply, "where JSON was expected") as errors:
         wire.call("GET", LISTING)
@@ -529,14 +539,14 @@ def test_no_json_is_a_bad_reply(wire: Wire, sandbox: Sandbox, job: Job, fault: s
 
 
 @pytest.mark.parametrize("body", ["", "[" * 100_000, "\0", "{]", "\ufeff", "nonsense"])
-def test_json_that_cannot_be_read(wire: Wire, sandbox: Sandbox, body: str) -> None:
+def test_json_that_cannot_be_read(wire: HttpClient, sandbox: Sandbox, body: str) -> None:
     sandbox.faults.add("html_reply", body=body)
     with fails(BadReply):
         wire.call("GET", LISTING)
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_reply_that_is_lost(wire: Wire, sandbox: Sandbox, reset: bool) -> None:
+def test_a_reply_that_is_lost(wire: HttpClient, sandbox: Sandbox, reset: bool) -> None:
     sandbox.faults.add("drop_reply", reset=reset)
     with fails(ServiceUnavailable, "broke"):
         wire.call("POST", "/api/download_vis_job", form={"obs_id": "7", "download_type": "vis"})
@@ -615,7 +625,7 @@ def test_a_connection_that_does_not_come_about(monkeypatch: pytest.MonkeyPatch) 
 # --- A stream of bytes -------------------------------------------------------------------------------
 
 
-def test_bytes_are_given_as_they_come(wire: Wire, sandbox: Sandbox, job: Job) -> None:
+def test_bytes_are_given_as_they_come(wire: HttpClient, sandbox: Sandbox, job: Job) -> None:
     if not HAS_READ1:
         pytest.skip("urllib3 before 2.2 waits for a full buffer")
     sandbox.faults.add("stall", after=1000)
@@ -628,7 +638,7 @@ def test_bytes_are_given_as_they_come(wire: Wire, sandbox: Sandbox, job: Job) ->
     assert time.monotonic() - began < 4
 
 
-def test_never_more_bytes_than_asked_for(wire: Wire, job: Job) -> None:
+def test_never_more_bytes_than_asked_for(wire: HttpClient, job: Job) -> None:
     with closing(open_product(wire, job)) as reply:
         pieces = [reply.read(7), reply.read(1), reply.read(1000)]
     assert [len(piece) for piece in pieces] == [7, 1, 1000]
@@ -638,7 +648,9 @@ def test_never_more_bytes_than_asked_for(wire: Wire, job: Job) -> None:
 @pytest.mark.skipif(not HAS_READ1, reason="urllib3 before 2.2 loses the last bytes")
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_connection_that_breaks(wire: Wire, sandbox: Sandbox, job: Job, chunked: bool, reset: bool) -> None:
+def test_a_connection_that_breaks(
+    wire: HttpClient, sandbox: Sandbox, job: Job, chunked: bool, reset: bool
+) -> None:
     if chunked:
         sandbox.faults.add("chunked")
     sandbox.faults.add("cut_product", after=5000, reset=reset)
@@ -652,7 +664,7 @@ def test_a_connection_that_breaks(wire: Wire, sandbox: Sandbox, job: Job, chunke
 
 @pytest.mark.parametrize("cut", [1 << 14, 50_000])
 def test_an_old_library_loses_little_when_a_connection_breaks(
-    wire: Wire, sandbox: Sandbox, job: Job, monkeypatch: pytest.MonkeyPatch, cut: int
+    wire: HttpClient, sandbox: Sandbox, job: Job, monkeypatch: pytest.MonkeyPatch, cut: int
 ) -> None:
     if HAS_READ1:
         monkeypatch.delattr(urllib3.HTTPResponse, "read1")
@@ -674,7 +686,7 @@ def test_a_connection_that_stalls(sandbox: Sandbox, job: Job) -> None:
             read_all(reply)
 
 
-def read_into(reply: Reply, most: int) -> bytes | None:
+def read_into(reply: StreamedResponse, most: int) -> bytes | None:
     room = memoryview(bytearray(most))
     count = reply.read_into(room)
     return None if count is None else bytes(room[:count])
@@ -683,7 +695,7 @@ def read_into(reply: Reply, most: int) -> bytes | None:
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("most", [1, 7, 5000, 1 << 20])
 def test_bytes_are_put_where_they_belong(
-    wire: Wire, sandbox: Sandbox, job: Job, most: int, chunked: bool
+    wire: HttpClient, sandbox: Sandbox, job: Job, most: int, chunked: bool
 ) -> None:
     if chunked:
         sandbox.faults.add("chunked")
@@ -697,7 +709,7 @@ def test_bytes_are_put_where_they_belong(
 
 
 def test_after_a_body_was_put_there_the_connection_is_used_again(
-    wire: Wire, sandbox: Sandbox, job: Job
+    wire: HttpClient, sandbox: Sandbox, job: Job
 ) -> None:
     for _ in range(3):
         reply = open_product(wire, job)
@@ -725,7 +737,7 @@ def test_a_quiet_moment_costs_no_byte(monkeypatch: pytest.MonkeyPatch, early: by
                     pass
 
 
-def test_a_body_that_ends_early_is_noticed(wire: Wire, sandbox: Sandbox, job: Job) -> None:
+def test_a_body_that_ends_early_is_noticed(wire: HttpClient, sandbox: Sandbox, job: Job) -> None:
     sandbox.faults.add("cut_product", after=5000)
     with closing(open_product(wire, job)) as reply:
         data = b""
@@ -735,20 +747,20 @@ def test_a_body_that_ends_early_is_noticed(wire: Wire, sandbox: Sandbox, job: Jo
     assert data == content_of(job)[:5000]
 
 
-def test_bytes_are_given_as_they_are(wire: Wire, sandbox: Sandbox, job: Job) -> None:
+def test_bytes_are_given_as_they_are(wire: HttpClient, sandbox: Sandbox, job: Job) -> None:
     sandbox.faults.add("gzip")
     with closing(open_product(wire, job)) as reply:
         assert reply.headers["content-encoding"] == "gzip"
         assert read_all(reply)[:2] == b"\x1f\x8b"
 
 
-def test_a_refusal_is_an_answer_here(wire: Wire, sandbox: Sandbox, job: Job) -> None:
+def test_a_refusal_is_an_answer_here(wire: HttpClient, sandbox: Sandbox, job: Job) -> None:
     sandbox.faults.add("product_status", status=410, body="gone")
     with closing(open_product(wire, job)) as reply:
         assert (reply.status, read_all(reply)) == (410, b"gone")
 
 
-def test_closing_twice_and_from_another_thread(wire: Wire, sandbox: Sandbox, job: Job) -> None:
+def test_closing_twice_and_from_another_thread(wire: HttpClient, sandbox: Sandbox, job: Job) -> None:
     sandbox.faults.add("stall", after=5000)
     reply = open_product(wire, job)
     assert reply.read(10) == content_of(job)[:10]

@@ -40,7 +40,7 @@ from hypothesis import strategies as st
 from mwa_client.asvo import open_session
 from mwa_client.asvo.api_v1 import ApiV1
 from mwa_client.asvo.api_v2 import ApiV2
-from mwa_client.asvo.http import Wire
+from mwa_client.asvo.http import HttpClient
 from mwa_client.asvo.job import Job, JobState
 from mwa_client.asvo.session import FRESH_LINKS, Session, Submission
 from mwa_client.asvo.tokens import LOGINS_A_MINUTE, TokenStore
@@ -63,7 +63,7 @@ from mwa_client.errors import (
     WrongInterface,
 )
 from mwa_client.jobs.jobfile import parse
-from mwa_client.jobs.keys import Api, JobType
+from mwa_client.jobs.keys import ApiVersion, JobType
 from mwa_client.sandbox import Job as AtService
 from mwa_client.sandbox import JobState as StateThere
 from mwa_client.sandbox import JobType as TypeThere
@@ -80,8 +80,8 @@ DAY = 86400.0
 
 REFRESH = "/api/v2/refresh"
 
-EVERY = pytest.mark.parametrize("api", list(Api), ids=lambda api: api.value)
-TODAY = pytest.mark.parametrize("api", [Api.V1, Api.V2], ids=lambda api: api.value)
+EVERY = pytest.mark.parametrize("api", list(ApiVersion), ids=lambda api: api.value)
+TODAY = pytest.mark.parametrize("api", [ApiVersion.V1, ApiVersion.V2], ids=lambda api: api.value)
 
 
 def vis(*obs_ids: int, more: str = "") -> str:
@@ -97,7 +97,7 @@ def listed(sandbox: Sandbox, obs_id: int = OBS, **options: Any) -> AtService:
     return sandbox.service.add({**VISIBILITIES, "obs_id": str(obs_id)}, TypeThere.VISIBILITIES, **options)
 
 
-def session_with(sandbox: Sandbox, api: Api, clock: FastClock, **options: Any) -> closing[Session]:
+def session_with(sandbox: Sandbox, api: ApiVersion, clock: FastClock, **options: Any) -> closing[Session]:
     return closing(open_session(service_of(sandbox, api, **options), clock=clock))
 
 
@@ -150,8 +150,8 @@ def assert_one_job_each(sandbox: Sandbox, *obs_ids: int) -> None:
 
 ONCE_V1 = {"delivery": "acacia", "allow_resubmit": "false"}
 ONCE_V2 = {"delivery": "acacia", "allow_resubmit": False}
-REQUESTS: dict[Api, list[tuple[str, dict[str, object]]]] = {
-    Api.V2018: [
+REQUESTS: dict[ApiVersion, list[tuple[str, dict[str, object]]]] = {
+    ApiVersion.V2018: [
         (
             "/api/conversion_job",
             {
@@ -167,7 +167,7 @@ REQUESTS: dict[Api, list[tuple[str, dict[str, object]]]] = {
         ("/api/download_vis_job", {"obs_id": "1191828584", "download_type": "vis"}),
         ("/api/download_vis_job", {"obs_id": "1191828528", "download_type": "vis_meta"}),
     ],
-    Api.V1: [
+    ApiVersion.V1: [
         (
             "/api/conversion_job",
             {
@@ -184,7 +184,7 @@ REQUESTS: dict[Api, list[tuple[str, dict[str, object]]]] = {
         ("/api/download_vis_job", {"obs_id": "1191828584", "download_type": "vis", **ONCE_V1}),
         ("/api/download_vis_job", {"obs_id": "1191828528", "download_type": "vis_meta", **ONCE_V1}),
     ],
-    Api.V2: [
+    ApiVersion.V2: [
         (
             "/api/v2/conversion_job",
             {
@@ -211,7 +211,7 @@ def exactly(body: dict[str, object]) -> str:
 
 @EVERY
 def test_the_example_completes_in_the_words_of_each_interface(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     run = run_batch(sandbox, tmp_path, clock, EXAMPLE.read_text(), api=api)
     assert_all_well(sandbox, run, 3)
@@ -223,7 +223,7 @@ def test_the_example_completes_in_the_words_of_each_interface(
 
 
 @EVERY
-def test_the_example_as_a_command(tmp_path: Path, api: Api) -> None:
+def test_the_example_as_a_command(tmp_path: Path, api: ApiVersion) -> None:
     with Sandbox(seconds_per_state=0.01, product_size=lambda job: 30_000 + job.id) as sandbox:
         env = environment(
             sandbox, MWA_ASVO_HOST=sandbox.url, MWA_ASVO_API_KEY="practice-key", HOME=str(tmp_path / "home")
@@ -239,7 +239,9 @@ def test_the_example_as_a_command(tmp_path: Path, api: Api) -> None:
 
 
 @TODAY
-def test_a_second_run_asks_nobody(sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api) -> None:
+def test_a_second_run_asks_nobody(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
+) -> None:
     run_batch(sandbox, tmp_path, clock, api=api)
     sandbox.reset_log()
     assert_all_well(sandbox, run_batch(sandbox, tmp_path, clock, api=api), 3)
@@ -295,7 +297,7 @@ def screen(run: Run) -> str:
     return stream.getvalue()
 
 
-COOKIE = {Api.V1: "MWA_ASVO_SESSION=", Api.V2: "mwa_access_token="}
+COOKIE = {ApiVersion.V1: "MWA_ASVO_SESSION=", ApiVersion.V2: "mwa_access_token="}
 
 
 @TODAY
@@ -305,7 +307,7 @@ def test_no_secret_goes_anywhere_else(
     clock: FastClock,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    api: Api,
+    api: ApiVersion,
     trouble: str,
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="mwa_client")
@@ -359,7 +361,7 @@ def test_no_secret_goes_anywhere_else(
 
 @TODAY
 def test_a_state_that_nobody_has_seen_is_shown_and_waited_on(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     fault = sandbox.faults.add("unknown_state", state="polishing", times=4, obs_id=OBS)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER), api=api)
@@ -368,7 +370,9 @@ def test_a_state_that_nobody_has_seen_is_shown_and_waited_on(
 
 
 @TODAY
-def test_a_failed_job_without_a_reason(sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api) -> None:
+def test_a_failed_job_without_a_reason(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
+) -> None:
     sandbox.faults.add("job_error", obs_id=OBS)
     fault = sandbox.faults.add("null_error_text")
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER), api=api)
@@ -384,7 +388,7 @@ def test_a_failed_job_without_a_reason(sandbox: Sandbox, clock: FastClock, tmp_p
     ids=["left out", "empty", "tape"],
 )
 def test_a_ready_job_without_a_product_is_that_rows_error(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, fault: str, options: dict[str, Any]
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, fault: str, options: dict[str, Any]
 ) -> None:
     handle = sandbox.faults.add(fault, obs_id=OBS, **options)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER), api=api)
@@ -395,7 +399,7 @@ def test_a_ready_job_without_a_product_is_that_rows_error(
 
 @TODAY
 def test_a_product_that_comes_late_is_fetched(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     fault = sandbox.faults.add("missing_product", times=2)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=api)
@@ -406,7 +410,7 @@ def test_a_product_that_comes_late_is_fetched(
 @EVERY
 @pytest.mark.parametrize("word", [99, "holography", None])
 def test_a_job_type_that_nobody_has_heard_of(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, word: object
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, word: object
 ) -> None:
     stranger = listed(sandbox, OBS, state=StateThere.READY)
     sandbox.faults.add("unknown_job_type", type=word, job_id=stranger.id)
@@ -419,7 +423,9 @@ def test_a_job_type_that_nobody_has_heard_of(
 
 
 @TODAY
-def test_ids_and_sizes_may_be_strings(sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api) -> None:
+def test_ids_and_sizes_may_be_strings(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
+) -> None:
     fault = sandbox.faults.add("strings_for_numbers")
     run = run_batch(sandbox, tmp_path, clock, EXAMPLE.read_text(), api=api)
     assert_all_well(sandbox, run, 3)
@@ -428,7 +434,7 @@ def test_ids_and_sizes_may_be_strings(sandbox: Sandbox, clock: FastClock, tmp_pa
 
 @TODAY
 def test_entries_without_sense_are_passed_over(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     fault = sandbox.faults.add("extra_job_rows")
     assert_all_well(sandbox, run_batch(sandbox, tmp_path, clock, api=api), 3)
@@ -437,13 +443,13 @@ def test_entries_without_sense_are_passed_over(
 
 @EVERY
 def test_a_job_that_is_missing_from_three_listings_is_that_rows_error(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     gone, shy = listed(sandbox, OBS), listed(sandbox, OTHER)
     remember(tmp_path, sandbox, api, vis(OBS, OTHER), gone, shy)
     forever = sandbox.faults.add("missing_job", job_id=gone.id, path=LISTING[api])
     twice = sandbox.faults.add("missing_job", job_id=shy.id, path=LISTING[api], times=2)
-    if api is Api.V2:
+    if api is ApiVersion.V2:
         # What the listing leaves out is asked for singly.
         sandbox.faults.add("fail_call", path=f"/api/v2/jobs/{gone.id}", status=404)
         sandbox.faults.add("fail_call", path=f"/api/v2/jobs/{shy.id}", status=404, times=2)
@@ -460,7 +466,7 @@ def test_a_job_that_is_missing_from_three_listings_is_that_rows_error(
 @TODAY
 @pytest.mark.parametrize("fault", ["outage", "partial_outage"])
 def test_an_outage_is_waited_out_and_told_once(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, fault: str
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, fault: str
 ) -> None:
     sandbox.faults.add(fault, times=12)
     started = clock.monotonic()
@@ -475,7 +481,9 @@ def test_an_outage_is_waited_out_and_told_once(
 
 
 @TODAY
-def test_other_texts_of_an_outage(sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api) -> None:
+def test_other_texts_of_an_outage(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
+) -> None:
     text = "Unable to submit: the staging server is down and also acacia is unavailable!"
     sandbox.faults.add("outage", text=text, code="ANYTHING", times=3)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=api)
@@ -485,7 +493,7 @@ def test_other_texts_of_an_outage(sandbox: Sandbox, clock: FastClock, tmp_path: 
 
 @TODAY
 def test_at_the_job_limit_the_rest_is_submitted_as_jobs_finish(
-    clock: FastClock, tmp_path: Path, api: Api
+    clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     size = 5_000
     with Sandbox(
@@ -510,13 +518,13 @@ def test_at_the_job_limit_the_rest_is_submitted_as_jobs_finish(
     ],
 )
 def test_a_refused_row_leaves_the_others_alone(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, fault: str, said: str, code: str
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, fault: str, said: str, code: str
 ) -> None:
     handle = sandbox.faults.add(fault, obs_id=OBS)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER, OTHER + 8), api=api)
     assert run.summary.exit_status is ExitStatus.JOBS_FAILED
     # What the help desk asks for: v2 gives every error a code, and every request a number.
-    quoted = rf" \(error_code {code}, request_id [0-9a-f]{{16}}\)" if api is Api.V2 else ""
+    quoted = rf" \(error_code {code}, request_id [0-9a-f]{{16}}\)" if api is ApiVersion.V2 else ""
     assert list(failures(run)) == [1]
     assert re.fullmatch(f"The service refused: {said}{quoted}", failures(run)[1])
     assert_complete(sandbox, run, 2)
@@ -527,7 +535,7 @@ def test_a_refused_row_leaves_the_others_alone(
 @TODAY
 @pytest.mark.parametrize("where", ["login", "listing", "submission"])
 def test_pages_of_the_proxy_are_waited_out(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, where: str
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, where: str
 ) -> None:
     path = {"login": LOGIN, "listing": LISTING, "submission": SUBMISSION}[where][api]
     fault = sandbox.faults.add("fail_call", path=path, status=[502, 503, 502])
@@ -540,7 +548,7 @@ def test_pages_of_the_proxy_are_waited_out(
 
 @TODAY
 def test_a_submission_without_an_answer_is_looked_for(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     fault = sandbox.faults.add("drop_reply", times=2)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER), api=api)
@@ -556,7 +564,7 @@ def test_a_submission_without_an_answer_is_looked_for(
 @pytest.mark.parametrize("status", [200, 400, 409])
 @pytest.mark.parametrize("text", [None, "Job already queued or processing."])
 def test_what_is_there_already_is_attached_to(
-    sandbox: Sandbox, clock: FastClock, api: Api, status: int, text: str | None
+    sandbox: Sandbox, clock: FastClock, api: ApiVersion, status: int, text: str | None
 ) -> None:
     sandbox.faults.add("duplicate_reply", status=status, text=text)
     with session_with(sandbox, api, clock) as session:
@@ -570,7 +578,7 @@ def test_what_is_there_already_is_attached_to(
 @TODAY
 @pytest.mark.parametrize("named", [True, False], ids=["named", "not named"])
 def test_a_row_attaches_to_a_job_that_was_not_listed_yet(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, named: bool
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, named: bool
 ) -> None:
     job = listed(sandbox, OBS, state=StateThere.READY)
     sandbox.faults.add("missing_job", times=1, obs_id=OBS)
@@ -585,7 +593,7 @@ def test_a_row_attaches_to_a_job_that_was_not_listed_yet(
 
 @TODAY
 def test_a_duplicate_that_is_never_found_is_given_up(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     listed(sandbox, OBS, state=StateThere.READY)
     sandbox.faults.add("missing_job", obs_id=OBS)
@@ -598,21 +606,23 @@ def test_a_duplicate_that_is_never_found_is_given_up(
 
 
 @TODAY
-def test_allow_resubmit_makes_a_new_job(sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api) -> None:
+def test_allow_resubmit_makes_a_new_job(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
+) -> None:
     old = listed(sandbox, OBS, state=StateThere.READY)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, more=", allow_resubmit=true"), api=api)
     assert_all_well(sandbox, run, 1)
     (request,) = asked(sandbox, SUBMISSION[api])
-    assert body_of(request)["allow_resubmit"] == ("true" if api is Api.V1 else True)
+    assert body_of(request)["allow_resubmit"] == ("true" if api is ApiVersion.V1 else True)
     assert [row.row.job_id for row in run.summary.complete] == [sandbox.jobs[-1].id] != [old.id]
     assert_one_job_each(sandbox, OBS, OBS)
 
 
 def test_an_expired_job_is_made_anew(sandbox: Sandbox, clock: FastClock, tmp_path: Path) -> None:
     sandbox.faults.add("expire_job", times=1)
-    run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=Api.V1)
+    run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=ApiVersion.V1)
     assert_all_well(sandbox, run, 1)
-    sent = [body_of(request)["allow_resubmit"] for request in asked(sandbox, SUBMISSION[Api.V1])]
+    sent = [body_of(request)["allow_resubmit"] for request in asked(sandbox, SUBMISSION[ApiVersion.V1])]
     assert sent == ["false", "true"], "the service may take the expired job for the same one"
     assert len(notices(run, "anew")) == 1
 
@@ -621,9 +631,9 @@ def test_an_expired_job_is_made_anew(sandbox: Sandbox, clock: FastClock, tmp_pat
 
 
 CONVERSION = {
-    Api.V2018: "timeres=4, freqres=40, edgewidth=80, conversion=ms",
-    Api.V1: "avg_time_res=4, avg_freq_res=40, no_rfi=true",
-    Api.V2: "avg_time_res=4, avg_freq_res=40, no_rfi=true",
+    ApiVersion.V2018: "timeres=4, freqres=40, edgewidth=80, conversion=ms",
+    ApiVersion.V1: "avg_time_res=4, avg_freq_res=40, no_rfi=true",
+    ApiVersion.V2: "avg_time_res=4, avg_freq_res=40, no_rfi=true",
 }
 """The same kind of row in the words of each interface."""
 
@@ -642,8 +652,8 @@ OF_TODAY = {
     "priority": 1,
     "user_pawsey_group": "mwaops",
 }
-IN_THE_WEB_PAGES_WORDS: dict[Api, dict[str, Any]] = {
-    Api.V2018: {
+IN_THE_WEB_PAGES_WORDS: dict[ApiVersion, dict[str, Any]] = {
+    ApiVersion.V2018: {
         "obs_id": str(OBS),
         "timeres": "4.0",
         "freqres": 40,
@@ -652,20 +662,20 @@ IN_THE_WEB_PAGES_WORDS: dict[Api, dict[str, Any]] = {
         "norfi": "0",
         "calibrate": False,
     },
-    Api.V1: OF_TODAY,
-    Api.V2: {**OF_TODAY, "custom_centre_ra": None, "no_cable_delay": 0},
+    ApiVersion.V1: OF_TODAY,
+    ApiVersion.V2: {**OF_TODAY, "custom_centre_ra": None, "no_cable_delay": 0},
 }
 """What a web page may have submitted for it: other spellings, defaults spelled out, harmless keys."""
 
 
-def conversion(api: Api, more: str = "") -> str:
+def conversion(api: ApiVersion, more: str = "") -> str:
     return f"obs_id={OBS}, job_type=c, {CONVERSION[api]}{more}\n"
 
 
 @EVERY
 @pytest.mark.parametrize("state", [StateThere.QUEUED, StateThere.READY], ids=["queued", "ready"])
 def test_a_job_of_the_web_page_is_attached_to(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, state: StateThere
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, state: StateThere
 ) -> None:
     job = sandbox.service.add(IN_THE_WEB_PAGES_WORDS[api], TypeThere.CONVERSION)
     if state is StateThere.READY:
@@ -678,9 +688,9 @@ def test_a_job_of_the_web_page_is_attached_to(
 
 @EVERY
 def test_a_job_that_differs_in_one_value_is_not_attached_to(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
-    word = "timeres" if api is Api.V2018 else "avg_time_res"
+    word = "timeres" if api is ApiVersion.V2018 else "avg_time_res"
     other = sandbox.service.add({**IN_THE_WEB_PAGES_WORDS[api], word: "8"}, TypeThere.CONVERSION)
     run = run_batch(sandbox, tmp_path, clock, conversion(api), api=api)
     assert_all_well(sandbox, run, 1)
@@ -688,7 +698,9 @@ def test_a_job_that_differs_in_one_value_is_not_attached_to(
 
 
 @EVERY
-def test_two_identical_rows_are_one_job(sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api) -> None:
+def test_two_identical_rows_are_one_job(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
+) -> None:
     again = conversion(api).replace("=4,", " = 04 ,")
     run = run_batch(sandbox, tmp_path, clock, conversion(api) + vis(OTHER) + again, api=api)
     assert_all_well(sandbox, run, 2)
@@ -697,7 +709,7 @@ def test_two_identical_rows_are_one_job(sandbox: Sandbox, clock: FastClock, tmp_
 
 @EVERY
 def test_a_lost_reply_leads_to_a_listing_and_no_second_job(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     sandbox.faults.add("drop_reply", times=1)
     run = run_batch(sandbox, tmp_path, clock, conversion(api), api=api)
@@ -712,7 +724,7 @@ def test_a_lost_reply_leads_to_a_listing_and_no_second_job(
 @pytest.mark.parametrize("made", [True, False], ids=["made", "not made"])
 @pytest.mark.parametrize("more", ["", ", allow_resubmit=true"], ids=["", "anew"])
 def test_a_client_that_died_before_the_reply_finds_its_job(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, made: bool, more: str
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, made: bool, more: str
 ) -> None:
     old = listed(sandbox, OTHER, state=StateThere.READY)
 
@@ -742,7 +754,7 @@ def test_a_client_that_died_before_the_reply_finds_its_job(
     "state", [StateThere.ERROR, StateThere.CANCELLED, None], ids=["error", "cancelled", "expired"]
 )
 def test_a_listed_job_that_came_to_nothing_is_not_attached_to(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, state: StateThere | None
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, state: StateThere | None
 ) -> None:
     # Two, of which the older must not be tried when the newer has turned out to have expired.
     for age in (12, 11):
@@ -755,7 +767,7 @@ def test_a_listed_job_that_came_to_nothing_is_not_attached_to(
 
 @EVERY
 def test_an_own_job_that_has_expired_is_submitted_anew(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     old = listed(sandbox, OBS)
     remember(tmp_path, sandbox, api, vis(OBS), old)
@@ -768,7 +780,7 @@ def test_an_own_job_that_has_expired_is_submitted_anew(
 
 @TODAY
 def test_a_job_that_expires_before_its_download_begins_is_submitted_anew(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     old = listed(sandbox, OBS, created=clock.now() - DAY)
 
@@ -785,7 +797,7 @@ def test_a_job_that_expires_before_its_download_begins_is_submitted_anew(
 @EVERY
 @pytest.mark.parametrize("state", [StateThere.ERROR, StateThere.CANCELLED], ids=["error", "cancelled"])
 def test_an_own_job_that_failed_is_reported_and_submitted_anew_only_if_wanted(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, state: StateThere
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, state: StateThere
 ) -> None:
     old = listed(sandbox, OBS, state=state)
     remember(tmp_path, sandbox, api, vis(OBS), old)
@@ -813,15 +825,20 @@ def deserted() -> str:
 
 
 def both(sandbox: Sandbox, **options: Any) -> tuple[Service, Service]:
-    return service_of(sandbox, Api.V2, **options), service_of(sandbox, Api.V1, **options)
+    return service_of(sandbox, ApiVersion.V2, **options), service_of(sandbox, ApiVersion.V1, **options)
 
 
 @pytest.mark.parametrize(
     ("apis", "found"),
-    [(("v1",), Api.V1), (("2018", "v1"), Api.V1), (("v1", "v2"), Api.V2), (("v2",), Api.V2)],
+    [
+        (("v1",), ApiVersion.V1),
+        (("2018", "v1"), ApiVersion.V1),
+        (("v1", "v2"), ApiVersion.V2),
+        (("v2",), ApiVersion.V2),
+    ],
 )
 def test_a_key_finds_its_interface(
-    clock: FastClock, tmp_path: Path, apis: tuple[str, ...], found: Api
+    clock: FastClock, tmp_path: Path, apis: tuple[str, ...], found: ApiVersion
 ) -> None:
     with Sandbox(clock=clock.now, apis=apis) as sandbox:
         job = listed(sandbox)
@@ -831,14 +848,16 @@ def test_a_key_finds_its_interface(
             sandbox.service.forget_sessions()
             assert list(session.jobs()) == [job.id]
         tried = [request.path for request in sandbox.requests if "login" in request.path]
-    assert tried == ([LOGIN[Api.V2]] if found is Api.V1 else []) + [LOGIN[found]] * 2, "it was found out once"
+    assert tried == ([LOGIN[ApiVersion.V2]] if found is ApiVersion.V1 else []) + [LOGIN[found]] * 2, (
+        "it was found out once"
+    )
 
 
 def test_405_means_the_other_interface_too(sandbox: Sandbox, clock: FastClock) -> None:
-    sandbox.faults.add("fail_call", path=LOGIN[Api.V2], status=405)
+    sandbox.faults.add("fail_call", path=LOGIN[ApiVersion.V2], status=405)
     with closing(open_session(*both(sandbox), clock=clock)) as session:
         session.login()
-        assert session.api is Api.V1
+        assert session.api is ApiVersion.V1
 
 
 def test_asking_for_the_interface_is_no_login(clock: FastClock, tmp_path: Path) -> None:
@@ -849,32 +868,32 @@ def test_asking_for_the_interface_is_no_login(clock: FastClock, tmp_path: Path) 
                 open_session(*both(sandbox, tokens=tmp_path / "tokens.json"), clock=clock)
             ) as session:
                 session.login()
-                assert session.api is Api.V1
+                assert session.api is ApiVersion.V1
 
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_service_in_trouble_is_not_taken_for_another_interface(
     sandbox: Sandbox, clock: FastClock, status: int
 ) -> None:
-    sandbox.faults.add("fail_call", path=LOGIN[Api.V2], status=status, times=1)
+    sandbox.faults.add("fail_call", path=LOGIN[ApiVersion.V2], status=status, times=1)
     session = open_session(*both(sandbox), clock=clock)
     with closing(session), pytest.raises(ServiceUnavailable):
         session.login()
         session.login()
-        assert session.api is Api.V2
+        assert session.api is ApiVersion.V2
 
 
 def of_2018(address: str) -> Service:
     return Service(
-        Api.V2018, address, "practice.example", Credentials("practice", "practice"), is_default=True
+        ApiVersion.V2018, address, "practice.example", Credentials("practice", "practice"), is_default=True
     )
 
 
 def test_where_2018_is_gone_the_user_logs_in_to_v2(sandbox: Sandbox, clock: FastClock, deserted: str) -> None:
-    by_user = replace(service_of(sandbox, Api.V2), credentials=Credentials("practice", "practice"))
+    by_user = replace(service_of(sandbox, ApiVersion.V2), credentials=Credentials("practice", "practice"))
     with closing(open_session(of_2018(deserted), by_user, clock=clock)) as session:
         session.login()
-        assert session.api is Api.V2
+        assert session.api is ApiVersion.V2
         assert session.submit(JobType.DOWNLOAD, VISIBILITIES).job_id == sandbox.jobs[0].id
     (login,) = asked(sandbox, "/api/v2/login")
     assert login.json == {"username": "practice", "password": "practice"}
@@ -888,13 +907,13 @@ def by_account(sandbox: Sandbox) -> dict[str, str]:
 def test_a_server_that_knows_no_2018_login_is_asked_for_that_of_v2(
     sandbox: Sandbox, clock: FastClock, status: int
 ) -> None:
-    sandbox.faults.add("fail_call", path=LOGIN[Api.V2018], status=status)
+    sandbox.faults.add("fail_call", path=LOGIN[ApiVersion.V2018], status=status)
     with closing(open_session(*services_from(by_account(sandbox)), clock=clock)) as session:
         session.login()
-        assert session.api is Api.V2
-    assert [request.path for request in sandbox.requests] == [LOGIN[Api.V2018], "/api/v2/login"]
+        assert session.api is ApiVersion.V2
+    assert [request.path for request in sandbox.requests] == [LOGIN[ApiVersion.V2018], "/api/v2/login"]
     # By hand it is that interface or none.
-    by_hand = open_session(*services_from(by_account(sandbox), Api.V2018), clock=clock)
+    by_hand = open_session(*services_from(by_account(sandbox), ApiVersion.V2018), clock=clock)
     with closing(by_hand), pytest.raises(WrongInterface, match="does not speak the 2018 interface") as error:
         by_hand.login()
     assert error.value.status == status and "--api" in error.value.remedy
@@ -904,11 +923,11 @@ def test_a_server_that_knows_no_2018_login_is_asked_for_that_of_v2(
 def test_a_server_that_knows_2018_is_not_asked_for_v2(
     sandbox: Sandbox, clock: FastClock, status: int
 ) -> None:
-    sandbox.faults.add("fail_call", path=LOGIN[Api.V2018], status=status)
+    sandbox.faults.add("fail_call", path=LOGIN[ApiVersion.V2018], status=status)
     session = open_session(*services_from(by_account(sandbox)), clock=clock)
     with closing(session), pytest.raises((LoginRefused, ServiceUnavailable)):
         session.login()
-    assert [request.path for request in sandbox.requests] == [LOGIN[Api.V2018]]
+    assert [request.path for request in sandbox.requests] == [LOGIN[ApiVersion.V2018]]
 
 
 TODAYS_ROW = f"obs_id={OTHER}, job_type=d, download_type=vis, delivery=scratch"
@@ -962,7 +981,7 @@ def test_what_is_complete_is_complete_whichever_interface_is_expected(
 
 
 def test_where_nobody_is_left_the_key_is_named(clock: FastClock, deserted: str) -> None:
-    todays = replace(of_2018(deserted), api=Api.V2)
+    todays = replace(of_2018(deserted), api=ApiVersion.V2)
     session = open_session(of_2018(deserted), todays, clock=clock)
     with closing(session), pytest.raises(ServiceMoved) as error:
         session.login()
@@ -970,8 +989,8 @@ def test_where_nobody_is_left_the_key_is_named(clock: FastClock, deserted: str) 
 
 
 def test_todays_service_is_waited_for(clock: FastClock, deserted: str) -> None:
-    todays = replace(of_2018(deserted), api=Api.V2, credentials=Credentials(key="practice-key"))
-    session = open_session(todays, replace(todays, api=Api.V1), clock=clock)
+    todays = replace(of_2018(deserted), api=ApiVersion.V2, credentials=Credentials(key="practice-key"))
+    session = open_session(todays, replace(todays, api=ApiVersion.V1), clock=clock)
     with closing(session), pytest.raises(ServiceUnreachable):
         session.login()
 
@@ -980,7 +999,7 @@ def test_todays_service_is_waited_for(clock: FastClock, deserted: str) -> None:
 
 
 @TODAY
-def test_a_wrong_key(sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api) -> None:
+def test_a_wrong_key(sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion) -> None:
     service = service_of(sandbox, api, key="wrong-key-0815")
     with pytest.raises(LoginRefused) as error:
         run_batch(sandbox, tmp_path, clock, service=service)
@@ -993,7 +1012,7 @@ def test_a_wrong_key_is_not_tried_at_the_next_interface(sandbox: Sandbox, clock:
     session = open_session(*both(sandbox, key="wrong-key-0815"), clock=clock)
     with closing(session), pytest.raises(LoginRefused):
         session.login()
-    assert [request.path for request in sandbox.requests] == [LOGIN[Api.V2]]
+    assert [request.path for request in sandbox.requests] == [LOGIN[ApiVersion.V2]]
 
 
 def test_a_wrong_key_as_a_command(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -1004,7 +1023,7 @@ def test_a_wrong_key_as_a_command(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 @TODAY
-def test_a_client_that_the_service_does_not_know(sandbox: Sandbox, clock: FastClock, api: Api) -> None:
+def test_a_client_that_the_service_does_not_know(sandbox: Sandbox, clock: FastClock, api: ApiVersion) -> None:
     sandbox.faults.add("unknown_client", name="mantaray*")
     with session_with(sandbox, api, clock) as session, pytest.raises(ServiceRefused) as error:
         session.login()
@@ -1015,13 +1034,13 @@ def test_a_client_that_the_service_does_not_know(sandbox: Sandbox, clock: FastCl
 @TODAY
 @pytest.mark.parametrize("name", ["mantaray-clientv2.0", "giant-squidv2.5.1", "own_client"])
 def test_the_service_is_told_the_clients_name(
-    sandbox: Sandbox, clock: FastClock, api: Api, name: str
+    sandbox: Sandbox, clock: FastClock, api: ApiVersion, name: str
 ) -> None:
     service = replace(service_of(sandbox, api), client_name=name)
     with closing(open_session(service, clock=clock)) as session:
         session.login()
     (login,) = asked(sandbox, LOGIN[api])
-    if api is Api.V1:
+    if api is ApiVersion.V1:
         told = base64.b64decode(login.headers["Authorization"].split()[1]).decode()
         assert told == f"{name}:practice-key" and not login.form
     else:
@@ -1039,7 +1058,7 @@ def tokens(tmp_path: Path) -> Path:
 
 def work(sandbox: Sandbox, clock: FastClock, tokens: Path) -> None:
     """What a short run of the client does."""
-    with session_with(sandbox, Api.V2, clock, tokens=tokens) as session:
+    with session_with(sandbox, ApiVersion.V2, clock, tokens=tokens) as session:
         session.jobs()
 
 
@@ -1066,7 +1085,7 @@ def test_an_old_token_is_refreshed(sandbox: Sandbox, clock: FastClock, tokens: P
         clock.advance(1000)
         work(sandbox, clock, tokens)
         assert (sandbox.logins, len(asked(sandbox, REFRESH))) == (1, times)
-    assert {r.status for r in asked(sandbox, LISTING[Api.V2])} == {200}, "no call was made in vain"
+    assert {r.status for r in asked(sandbox, LISTING[ApiVersion.V2])} == {200}, "no call was made in vain"
     clock.advance(8 * DAY)
     work(sandbox, clock, tokens)
     assert (sandbox.logins, len(asked(sandbox, REFRESH))) == (2, 2)
@@ -1098,7 +1117,7 @@ def test_tokens_that_expire_meanwhile(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path, tokens: Path, skip: int
 ) -> None:
     fault = sandbox.faults.add("expire_tokens", times=2, skip=skip)
-    service = service_of(sandbox, Api.V2, tokens=tokens)
+    service = service_of(sandbox, ApiVersion.V2, tokens=tokens)
     run = run_batch(sandbox, tmp_path / "out", clock, vis(*SIX), service=service)
     assert_all_well(sandbox, run, 6)
     assert_one_job_each(sandbox, *SIX)
@@ -1108,7 +1127,7 @@ def test_tokens_that_expire_meanwhile(
 @TODAY
 @pytest.mark.parametrize("skip", [0, 4])
 def test_a_session_that_is_lost_meanwhile(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, skip: int
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, skip: int
 ) -> None:
     fault = sandbox.faults.add("expire_session", times=2, skip=skip)
     run = run_batch(sandbox, tmp_path, clock, vis(*SIX), api=api)
@@ -1118,7 +1137,7 @@ def test_a_session_that_is_lost_meanwhile(
 
 
 @TODAY
-def test_a_session_that_stays_lost_is_an_error(sandbox: Sandbox, clock: FastClock, api: Api) -> None:
+def test_a_session_that_stays_lost_is_an_error(sandbox: Sandbox, clock: FastClock, api: ApiVersion) -> None:
     sandbox.faults.add("expire_session")
     with session_with(sandbox, api, clock) as session, pytest.raises(SessionLost):
         session.jobs()
@@ -1165,7 +1184,7 @@ def test_a_home_without_room_is_no_obstacle(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("mwa_client.asvo.tokens.os.open", full)
-    with session_with(sandbox, Api.V2, clock, tokens=tokens) as session:
+    with session_with(sandbox, ApiVersion.V2, clock, tokens=tokens) as session:
         session.jobs()
         clock.advance(1000)
         session.jobs()
@@ -1178,7 +1197,7 @@ def test_old_tokens_in_a_home_without_room_do_not_keep_us_out(
     work(sandbox, clock, tokens)
     clock.advance(8 * DAY)
     for logins in (2, 3):
-        with longest_file(0), session_with(sandbox, Api.V2, clock, tokens=tokens) as session:
+        with longest_file(0), session_with(sandbox, ApiVersion.V2, clock, tokens=tokens) as session:
             session.jobs()
             clock.advance(1000)
             session.jobs()
@@ -1195,7 +1214,7 @@ def test_tokens_of_another_account_are_not_sent(sandbox: Sandbox, clock: FastClo
     for _ in range(2):
         work(sandbox, clock, tokens)
     assert {request.status for request in sandbox.requests} == {200}
-    assert len(asked(sandbox, LOGIN[Api.V2])) == 1, "and found again beside theirs, which stay"
+    assert len(asked(sandbox, LOGIN[ApiVersion.V2])) == 1, "and found again beside theirs, which stay"
     assert json.loads(tokens.read_text())["user_id"] == 8
 
 
@@ -1228,7 +1247,9 @@ def test_six_clients_at_once_make_one_login(tokens: Path) -> None:
 
 
 @TODAY
-def test_the_login_limit_is_waited_out(sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api) -> None:
+def test_the_login_limit_is_waited_out(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
+) -> None:
     fault = sandbox.faults.add("login_limit", times=2)
     started = clock.monotonic()
     run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=api)
@@ -1242,11 +1263,11 @@ def test_never_more_logins_than_allowed(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path, tokens: Path, kept: bool
 ) -> None:
     fault = sandbox.faults.add("expire_session", times=14)
-    service = service_of(sandbox, Api.V2, tokens=tokens if kept else None)
+    service = service_of(sandbox, ApiVersion.V2, tokens=tokens if kept else None)
     run = run_batch(sandbox, tmp_path / "out", clock, vis(OBS, OTHER), service=service)
     assert_all_well(sandbox, run, 2)
     assert fault.hits == 14
-    logins = asked(sandbox, LOGIN[Api.V2])
+    logins = asked(sandbox, LOGIN[ApiVersion.V2])
     assert len(logins) > LOGINS_A_MINUTE and {login.status for login in logins} == {200}
     times = [login.started for login in logins]
     assert all(later - first >= 60 for first, later in zip(times, times[LOGINS_A_MINUTE:]))
@@ -1260,21 +1281,21 @@ def test_all_pages_are_read(sandbox: Sandbox, clock: FastClock, with_junk: bool)
     if with_junk:
         sandbox.faults.add("extra_job_rows")
     ids = {listed(sandbox, OBS + number, state=StateThere.QUEUED).id for number in range(1203)}
-    with session_with(sandbox, Api.V2, clock) as session:
+    with session_with(sandbox, ApiVersion.V2, clock) as session:
         assert set(session.jobs()) == ids
-    pages = [request.json for request in asked(sandbox, LISTING[Api.V2])]
+    pages = [request.json for request in asked(sandbox, LISTING[ApiVersion.V2])]
     assert [page["offset"] for page in pages] == [0, 500, 1000]
     assert all(1 <= page["limit"] <= 500 for page in pages)
 
 
 @TODAY
-def test_a_long_listing_is_read(sandbox: Sandbox, clock: FastClock, api: Api) -> None:
+def test_a_long_listing_is_read(sandbox: Sandbox, clock: FastClock, api: ApiVersion) -> None:
     ids = {listed(sandbox, OBS + number, state=StateThere.QUEUED).id for number in range(1000)}
     with session_with(sandbox, api, clock) as session:
         assert set(session.jobs()) == ids
 
 
-def remember(directory: Path, sandbox: Sandbox, api: Api, text: str, *jobs: AtService) -> None:
+def remember(directory: Path, sandbox: Sandbox, api: ApiVersion, text: str, *jobs: AtService) -> None:
     """Let the directory know the jobs of an earlier run, which had seen them listed."""
     with closing(Ledger(directory, service_of(sandbox).name)) as ledger:
         for request, job in zip(parse(text, api).jobs, jobs):
@@ -1284,7 +1305,7 @@ def remember(directory: Path, sandbox: Sandbox, api: Api, text: str, *jobs: AtSe
 
 @TODAY
 def test_a_known_job_that_is_too_old_for_the_listing(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     old = listed(sandbox, OBS, created=clock.now() - 40 * DAY, state=StateThere.READY)
     listed(sandbox, OBS + 1, created=clock.now() - 40 * DAY, state=StateThere.READY)
@@ -1293,7 +1314,7 @@ def test_a_known_job_that_is_too_old_for_the_listing(
     assert_all_well(sandbox, run, 2)
     assert run.summary.complete[0].row.job_id == old.id and len(sandbox.jobs) == 3
     singly = {request.path for request in sandbox.requests if request.path.startswith("/api/v2/jobs/")}
-    assert singly == (set() if api is Api.V1 else {f"/api/v2/jobs/{old.id}"})
+    assert singly == (set() if api is ApiVersion.V1 else {f"/api/v2/jobs/{old.id}"})
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 422])
@@ -1301,22 +1322,22 @@ def test_a_known_job_that_is_not_to_be_had_is_that_rows_error(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path, status: int
 ) -> None:
     old = listed(sandbox, OBS, created=clock.now() - 40 * DAY, state=StateThere.READY)
-    remember(tmp_path, sandbox, Api.V2, vis(OBS), old)
+    remember(tmp_path, sandbox, ApiVersion.V2, vis(OBS), old)
     fault = sandbox.faults.add("fail_call", path=f"/api/v2/jobs/{old.id}", status=status)
-    run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER), api=Api.V2)
+    run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER), api=ApiVersion.V2)
     assert failures(run) == {1: "The job is no longer listed by the service."}
     assert_complete(sandbox, run, 1)
     assert fault.hits >= 3
 
 
 @TODAY
-def test_cancelling(sandbox: Sandbox, clock: FastClock, api: Api) -> None:
+def test_cancelling(sandbox: Sandbox, clock: FastClock, api: ApiVersion) -> None:
     job = listed(sandbox, state=StateThere.QUEUED)
     done = listed(sandbox, OTHER, state=StateThere.READY)
     with session_with(sandbox, api, clock) as session:
         session.cancel(job.id)
         assert session.jobs()[job.id].state is JobState.CANCELLED
-        if api is Api.V2:
+        if api is ApiVersion.V2:
             session.cancel(job.id)
         else:
             with pytest.raises(ServiceRefused, match="cannot be cancelled"):
@@ -1334,7 +1355,7 @@ def test_cancelling(sandbox: Sandbox, clock: FastClock, api: Api) -> None:
 
 
 @TODAY
-def test_cancelling_in_a_session_that_was_lost(sandbox: Sandbox, clock: FastClock, api: Api) -> None:
+def test_cancelling_in_a_session_that_was_lost(sandbox: Sandbox, clock: FastClock, api: ApiVersion) -> None:
     job = listed(sandbox, state=StateThere.QUEUED)
     with session_with(sandbox, api, clock) as session:
         session.login()
@@ -1351,7 +1372,9 @@ def part_files(directory: Path) -> dict[str, int]:
 
 
 @TODAY
-def test_an_expired_url_is_replaced(sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api) -> None:
+def test_an_expired_url_is_replaced(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
+) -> None:
     fault = sandbox.faults.add("expired_link", times=1)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=api)
     assert_all_well(sandbox, run, 1)
@@ -1371,7 +1394,7 @@ class PatientClock(FastClock):
 
 
 @TODAY
-def test_a_url_that_dies_between_two_stretches_of_a_download(tmp_path: Path, api: Api) -> None:
+def test_a_url_that_dies_between_two_stretches_of_a_download(tmp_path: Path, api: ApiVersion) -> None:
     clock = PatientClock()
     with Sandbox(clock=clock.now, link_seconds=1.0, product_size=lambda job: 300_000) as sandbox:
         sandbox.faults.add("cut_product", after=[100_000, 50_000, 0, 0])
@@ -1385,7 +1408,7 @@ def test_a_url_that_dies_between_two_stretches_of_a_download(tmp_path: Path, api
 
 @TODAY
 def test_a_link_that_stays_dead_is_that_rows_error_and_the_part_is_kept(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     sandbox.faults.add("cut_product", after=100_000, times=1, obs_id=OBS)
     body = "<?xml version='1.0'?><Error><Code>SignatureDoesNotMatch</Code><Message></Message></Error>"
@@ -1416,7 +1439,7 @@ def test_a_link_that_stays_dead_is_that_rows_error_and_the_part_is_kept(
 
 @TODAY
 def test_a_product_that_is_gone_is_that_rows_error(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     sandbox.faults.add("product_gone", obs_id=OBS)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER), api=api)
@@ -1427,7 +1450,7 @@ def test_a_product_that_is_gone_is_that_rows_error(
 
 @TODAY
 def test_the_object_store_in_trouble_is_waited_out(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     sandbox.faults.add("product_status", status=[503, 500, 429])
     run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=api)
@@ -1488,7 +1511,7 @@ class Said:
 
 
 def interfaces(document: object) -> Iterator[ApiV1 | ApiV2]:
-    wire = cast(Wire, Said(document))
+    wire = cast(HttpClient, Said(document))
     yield ApiV1(wire, service="x", key="k", client_name="c")
     store = TokenStore(None, "k", FastClock())
     yield ApiV2(wire, service="x", login_path="/l", login_body={}, tokens=store)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from mwa_client.asvo import replies
 from mwa_client.asvo.address import origin_of, redirected
-from mwa_client.asvo.http import Reply, Wire
+from mwa_client.asvo.http import HttpClient, StreamedResponse
 from mwa_client.asvo.replies import Allowance, _memory_of
 from mwa_client.errors import (
     BadReply,
@@ -127,8 +127,8 @@ def server_of(*answers: bytes | Callable[[Server], Serve]) -> Iterator[Server]:
         yield server
 
 
-def wire_to(server: Server, *, timeout: float = 5.0, stall: float = 5.0) -> Wire:
-    return Wire(server.url, verify=True, timeout=timeout, stall=stall, user_agent="test")
+def wire_to(server: Server, *, timeout: float = 5.0, stall: float = 5.0) -> HttpClient:
+    return HttpClient(server.url, verify=True, timeout=timeout, stall=stall, user_agent="test")
 
 
 def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
@@ -144,7 +144,7 @@ def within(seconds: float) -> Iterator[None]:
     assert time.monotonic() - began < seconds + 5
 
 
-def read_all(reply: Reply) -> bytes:
+def read_all(reply: StreamedResponse) -> bytes:
     data, room = b"", memoryview(bytearray(1 << 16))
     count = reply.read_into(room)
     while count != 0:
@@ -250,7 +250,7 @@ def test_a_connection_that_was_used_before_has_a_new_deadline() -> None:
 def test_closing_the_wire_ends_what_other_threads_are_asking() -> None:
     errors: list[BaseException] = []
 
-    def ask(wire: Wire) -> None:
+    def ask(wire: HttpClient) -> None:
         try:
             list(wire.entries(LISTING))
         except BaseException as error:
@@ -298,10 +298,10 @@ BOMBS = {
 
 PROBE = """
 import resource, sys, time
-from mwa_client.asvo.http import Wire
+from mwa_client.asvo.http import HttpClient
 from mwa_client.errors import MwaClientError
 
-wire = Wire(sys.argv[1], verify=True, timeout=20, stall=20, user_agent="test")
+wire = HttpClient(sys.argv[1], verify=True, timeout=20, stall=20, user_agent="test")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 kept = []
 for what in sys.argv[2].split():

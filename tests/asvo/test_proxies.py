@@ -15,7 +15,7 @@ import pytest
 import trustme
 from conftest import FastClock, environment, run_command
 
-from mwa_client.asvo.http import Wire
+from mwa_client.asvo.http import HttpClient
 from mwa_client.asvo.proxies import Proxy, is_on_this_machine
 from mwa_client.errors import MwaClientError, ServiceRefused, ServiceUnavailable, ServiceUnreachable
 from mwa_client.sandbox import Sandbox
@@ -99,7 +99,7 @@ def port_of(sandbox: Sandbox) -> int:
 
 
 def ask(address: str = SERVICE, *, verify: bool | str = True, timeout: float = 5.0, times: int = 1) -> object:
-    wire = Wire(address, verify=verify, timeout=timeout, stall=timeout, user_agent="test")
+    wire = HttpClient(address, verify=verify, timeout=timeout, stall=timeout, user_agent="test")
     with closing(wire):
         for _ in range(times):
             reply = wire.call("GET", LISTING, query={"token": SECRET})
@@ -326,7 +326,9 @@ def test_through_a_proxy_to_an_encrypted_service(
     with Sandbox(clock=clock.now, ssl_context=context) as sandbox:  # noqa: SIM117
         with proxy_that(leads_to(("127.0.0.1", port_of(sandbox)))) as place:
             monkeypatch.setenv("https_proxy", f"http://user:{SECRET}@{place}")
-            wire = Wire(SERVICE, verify=bundle_of(authority, tmp_path), timeout=5, stall=5, user_agent="test")
+            wire = HttpClient(
+                SERVICE, verify=bundle_of(authority, tmp_path), timeout=5, stall=5, user_agent="test"
+            )
             with closing(wire):
                 wire.login("/api/login", ("practice", "practice"))
                 assert wire.call("GET", LISTING) == []
@@ -343,7 +345,7 @@ def test_an_encrypted_proxy_to_an_encrypted_service(
         with proxy_that(way, server_side(authority, "127.0.0.1")) as place:
             monkeypatch.setenv("https_proxy", f"https://user:{SECRET}@{place}")
             monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle_of(authority, tmp_path))
-            with closing(Wire(SERVICE, verify=True, timeout=5, stall=5, user_agent="test")) as wire:
+            with closing(HttpClient(SERVICE, verify=True, timeout=5, stall=5, user_agent="test")) as wire:
                 wire.login("/api/login", ("practice", "practice"))
                 assert wire.call("GET", LISTING) == []
 
@@ -357,7 +359,9 @@ def test_the_sandbox_is_not_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatc
     with Sandbox(clock=clock.now, user="practice", password="practice") as sandbox:
         for host in ("127.0.0.1", "localhost"):
             with closing(
-                Wire(f"http://{host}:{port_of(sandbox)}", verify=True, timeout=5, stall=5, user_agent="t")
+                HttpClient(
+                    f"http://{host}:{port_of(sandbox)}", verify=True, timeout=5, stall=5, user_agent="t"
+                )
             ) as wire:
                 wire.login("/api/login", ("practice", "practice"))
                 assert wire.call("GET", LISTING) == []

@@ -15,7 +15,7 @@ from conftest import FastClock, service_of, together, wait_until
 from mwa_client import __version__
 from mwa_client.asvo import open_session
 from mwa_client.asvo.api_2018 import Api2018
-from mwa_client.asvo.http import Wire
+from mwa_client.asvo.http import HttpClient
 from mwa_client.asvo.job import (
     Job,
     JobState,
@@ -37,7 +37,7 @@ from mwa_client.errors import (
     ServiceUnreachable,
     SessionLost,
 )
-from mwa_client.jobs.keys import Api, JobType
+from mwa_client.jobs.keys import ApiVersion, JobType
 from mwa_client.sandbox import JobState as AtService
 from mwa_client.sandbox import LoggedRequest, Sandbox
 
@@ -67,7 +67,7 @@ def test_it_logs_in_when_first_needed_and_once(sandbox: Sandbox, session: Sessio
     session.jobs()
     paths = [request.path for request in sandbox.requests]
     assert paths == ["/api/login", LISTING, LISTING]
-    assert (session.api, session.service) == (Api.V2018, "practice.example")
+    assert (session.api, session.service) == (ApiVersion.V2018, "practice.example")
 
 
 def test_each_call_carries_the_cookie_and_a_name(sandbox: Sandbox, session: Session) -> None:
@@ -154,7 +154,7 @@ def deserted() -> str:
 
 
 def at(address: str, *, is_default: bool) -> Api2018:
-    wire = Wire(address, verify=True, timeout=5, stall=5, user_agent="test")
+    wire = HttpClient(address, verify=True, timeout=5, stall=5, user_agent="test")
     return Api2018(wire, service="test", user="practice", password="practice", is_default=is_default)
 
 
@@ -483,7 +483,9 @@ def test_no_error_holds_a_credential(clock: FastClock, path: str, options: dict[
 
 
 def test_no_error_of_the_network_holds_a_credential(deserted: str) -> None:
-    service = Service(Api.V2018, deserted, "x", Credentials("me", PASSWORD), call_timeout=5, stall_timeout=5)
+    service = Service(
+        ApiVersion.V2018, deserted, "x", Credentials("me", PASSWORD), call_timeout=5, stall_timeout=5
+    )
     with closing(open_session(service)) as session, pytest.raises(MwaClientError) as error:
         session.login()
     shown = "".join(traceback.format_exception(error.type, error.value, error.tb)) + repr(error.value)

@@ -37,7 +37,7 @@ from mwa_client.batch.ledger import Ledger
 from mwa_client.display.lines import Display
 from mwa_client.errors import ExitStatus, LoginRefused, ServiceRefused
 from mwa_client.jobs.jobfile import parse
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import KINDS, Job, JobState, JobType, LoggedRequest, Sandbox
 from mwa_client.sandbox.fault_kinds import Kind, Point
 from mwa_client.sandbox.messages import Body, Call, Reply
@@ -570,7 +570,7 @@ def test_allow_resubmit_finds_its_new_job_after_a_crash(
 ) -> None:
     old = listed(sandbox, state=JobState.READY)
     service = service_of(sandbox)
-    identity = parse(vis(OBS), Api.V2018).jobs[0].identity
+    identity = parse(vis(OBS), ApiVersion.V2018).jobs[0].identity
     with closing(Ledger(tmp_path, service.name)) as ledger:
         ledger.intend(identity, after=old.id)  # And then the power went.
     new = listed(sandbox)
@@ -593,7 +593,7 @@ def test_a_failed_job_is_reported_again_and_resubmitted_if_wanted(
         sandbox.faults.add("null_product", job_id=job.id)
     else:
         sandbox.faults.add("product_status", status=404, job_id=job.id)
-    identity = parse(vis(OTHER), Api.V2018).jobs[0].identity
+    identity = parse(vis(OTHER), ApiVersion.V2018).jobs[0].identity
     with closing(Ledger(tmp_path, service_of(sandbox).name)) as ledger:
         ledger.submitted(identity, job.id)
     for _ in range(2):
@@ -828,7 +828,7 @@ def test_a_submission_that_is_answered_in_the_last_moment_is_kept(
     run = run_batch(sandbox, tmp_path, clock, vis(OBS), pacing=Pacing(give_up_after=1.0))
     assert [row.job_id for row in run.summary.pending] == [sandbox.jobs[0].id]
     with closing(Ledger(tmp_path, service_of(sandbox).name)) as ledger:
-        assert ledger.row(parse(vis(OBS), Api.V2018).jobs[0].identity).job_id == sandbox.jobs[0].id
+        assert ledger.row(parse(vis(OBS), ApiVersion.V2018).jobs[0].identity).job_id == sandbox.jobs[0].id
 
 
 def test_a_download_that_ends_in_the_last_moment_is_kept(

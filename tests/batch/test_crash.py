@@ -21,7 +21,7 @@ from ordeal import (
     some_rows,
 )
 
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Job, LoggedRequest, Sandbox
 from mwa_client.transfer.part_file import WRITE_SIZE
 
@@ -113,8 +113,8 @@ def test_a_killed_download_is_continued(tmp_path: Path) -> None:
         assert len(sandbox.jobs) == 1
 
 
-@pytest.mark.parametrize("api", Api)
-def test_kills_at_random_moments_do_nothing_twice_and_nothing_wrong(tmp_path: Path, api: Api) -> None:
+@pytest.mark.parametrize("api", ApiVersion)
+def test_kills_at_random_moments_do_nothing_twice_and_nothing_wrong(tmp_path: Path, api: ApiVersion) -> None:
     # tests/benchmarks/kills.py does the same at greater length.
     seed = f"20180613 {api.value}"
     dice = random.Random(seed)

@@ -17,11 +17,11 @@ from mwa_client.batch.events import Submitted
 from mwa_client.batch.ledger import Ledger
 from mwa_client.errors import BadReply, ExitStatus, JobDiffers, JobFileError, JobNotNamed
 from mwa_client.jobs.jobfile import parse
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Job, JobState, JobType, Sandbox
 
 OBS = 1191828584
-TODAY = pytest.mark.parametrize("api", [Api.V1, Api.V2], ids=lambda api: api.value)
+TODAY = pytest.mark.parametrize("api", [ApiVersion.V1, ApiVersion.V2], ids=lambda api: api.value)
 RIGHT: dict[str, object] = {
     "obs_id": OBS,
     "avg_time_res": 2,
@@ -40,7 +40,9 @@ def there(sandbox: Sandbox, params: dict[str, Any], kind: JobType = JobType.CONV
     return sandbox.service.add(params, kind, state=JobState.READY)
 
 
-def run(sandbox: Sandbox, tmp_path: Path, clock: FastClock, api: Api, row: str = ROW, **options: Any) -> Run:
+def run(
+    sandbox: Sandbox, tmp_path: Path, clock: FastClock, api: ApiVersion, row: str = ROW, **options: Any
+) -> Run:
     return run_batch(sandbox, tmp_path / "data", clock, f"{row}\n", api=api, **options)
 
 
@@ -50,7 +52,7 @@ def attached(run: Run) -> list[tuple[int | None, bool]]:
 
 @TODAY
 def test_a_job_that_was_asked_the_same_is_attached_to(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     job = there(sandbox, RIGHT)
     assert attached(run(sandbox, tmp_path, clock, api)) == [(job.id, True)]
@@ -60,7 +62,7 @@ def test_a_job_that_was_asked_the_same_is_attached_to(
 @TODAY
 @pytest.mark.parametrize("lacking", [key for key in RIGHT if key not in ("obs_id", "delivery")])
 def test_a_job_made_with_a_default_that_nobody_knows_is_not_attached_to(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, lacking: str
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, lacking: str
 ) -> None:
     other = there(sandbox, {key: value for key, value in RIGHT.items() if key != lacking})
     done = run(sandbox, tmp_path, clock, api)
@@ -71,7 +73,7 @@ def test_a_job_made_with_a_default_that_nobody_knows_is_not_attached_to(
 @TODAY
 @pytest.mark.parametrize("delivery", ["scratch", "dug"])
 def test_a_job_that_goes_elsewhere_is_not_attached_to(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, delivery: str
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, delivery: str
 ) -> None:
     other = there(sandbox, {**RIGHT, "delivery": delivery})
     assert attached(run(sandbox, tmp_path, clock, api)) == [(other.id + 1, False)]
@@ -80,10 +82,10 @@ def test_a_job_that_goes_elsewhere_is_not_attached_to(
 @TODAY
 @pytest.mark.parametrize("more", [{"no_apply_amps": True}, {"brand_new": 1}, {"flags": ["x"]}])
 def test_a_job_that_was_asked_more_is_not_attached_to(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, more: dict[str, Any]
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, more: dict[str, Any]
 ) -> None:
     other = there(sandbox, {**RIGHT, **more})
-    if "flags" in more and api is Api.V2:
+    if "flags" in more and api is ApiVersion.V2:
         sandbox.faults.add("add_param", job_id=other.id, key="flags", value="x")
     assert attached(run(sandbox, tmp_path, clock, api)) == [(other.id + 1, False)]
 
@@ -91,7 +93,7 @@ def test_a_job_that_was_asked_more_is_not_attached_to(
 @TODAY
 @pytest.mark.parametrize("added", [("priority", 1), ("user_pawsey_group", "mwaops"), ("flags", "")])
 def test_what_the_service_adds_is_harmless(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, added: tuple[str, Any]
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, added: tuple[str, Any]
 ) -> None:
     job = there(sandbox, RIGHT)
     sandbox.faults.add("add_param", key=added[0], value=added[1])
@@ -101,7 +103,7 @@ def test_what_the_service_adds_is_harmless(
 @TODAY
 @pytest.mark.parametrize("listed_type", [2, "2", "download_metadata"])
 def test_metadata_are_attached_to_by_the_type_of_their_job(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, listed_type: int | str
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, listed_type: int | str
 ) -> None:
     job = there(sandbox, {"obs_id": OBS, "delivery": "acacia"}, JobType.METADATA)
     sandbox.faults.add("unknown_job_type", type=listed_type)
@@ -116,7 +118,7 @@ def test_metadata_are_attached_to_by_the_type_of_their_job(
 @TODAY
 @pytest.mark.parametrize("names_it", [True, False], ids=["named", "not named"])
 def test_a_duplicate_is_found_though_the_listing_leaves_keys_out(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, names_it: bool
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, names_it: bool
 ) -> None:
     there(sandbox, {**RIGHT, "avg_time_res": 4})
     job = there(sandbox, RIGHT)
@@ -132,7 +134,7 @@ def test_a_duplicate_is_found_though_the_listing_leaves_keys_out(
 @TODAY
 @pytest.mark.parametrize("was_listed", [True, False])
 def test_a_duplicate_that_was_asked_something_else_is_not_attached_to(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, was_listed: bool
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, was_listed: bool
 ) -> None:
     job = there(sandbox, RIGHT)
     if not was_listed:
@@ -151,7 +153,7 @@ def test_a_duplicate_that_was_asked_something_else_is_not_attached_to(
 
 
 @pytest.fixture
-def client_of(sandbox: Sandbox) -> Callable[[Api], Client]:
+def client_of(sandbox: Sandbox) -> Callable[[ApiVersion], Client]:
     return lambda api: Client(service_of(sandbox, api))
 
 
@@ -159,7 +161,7 @@ def client_of(sandbox: Sandbox) -> Callable[[Api], Client]:
 @pytest.mark.parametrize("names_it", [True, False], ids=["named", "not named"])
 @pytest.mark.parametrize("drops", ["x", "[!a]*"], ids=["all listed", "some left out"])
 def test_a_program_finds_a_duplicate_as_the_command_does(
-    sandbox: Sandbox, client_of: Callable[[Api], Client], api: Api, names_it: bool, drops: str
+    sandbox: Sandbox, client_of: Callable[[ApiVersion], Client], api: ApiVersion, names_it: bool, drops: str
 ) -> None:
     there(sandbox, {**RIGHT, "avg_time_res": 4})
     job = there(sandbox, RIGHT)
@@ -173,7 +175,7 @@ def test_a_program_finds_a_duplicate_as_the_command_does(
 
 @TODAY
 def test_a_program_is_told_in_what_a_duplicate_differs(
-    sandbox: Sandbox, client_of: Callable[[Api], Client], api: Api
+    sandbox: Sandbox, client_of: Callable[[ApiVersion], Client], api: ApiVersion
 ) -> None:
     there(sandbox, RIGHT)
     sandbox.faults.add("add_param", key="avg_time_res", value="4")
@@ -183,7 +185,7 @@ def test_a_program_is_told_in_what_a_duplicate_differs(
 
 @TODAY
 def test_a_duplicate_that_is_nowhere_to_be_found(
-    sandbox: Sandbox, client_of: Callable[[Api], Client], api: Api
+    sandbox: Sandbox, client_of: Callable[[ApiVersion], Client], api: ApiVersion
 ) -> None:
     there(sandbox, RIGHT)
     sandbox.faults.add("duplicate_without_id")
@@ -195,7 +197,7 @@ def test_a_duplicate_that_is_nowhere_to_be_found(
 
 @TODAY
 def test_of_two_that_may_be_meant_none_is_taken(
-    sandbox: Sandbox, client_of: Callable[[Api], Client], api: Api
+    sandbox: Sandbox, client_of: Callable[[ApiVersion], Client], api: ApiVersion
 ) -> None:
     there(sandbox, RIGHT)
     there(sandbox, {**RIGHT, "avg_time_res": 4})
@@ -222,11 +224,11 @@ def test_the_code_of_a_failed_job_is_quoted(text: str | None, code: object, said
 def test_what_the_schema_of_today_forbids_is_the_services_to_refuse(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:
-    done = run(sandbox, tmp_path, clock, Api.V2, f"{ROW}, delivery=dug")
+    done = run(sandbox, tmp_path, clock, ApiVersion.V2, f"{ROW}, delivery=dug")
     (failure,) = done.summary.failed
     assert "delivery: must be one of acacia, scratch" in failure.error.what
     assert done.summary.exit_status is ExitStatus.JOBS_FAILED and len(sandbox.requests) == 3
-    assert run(sandbox, tmp_path, clock, Api.V1, f"{ROW}, delivery=dug").summary.exit_status != 4
+    assert run(sandbox, tmp_path, clock, ApiVersion.V1, f"{ROW}, delivery=dug").summary.exit_status != 4
 
 
 # --- Another interface than was expected --------------------------------------------------------------
@@ -250,7 +252,7 @@ def test_rows_that_turn_out_to_ask_for_the_same_are_one_job(tmp_path: Path) -> N
 def test_rows_that_the_interface_cannot_do_are_mistakes_though_another_was_expected(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:
-    both = [service_of(sandbox, api) for api in (Api.V2, Api.V1)]
+    both = [service_of(sandbox, api) for api in (ApiVersion.V2, ApiVersion.V1)]
     sandbox.faults.add("fail_call", path="/api/v2/api_login", status=404)
     csv = tmp_path / "jobs.csv"
     csv.write_text(f"{ROW}, no_apply_amps=true\n")
@@ -271,7 +273,7 @@ FORMER = f"job_type=c obs_id={OBS} avg_freq_res=20 avg_time_res=20 no_flag_dc=tr
 
 @TODAY
 def test_a_row_finds_what_an_earlier_version_remembered_of_it(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     (request,) = parse(IN_2018, api).jobs
     assert request.former_identity == FORMER != request.identity
@@ -288,13 +290,13 @@ def test_a_row_of_2018_is_not_taken_for_another_one(
 ) -> None:
     plain = IN_2018.replace(", allowmissing=true", "")
     for row in (plain, IN_2018, plain):
-        assert run(sandbox, tmp_path, clock, Api.V2018, row).summary.exit_status is ExitStatus.COMPLETE
+        assert run(sandbox, tmp_path, clock, ApiVersion.V2018, row).summary.exit_status is ExitStatus.COMPLETE
     assert [job.params.get("allowmissing") for job in sandbox.jobs] == [None, "true"]
 
 
 @TODAY
 def test_what_was_under_way_is_taken_up_under_the_new_name(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     (request,) = parse(IN_2018, api).jobs
     job = there(sandbox, dict(request.parameters(api)))

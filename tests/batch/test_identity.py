@@ -13,7 +13,7 @@ from mwa_client.asvo.job import Job, JobState, read_integer
 from mwa_client.asvo.v1_v2 import read_job
 from mwa_client.errors import JobFileError
 from mwa_client.jobs.jobfile import JobRequest, contradicts, identity_of, parse_row
-from mwa_client.jobs.keys import BY_WORD, KEYS, Api, JobKey, JobType, Kind, find, keys_of
+from mwa_client.jobs.keys import BY_WORD, KEYS, ApiVersion, JobKey, JobType, Kind, find, keys_of
 
 OBS = 1191828584
 NO_PART_OF_THE_PRODUCT = ("obs_id", "job_type", "allow_resubmit")
@@ -24,14 +24,14 @@ ROWS = {
     JobType.BEAMFORMER: f"obs_id={OBS}, job_type=b",
     JobType.IMAGING: f"obs_id={OBS}, job_type=i",
 }
-TODAY = (Api.V1, Api.V2)
+TODAY = (ApiVersion.V1, ApiVersion.V2)
 NEW_KEYS = {"priority": 1, "user_pawsey_group": "mwaops", "flags": ["new"], "cpus": 12, "staging_count": None}
 """What a service may add to what was asked for."""
 NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 def listed(
-    request: JobRequest, api: Api, more: Mapping[str, object] = NOTHING, *, but: tuple[str, ...] = ()
+    request: JobRequest, api: ApiVersion, more: Mapping[str, object] = NOTHING, *, but: tuple[str, ...] = ()
 ) -> Job:
     """A job that was asked for with a row, as an interface lists it; without some keys, with others."""
     asked = {key: value for key, value in request.parameters(api).items() if key not in but}
@@ -43,7 +43,7 @@ def a_job(job_type: JobType | None, parameters: dict[str, object]) -> Job:
     return Job(7, JobState.QUEUED, "", obs_id, job_type, MappingProxyType(parameters))
 
 
-def values_of(key: JobKey, api: Api) -> list[str]:
+def values_of(key: JobKey, api: ApiVersion) -> list[str]:
     """Every choice; of numbers, some."""
     if key.kind is Kind.BOOLEAN:
         return ["false", "true"]
@@ -56,7 +56,7 @@ def values_of(key: JobKey, api: Api) -> list[str]:
     return [*values, *([key.default] if key.default else [])]
 
 
-def keys_on(job_type: JobType, api: Api) -> list[JobKey]:
+def keys_on(job_type: JobType, api: ApiVersion) -> list[JobKey]:
     return [
         key
         for key in keys_of(job_type)
@@ -72,19 +72,19 @@ KEYS_ON = [
 ]
 
 
-def other_values(key: JobKey, value: str | None, api: Api) -> list[str]:
+def other_values(key: JobKey, value: str | None, api: ApiVersion) -> list[str]:
     return [other for other in values_of(key, api) if value is None or other != value]
 
 
 # --- Which job is the same: nothing but what asks for all that the row asks for ----------------------
 
 
-def is_same(job: Job, request: JobRequest, api: Api) -> bool:
+def is_same(job: Job, request: JobRequest, api: ApiVersion) -> bool:
     assert job.job_type is not None
     return identity_of(job.job_type, job.parameters, api) == request.identity_on(api)
 
 
-def row_with(job_type: JobType, key: JobKey, value: str, api: Api) -> JobRequest | None:
+def row_with(job_type: JobType, key: JobKey, value: str, api: ApiVersion) -> JobRequest | None:
     """A row that says one thing more, and what must go with it; None where it cannot be said."""
     cells = dict(cell.split("=") for cell in ROWS[job_type].split(", "))
     cells[key.word] = value
@@ -103,7 +103,9 @@ def row_with(job_type: JobType, key: JobKey, value: str, api: Api) -> JobRequest
 
 
 @pytest.mark.parametrize(("api", "job_type", "key"), KEYS_ON)
-def test_rows_are_each_others_job_only_where_no_key_differs(api: Api, job_type: JobType, key: JobKey) -> None:
+def test_rows_are_each_others_job_only_where_no_key_differs(
+    api: ApiVersion, job_type: JobType, key: JobKey
+) -> None:
     rows = [row_with(job_type, key, value, api) for value in values_of(key, api)]
     requests = [request for request in [parse_row(ROWS[job_type], api), *rows] if request is not None]
     assert len(requests) > 1
@@ -114,7 +116,7 @@ def test_rows_are_each_others_job_only_where_no_key_differs(api: Api, job_type: 
             assert not is_same(job, row, api) or contradicts(job, row, api) is None
 
 
-def asked(request: JobRequest, api: Api) -> dict[str, str]:
+def asked(request: JobRequest, api: ApiVersion) -> dict[str, str]:
     """What is sent, without what changes nothing: switches that stay off, the one format of voltages."""
     sent = request.parameters(api)
     for word in list(sent):
@@ -127,7 +129,7 @@ def asked(request: JobRequest, api: Api) -> dict[str, str]:
 
 @pytest.mark.parametrize("api", TODAY)
 @pytest.mark.parametrize("job_type", JobType)
-def test_a_job_that_lacks_what_decides_its_product_is_another(job_type: JobType, api: Api) -> None:
+def test_a_job_that_lacks_what_decides_its_product_is_another(job_type: JobType, api: ApiVersion) -> None:
     request = parse_row(ROWS[job_type], api)
     assert is_same(listed(request, api), request, api)
     for word in request.parameters(api):
@@ -139,7 +141,7 @@ def test_a_job_that_lacks_what_decides_its_product_is_another(job_type: JobType,
 
 @pytest.mark.parametrize("api", TODAY)
 @pytest.mark.parametrize("job_type", JobType)
-def test_switches_that_are_off_may_be_listed_or_not(job_type: JobType, api: Api) -> None:
+def test_switches_that_are_off_may_be_listed_or_not(job_type: JobType, api: ApiVersion) -> None:
     request = parse_row(ROWS[job_type], api)
     switches = [key for key in keys_on(job_type, api) if key.kind is Kind.BOOLEAN]
     for key in switches:
@@ -169,7 +171,7 @@ NOT_KNOWN: list[dict[str, object]] = [
     ("more", "same"), [*((more, True) for more in HARMLESS), *((more, False) for more in NOT_KNOWN)]
 )
 def test_only_keys_that_are_known_to_be_harmless_are(
-    job_type: JobType, api: Api, more: dict[str, object], same: bool
+    job_type: JobType, api: ApiVersion, more: dict[str, object], same: bool
 ) -> None:
     request = parse_row(ROWS[job_type], api)
     assert is_same(listed(request, api, more), request, api) == same
@@ -178,7 +180,7 @@ def test_only_keys_that_are_known_to_be_harmless_are(
 
 @pytest.mark.parametrize("api", TODAY)
 @pytest.mark.parametrize("job_type", JobType)
-def test_a_key_of_another_job_type_makes_it_another_job(job_type: JobType, api: Api) -> None:
+def test_a_key_of_another_job_type_makes_it_another_job(job_type: JobType, api: ApiVersion) -> None:
     request = parse_row(ROWS[job_type], api)
     others = [key for key in KEYS if job_type not in key.jobs and key.spelled(api) is not None]
     assert others
@@ -193,34 +195,40 @@ V2_ALONE = [key for key in KEYS if key.v1 is None and not key.only_2018]
 @pytest.mark.parametrize("key", V2_ALONE, ids=[key.word for key in V2_ALONE])
 def test_v1_cannot_say_what_only_v2_knows(key: JobKey) -> None:
     for job_type in key.jobs:
-        request = parse_row(ROWS[job_type], Api.V1)
-        for value in values_of(key, Api.V2):
-            assert not is_same(listed(request, Api.V1, {key.word: value}), request, Api.V1), value
+        request = parse_row(ROWS[job_type], ApiVersion.V1)
+        for value in values_of(key, ApiVersion.V2):
+            assert not is_same(listed(request, ApiVersion.V1, {key.word: value}), request, ApiVersion.V1), (
+                value
+            )
 
 
 def test_2018_cannot_say_what_only_todays_service_knows() -> None:
     row = f"obs_id={OBS}, job_type=c, timeres=4, freqres=40, edgewidth=80, conversion=ms"
-    request = parse_row(row, Api.V2018)
-    assert is_same(listed(request, Api.V2018), request, Api.V2018)
+    request = parse_row(row, ApiVersion.V2018)
+    assert is_same(listed(request, ApiVersion.V2018), request, ApiVersion.V2018)
     for key in keys_of(JobType.CONVERSION):
         if key.word_2018 is None and key.word != "allow_resubmit":
-            job = listed(request, Api.V2018, {key.word: values_of(key, Api.V2)[0]})
-            assert not is_same(job, request, Api.V2018), key.word
+            job = listed(request, ApiVersion.V2018, {key.word: values_of(key, ApiVersion.V2)[0]})
+            assert not is_same(job, request, ApiVersion.V2018), key.word
     for switch in ("nostats", "noantennapruning", "noflagautos", "allowmissing", "norfi", "flagdcchannels"):
-        assert not is_same(listed(request, Api.V2018, {switch: "true"}), request, Api.V2018), switch
-        assert is_same(listed(request, Api.V2018, {switch: "false"}), request, Api.V2018), switch
+        assert not is_same(listed(request, ApiVersion.V2018, {switch: "true"}), request, ApiVersion.V2018), (
+            switch
+        )
+        assert is_same(listed(request, ApiVersion.V2018, {switch: "false"}), request, ApiVersion.V2018), (
+            switch
+        )
 
 
 @pytest.mark.parametrize("api", TODAY)
-def test_the_two_interfaces_of_today_list_each_others_jobs(api: Api) -> None:
+def test_the_two_interfaces_of_today_list_each_others_jobs(api: ApiVersion) -> None:
     row = f"{ROWS[JobType.CONVERSION]}, centre=custom, custom_centre_ra=10, custom_centre_dec=-27"
     request = parse_row(f"{row}, no_geometry_delay=true", api)
-    other = Api.V1 if api is Api.V2 else Api.V2
+    other = ApiVersion.V1 if api is ApiVersion.V2 else ApiVersion.V2
     assert is_same(a_job(JobType.CONVERSION, dict(request.parameters(other))), request, api)
 
 
 @pytest.mark.parametrize("api", TODAY)
-def test_a_voltage_job_is_a_voltage_download(api: Api) -> None:
+def test_a_voltage_job_is_a_voltage_download(api: ApiVersion) -> None:
     request = parse_row(ROWS[JobType.VOLTAGE], api)
     assert is_same(listed(request, api, {"download_type": "volt"}), request, api)
     assert not is_same(listed(request, api, {"download_type": "vis"}), request, api)
@@ -236,7 +244,7 @@ def test_a_voltage_job_is_a_voltage_download(api: Api) -> None:
      ("download", "meta", True), (2, "vis", False)],
 )  # fmt: skip
 def test_metadata_are_recognised_by_the_type_of_the_job(
-    api: Api, listed_type: object, download_type: object, same: bool
+    api: ApiVersion, listed_type: object, download_type: object, same: bool
 ) -> None:
     request = parse_row(f"obs_id={OBS}, job_type=d, download_type=vis_meta", api)
     params = {"obs_id": OBS, "delivery": "acacia", "download_type": download_type}
@@ -249,7 +257,7 @@ def test_metadata_are_recognised_by_the_type_of_the_job(
 
 @pytest.mark.parametrize("api", TODAY)
 @pytest.mark.parametrize("job_type", JobType)
-def test_our_own_job_is_never_disowned(job_type: JobType, api: Api) -> None:
+def test_our_own_job_is_never_disowned(job_type: JobType, api: ApiVersion) -> None:
     request = parse_row(ROWS[job_type], api)
     assert contradicts(listed(request, api), request, api) is None
     assert contradicts(listed(request, api, NEW_KEYS), request, api) is None
@@ -261,7 +269,7 @@ def test_our_own_job_is_never_disowned(job_type: JobType, api: Api) -> None:
 
 @pytest.mark.parametrize("api", TODAY)
 @pytest.mark.parametrize("job_type", JobType)
-def test_what_a_listing_adds_does_not_disown_a_job_of_the_ledger(job_type: JobType, api: Api) -> None:
+def test_what_a_listing_adds_does_not_disown_a_job_of_the_ledger(job_type: JobType, api: ApiVersion) -> None:
     request = parse_row(ROWS[job_type], api)
     sent = {key.word for word in request.parameters(api) if (key := find(word)) is not None}
     for key in keys_on(job_type, api):
@@ -274,7 +282,7 @@ def test_what_a_listing_adds_does_not_disown_a_job_of_the_ledger(job_type: JobTy
 
 @pytest.mark.parametrize("api", TODAY)
 @pytest.mark.parametrize("job_type", JobType)
-def test_defaults_that_the_service_adds_contradict_nothing(job_type: JobType, api: Api) -> None:
+def test_defaults_that_the_service_adds_contradict_nothing(job_type: JobType, api: ApiVersion) -> None:
     request = parse_row(ROWS[job_type], api)
     defaults = {key: key.default_of(job_type) for key in keys_on(job_type, api)}
     added = {str(key.spelled(api)): key.said_on(api, value) for key, value in defaults.items() if value}
@@ -282,7 +290,7 @@ def test_defaults_that_the_service_adds_contradict_nothing(job_type: JobType, ap
 
 
 @pytest.mark.parametrize(("api", "job_type", "key"), KEYS_ON)
-def test_another_value_of_a_key_contradicts_the_row(api: Api, job_type: JobType, key: JobKey) -> None:
+def test_another_value_of_a_key_contradicts_the_row(api: ApiVersion, job_type: JobType, key: JobKey) -> None:
     request = parse_row(ROWS[job_type], api)
     word = key.spelled(api)
     assert word is not None
@@ -298,43 +306,46 @@ def plain(key: JobKey, value: str) -> str:
 
 
 def test_another_observation_or_type_contradicts_the_row() -> None:
-    request = parse_row(ROWS[JobType.CONVERSION], Api.V2)
-    elsewhere = listed(request, Api.V2, {"obs_id": OBS + 8})
-    assert contradicts(elsewhere, request, Api.V2) == f"obs_id={OBS + 8} instead of {OBS}"
+    request = parse_row(ROWS[JobType.CONVERSION], ApiVersion.V2)
+    elsewhere = listed(request, ApiVersion.V2, {"obs_id": OBS + 8})
+    assert contradicts(elsewhere, request, ApiVersion.V2) == f"obs_id={OBS + 8} instead of {OBS}"
     download = a_job(JobType.DOWNLOAD, {"obs_id": OBS, "download_type": "vis"})
-    assert contradicts(download, request, Api.V2) == "a download job instead of a conversion job"
+    assert contradicts(download, request, ApiVersion.V2) == "a download job instead of a conversion job"
     image = a_job(JobType.IMAGING, {"obs_id": OBS})
-    assert contradicts(image, request, Api.V2) == "an imaging job instead of a conversion job"
+    assert contradicts(image, request, ApiVersion.V2) == "an imaging job instead of a conversion job"
 
 
 def test_all_differences_are_told() -> None:
-    request = parse_row(f"{ROWS[JobType.CONVERSION]}, avg_time_res=2", Api.V2)
-    job = listed(request, Api.V2, {"avg_time_res": "4.0", "no_rfi": True})
-    assert contradicts(job, request, Api.V2) == "avg_time_res=4 instead of 2, no_rfi=true instead of false"
+    request = parse_row(f"{ROWS[JobType.CONVERSION]}, avg_time_res=2", ApiVersion.V2)
+    job = listed(request, ApiVersion.V2, {"avg_time_res": "4.0", "no_rfi": True})
+    assert (
+        contradicts(job, request, ApiVersion.V2)
+        == "avg_time_res=4 instead of 2, no_rfi=true instead of false"
+    )
 
 
 @pytest.mark.parametrize("value", [None, "", "ten", [4], {}, float("nan")])
 def test_a_value_that_makes_no_sense_contradicts_nothing(value: object) -> None:
-    request = parse_row(ROWS[JobType.CONVERSION], Api.V2)
-    job = listed(request, Api.V2, {"avg_time_res": value, "output": value})
-    assert contradicts(job, request, Api.V2) is None
+    request = parse_row(ROWS[JobType.CONVERSION], ApiVersion.V2)
+    job = listed(request, ApiVersion.V2, {"avg_time_res": value, "output": value})
+    assert contradicts(job, request, ApiVersion.V2) is None
 
 
 def test_the_words_of_another_interface_are_understood() -> None:
     row = "obs_id=1191828584, job_type=c, timeres=4, freqres=40, edgewidth=80, conversion=ms"
-    request = parse_row(row, Api.V2018)
+    request = parse_row(row, ApiVersion.V2018)
     own = {"obs_id": str(OBS), "timeres": "4", "freqres": "40", "edgewidth": "80", "conversion": "ms"}
     for more in ({}, {"flagdcchannels": "false"}, {"delivery": "acacia"}):
-        assert contradicts(a_job(JobType.CONVERSION, {**own, **more}), request, Api.V2018) is None
+        assert contradicts(a_job(JobType.CONVERSION, {**own, **more}), request, ApiVersion.V2018) is None
     flagged = a_job(JobType.CONVERSION, {**own, "flagdcchannels": "true"})
-    assert contradicts(flagged, request, Api.V2018) == "no_flag_dc=false instead of true"
+    assert contradicts(flagged, request, ApiVersion.V2018) == "no_flag_dc=false instead of true"
 
 
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 @pytest.mark.parametrize("said", [{}, {"download_type": None}, {"download_type": ""}])
-def test_the_type_of_a_job_says_what_a_download_fetches(api: Api, said: dict[str, object]) -> None:
-    read = read_job_2018 if api is Api.V2018 else read_job
-    types: list[int | str] = [2, "2"] if api is Api.V2018 else [2, "2", "download_metadata"]
+def test_the_type_of_a_job_says_what_a_download_fetches(api: ApiVersion, said: dict[str, object]) -> None:
+    read = read_job_2018 if api is ApiVersion.V2018 else read_job
+    types: list[int | str] = [2, "2"] if api is ApiVersion.V2018 else [2, "2", "download_metadata"]
     request = parse_row(ROWS[JobType.DOWNLOAD], api)
     for job_type in types:
         job = read({"id": 7, "job_type": job_type, "job_state": 0, "job_params": {"obs_id": OBS, **said}})

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from conftest import THREE_ROWS, FastClock, longest_file, run_batch, service_of
 
-from mwa_client.batch.ledger import MEMORY, PRACTICE, Fetched, Ledger, Remembered
+from mwa_client.batch.ledger import MEMORY, PRACTICE, FetchedProduct, Ledger, RowRecord
 from mwa_client.directory import disk
 from mwa_client.errors import DirectoryUnusable, DiskFull, ExitStatus
 from mwa_client.jobs.jobfile import parse
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import KINDS, JobType, Sandbox
 from mwa_client.sandbox.fault_kinds import Kind, Point
 from mwa_client.sandbox.messages import Call, Reply
@@ -30,7 +30,7 @@ ROW = "job_type=d obs_id=1191828528"
 
 
 def finish(ledger: Ledger, row: str, job_id: int, files: Iterable[FetchedFile]) -> None:
-    ledger.finished(row, job_id, Fetched(tuple(files)))
+    ledger.finished(row, job_id, FetchedProduct(tuple(files)))
 
 
 def files_of(ledger: Ledger, row: str) -> tuple[FetchedFile, ...]:
@@ -62,7 +62,7 @@ class Book:
         with closing(Ledger(self.directory, self.service, now=lambda: self.now)) as ledger:
             yield ledger
 
-    def row(self, identity: str = ROW) -> Remembered:
+    def row(self, identity: str = ROW) -> RowRecord:
         with self.opened() as ledger:
             return ledger.row(identity)
 
@@ -93,24 +93,24 @@ def check_sums(directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_row_and_its_job_are_remembered(book: Book) -> None:
-    assert book.row() == Remembered()
+    assert book.row() == RowRecord()
     with book.opened() as ledger:
         ledger.intend(ROW, after=41)
-    assert book.row() == Remembered(intended_after=41, intended_at=1.8e9, tries=1)
+    assert book.row() == RowRecord(intended_after=41, intended_at=1.8e9, tries=1)
     book.now += 60.0
     with book.opened() as ledger:
         ledger.intend(ROW, after=43)  # A second try of the same submission.
-    assert book.row() == Remembered(intended_after=41, intended_at=1.8e9 + 60.0, tries=2)
+    assert book.row() == RowRecord(intended_after=41, intended_at=1.8e9 + 60.0, tries=2)
     with book.opened() as ledger:
         ledger.submitted(ROW, 42)
-    assert book.row() == Remembered(job_id=42)
+    assert book.row() == RowRecord(job_id=42)
     with book.opened() as ledger:
         ledger.changed(ROW, 42, "state 1")
-        assert ledger.row("another row") == Remembered()
-    assert book.row() == Remembered(job_id=42, state="state 1")
+        assert ledger.row("another row") == RowRecord()
+    assert book.row() == RowRecord(job_id=42, state="state 1")
     with book.opened() as ledger:
         ledger.forget_job(ROW)
-    assert book.row() == Remembered()
+    assert book.row() == RowRecord()
     assert [entry["event"] for entry in entries(book.directory)] == [
         "intent",
         "intent",
@@ -143,7 +143,7 @@ def test_the_intent_is_on_disk_before_the_submission(
     monkeypatch.setitem(KINDS, "look", Kind("look", Point.REPLY, frozenset({Call.SUBMIT}), look))
     sandbox.faults.add("look")
     run_batch(sandbox, tmp_path, clock)
-    rows = {job.identity for job in parse(THREE_ROWS, Api.V2018).jobs}
+    rows = {job.identity for job in parse(THREE_ROWS, ApiVersion.V2018).jobs}
     # Each before its own, so all of them before the last.
     assert len(seen) == 3 and all(before for before in seen) and seen[-1] == rows
 
@@ -172,7 +172,7 @@ def test_what_another_service_has_done_does_not_count(book: Book) -> None:
         ledger.submitted(ROW, 42)
         assert ledger.place.names.claim("a.zip", 42) == "a.zip"
         finish(ledger, ROW, 42, [other.file("a.zip", b"their bytes")])
-    assert book.row() == Remembered()
+    assert book.row() == RowRecord()
     with book.opened() as ledger:
         assert files_of(ledger, ROW) == ()
         # But its files stand there: job 42 here is another job.
@@ -251,7 +251,7 @@ def test_lines_without_sense_are_passed_over(book: Book) -> None:
     ]
     with path_of(book.directory).open("ab") as file:
         file.write(b"\n".join(junk) + b"\n")
-    assert book.row() == Remembered(job_id=42)
+    assert book.row() == RowRecord(job_id=42)
 
 
 def test_what_a_later_version_writes_does_no_harm(book: Book) -> None:
@@ -297,7 +297,7 @@ def test_a_row_is_complete_only_where_every_file_can_be_read(book: Book, files: 
 def test_an_intent_of_an_earlier_version_counts_as_one(book: Book) -> None:
     path_of(book.directory).parent.mkdir(parents=True)
     path_of(book.directory).write_text(json.dumps({"service": SERVICE, "event": "intent", "row": ROW}))
-    assert book.row() == Remembered(intended_after=0, tries=1)
+    assert book.row() == RowRecord(intended_after=0, tries=1)
 
 
 def test_a_line_that_did_not_fit_spoils_no_other(book: Book) -> None:

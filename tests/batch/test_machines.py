@@ -31,7 +31,7 @@ from mwa_client.batch.events import Begun, Complete, Counts
 from mwa_client.batch.workers import Workers
 from mwa_client.cli.streams import PatientWriter
 from mwa_client.directory import disk
-from mwa_client.directory.lock import HEARTBEAT, working_alone
+from mwa_client.directory.lock import HEARTBEAT, directory_lock
 from mwa_client.display.lines import BarDisplay
 from mwa_client.jobs.jobfile import read_bytes
 from mwa_client.sandbox import Sandbox
@@ -136,7 +136,7 @@ def test_a_lock_without_a_thread_is_touched_when_it_is_checked(
 ) -> None:
     refuse_threads(monkeypatch, after=0)
     clock = FastClock()
-    with working_alone(tmp_path, tmp_path / "memory", clock, print) as check:
+    with directory_lock(tmp_path, tmp_path / "memory", clock, print) as check:
         lock = tmp_path / "memory" / "lock"
         os.utime(lock, (0, 0))
         check()

@@ -31,13 +31,13 @@ from conftest import (
 )
 
 from mwa_client.asvo import open_session
-from mwa_client.asvo.http import Wire
+from mwa_client.asvo.http import HttpClient
 from mwa_client.batch.batch import Pacing
 from mwa_client.batch.events import Event, Notice, RowFailed, Submitted
 from mwa_client.cli.main import main
 from mwa_client.display.lines import Display
 from mwa_client.errors import ExitStatus, ServiceRefused
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Job, JobState, JobType, LoggedRequest, Sandbox
 from mwa_client.timing import LAST_POLL, LONGEST_OUTAGE_WAIT
 from mwa_client.transfer.download import Setback
@@ -51,7 +51,7 @@ DAY = 24 * HOUR
 SIZE = 300_000
 
 
-EVERY = pytest.mark.parametrize("api", list(Api), ids=lambda api: api.value)
+EVERY = pytest.mark.parametrize("api", list(ApiVersion), ids=lambda api: api.value)
 
 
 class Days(FastClock):
@@ -289,7 +289,7 @@ def assert_said_once(run: Run, what: str) -> None:
 @EVERY
 @KIND
 def test_a_service_that_is_down_at_the_start_is_waited_for(
-    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, api: Api, kind: str
+    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, api: ApiVersion, kind: str
 ) -> None:
     outage.begin()
     days.after(2 * HOUR, outage.end)
@@ -300,7 +300,7 @@ def test_a_service_that_is_down_at_the_start_is_waited_for(
 
 @EVERY
 def test_a_login_that_gets_no_answer_is_waited_for(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion
 ) -> None:
     fault = sandbox.faults.add("slow", seconds=HOUR, path=LOGIN[api], times=1)
     service = replace(service_of(sandbox, api), call_timeout=0.4)
@@ -314,7 +314,7 @@ def test_a_login_that_gets_no_answer_is_waited_for(
 def test_starts_in_vain_are_not_counted_as_logins(
     sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage
 ) -> None:
-    service = service_of(sandbox, Api.V2, tokens=tmp_path / "tokens.json")
+    service = service_of(sandbox, ApiVersion.V2, tokens=tmp_path / "tokens.json")
     outage.begin()
     for _ in range(8):
         limit = Pacing(give_up_after=1.0)
@@ -329,7 +329,7 @@ def test_starts_in_vain_are_not_counted_as_logins(
 
 @EVERY
 def test_an_outage_that_begins_with_a_submission_makes_no_job_twice(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion
 ) -> None:
     # Login and listing are answered; what comes then is not.
     sandbox.faults.add("fail_call", status=503, skip=2)
@@ -344,7 +344,7 @@ def test_an_outage_that_begins_with_a_submission_makes_no_job_twice(
 
 @EVERY
 def test_an_outage_that_swallows_the_reply_to_a_submission_makes_no_job_twice(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion
 ) -> None:
     sandbox.faults.add("drop_reply", times=1)
     sandbox.faults.add("fail_call", status=502, skip=1, path=LISTING[api])
@@ -362,11 +362,11 @@ def test_names_that_are_gone_at_a_submission_are_waited_for(
     days: Days,
     tmp_path: Path,
     resolver: Resolver,
-    api: Api,
+    api: ApiVersion,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The connections of the listings come about; those of the submissions do not, and none is idle.
-    monkeypatch.setattr(Wire, "_take_session", Wire._new_session)
+    monkeypatch.setattr(HttpClient, "_take_session", HttpClient._new_session)
     resolver.spares_first = True
     resolver.is_gone = True
     days.after(600.0, resolver.come_back)
@@ -382,7 +382,13 @@ def test_names_that_are_gone_at_a_submission_are_waited_for(
 @EVERY
 @KIND
 def test_six_hours_without_the_service_are_waited_out_and_said_once(
-    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, resolver: Resolver, api: Api, kind: str
+    sandbox: Sandbox,
+    days: Days,
+    tmp_path: Path,
+    outage: Outage,
+    resolver: Resolver,
+    api: ApiVersion,
+    kind: str,
 ) -> None:
     listed(sandbox)
     tries: list[int] = []
@@ -410,7 +416,7 @@ def test_six_hours_without_the_service_are_waited_out_and_said_once(
 
 @EVERY
 def test_a_refusal_in_the_middle_is_an_error_at_once(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion
 ) -> None:
     listed(sandbox, state=JobState.PROCESSING)
     fault = sandbox.faults.add(
@@ -427,7 +433,7 @@ PAGE = "<html><head><title>Sorry</title></head><body><h1>Maintenance</h1></body>
 @EVERY
 @pytest.mark.parametrize("status", [200, 400, 403, 404])
 def test_somebodys_web_page_in_place_of_a_listing_is_waited_out(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api, status: int
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion, status: int
 ) -> None:
     listed(sandbox, state=JobState.PROCESSING)
     sandbox.faults.add("fail_call", status=status, body=PAGE, path=LISTING[api], skip=2, times=3)
@@ -441,7 +447,7 @@ def test_somebodys_web_page_in_place_of_a_listing_is_waited_out(
 @EVERY
 @pytest.mark.parametrize("body", [PAGE, '{"error": "Your job cannot be submitted as there'])
 def test_somebodys_web_page_in_place_of_an_answer_fails_no_row(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api, body: str
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion, body: str
 ) -> None:
     sandbox.faults.add("fail_call", status=400, body=body, path=SUBMISSION[api], times=2)
     run = run_batch(sandbox, tmp_path, days, vis(OBS, OBS + 8), api=api)
@@ -451,7 +457,7 @@ def test_somebodys_web_page_in_place_of_an_answer_fails_no_row(
 
 @EVERY
 def test_somebodys_web_page_in_place_of_a_second_login_is_waited_out(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion
 ) -> None:
     listed(sandbox, state=JobState.PROCESSING)
     sandbox.faults.add("fail_call", status=403, body=PAGE, path=LOGIN[api], skip=1, times=2)
@@ -463,7 +469,7 @@ def test_somebodys_web_page_in_place_of_a_second_login_is_waited_out(
 
 @EVERY
 def test_a_service_that_comes_and_goes_is_said_each_time(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion
 ) -> None:
     listed(sandbox, state=JobState.PROCESSING)
     for skip in (1, 2):
@@ -482,7 +488,7 @@ def test_a_service_that_comes_and_goes_is_said_each_time(
 @EVERY
 @pytest.mark.parametrize("kind", ["refused", "no name"])
 def test_a_download_goes_on_after_an_outage_where_it_was(
-    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, api: Api, kind: str
+    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, api: ApiVersion, kind: str
 ) -> None:
     job = listed(sandbox, state=JobState.READY)
     days.is_patient = True
@@ -508,14 +514,14 @@ def test_a_download_goes_on_after_an_outage_where_it_was(
 @EVERY
 @pytest.mark.parametrize("where", ["listing", "submission", "product"])
 def test_a_session_that_expires_is_opened_again_without_a_word(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api, where: str
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion, where: str
 ) -> None:
     path, skip = (SUBMISSION[api], 0) if where == "submission" else (LISTING[api], 1)
     if where == "product":
         listed(sandbox, OBS, JobState.READY)
         listed(sandbox, OTHER, JobState.READY)
         # Today's products need no session, but a new link does; the service of 2018 sends them itself.
-        path, skip = ("/api/download", 0) if api is Api.V2018 else (path, skip)
+        path, skip = ("/api/download", 0) if api is ApiVersion.V2018 else (path, skip)
         sandbox.faults.add("expired_link", times=1)
     fault = sandbox.faults.add("expire_session", path=path, times=1, skip=skip)
     run = run_batch(sandbox, tmp_path, days, vis(OBS, OTHER), api=api)
@@ -526,7 +532,7 @@ def test_a_session_that_expires_is_opened_again_without_a_word(
 
 @EVERY
 def test_a_session_that_expired_during_an_outage_is_opened_again(
-    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, api: Api
+    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, api: ApiVersion
 ) -> None:
     listed(sandbox)
 
@@ -616,10 +622,10 @@ def test_a_name_that_does_not_exist_as_a_process(tmp_path: Path) -> None:
 @EVERY
 @pytest.mark.parametrize("leap", [DAY, -DAY, 10 * DAY], ids=["forwards", "backwards", "far forwards"])
 def test_a_wall_clock_that_jumps_changes_nothing(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api, leap: float
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion, leap: float
 ) -> None:
     sandbox.service.seconds_per_state = 600.0  # In all longer than the tokens of v2 are good for.
-    listed(sandbox, delivery="acacia" if api is Api.V2 else None)
+    listed(sandbox, delivery="acacia" if api is ApiVersion.V2 else None)
 
     def jump() -> None:
         days.leap += leap
@@ -644,18 +650,18 @@ def test_a_wall_clock_that_jumps_changes_nothing(
 def test_a_wrong_wall_clock_does_not_keep_a_user_of_tokens_out(
     sandbox: Sandbox, days: Days, tmp_path: Path, leap: float
 ) -> None:
-    service = service_of(sandbox, Api.V2, tokens=tmp_path / "tokens.json")
+    service = service_of(sandbox, ApiVersion.V2, tokens=tmp_path / "tokens.json")
     for run in range(12):
         days.leap = leap if run % 2 else 0.0
         with closing(open_session(service, clock=days)) as session:
             assert session.jobs() == {}
         days.advance(20.0)
-    assert {request.status for request in asked(sandbox, LOGIN[Api.V2])} == {200}
+    assert {request.status for request in asked(sandbox, LOGIN[ApiVersion.V2])} == {200}
 
 
 @EVERY
 def test_a_laptop_that_was_asleep_goes_on_polling(
-    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, api: Api
+    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, api: ApiVersion
 ) -> None:
     sandbox.service.seconds_per_state = 1.5 * HOUR
 
@@ -675,7 +681,7 @@ def test_a_laptop_that_was_asleep_goes_on_polling(
 
 @EVERY
 def test_a_laptop_that_was_asleep_in_a_download_goes_on_with_it(
-    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, api: Api
+    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, api: ApiVersion
 ) -> None:
     job = listed(sandbox, state=JobState.READY)
     days.is_patient = True
@@ -706,7 +712,7 @@ LIMIT = Pacing(give_up_after=1000.0)
 
 @EVERY
 def test_giving_up_bounds_an_outage_at_the_start(
-    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, api: Api
+    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, api: ApiVersion
 ) -> None:
     outage.begin()
     began = days.monotonic()
@@ -719,7 +725,7 @@ def test_giving_up_bounds_an_outage_at_the_start(
 
 @EVERY
 def test_giving_up_bounds_an_outage_at_a_submission(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion
 ) -> None:
     days.is_patient = True
     fault = sandbox.faults.add("fail_call", status=503, path=SUBMISSION[api])
@@ -734,7 +740,7 @@ def test_giving_up_bounds_an_outage_at_a_submission(
 
 @EVERY
 def test_giving_up_after_a_reply_that_was_lost_makes_no_job_twice(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion
 ) -> None:
     sandbox.faults.add("drop_reply", times=1)
     sandbox.faults.add("fail_call", status=503, skip=1, path=LISTING[api])
@@ -746,7 +752,7 @@ def test_giving_up_after_a_reply_that_was_lost_makes_no_job_twice(
 
 @EVERY
 def test_giving_up_bounds_an_outage_while_polling(
-    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, api: Api
+    sandbox: Sandbox, days: Days, tmp_path: Path, outage: Outage, api: ApiVersion
 ) -> None:
     listed(sandbox)
     began = days.monotonic()
@@ -760,7 +766,7 @@ def test_giving_up_bounds_an_outage_while_polling(
 
 @EVERY
 def test_giving_up_bounds_a_download_that_keeps_failing(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: Api
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion
 ) -> None:
     job = listed(sandbox, state=JobState.READY)
     days.is_patient = True
@@ -780,7 +786,7 @@ def test_giving_up_bounds_a_download_that_keeps_failing(
     assert ranges == ["bytes=100000-"]
 
 
-@pytest.mark.parametrize("path", [LISTING[Api.V2018], LOGIN[Api.V2018]])
+@pytest.mark.parametrize("path", [LISTING[ApiVersion.V2018], LOGIN[ApiVersion.V2018]])
 @pytest.mark.parametrize("what", [f"--job=obs_id={OBS}, job_type=d, download_type=vis", "-w=all"])
 def test_giving_up_does_not_wait_for_an_answer(tmp_path: Path, path: str, what: str) -> None:
     with Sandbox(seconds_per_state=0, product_size=lambda job: 10) as sandbox:

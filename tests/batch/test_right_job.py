@@ -18,14 +18,14 @@ from mwa_client.batch.events import Downloading, Event, Notice, StateChanged, Su
 from mwa_client.batch.ledger import Ledger
 from mwa_client.errors import DirectoryBusy, ExitStatus
 from mwa_client.jobs.jobfile import parse
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import KINDS, Job, JobState, JobType, LoggedRequest, Sandbox
 from mwa_client.sandbox.fault_kinds import Kind, Point
 from mwa_client.sandbox.messages import Call, Reply
 
 OBS, OTHER = 1191828528, 1191828584
-EVERY = pytest.mark.parametrize("api", list(Api), ids=[api.value for api in Api])
-TODAY = pytest.mark.parametrize("api", [Api.V1, Api.V2], ids=["v1", "v2"])
+EVERY = pytest.mark.parametrize("api", list(ApiVersion), ids=[api.value for api in ApiVersion])
+TODAY = pytest.mark.parametrize("api", [ApiVersion.V1, ApiVersion.V2], ids=["v1", "v2"])
 TWO_MINUTES = 120.0
 READY = "Ready for Download"
 
@@ -37,15 +37,17 @@ def vis(*obs_ids: int, more: str = "") -> str:
 ANEW = ", allow_resubmit=true"
 
 
-def at_service(sandbox: Sandbox, api: Api, obs_id: int = OBS, **options: Any) -> Job:
+def at_service(sandbox: Sandbox, api: ApiVersion, obs_id: int = OBS, **options: Any) -> Job:
     """A job that the service has, submitted as the client does it."""
     params: dict[str, Any] = {"obs_id": obs_id, "download_type": "vis"}
-    if api is not Api.V2018:
+    if api is not ApiVersion.V2018:
         params["delivery"] = "acacia"
     return sandbox.service.add(params, JobType.VISIBILITIES, **options)
 
 
-def remember(directory: Path, sandbox: Sandbox, api: Api, text: str, job_id: int, state: str = "") -> None:
+def remember(
+    directory: Path, sandbox: Sandbox, api: ApiVersion, text: str, job_id: int, state: str = ""
+) -> None:
     """Let the ledger know a row's job, and the state in which it was listed, if it ever was."""
     with closing(Ledger(directory, service_of(sandbox).name)) as ledger:
         for request in parse(text, api).jobs:
@@ -54,7 +56,7 @@ def remember(directory: Path, sandbox: Sandbox, api: Api, text: str, job_id: int
                 ledger.changed(request.identity, job_id, state)
 
 
-def intend(directory: Path, sandbox: Sandbox, api: Api, text: str, after: int, at: float) -> None:
+def intend(directory: Path, sandbox: Sandbox, api: ApiVersion, text: str, after: int, at: float) -> None:
     """Let an earlier run have been killed when it had just submitted the rows."""
     with closing(Ledger(directory, service_of(sandbox).name, now=lambda: at)) as ledger:
         for request in parse(text, api).jobs:
@@ -84,7 +86,7 @@ def events_of(directory: Path) -> list[dict[str, Any]]:
 @EVERY
 @pytest.mark.parametrize("other", ["observation", "type", "value"])
 def test_a_number_that_is_another_job_now_is_let_go(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, other: str
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, other: str
 ) -> None:
     """As after a restart of a practice service, or through a tunnel that leads elsewhere."""
     text = vis(OBS)
@@ -95,7 +97,7 @@ def test_a_number_that_is_another_job_now_is_let_go(
     else:
         text = f"obs_id={OBS}, job_type=c, avg_time_res=4, output=ms\n"
         (request,) = parse(text, api).jobs
-        params = {**request.parameters(api), "timeres" if api is Api.V2018 else "avg_time_res": "8"}
+        params = {**request.parameters(api), "timeres" if api is ApiVersion.V2018 else "avg_time_res": "8"}
         stranger = sandbox.service.add(params, JobType.CONVERSION, state=JobState.READY)
     remember(tmp_path, sandbox, api, text, stranger.id)
     run = run_batch(sandbox, tmp_path, clock, text, api=api)
@@ -110,7 +112,7 @@ def test_a_number_that_is_another_job_now_is_let_go(
 
 @EVERY
 def test_where_its_own_job_is_listed_that_is_taken(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     stranger, own = at_service(sandbox, api, OTHER), at_service(sandbox, api)
     remember(tmp_path, sandbox, api, vis(OBS), stranger.id)
@@ -120,7 +122,7 @@ def test_where_its_own_job_is_listed_that_is_taken(
 
 @EVERY
 def test_what_a_listing_leaves_out_or_adds_contradicts_nothing(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     text = f"obs_id={OBS}, job_type=c, avg_time_res=4, avg_freq_res=80, output=ms\n"
     params = {"obs_id": OBS, "priority": 1, "user_pawsey_group": "mwaops", "flags": [], "brand_new": "yes"}
@@ -147,7 +149,7 @@ def test_a_service_that_lists_every_job_as_another_is_not_asked_for_more_and_mor
     clock: FastClock,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    api: Api,
+    api: ApiVersion,
     once: bool,
 ) -> None:
     lists_all_as_another(monkeypatch)
@@ -157,7 +159,7 @@ def test_a_service_that_lists_every_job_as_another_is_not_asked_for_more_and_mor
         clock.advance(3600.0)
     assert run.summary.exit_status is ExitStatus.JOBS_FAILED
     # Today's service says that it has the job already, and what it lists of it is something else.
-    said = "as another one (" if api is Api.V2018 else "for this already, which differs: "
+    said = "as another one (" if api is ApiVersion.V2018 else "for this already, which differs: "
     assert f"{said}obs_id=1061311664 instead of" in failures(run)[1]
     assert len(sandbox.jobs) <= 2
 
@@ -165,7 +167,7 @@ def test_a_service_that_lists_every_job_as_another_is_not_asked_for_more_and_mor
 def test_a_job_that_was_right_once_is_let_go_as_often_as_the_service_begins_anew(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:
-    api = Api.V2018
+    api = ApiVersion.V2018
     for _ in range(3):
         stranger = at_service(sandbox, api, OTHER, state=JobState.PROCESSING)
         remember(tmp_path, sandbox, api, vis(OBS), stranger.id, "state 1")
@@ -186,7 +188,7 @@ def test_a_job_that_was_right_once_is_let_go_as_often_as_the_service_begins_anew
     ],
 )
 def test_submitting_alone_looks_at_the_jobs_that_the_ledger_knows(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, state: JobState, status: ExitStatus
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, state: JobState, status: ExitStatus
 ) -> None:
     job = at_service(sandbox, api, state=state)
     remember(tmp_path, sandbox, api, vis(OBS), job.id)
@@ -204,7 +206,7 @@ def test_submitting_alone_looks_at_the_jobs_that_the_ledger_knows(
 @pytest.mark.parametrize("once", [False, True])
 @pytest.mark.parametrize("lag", [0.0, 50.0])
 def test_a_job_whose_answer_is_lost_and_that_comes_to_nothing_is_the_rows_failure(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, end: str, once: bool, lag: float
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, end: str, once: bool, lag: float
 ) -> None:
     """Today's service notices duplicates, but makes a job anew that has failed."""
     sandbox.faults.add("drop_reply", times=1)
@@ -220,7 +222,7 @@ def test_a_job_whose_answer_is_lost_and_that_comes_to_nothing_is_the_rows_failur
 @EVERY
 @pytest.mark.parametrize("state", [JobState.ERROR, JobState.CANCELLED, JobState.READY, JobState.PROCESSING])
 def test_an_open_intent_is_answered_by_any_newer_job_dead_or_alive(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, state: JobState
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, state: JobState
 ) -> None:
     older = at_service(sandbox, api, state=JobState.ERROR)
     intend(tmp_path, sandbox, api, vis(OBS), older.id, clock.now())
@@ -232,7 +234,7 @@ def test_an_open_intent_is_answered_by_any_newer_job_dead_or_alive(
 
 @EVERY
 def test_an_open_intent_is_not_answered_by_an_older_job_that_failed(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     older = at_service(sandbox, api, state=JobState.ERROR)
     intend(tmp_path, sandbox, api, vis(OBS), older.id, clock.now())
@@ -249,7 +251,7 @@ CONVERSIONS = (
 @TODAY
 @pytest.mark.parametrize("said", [{"avg_time_res": 8}, {"avg_time_res": 8, "brand_new": 1}])
 def test_an_answer_need_not_be_listed_with_all_that_was_asked(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, said: Mapping[str, object]
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, said: Mapping[str, object]
 ) -> None:
     intend(tmp_path, sandbox, api, CONVERSIONS, 10000, clock.now())
     job = sandbox.service.add({"obs_id": OBS, **said}, JobType.CONVERSION)
@@ -260,7 +262,7 @@ def test_an_answer_need_not_be_listed_with_all_that_was_asked(
 
 @TODAY
 def test_a_job_that_could_answer_either_of_two_rows_answers_none(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     intend(tmp_path, sandbox, api, CONVERSIONS, 10000, clock.now())
     job = sandbox.service.add({"obs_id": OBS}, JobType.CONVERSION)
@@ -306,17 +308,17 @@ def test_each_job_is_written_down_as_soon_as_it_is_known(
 def test_where_nobody_notices_a_duplicate_it_is_looked_for_long_enough(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path, poll: float | None, fault: str, options: Any
 ) -> None:
-    sandbox.faults.add(fault, path=SUBMISSION[Api.V2018], times=1, **options)
+    sandbox.faults.add(fault, path=SUBMISSION[ApiVersion.V2018], times=1, **options)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS), pacing=Pacing(poll=poll))
     assert run.summary.exit_status is ExitStatus.COMPLETE and len(sandbox.jobs) == 1
-    first, second = (request.started for request in asked(sandbox, SUBMISSION[Api.V2018]))
-    listings = [request.started for request in asked(sandbox, LISTING[Api.V2018])]
+    first, second = (request.started for request in asked(sandbox, SUBMISSION[ApiVersion.V2018]))
+    listings = [request.started for request in asked(sandbox, LISTING[ApiVersion.V2018])]
     assert second - first >= TWO_MINUTES and sum(first < time <= second for time in listings) >= 2
 
 
-@pytest.mark.parametrize("api", [Api.V1, Api.V2], ids=["v1", "v2"])
+@pytest.mark.parametrize("api", [ApiVersion.V1, ApiVersion.V2], ids=["v1", "v2"])
 def test_a_new_job_that_is_wanted_beside_an_old_one_is_looked_for_as_long(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     old = at_service(sandbox, api, state=JobState.READY, created=clock.now() - 3600.0)
     sandbox.faults.add("drop_reply", times=1)
@@ -330,7 +332,7 @@ def test_a_new_job_that_is_wanted_beside_an_old_one_is_looked_for_as_long(
 @pytest.mark.parametrize("lag", [20.0, 60.0])
 @pytest.mark.parametrize("poll", [0.5, None])
 def test_a_listing_that_lags_makes_no_job_twice(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, lag: float, poll: float | None
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, lag: float, poll: float | None
 ) -> None:
     """From here it looks the same as a server that makes the job long after the client gave up waiting."""
     sandbox.faults.add("drop_reply", times=3)
@@ -343,7 +345,7 @@ def test_a_listing_that_lags_makes_no_job_twice(
 @EVERY
 @pytest.mark.parametrize("once", [False, True])
 def test_the_next_run_looks_as_long(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, once: bool
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, once: bool
 ) -> None:
     sandbox.faults.add("late_job", seconds=60.0)
     intend(tmp_path, sandbox, api, vis(OBS), 10000, clock.now())
@@ -355,21 +357,21 @@ def test_the_next_run_looks_as_long(
 
 
 def test_the_next_run_submits_what_was_never_sent(sandbox: Sandbox, clock: FastClock, tmp_path: Path) -> None:
-    intend(tmp_path, sandbox, Api.V2018, vis(OBS), 10000, clock.now())
+    intend(tmp_path, sandbox, ApiVersion.V2018, vis(OBS), 10000, clock.now())
     began = clock.monotonic()
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER))
     assert run.summary.exit_status is ExitStatus.COMPLETE and len(sandbox.jobs) == 2
-    first, last = (request.started - began for request in asked(sandbox, SUBMISSION[Api.V2018]))
+    first, last = (request.started - began for request in asked(sandbox, SUBMISSION[ApiVersion.V2018]))
     assert first < 1.0 and last >= TWO_MINUTES, "the other row does not wait for it"
     (notice,) = [notice.text for notice in run.told(Notice) if "earlier run" in notice.text]
     assert "before a submission was answered" in notice and "up to 2 min," in notice
 
 
 def test_the_practice_service_is_not_waited_for(sandbox: Sandbox, clock: FastClock, tmp_path: Path) -> None:
-    intend(tmp_path, sandbox, Api.V2018, vis(OBS), 10000, clock.now())
+    intend(tmp_path, sandbox, ApiVersion.V2018, vis(OBS), 10000, clock.now())
     began = clock.monotonic()
     run = run_batch(sandbox, tmp_path, clock, vis(OBS), pacing=Pacing(is_prompt=True))
-    (request,) = asked(sandbox, SUBMISSION[Api.V2018])
+    (request,) = asked(sandbox, SUBMISSION[ApiVersion.V2018])
     assert request.started - began < 30.0 and run.told(Notice) == []
 
 
@@ -381,10 +383,10 @@ def test_a_clear_no_leaves_nothing_to_look_for(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path, fault: str, options: Any
 ) -> None:
     """A row that was refused, and is wanted again, does not take a job of somebody else's that failed."""
-    sandbox.faults.add(fault, path=SUBMISSION[Api.V2018], **options)
+    sandbox.faults.add(fault, path=SUBMISSION[ApiVersion.V2018], **options)
     run_batch(sandbox, tmp_path, clock, vis(OBS), once=True)
     sandbox.faults.clear()
-    at_service(sandbox, Api.V2018, state=JobState.ERROR)
+    at_service(sandbox, ApiVersion.V2018, state=JobState.ERROR)
     clock.advance(60.0)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS))
     assert run.summary.exit_status is ExitStatus.COMPLETE and len(sandbox.jobs) == 2
@@ -392,7 +394,7 @@ def test_a_clear_no_leaves_nothing_to_look_for(
 
 @EVERY
 def test_who_was_stopped_looks_at_the_lock_before_it_submits(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     """It was stopped between the line in the ledger and the request; another has taken over meanwhile."""
     is_main = threading.current_thread()
@@ -412,7 +414,7 @@ def test_who_was_stopped_looks_at_the_lock_before_it_submits(
 
 @EVERY
 def test_a_row_asks_once_in_all_for_a_new_job(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     sandbox.faults.add("fail_at_once")
     statuses = []
@@ -442,7 +444,7 @@ def test_a_person_asks_once_with_each_run(tmp_path: Path) -> None:
 
 
 def ticks(
-    sandbox: Sandbox, directory: Path, clock: FastClock, api: Api, seconds: float, *, most: int = 12
+    sandbox: Sandbox, directory: Path, clock: FastClock, api: ApiVersion, seconds: float, *, most: int = 12
 ) -> tuple[int, Run]:
     """Run a row from cron until it is at its end; return the number of passes."""
     for number in range(1, most + 1):
@@ -453,9 +455,9 @@ def ticks(
     raise AssertionError(f"it is pending after {most} passes")
 
 
-def hide(sandbox: Sandbox, api: Api, job: Job) -> None:
+def hide(sandbox: Sandbox, api: ApiVersion, job: Job) -> None:
     sandbox.faults.add("missing_job", job_id=job.id)
-    if api is Api.V2:
+    if api is ApiVersion.V2:
         sandbox.faults.add("fail_call", path=f"/api/v2/jobs/{job.id}", status=404)
 
 
@@ -463,7 +465,7 @@ def hide(sandbox: Sandbox, api: Api, job: Job) -> None:
 @pytest.mark.parametrize("seconds", [60.0, 1800.0])
 @pytest.mark.parametrize("was_listed", [True, False])
 def test_pass_after_pass_a_missing_job_comes_to_its_end(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, seconds: float, was_listed: bool
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, seconds: float, was_listed: bool
 ) -> None:
     job = at_service(sandbox, api)
     hide(sandbox, api, job)
@@ -486,7 +488,7 @@ def test_pass_after_pass_a_missing_job_comes_to_its_end(
 
 @EVERY
 def test_listings_that_lag_or_are_empty_for_a_while_fail_nothing(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     sandbox.faults.add("late_job", seconds=25.0)
     text = vis(*range(OBS, OBS + 4))
@@ -497,7 +499,7 @@ def test_listings_that_lag_or_are_empty_for_a_while_fail_nothing(
 
 @TODAY
 def test_pass_after_pass_a_ready_job_without_a_product_comes_to_its_end(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     sandbox.faults.add("null_product")
     number, run = ticks(sandbox, tmp_path, clock, api, 900.0)
@@ -506,7 +508,7 @@ def test_pass_after_pass_a_ready_job_without_a_product_comes_to_its_end(
 
 @TODAY
 def test_pass_after_pass_a_duplicate_without_a_number_comes_to_its_end(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     hide(sandbox, api, at_service(sandbox, api))
     sandbox.faults.add("duplicate_without_id")
@@ -517,7 +519,7 @@ def test_pass_after_pass_a_duplicate_without_a_number_comes_to_its_end(
 
 @EVERY
 def test_pass_after_pass_answers_without_sense_come_to_their_end(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
 ) -> None:
     fault = sandbox.faults.add("html_reply", path=SUBMISSION[api])
     _, run = ticks(sandbox, tmp_path, clock, api, 900.0, most=20)
@@ -533,7 +535,7 @@ def test_pass_after_pass_answers_without_sense_come_to_their_end(
 @EVERY
 @pytest.mark.parametrize("once", [False, True])
 def test_a_product_that_expires_before_its_download_is_made_anew_in_the_same_run(
-    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: Api, once: bool
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, once: bool
 ) -> None:
     job = at_service(sandbox, api, state=JobState.READY)
 

@@ -14,7 +14,7 @@ from mwa_client.batch.in_order import InOrder
 from mwa_client.batch.rows import STEPS, Row, Rows, Stage
 from mwa_client.errors import JobFailed
 from mwa_client.jobs.jobfile import parse
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 
 TEXT = "".join(f"obs_id={1191828528 + number}, job_type=d, download_type=vis\n" for number in range(6))
 TAKE: dict[str, Callable[[Row], None]] = {
@@ -34,7 +34,7 @@ TAKE: dict[str, Callable[[Row], None]] = {
 
 
 def some_rows() -> Rows:
-    return Rows(parse(TEXT, Api.V2).jobs)
+    return Rows(parse(TEXT, ApiVersion.V2).jobs)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(sorted(TAKE))), max_size=60))

@@ -18,7 +18,7 @@ from mwa_client.asvo.job import MOST, clean_text, read_id, read_integer, read_si
 from mwa_client.batch.batch import Pacing
 from mwa_client.display.lines import Display
 from mwa_client.display.listing import table
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.json_text import read_json
 from mwa_client.sandbox import KINDS, Sandbox
 from mwa_client.sandbox.fault_kinds import LISTED, Kind, Point
@@ -65,10 +65,18 @@ PLACES = [
     *(("product", "files", 0, part) for part in ("url", "path", "size", "sha1", "type", 0, 1, 2)),
 ]  # fmt: skip
 ROW = {
-    Api.V2018: {"job_state": 2, "job_type": 1, "product": {"files": [["a.zip", 5]]}},
-    Api.V1: {"job_state": "completed", "job_type": 1, "product": {"files": [{"url": "//x/a", "size": 5}]}},
-    Api.V2: {"job_state": "completed", "job_type": 1, "product": {"files": [{"path": "/s/a", "size": 5}]}},
-}  # fmt: skip
+    ApiVersion.V2018: {"job_state": 2, "job_type": 1, "product": {"files": [["a.zip", 5]]}},
+    ApiVersion.V1: {
+        "job_state": "completed",
+        "job_type": 1,
+        "product": {"files": [{"url": "//x/a", "size": 5}]},
+    },
+    ApiVersion.V2: {
+        "job_state": "completed",
+        "job_type": 1,
+        "product": {"files": [{"path": "/s/a", "size": 5}]},
+    },
+}
 
 
 def with_odd(row: Any, place: tuple[Any, ...], value: Any) -> Any:
@@ -87,9 +95,9 @@ def with_odd(row: Any, place: tuple[Any, ...], value: Any) -> Any:
     return [odd if number == place[0] else old for number, old in enumerate(row)]
 
 
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 def test_odd_jobs_in_a_listing_spoil_no_other(
-    sandbox: Sandbox, clock: FastClock, monkeypatch: pytest.MonkeyPatch, api: Api
+    sandbox: Sandbox, clock: FastClock, monkeypatch: pytest.MonkeyPatch, api: ApiVersion
 ) -> None:
     row = {"job_params": {"obs_id": OBS, "download_type": "vis"}, "error_text": None, **ROW[api]}
     odd = [
@@ -115,7 +123,7 @@ def test_odd_jobs_in_a_listing_spoil_no_other(
     assert len(shown.splitlines()) == len(jobs) + 1 and max(map(len, shown.splitlines())) < 160
 
 
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 @pytest.mark.parametrize(
     "odd", ["huge", "infinite", "deep", "digits", "surrogate", "control", "list of lists"]
 )
@@ -125,7 +133,7 @@ def test_an_odd_job_spoils_the_run_of_no_other(
     clock: FastClock,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    api: Api,
+    api: ApiVersion,
     odd: str,
     field: str,
 ) -> None:
@@ -135,7 +143,8 @@ def test_an_odd_job_spoils_the_run_of_no_other(
             return {**document, field: ODD[odd]}
         files = (document.get("product") or {}).get("files", [])
         sized = [
-            {**file, "size": ODD[odd]} if api is not Api.V2018 else [file[0], ODD[odd]] for file in files
+            {**file, "size": ODD[odd]} if api is not ApiVersion.V2018 else [file[0], ODD[odd]]
+            for file in files
         ]
         return {**document, "product": {"files": sized}}
 
@@ -206,13 +215,13 @@ def test_what_is_no_json(text: str) -> None:
         read_json(text)
 
 
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 @pytest.mark.parametrize("odd", ["[" * LEVELS + "]" * LEVELS, "9" * 5000, "NaN", "1e999"])
 def test_a_listing_with_an_odd_value_is_read(
-    sandbox: Sandbox, clock: FastClock, monkeypatch: pytest.MonkeyPatch, api: Api, odd: str
+    sandbox: Sandbox, clock: FastClock, monkeypatch: pytest.MonkeyPatch, api: ApiVersion, odd: str
 ) -> None:
     rows = f'[{{"id": {odd}}}, {{"id": 8, "error_text": {odd}}}, {{"id": 7}}]'
-    body = rows if api is not Api.V2 else f'{{"jobs": {rows}, "total_count": 3}}'
+    body = rows if api is not ApiVersion.V2 else f'{{"jobs": {rows}, "total_count": 3}}'
 
     def spoil(reply: Reply) -> Reply:
         """Answer this."""

@@ -26,16 +26,23 @@ from mwa_client.batch.products import bytes_to_come, name_files
 from mwa_client.cli.error_file import write_errors
 from mwa_client.cli.settings import services_from
 from mwa_client.errors import ExitStatus, JobFailed, SettingsError
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import JobState, JobType, Sandbox
 from mwa_client.transfer.delivered import DeliveryRoots, roots_from
-from mwa_client.transfer.files import FetchedFile, FinalNames, Place, Remark, Standing, standing_of
-from mwa_client.transfer.part_file import Wanted
+from mwa_client.transfer.files import (
+    DownloadDirectory,
+    FetchedFile,
+    FinalNames,
+    Remark,
+    Standing,
+    standing_of,
+)
+from mwa_client.transfer.part_file import ExpectedFile
 
 OBS = 1191828528
 VIS = f"obs_id={OBS}, job_type=d, download_type=vis"
 SCRATCH = f"{VIS}, delivery=scratch"
-TODAYS = [Api.V1, Api.V2]
+TODAYS = [ApiVersion.V1, ApiVersion.V2]
 
 
 @pytest.fixture
@@ -81,7 +88,7 @@ def product_of(sandbox: Sandbox, number: int = -1) -> bytes:
 @pytest.mark.parametrize("api", TODAYS)
 @pytest.mark.parametrize("work", ["a file grows", "a file is added and one edited", "a file is removed"])
 def test_work_in_a_delivered_folder_is_kept(
-    run: Any, sandbox: Sandbox, data: Path, api: Api, work: str
+    run: Any, sandbox: Sandbox, data: Path, api: ApiVersion, work: str
 ) -> None:
     run(SCRATCH, api=api)
     (folder,) = [path for path in data.iterdir() if path.is_dir() and path.name != ".mwa_client"]
@@ -100,12 +107,12 @@ def test_work_in_a_delivered_folder_is_kept(
     assert len(sandbox.jobs) == 1 and sandbox.requests == []
 
 
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 @pytest.mark.parametrize(
     "work", ["appended", "shortened", "edited at its size", "made a link", "made a folder"]
 )
 def test_a_product_that_was_changed_is_kept_and_not_fetched_again(
-    run: Any, sandbox: Sandbox, data: Path, tmp_path: Path, api: Api, work: str
+    run: Any, sandbox: Sandbox, data: Path, tmp_path: Path, api: ApiVersion, work: str
 ) -> None:
     (file,) = run(api=api).summary.complete[0].files
     path, sums = file.path, (data / "SHA1SUMS").read_bytes()
@@ -145,12 +152,12 @@ def test_allow_resubmit_fetches_what_was_changed_and_keeps_the_users(
 ) -> None:
     (file,) = run().summary.complete[0].files
     file.path.write_bytes(b"mine")
-    again = run(f"{VIS}, allow_resubmit=true", api=Api.V1)
+    again = run(f"{VIS}, allow_resubmit=true", api=ApiVersion.V1)
     assert again.summary.exit_status is ExitStatus.COMPLETE and len(sandbox.jobs) == 1
     (new,) = again.summary.complete[0].files
     assert new.path != file.path and new.path.read_bytes() == product_of(sandbox)
     assert file.path.read_bytes() == b"mine"
-    assert not run(f"{VIS}, allow_resubmit=true", api=Api.V1).summary.changed
+    assert not run(f"{VIS}, allow_resubmit=true", api=ApiVersion.V1).summary.changed
 
 
 # --- What has the name already ----------------------------------------------------------------------------
@@ -189,7 +196,7 @@ def test_what_the_user_has_there_is_not_replaced(
 
 @pytest.mark.parametrize("api", TODAYS)
 def test_a_delivery_does_not_replace_a_folder(
-    run: Any, sandbox: Sandbox, data: Path, scratch: Path, api: Api
+    run: Any, sandbox: Sandbox, data: Path, scratch: Path, api: ApiVersion
 ) -> None:
     asked = {"obs_id": str(OBS), "delivery": "scratch", "delivery_format": "tar", "download_type": "vis"}
     job = sandbox.service.add(asked, JobType.VISIBILITIES, state=JobState.READY)
@@ -242,9 +249,9 @@ def _no_hard_links(*names: object, **options: object) -> None:
 
 
 @pytest.mark.parametrize("size", ["smaller", "of the same size", "larger"])
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 def test_what_another_client_left_half_fetched_is_moved_aside(
-    run: Any, sandbox: Sandbox, data: Path, api: Api, size: str
+    run: Any, sandbox: Sandbox, data: Path, api: ApiVersion, size: str
 ) -> None:
     name = f"{OBS}_half.tar"
     half = bytes({"smaller": 10_000, "of the same size": 30_000, "larger": 30_001}[size])
@@ -265,10 +272,10 @@ def test_a_name_once_given_is_kept(tmp_path: Path) -> None:
 # --- Moved away since -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 @pytest.mark.parametrize("once", [True, False])
 def test_a_product_that_was_complete_is_not_paid_for_twice(
-    run: Any, sandbox: Sandbox, data: Path, api: Api, once: bool
+    run: Any, sandbox: Sandbox, data: Path, api: ApiVersion, once: bool
 ) -> None:
     run(api=api)
     for path in data.glob(f"*{OBS}*"):
@@ -278,13 +285,13 @@ def test_a_product_that_was_complete_is_not_paid_for_twice(
     assert done.summary.exit_status is ExitStatus.JOBS_FAILED and len(sandbox.jobs) == 1
     (failure,) = done.summary.failed
     assert "was complete on 2027-01-15" in failure.error.what and "--allow-resubmit" in failure.error.remedy
-    anew = run(f"{VIS}, allow_resubmit=true", api=Api.V1 if api is Api.V2018 else api)
+    anew = run(f"{VIS}, allow_resubmit=true", api=ApiVersion.V1 if api is ApiVersion.V2018 else api)
     assert anew.summary.exit_status is ExitStatus.COMPLETE and len(sandbox.jobs) == 2
 
 
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 def test_while_the_service_has_it_a_removed_product_is_fetched_again(
-    run: Any, sandbox: Sandbox, data: Path, api: Api
+    run: Any, sandbox: Sandbox, data: Path, api: ApiVersion
 ) -> None:
     run(api=api)
     (path,) = data.glob(f"*{OBS}*")
@@ -313,7 +320,14 @@ def test_submitting_alone_does_not_mind_what_was_moved_away(run: Any, sandbox: S
     ["{home}/.ssh/id_rsa", "x", "../x", "/", "{data}", "{data}/thesis", "{above}", "{scratch}", "{link}"],
 )
 def test_a_path_that_nobody_asked_for_is_not_copied(
-    run: Any, sandbox: Sandbox, data: Path, tmp_path: Path, scratch: Path, api: Api, asks: str, path: str
+    run: Any,
+    sandbox: Sandbox,
+    data: Path,
+    tmp_path: Path,
+    scratch: Path,
+    api: ApiVersion,
+    asks: str,
+    path: str,
 ) -> None:
     key = tmp_path / "home" / ".ssh" / "id_rsa"
     key.parent.mkdir(parents=True)
@@ -333,7 +347,7 @@ def test_a_path_that_nobody_asked_for_is_not_copied(
 
 @pytest.mark.parametrize("api", TODAYS)
 def test_a_delivery_is_complete_elsewhere_only_until_this_host_sees_it(
-    run: Any, sandbox: Sandbox, data: Path, scratch: Path, api: Api
+    run: Any, sandbox: Sandbox, data: Path, scratch: Path, api: ApiVersion
 ) -> None:
     delivery = scratch / "mwa" / "7"
     sandbox.faults.add("other_path", at=str(delivery), size=5)
@@ -353,7 +367,7 @@ def test_a_delivery_is_complete_elsewhere_only_until_this_host_sees_it(
 
 @pytest.mark.parametrize("api", TODAYS)
 def test_what_was_delivered_elsewhere_stays_complete_when_its_job_expires(
-    run: Any, sandbox: Sandbox, scratch: Path, api: Api
+    run: Any, sandbox: Sandbox, scratch: Path, api: ApiVersion
 ) -> None:
     sandbox.faults.add("other_path", at=str(scratch / "mwa" / "7"), size=5)
     run(SCRATCH, api=api)
@@ -366,7 +380,7 @@ def test_what_was_delivered_elsewhere_stays_complete_when_its_job_expires(
 
 @pytest.mark.parametrize("api", TODAYS)
 def test_a_purged_delivery_is_not_complete(
-    run: Any, sandbox: Sandbox, data: Path, scratch: Path, api: Api
+    run: Any, sandbox: Sandbox, data: Path, scratch: Path, api: ApiVersion
 ) -> None:
     def purge(event: object) -> None:
         for path in scratch.rglob("data_1.dat"):
@@ -386,7 +400,7 @@ def test_a_delivery_that_this_host_would_see_is_not_complete_elsewhere(
     if kind == "a link to nowhere":
         (scratch / "mwa" / "asvo" / "7").symlink_to(scratch / "mwa" / "nothing")
     for _ in range(2):
-        done = run(SCRATCH, api=Api.V1)
+        done = run(SCRATCH, api=ApiVersion.V1)
         assert done.summary.exit_status is ExitStatus.JOBS_FAILED and not contents(data).keys() - {"SHA1SUMS"}
         assert "not there" in done.summary.failed[0].error.what
 
@@ -543,7 +557,7 @@ def test_each_file_of_a_product_has_a_name_of_its_own(tmp_path: Path, given: lis
 
 @given(st.lists(st.text("x7_A.", max_size=6), max_size=8))
 def test_any_names_of_a_product_stay_as_many(given: list[str]) -> None:
-    place = Place(Path("data"), Path("data/.mwa_client"))
+    place = DownloadDirectory(Path("data"), Path("data/.mwa_client"))
     job = Job(7, State.READY, obs_id=OBS, product=tuple(ProductFile(name, 1) for name in given))
     for _ in range(2):
         assert len(name_files(job, place, "acacia", ROOTS)) == len(given)
@@ -573,7 +587,7 @@ def test_the_home_is_private_whatever_the_environment_says(home: str | None, tmp
     real = Path(pwd.getpwuid(os.geteuid()).pw_dir)
     environment = {"MWA_ASVO_API_KEY": "k", "MWA_ASVO_SCRATCH_ROOTS": "/root:/home:/Users"}
     environment |= {} if home is None else {"HOME": home}
-    (service, *_) = services_from(environment, Api.V1)
+    (service, *_) = services_from(environment, ApiVersion.V1)
     with pytest.raises(JobFailed):
         service.delivery_roots.check(str(real / ".ssh" / "id_rsa"), tmp_path / "data")
 
@@ -585,7 +599,7 @@ def test_a_link_to_a_large_tree_is_not_walked(run: Any, sandbox: Sandbox, data: 
     (tree / "large").write_bytes(bytes(30_000))  # As large as the product: it must not count as that.
     (data / "thesis").symlink_to(tree)
     place = Ledger(data, "practice.example").place
-    wanted = Wanted(1, "thesis", 30_000, None)
+    wanted = ExpectedFile(1, "thesis", 30_000, None)
     assert bytes_to_come([(wanted, ProductFile("thesis", 30_000))], place) == 30_000
     (complete,) = run().summary.complete
     assert complete.files[0].path.name.endswith("_thesis") and (data / "thesis").is_symlink()
@@ -613,9 +627,9 @@ def test_a_file_that_nobody_lets_us_read_is_not_ours(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of other users")
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 def test_another_users_right_bytes_are_not_our_product(
-    run: Any, sandbox: Sandbox, data: Path, api: Api
+    run: Any, sandbox: Sandbox, data: Path, api: ApiVersion
 ) -> None:
     (first,) = run(api=api).summary.complete[0].files
     shutil.rmtree(data / ".mwa_client")

@@ -28,7 +28,7 @@ from contest import Command, Contestant, Goal, contest, cost_of, installed, miss
 from memory import Cost
 from servers import Nginx, list_job, nginx, slow_line
 
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Sandbox
 
 MIB = 1 << 20
@@ -210,7 +210,7 @@ def submitted(bench: Bench) -> Iterable[Goal]:
 
 def polled(bench: Bench) -> Iterable[Goal]:
     """One listing of 10,000 jobs, as polling.py measures it."""
-    for api in Api:
+    for api in ApiVersion:
         with polling.practice_service(10_000, api) as url:
             cpu, wall, memory = polling.measure_apart(api, url, 10_000)
         print(f"{api.value:>4}: CPU {cpu:.3f} s, wall {wall:.3f} s, peak memory {memory:.1f} MB", flush=True)

@@ -42,19 +42,19 @@ from mwa_client.batch.batch import Pacing
 from mwa_client.batch.ledger import MEMORY, Ledger
 from mwa_client.cli.error_file import write_errors
 from mwa_client.cli.settings import Credentials, Service
-from mwa_client.directory.lock import Owner, working_alone
+from mwa_client.directory.lock import Owner, directory_lock
 from mwa_client.display.lines import Display, JsonDisplay
 from mwa_client.display.listing import documents, table
 from mwa_client.errors import MwaClientError
-from mwa_client.formatting import json_line, printed
+from mwa_client.formatting import json_line, printable
 from mwa_client.jobs.jobfile import identity_of, parse, plan, read_file
-from mwa_client.jobs.keys import BY_WORD, Api, JobType
+from mwa_client.jobs.keys import BY_WORD, ApiVersion, JobType
 from mwa_client.json_text import read_json
 from mwa_client.sandbox import KINDS, Sandbox
 from mwa_client.sandbox.fault_kinds import LISTED, Kind, Point
 from mwa_client.transfer.delivered import Entry
 from mwa_client.transfer.journal import Copied, Journal
-from mwa_client.transfer.part_file import Wanted, open_part
+from mwa_client.transfer.part_file import ExpectedFile, open_part
 
 MOST_MB = 300.0
 OBS = 1191828528
@@ -143,19 +143,19 @@ def spoilt(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
 
 
 SIGNED = "http://127.0.0.1:1/a.tar?Signature=x&Expires=2000000000"
-FILE: dict[Api, Any] = {
-    Api.V2018: ["a_vis.zip", 5, SHA1],
-    Api.V1: {"type": "acacia", "url": SIGNED, "size": 5, "sha1": SHA1},
-    Api.V2: {"type": "scratch", "path": "/scratch/x/1", "size": 5, "sha1": None},
+FILE: dict[ApiVersion, Any] = {
+    ApiVersion.V2018: ["a_vis.zip", 5, SHA1],
+    ApiVersion.V1: {"type": "acacia", "url": SIGNED, "size": 5, "sha1": SHA1},
+    ApiVersion.V2: {"type": "scratch", "path": "/scratch/x/1", "size": 5, "sha1": None},
 }
 
 
-def job_of(api: Api) -> dict[str, Any]:
+def job_of(api: ApiVersion) -> dict[str, Any]:
     """A job as an honest listing has it."""
     return {
         "id": 77777,  # Not that of another job: whose it is then nobody can know.
         "job_type": 1,
-        "job_state": 2 if api is Api.V2018 else "completed",
+        "job_state": 2 if api is ApiVersion.V2018 else "completed",
         "user_id": 7,
         "job_params": {"obs_id": OBS, "download_type": "vis", "delivery": "acacia"},
         "error_text": None,
@@ -166,10 +166,10 @@ def job_of(api: Api) -> dict[str, Any]:
     }
 
 
-def listings(api: Api) -> st.SearchStrategy[bytes]:
+def listings(api: ApiVersion) -> st.SearchStrategy[bytes]:
     """A listing with some jobs."""
     job = documents_like(job_of(api))
-    if api is Api.V2:
+    if api is ApiVersion.V2:
         jobs = st.lists(job, min_size=3, max_size=9)
         page = st.builds(
             lambda jobs, total: {"jobs": jobs, "total_count": total}, jobs, st.one_of(st.just(3), SCALARS)
@@ -297,11 +297,15 @@ LOGINS = {
     b"/api/api_login": sound(b"", "Set-Cookie: MWA_ASVO_SESSION=x; Path=/\r\n"),
     b"/api/v2/api_login": sound(b'{"access_token": "a.b.c", "refresh_token": "d.e.f", "user": {"id": 7}}'),
 }
-LISTING = {Api.V2018: b"/api/get_jobs", Api.V1: b"/api/get_jobs", Api.V2: b"/api/v2/get_jobs"}
+LISTING = {
+    ApiVersion.V2018: b"/api/get_jobs",
+    ApiVersion.V1: b"/api/get_jobs",
+    ApiVersion.V2: b"/api/v2/get_jobs",
+}
 
 
-def service_at(url: str, api: Api) -> Service:
-    account = Credentials("user", "passw0rd-1") if api is Api.V2018 else Credentials(key="passw0rd-1")
+def service_at(url: str, api: ApiVersion) -> Service:
+    account = Credentials("user", "passw0rd-1") if api is ApiVersion.V2018 else Credentials(key="passw0rd-1")
     return Service(api, url, "x.example", account, call_timeout=2.0, stall_timeout=2.0)
 
 
@@ -313,10 +317,10 @@ def http() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
     """Answers over HTTP, to each call of each interface."""
     server = Answering()
 
-    def check(given: tuple[Api, bytes, bool]) -> None:
+    def check(given: tuple[ApiVersion, bytes, bool]) -> None:
         api, answer, is_login_sound = given
         server.answers = {**(LOGINS if is_login_sound else {}), b"": answer}
-        file = ProductFile("a.tar", 5, url="" if api is Api.V2018 else f"{server.url}/a.tar")
+        file = ProductFile("a.tar", 5, url="" if api is ApiVersion.V2018 else f"{server.url}/a.tar")
         with closing(open_session(service_at(server.url, api), clock=FastClock())) as session:
             for call in (
                 session.login,
@@ -328,7 +332,7 @@ def http() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
                 with documented():
                     call()
 
-    yield st.tuples(st.sampled_from(Api), answers(), st.sampled_from([True, True, False])), check
+    yield st.tuples(st.sampled_from(ApiVersion), answers(), st.sampled_from([True, True, False])), check
     server.shutdown()
 
 
@@ -347,7 +351,7 @@ def listing() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
     """Listings, through the session of each interface, and what is shown of them."""
     server = Answering()
 
-    def check(given: tuple[Api, bytes]) -> None:
+    def check(given: tuple[ApiVersion, bytes]) -> None:
         api, body = given
         server.answers = {**LOGINS, b"": sound(b"{}"), LISTING[api]: sound(body)}
         with documented(), closing(open_session(service_at(server.url, api), clock=FastClock())) as session:
@@ -358,7 +362,7 @@ def listing() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
             for job in jobs.values():
                 read_all_of(job, api)
 
-    yield st.sampled_from(Api).flatmap(lambda api: st.tuples(st.just(api), listings(api))), check
+    yield st.sampled_from(ApiVersion).flatmap(lambda api: st.tuples(st.just(api), listings(api))), check
     server.shutdown()
 
 
@@ -376,12 +380,16 @@ def rows() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
         [[]] * 3,
         GONE,
     )
-    read = {Api.V2018: api_2018._read_job, Api.V1: v1_v2.read_job, Api.V2: v1_v2.read_job}
+    read = {
+        ApiVersion.V2018: api_2018._read_job,
+        ApiVersion.V1: v1_v2.read_job,
+        ApiVersion.V2: v1_v2.read_job,
+    }
 
     def check(first: int) -> None:
         chance = random.Random(first)
         for _ in range(300):
-            api = chance.choice(list(Api))
+            api = chance.choice(list(ApiVersion))
             places = list(places_in(job_of(api)))[1:]
             changes = [
                 (chance.choice(places), chance.choice(odd_values)) for _ in range(chance.randint(0, 3))
@@ -409,9 +417,9 @@ def strictly(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def read_all_of(job: Job, api: Api) -> None:
+def read_all_of(job: Job, api: ApiVersion) -> None:
     assert 0 < job.job_id < 2**63 and (job.obs_id is None or 0 < job.obs_id < 2**63)
-    printed(f"{job.label} {job.error_text} {job.expires_at} {job.state.is_ready}")
+    printable(f"{job.label} {job.error_text} {job.expires_at} {job.state.is_ready}")
     if job.job_type is not None:
         identity_of(job.job_type, job.parameters, api)
 
@@ -420,7 +428,7 @@ def read_all_of(job: Job, api: Api) -> None:
 def run() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
     """Whole runs, where the listing says odd things of a job: the others are completed all the same."""
 
-    def check(given: tuple[Api, Any]) -> None:
+    def check(given: tuple[ApiVersion, Any]) -> None:
         api, odd = given
         clock = FastClock()
         served = Sandbox(clock=clock.now, product_size=lambda job: 3000)
@@ -445,10 +453,10 @@ def run() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
 
     keys = ("id", "job_state", "job_params", "product", "error_text", "completed", "job_type")
 
-    def jobs(api: Api) -> st.SearchStrategy[Any]:
+    def jobs(api: ApiVersion) -> st.SearchStrategy[Any]:
         return documents_like({key: job_of(api)[key] for key in keys})
 
-    yield st.sampled_from(Api).flatmap(lambda api: st.tuples(st.just(api), jobs(api))), check
+    yield st.sampled_from(ApiVersion).flatmap(lambda api: st.tuples(st.just(api), jobs(api))), check
 
 
 GIVEN = (str(OBS), "d", "c", "vis", "true", "ms", "20", "1e9", "0" * 5000, "9" * 5000, '"', "nan", "-0")
@@ -466,7 +474,7 @@ def jobfile() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "jobs.csv"
 
-        def check(given: tuple[Api, bytes]) -> None:
+        def check(given: tuple[ApiVersion, bytes]) -> None:
             api, data = given
             file.write_bytes(data)
             with documented():
@@ -481,7 +489,7 @@ def jobfile() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
         ends = st.sampled_from([b"\n", b"\r\n", b"\r", b"\0"])
         lines = st.builds(lambda end, some: end.join(some), ends, st.lists(line, max_size=4))
         starts = st.sampled_from([b"", b"", b"\xef\xbb\xbf", b"\xff\xfe", b'"'])
-        yield st.tuples(st.sampled_from(Api), st.builds(lambda a, b: a + b, starts, lines)), check
+        yield st.tuples(st.sampled_from(ApiVersion), st.builds(lambda a, b: a + b, starts, lines)), check
 
 
 FETCHED = {"name": "a.tar", "size": 5, "sha1": SHA1, "verified": True, "mtime_ns": 5}
@@ -548,10 +556,10 @@ def lock() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
             file.write_bytes(data)
             with documented():
                 owner = Owner.of(file)
-                printed(f"{owner} {owner is not None and owner.is_gone}")
+                printable(f"{owner} {owner is not None and owner.is_gone}")
             if b"[" in data[:1] or owner is None or not owner.token:
                 os.utime(file, (1.0, 1.0))
-            alone = working_alone(directory, directory / MEMORY, FastClock(), lambda text: None)
+            alone = directory_lock(directory, directory / MEMORY, FastClock(), lambda text: None)
             with documented(), alone as guard:
                 guard()
 
@@ -566,7 +574,7 @@ def notes() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
     """Notes of part files, with some bytes beside them."""
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "a.tar.part"
-        wanted = Wanted(10001, "a.tar", 5, SHA1)
+        wanted = ExpectedFile(10001, "a.tar", 5, SHA1)
         note = {"job_id": 10001, "size": 5, "sha1": SHA1, "etag": '"x"', "synced": 3, "boot": ""}
 
         def check(given: tuple[bytes, bytes]) -> None:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # What the test
 
 from ordeal import Moment, Ordeal, Outcome, let_go_wrong, practice_service, some_moment, some_rows
 
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 
 RATE = 6e6
 """Bytes a second for each download: slow enough to be killed in the middle of it."""
@@ -39,7 +39,7 @@ STOPS = 0.1
 class Result:
     """What came of all the batches over one interface."""
 
-    api: Api
+    api: ApiVersion
     outcomes: Sequence[Outcome]
 
     def sum_of(self, name: str) -> int:
@@ -64,7 +64,7 @@ def main() -> int:
     print(f"seed {options.seed}", flush=True)
     started = time.monotonic()
     results = []
-    for api, kills in _shares(options.kills, [Api(name) for name in options.api]):
+    for api, kills in _shares(options.kills, [ApiVersion(name) for name in options.api]):
         results.append(Result(api, list(batches(api, kills, options.rows, options.seed))))
     show(results)
     print(f"{time.monotonic() - started:.0f} s")
@@ -74,7 +74,7 @@ def main() -> int:
     return 1 if broken else 0
 
 
-def batches(api: Api, kills: int, rows: int, seed: int) -> Iterator[Outcome]:
+def batches(api: ApiVersion, kills: int, rows: int, seed: int) -> Iterator[Outcome]:
     """Go through one batch after the other until there were so many kills."""
     for number in itertools.count(1):
         outcome = one_batch(api, kills, rows, random.Random(f"{seed} {api.value} {number}"))
@@ -85,7 +85,7 @@ def batches(api: Api, kills: int, rows: int, seed: int) -> Iterator[Outcome]:
             return
 
 
-def one_batch(api: Api, kills: int, count: int, dice: random.Random) -> Outcome:
+def one_batch(api: ApiVersion, kills: int, count: int, dice: random.Random) -> Outcome:
     """Kill one batch at most so often, and let it come to its end."""
     rows = some_rows(dice, count, LARGEST)
     with tempfile.TemporaryDirectory() as folder, practice_service(rows, RATE) as sandbox:
@@ -132,7 +132,7 @@ def _median(numbers: Sequence[int]) -> float:
     return statistics.median(numbers) if numbers else 0.0
 
 
-def _shares(kills: int, apis: Sequence[Api]) -> Iterator[tuple[Api, int]]:
+def _shares(kills: int, apis: Sequence[ApiVersion]) -> Iterator[tuple[ApiVersion, int]]:
     """Share the kills out evenly."""
     for index, api in enumerate(apis):
         yield api, (kills + index) // len(apis)
@@ -147,7 +147,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--seed", type=int, default=random.randrange(1 << 30), help="default: another each time"
     )
-    names = [api.value for api in Api]
+    names = [api.value for api in ApiVersion]
     parser.add_argument("--api", nargs="+", choices=names, default=names, help="default: all")
     options = parser.parse_args()
     if options.rows < 5:

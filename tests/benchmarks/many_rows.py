@@ -28,9 +28,9 @@ from typing import Any, TypeVar
 from mwa_client.asvo.job import Job, JobState
 from mwa_client.asvo.session import Session, Submission
 from mwa_client.batch.batch import Batch, Pacing
-from mwa_client.batch.ledger import Fetched, Ledger
+from mwa_client.batch.ledger import FetchedProduct, Ledger
 from mwa_client.jobs.jobfile import JobRequest, parse
-from mwa_client.jobs.keys import Api, JobType
+from mwa_client.jobs.keys import ApiVersion, JobType
 from mwa_client.timing import SystemClock
 from mwa_client.transfer.files import FetchedFile
 
@@ -87,12 +87,12 @@ class Stopwatch(SystemClock):
 class MadeUp(Session):
     """A service that lists what it was told to, and takes no job."""
 
-    def __init__(self, listing: Mapping[int, Job], api: Api) -> None:
+    def __init__(self, listing: Mapping[int, Job], api: ApiVersion) -> None:
         self._listing = dict(listing)
         self._api = api
 
     @property
-    def api(self) -> Api:
+    def api(self) -> ApiVersion:
         return self._api
 
     def jobs(self, known: Collection[int] = ()) -> dict[int, Job]:
@@ -148,10 +148,10 @@ def rows(count: int, *, is_one: bool) -> Sequence[JobRequest]:
         "phase_centre_dec=-27"
         for number in range(count)
     )
-    return parse("\n".join(lines), Api.V2).jobs
+    return parse("\n".join(lines), ApiVersion.V2).jobs
 
 
-def listing_of(requests: Sequence[JobRequest], api: Api) -> dict[int, Job]:
+def listing_of(requests: Sequence[JobRequest], api: ApiVersion) -> dict[int, Job]:
     """Return a job that is at work for each."""
     jobs = {}
     for job_id, request in enumerate(requests, start=10001):
@@ -162,7 +162,7 @@ def listing_of(requests: Sequence[JobRequest], api: Api) -> dict[int, Job]:
 
 def loop(what: str, requests: Sequence[JobRequest], *, is_known: bool) -> list[bool]:
     """Measure polls and turns of the loop with all these rows."""
-    api = Api.V2
+    api = ApiVersion.V2
     listing = listing_of(requests, api)
     clock = Stopwatch(POLLS, TURNS)
     with tempfile.TemporaryDirectory() as folder:
@@ -214,7 +214,9 @@ def sums(count: int) -> bool:
                 path = directory / f"{FIRST_OBS + 8 * number}_{number}_vis.tar"
                 path.touch()
                 file = FetchedFile(path, 0, hashlib.sha1(str(number).encode()).hexdigest(), True)
-                memory.finished(f"job_type=d obs_id={FIRST_OBS + 8 * number}", number, Fetched((file,)))
+                memory.finished(
+                    f"job_type=d obs_id={FIRST_OBS + 8 * number}", number, FetchedProduct((file,))
+                )
             cost = time.process_time() - began
         assert len((directory / "SHA1SUMS").read_text().splitlines()) == count
     return tell(f"SHA1SUMS and ledger of {count} products, one after the other", cost, SUMS_GOAL, "s CPU")

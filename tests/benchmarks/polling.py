@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 
 from mwa_client.asvo import open_session
 from mwa_client.cli.settings import Credentials, Service
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 
 GOAL_CPU, GOAL_MB = 0.3, 120.0
 POLLS = 5
@@ -45,10 +45,10 @@ def main() -> int:
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.url:
-        measure(Api(options.api), options.url, options.jobs)
+        measure(ApiVersion(options.api), options.url, options.jobs)
         return 0
     is_met = True
-    for api in Api:
+    for api in ApiVersion:
         with practice_service(options.jobs, api) as url:
             cpu, wall, memory = measure_apart(api, url, options.jobs)
         figures = f"CPU {cpu:.3f} s, wall {wall:.3f} s, peak memory {memory:.1f} MB"
@@ -60,7 +60,7 @@ def main() -> int:
     return 0 if is_met else 1
 
 
-def measure_apart(api: Api, url: str, jobs: int) -> tuple[float, float, float]:
+def measure_apart(api: ApiVersion, url: str, jobs: int) -> tuple[float, float, float]:
     """Measure in a process of its own; return CPU and wall time in seconds, and the peak memory in MB."""
     options = ["--api", api.value, "--url", url, "--jobs", str(jobs)]
     done = subprocess.run([sys.executable, __file__, *options], stdout=subprocess.PIPE, text=True, check=True)
@@ -68,7 +68,7 @@ def measure_apart(api: Api, url: str, jobs: int) -> tuple[float, float, float]:
     return cpu, wall, memory
 
 
-def measure(api: Api, url: str, jobs: int) -> None:
+def measure(api: ApiVersion, url: str, jobs: int) -> None:
     """List the jobs a few times; print the medians of CPU and wall time, and the peak memory."""
     account = Credentials("practice", "practice", "practice-key")
     costs = []
@@ -84,7 +84,7 @@ def measure(api: Api, url: str, jobs: int) -> None:
 
 
 @contextmanager
-def practice_service(jobs: int, api: Api) -> Iterator[str]:
+def practice_service(jobs: int, api: ApiVersion) -> Iterator[str]:
     """Run the sandbox as a process of its own with so many finished jobs; give its address."""
     arguments = [sys.executable, "-c", SERVE, str(jobs), api.value]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:

@@ -25,15 +25,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # It is also run by a 
 
 from far_store import Far, FarStore, far_store
 
-from mwa_client.asvo.http import Wire
+from mwa_client.asvo.http import HttpClient
 from mwa_client.asvo.limits import end_call_of
 from mwa_client.errors import JobFailed
 from mwa_client.timing import SystemClock
 from mwa_client.transfer import ranges
 from mwa_client.transfer.connections import ConnectionBudget
 from mwa_client.transfer.download import fetch
-from mwa_client.transfer.files import Place
-from mwa_client.transfer.part_file import Wanted
+from mwa_client.transfer.files import DownloadDirectory
+from mwa_client.transfer.part_file import ExpectedFile
 
 STALL = 0.5
 """Seconds without a byte after which a connection is dropped here."""
@@ -56,7 +56,7 @@ class Source:
 
     host = "store"
 
-    def __init__(self, wire: Wire, url: str) -> None:
+    def __init__(self, wire: HttpClient, url: str) -> None:
         self._wire, self._url = wire, url
 
     def get(self, headers: Mapping[str, str]) -> ranges.Answer:
@@ -91,7 +91,7 @@ def go_through(folder: Path, dice: random.Random) -> list[str]:
     """Make one run; return what was wrong."""
     far = some_line(dice)
     with far_store(folder, far) as store, tempfile.TemporaryDirectory(dir=folder) as name:
-        wire = Wire(store.address, verify=True, timeout=STALL, stall=STALL, user_agent="rough")
+        wire = HttpClient(store.address, verify=True, timeout=STALL, stall=STALL, user_agent="rough")
         with closing(wire):
             return [f"{what} ({far})" for what in _run(folder, Path(name), store, wire, dice)]
 
@@ -116,15 +116,15 @@ def some_line(dice: random.Random) -> Far:
     )
 
 
-def _run(folder: Path, here: Path, store: FarStore, wire: Wire, dice: random.Random) -> list[str]:
+def _run(folder: Path, here: Path, store: FarStore, wire: HttpClient, dice: random.Random) -> list[str]:
     most, count = dice.randint(1, 8), dice.randint(1, 6)
-    place, budget, stop = Place(here, here / ".memory"), ConnectionBudget(most), threading.Event()
+    place, budget, stop = DownloadDirectory(here, here / ".memory"), ConnectionBudget(most), threading.Event()
     place.memory.mkdir()
     wrong: list[str] = []
 
     def work(number: int, size: int) -> None:
         name, sha1 = _file(folder, size)
-        wanted = Wanted(number, f"{number}.tar", size, sha1)
+        wanted = ExpectedFile(number, f"{number}.tar", size, sha1)
         source = Source(wire, f"{store.address}/{name}")
         try:
             file = fetch(wanted, source, place, HastyClock(), stop, lambda event: None, budget)

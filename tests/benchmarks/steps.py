@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from ordeal import CONVERSION, FIRST_OBS, KINDS, Damage, Ordeal, Outcome, Wanted, practice_service
 
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Sandbox
 
 ROWS = (
@@ -67,7 +67,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    apis = [api.value for api in Api]
+    apis = [api.value for api in ApiVersion]
     parser.add_argument("--api", nargs="+", choices=apis, default=apis, help="interfaces (default: all)")
     parser.add_argument("--every", type=int, default=1, help="each so manyth step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="for the second kill (default: %(default)s)")
@@ -76,7 +76,7 @@ def main() -> int:
     for name in options.api:
         step, kills, broken = 1, 0, []
         while True:
-            outcome = killed_at(step, Api(name), random.Random(f"{options.seed} {name} {step}"))
+            outcome = killed_at(step, ApiVersion(name), random.Random(f"{options.seed} {name} {step}"))
             broken += [f"step {step}: {what}" for what in outcome.broken]
             kills += outcome.kills
             if not outcome.kills:
@@ -88,7 +88,7 @@ def main() -> int:
     return 0 if is_kept else 1
 
 
-def killed_at(step: int, api: Api, dice: random.Random) -> Outcome:
+def killed_at(step: int, api: ApiVersion, dice: random.Random) -> Outcome:
     """Kill a run at a step and the next at a random one; return what came of the batch in the end."""
     with tempfile.TemporaryDirectory() as folder, practice_service(ROWS, rate=1e9) as sandbox:
         sandbox.service.seconds_per_state = 0.02

@@ -13,11 +13,11 @@ from conftest import FastClock, Run, environment, run_batch, run_command
 from mwa_client.batch.batch import Pacing
 from mwa_client.batch.events import Notice
 from mwa_client.errors import ExitStatus
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import JobState, Sandbox
 
 OBS = 1191828528
-APIS = list(Api)
+APIS = list(ApiVersion)
 
 
 def vis(*obs_ids: int) -> str:
@@ -38,7 +38,7 @@ def counts(run: Run) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize("api", APIS)
 def test_pass_after_pass_until_all_is_there(
-    api: Api, sandbox: Sandbox, clock: FastClock, tmp_path: Path
+    api: ApiVersion, sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:
     first = run_batch(sandbox, tmp_path, clock, ROWS, api=api, once=True)
     assert counts(first) == (0, 0, 3) and first.summary.exit_status is ExitStatus.TRY_AGAIN
@@ -68,7 +68,7 @@ def test_all_that_is_ready_is_fetched_in_one_pass(sandbox: Sandbox, clock: FastC
 
 @pytest.mark.parametrize("api", APIS)
 def test_a_service_that_is_down_is_asked_once(
-    api: Api, sandbox: Sandbox, clock: FastClock, tmp_path: Path
+    api: ApiVersion, sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:
     sandbox.faults.add("fail_call")
     run = run_batch(sandbox, tmp_path, clock, ROWS, api=api, once=True)
@@ -84,7 +84,7 @@ def test_a_service_that_is_down_is_asked_once(
 
 @pytest.mark.parametrize("api", APIS)
 def test_a_lost_reply_is_looked_for_by_the_next_pass(
-    api: Api, sandbox: Sandbox, clock: FastClock, tmp_path: Path
+    api: ApiVersion, sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:
     sandbox.faults.add("drop_reply", times=1)
     run_batch(sandbox, tmp_path, clock, vis(OBS), api=api, once=True)
@@ -98,12 +98,14 @@ def test_an_expired_job_is_made_anew_in_the_same_pass(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:
     """Of v2, which has no word for it: the job is complete, and its product is gone."""
-    run_batch(sandbox, tmp_path, clock, vis(OBS), api=Api.V2, once=True)
+    run_batch(sandbox, tmp_path, clock, vis(OBS), api=ApiVersion.V2, once=True)
     clock.advance(30 * 86400.0)
-    run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=Api.V2, once=True)
+    run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=ApiVersion.V2, once=True)
     assert counts(run) == (0, 0, 1) and len(sandbox.jobs) == 2
     clock.advance(3600.0)
-    assert run_batch(sandbox, tmp_path, clock, vis(OBS), api=Api.V2, once=True).summary.exit_status == 0
+    assert (
+        run_batch(sandbox, tmp_path, clock, vis(OBS), api=ApiVersion.V2, once=True).summary.exit_status == 0
+    )
     assert len(sandbox.jobs) == 2
 
 

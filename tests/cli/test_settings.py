@@ -17,7 +17,7 @@ from mwa_client.cli.settings import (
     settings_from,
 )
 from mwa_client.errors import CredentialsMissing, ExitStatus, SettingsError
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 
 ADDRESS_2018 = "https://asvo.mwatelescope.org:8778"
 ACCOUNT = {"ASVO_USER": "someone", "ASVO_PASS": "s3cret-word"}
@@ -120,7 +120,7 @@ def test_a_password_in_the_address_is_refused_and_not_repeated(host: str) -> Non
 def test_default_service() -> None:
     default = service()
     assert default == Service(
-        api=Api.V2018,
+        api=ApiVersion.V2018,
         address=ADDRESS_2018,
         name="asvo.mwatelescope.org",
         credentials=Credentials("someone", "s3cret-word"),
@@ -207,7 +207,7 @@ def test_missing_credentials_are_named_and_no_others(
 
 def test_a_key_means_todays_service_v2_before_v1() -> None:
     ways = services_from({**ACCOUNT, "MWA_ASVO_API_KEY": "k3y-word", "HOME": "/home/someone"})
-    assert [way.api for way in ways] == [Api.V2, Api.V1]
+    assert [way.api for way in ways] == [ApiVersion.V2, ApiVersion.V1]
     assert {way.address for way in ways} == {"https://asvo.mwatelescope.org:443"}
     assert {way.name for way in ways} == {"asvo.mwatelescope.org"}
     assert all(way.credentials == Credentials(key="k3y-word") for way in ways)
@@ -216,8 +216,8 @@ def test_a_key_means_todays_service_v2_before_v1() -> None:
 
 
 def test_a_password_means_2018_and_v2_where_nobody_answers_there() -> None:
-    assert [way.api for way in services_from(ACCOUNT)] == [Api.V2018, Api.V2]
-    assert [way.api for way in services_from(ACCOUNT, Api.V2018)] == [Api.V2018]
+    assert [way.api for way in services_from(ACCOUNT)] == [ApiVersion.V2018, ApiVersion.V2]
+    assert [way.api for way in services_from(ACCOUNT, ApiVersion.V2018)] == [ApiVersion.V2018]
 
 
 @pytest.mark.parametrize(
@@ -234,29 +234,29 @@ def test_an_account_of_2018_is_tried_at_v2_of_the_same_server(
     given: dict[str, str], address: str, name: str
 ) -> None:
     of_2018, todays = services_from({**ACCOUNT, **given})
-    assert (of_2018.api, todays.api) == (Api.V2018, Api.V2)
+    assert (of_2018.api, todays.api) == (ApiVersion.V2018, ApiVersion.V2)
     assert (todays.address, todays.name) == (address, name)
     assert todays.credentials == of_2018.credentials
 
 
-@pytest.mark.parametrize("api", list(Api))
-def test_the_interface_can_be_chosen_by_hand(api: Api) -> None:
+@pytest.mark.parametrize("api", list(ApiVersion))
+def test_the_interface_can_be_chosen_by_hand(api: ApiVersion) -> None:
     (way,) = services_from({**ACCOUNT, "MWA_ASVO_API_KEY": "k3y-word"}, api)
     assert way.api is api
     assert way.credentials == (
-        Credentials("someone", "s3cret-word") if api is Api.V2018 else Credentials(key="k3y-word")
+        Credentials("someone", "s3cret-word") if api is ApiVersion.V2018 else Credentials(key="k3y-word")
     )
 
 
 def test_v2_takes_an_account_and_v1_does_not() -> None:
-    (way,) = services_from(ACCOUNT, Api.V2)
+    (way,) = services_from(ACCOUNT, ApiVersion.V2)
     assert way.credentials == Credentials("someone", "s3cret-word")
     with pytest.raises(
         CredentialsMissing, match="MWA_ASVO_API_KEY is not set, and the v1 interface wants it"
     ):
-        services_from(ACCOUNT, Api.V1)
+        services_from(ACCOUNT, ApiVersion.V1)
     with pytest.raises(CredentialsMissing, match="ASVO_USER and ASVO_PASS are not set, and the 2018"):
-        services_from({"MWA_ASVO_API_KEY": "k3y-word"}, Api.V2018)
+        services_from({"MWA_ASVO_API_KEY": "k3y-word"}, ApiVersion.V2018)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from mwa_client.batch.events import Downloading, Notice
 from mwa_client.batch.products import bytes_to_come
 from mwa_client.directory.disk import free_bytes
 from mwa_client.errors import DirectoryUnusable, ExitStatus
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import JobState, JobType, Sandbox
-from mwa_client.transfer.files import Place
-from mwa_client.transfer.part_file import Wanted
+from mwa_client.transfer.files import DownloadDirectory
+from mwa_client.transfer.part_file import ExpectedFile
 
 OBS = 1191828528
 SIZE = 300_000
@@ -38,9 +38,9 @@ def sandbox(clock: FastClock) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def ready(sandbox: Sandbox, *obs_ids: int, api: Api = Api.V2018) -> None:
+def ready(sandbox: Sandbox, *obs_ids: int, api: ApiVersion = ApiVersion.V2018) -> None:
     """Put ready jobs into the service, each of them an hour older than the one before."""
-    asked = {"download_type": "vis", **({"delivery": "acacia"} if api is not Api.V2018 else {})}
+    asked = {"download_type": "vis", **({"delivery": "acacia"} if api is not ApiVersion.V2018 else {})}
     for hours, obs_id in enumerate(obs_ids, start=2):
         made = sandbox.service.now() - hours * 3600.0
         sandbox.service.add({"obs_id": str(obs_id), **asked}, JobType.VISIBILITIES, created=made)
@@ -68,9 +68,9 @@ def fetched(run: Run) -> list[int]:
 # --- Before the first byte ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("api", [Api.V1, Api.V2])
+@pytest.mark.parametrize("api", [ApiVersion.V1, ApiVersion.V2])
 def test_what_does_not_fit_is_told_and_what_expires_first_is_fetched(
-    api: Api, sandbox: Sandbox, clock: FastClock, tmp_path: Path
+    api: ApiVersion, sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:
     ready(sandbox, OBS, OBS + 1, OBS + 2, api=api)
     rows = vis(OBS, OBS + 1, OBS + 2, OBS + 3)
@@ -140,13 +140,13 @@ def test_what_is_on_its_way_keeps_its_room(clock: FastClock, tmp_path: Path) -> 
 
 
 def test_what_nobody_knows_the_size_of_is_tried(tmp_path: Path) -> None:
-    place = Place(tmp_path, tmp_path)
-    assert bytes_to_come([(Wanted(7, "name", None, "0" * 40), ProductFile("name"))], place) == 0
+    place = DownloadDirectory(tmp_path, tmp_path)
+    assert bytes_to_come([(ExpectedFile(7, "name", None, "0" * 40), ProductFile("name"))], place) == 0
 
 
 def test_a_folder_that_this_host_cannot_see_needs_no_room(tmp_path: Path) -> None:
-    place, seen = Place(tmp_path, tmp_path), tmp_path / "delivered"
-    wanted = Wanted(7, "name", 1000, None)
+    place, seen = DownloadDirectory(tmp_path, tmp_path), tmp_path / "delivered"
+    wanted = ExpectedFile(7, "name", 1000, None)
     delivery = ProductFile("name", 1000, delivery=Delivery.SCRATCH, path=str(seen))
     assert bytes_to_come([(wanted, delivery)], place) == 0
     (seen / "beam").mkdir(parents=True)

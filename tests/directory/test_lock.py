@@ -20,7 +20,7 @@ from conftest import THREE_ROWS, FastClock, command, environment, run_command, w
 
 from mwa_client.directory import lock
 from mwa_client.directory.disk import boot_id
-from mwa_client.directory.lock import HEARTBEAT, WATCH, Owner, working_alone
+from mwa_client.directory.lock import HEARTBEAT, WATCH, Owner, directory_lock
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, ExitStatus
 from mwa_client.sandbox import Sandbox
 
@@ -45,7 +45,7 @@ class Desk:
 
     @contextmanager
     def alone(self) -> Iterator[Callable[[], None]]:
-        with working_alone(self.directory, self.memory, self.clock, self.said.append) as guard:
+        with directory_lock(self.directory, self.memory, self.clock, self.said.append) as guard:
             yield guard
 
     def leave(self, *, age: float = 0.0, name: str = "lock", **changed: object) -> Owner:
@@ -238,13 +238,13 @@ RACE = """
 import os, sys, time
 from pathlib import Path
 from mwa_client.errors import DirectoryBusy
-from mwa_client.directory.lock import working_alone
+from mwa_client.directory.lock import directory_lock
 from mwa_client.timing import SystemClock
 directory, start = Path(sys.argv[1]), float(sys.argv[2])
 time.sleep(max(start - time.time(), 0))
 for _ in range(5000 if sys.argv[3:] else 25):
     try:
-        with working_alone(directory, directory / ".mwa_client", SystemClock(), print):
+        with directory_lock(directory, directory / ".mwa_client", SystemClock(), print):
             (directory / "desk").mkdir()  # Fails if somebody else sits there.
             (directory / "desk").rmdir()
             print("worked", flush=True)

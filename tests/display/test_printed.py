@@ -51,8 +51,8 @@ from mwa_client.errors import (
     NotCancelled,
     ServiceError,
 )
-from mwa_client.formatting import json_line, printed
-from mwa_client.jobs.keys import Api
+from mwa_client.formatting import json_line, printable
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import KINDS, Sandbox
 from mwa_client.sandbox.fault_kinds import LISTED, Kind, Point
 from mwa_client.secrecy import MASK, _Known, hide, hide_in, keep_secret
@@ -89,7 +89,7 @@ def lines_of(text: str) -> list[str]:
 
 @pytest.mark.parametrize("nasty", NASTY, ids=ascii)
 def test_what_steers_is_shown_by_its_number(nasty: str) -> None:
-    (line,) = lines_of(printed(f"a{nasty}b") + "\n")
+    (line,) = lines_of(printable(f"a{nasty}b") + "\n")
     assert line.startswith("a\\") and line.endswith("b")
     assert line.encode().decode("unicode_escape") == f"a{nasty}b"
 
@@ -102,12 +102,12 @@ def test_what_steers_is_shown_by_its_number(nasty: str) -> None:
     ],
 )  # fmt: skip
 def test_names_stay_readable(name: str) -> None:
-    assert printed(name) == name
+    assert printable(name) == name
 
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_whatever_is_printed_is_one_line(text: str) -> None:
-    (line,) = lines_of(printed(text) + "\n")
+    (line,) = lines_of(printable(text) + "\n")
     assert len(line.splitlines()) <= 1
     assert line.encode().decode() == line
 
@@ -255,13 +255,13 @@ def run(*arguments: object) -> Done:
     return Done(status, out.getvalue(), err.getvalue())
 
 
-def account(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, api: Api) -> None:
+def account(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, api: ApiVersion) -> None:
     for name, value in {
         "ASVO_HOST": sandbox.url,
         "MWA_ASVO_HOST": sandbox.url,
         "ASVO_USER": "practice",
         "ASVO_PASS": SECRET,
-        **({} if api is Api.V2018 else {"MWA_ASVO_API_KEY": SECRET}),
+        **({} if api is ApiVersion.V2018 else {"MWA_ASVO_API_KEY": SECRET}),
     }.items():
         monkeypatch.setenv(name, value)
 
@@ -293,7 +293,7 @@ ODD = f"x\x1b[2J\u202e\n{FORGED}"
 def test_options_and_files_with_odd_words(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
-    account(monkeypatch, sandbox, Api.V2018)
+    account(monkeypatch, sandbox, ApiVersion.V2018)
     Path("file").write_text("")
     Path("odd.csv").write_text(f'obs_id={OBS}, job_type=d, "download_type=vis{ODD}"\n')
     Path("good\n.csv").write_text(ONE_ROW)
@@ -302,18 +302,20 @@ def test_options_and_files_with_odd_words(
     assert done.lines
 
 
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 @pytest.mark.parametrize("mode", [[], ["--json"], ["-v"], ["-q"]])
 def test_what_a_service_says(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, api: Api, mode: list[str]
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, api: ApiVersion, mode: list[str]
 ) -> None:
     """Error texts, states, paths of deliveries: each comes as one line at most."""
 
     def spoil(document: dict[str, Any]) -> dict[str, Any]:
         """Say odd things."""
         if document["job_params"]["obs_id"] in (OBS, str(OBS)):
-            return {**document, "job_state": 3 if api is Api.V2018 else "error", "error_text": ODD}
-        file = [ODD, 5] if api is Api.V2018 else {"type": "scratch", "path": f"/nowhere/{ODD}", "size": 5}
+            return {**document, "job_state": 3 if api is ApiVersion.V2018 else "error", "error_text": ODD}
+        file = (
+            [ODD, 5] if api is ApiVersion.V2018 else {"type": "scratch", "path": f"/nowhere/{ODD}", "size": 5}
+        )
         return {**document, "product": {"files": [file]}}
 
     monkeypatch.setitem(KINDS, "odd", Kind("odd", Point.DOCUMENT, LISTED, spoil))
@@ -327,8 +329,8 @@ def test_what_a_service_says(
     assert lines_of(Path("errors.json").read_text())
 
 
-@pytest.mark.parametrize("api", Api)
-def test_the_table_of_jobs(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
+@pytest.mark.parametrize("api", ApiVersion)
+def test_the_table_of_jobs(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, api: ApiVersion) -> None:
     def spoil(document: dict[str, Any]) -> dict[str, Any]:
         """Be in an odd state."""
         return {**document, "job_state": ODD, "created": ODD}
@@ -344,7 +346,7 @@ def test_the_table_of_jobs(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, ap
 
 
 def test_the_owner_of_a_lock(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    account(monkeypatch, sandbox, Api.V2018)
+    account(monkeypatch, sandbox, ApiVersion.V2018)
     memory = tmp_path / "data" / ".mwa_client"
     memory.mkdir(parents=True)
     owner = dataclasses.replace(Owner.here(time.time()), since=f"now{ODD}")
@@ -365,7 +367,7 @@ def test_paths_in_the_log(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setitem(KINDS, "odd", Kind("odd", Point.DOCUMENT, LISTED, spoil))
     sandbox.faults.add("odd")
-    account(monkeypatch, sandbox, Api.V2)
+    account(monkeypatch, sandbox, ApiVersion.V2)
     done = run("-j", ONE_ROW, "-v", "--api=v2", "--give-up-after=5")
     assert FORGED not in done.lines and "/api/v2/get_jobs" in done.err
     handler = next(
@@ -378,7 +380,7 @@ def test_paths_in_the_log(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_http_library_prints_nothing(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would warn of broken headers with the whole signed URL and what the server has sent."""
-    account(monkeypatch, sandbox, Api.V2018)
+    account(monkeypatch, sandbox, ApiVersion.V2018)
     run("-l")
     with contextlib.redirect_stderr(io.StringIO()) as err:
         logging.getLogger("urllib3.connectionpool").warning("Failed to parse headers (url=%s)", ODD)
@@ -407,12 +409,12 @@ def leaks(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 @pytest.mark.parametrize("call", ["login", "submission", "listing"])
 def test_a_refusal_that_quotes_the_request(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, api: Api, call: str, way: str
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, api: ApiVersion, call: str, way: str
 ) -> None:
-    if way == "of Basic, today" and api is Api.V2018:
+    if way == "of Basic, today" and api is ApiVersion.V2018:
         pytest.skip("it is not sent so")
     path = {"login": LOGIN, "submission": SUBMISSION, "listing": LISTING}[call][api]
     detail = {"detail": f"input: {WAYS[way]}", "input": WAYS[way], "field_errors": [{"field": WAYS[way]}]}
@@ -424,11 +426,11 @@ def test_a_refusal_that_quotes_the_request(
     assert way == "far behind" or MASK in said
 
 
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 @pytest.mark.parametrize(
     "body", [f"<p>Bad: {SECRET}</p>", f"bad {SECRET}", json.dumps([SECRET]), "{" + SECRET]
 )
-def test_no_exception_holds_what_a_refusal_quotes(sandbox: Sandbox, api: Api, body: str) -> None:
+def test_no_exception_holds_what_a_refusal_quotes(sandbox: Sandbox, api: ApiVersion, body: str) -> None:
     sandbox.faults.add("fail_call", path=LOGIN[api], status=400, body=body)
     service = service_of(sandbox, api, password=SECRET, key=SECRET)
     with closing(open_session(service)) as session, pytest.raises(ServiceError) as error:
@@ -436,21 +438,25 @@ def test_no_exception_holds_what_a_refusal_quotes(sandbox: Sandbox, api: Api, bo
     assert leaks(f"{error.value!s} {error.value!r} {vars(error.value)}") == []
 
 
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 @pytest.mark.parametrize("mode", [[], ["--json"], ["-v"], ["-l"], ["-l", "--json"]])
 def test_a_listing_that_holds_secrets(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, api: Api, mode: list[str]
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, api: ApiVersion, mode: list[str]
 ) -> None:
     def spoil(document: dict[str, Any]) -> dict[str, Any]:
         """Put the password into whatever there is, and the tokens of the session."""
         told = " ".join([SECRET, *sandbox.service.sessions])
-        file = [told, 5] if api is Api.V2018 else {"type": "scratch", "path": f"/nowhere/{told}", "size": 5}
+        file = (
+            [told, 5]
+            if api is ApiVersion.V2018
+            else {"type": "scratch", "path": f"/nowhere/{told}", "size": 5}
+        )
         params = {**document["job_params"], "note": [told]}
         if str(params["obs_id"]) == str(OBS):
             return {
                 **document,
                 "job_params": params,
-                "job_state": 3 if api is Api.V2018 else "error",
+                "job_state": 3 if api is ApiVersion.V2018 else "error",
                 "error_text": told,
             }
         state = told if "-l" in mode else document["job_state"]
@@ -470,7 +476,7 @@ def test_a_listing_that_holds_secrets(
 
 
 def test_tokens_that_come_and_go_are_kept_secret(sandbox: Sandbox, clock: FastClock) -> None:
-    for api in Api:
+    for api in ApiVersion:
         with closing(
             open_session(service_of(sandbox, api, password=SECRET, key=SECRET), clock=clock)
         ) as session:
@@ -491,7 +497,7 @@ def test_tokens_that_come_and_go_are_kept_secret(sandbox: Sandbox, clock: FastCl
 )  # fmt: skip
 def test_a_password_that_is_an_ordinary_word(secret: str, ours: str, theirs: str) -> None:
     keep_secret(secret)
-    assert printed(ours) == ours
+    assert printable(ours) == ours
     assert hide(theirs, is_foreign=True) == theirs.replace(secret, MASK)
     assert clean_text(f"in /x/{secret}_1/y: {theirs}").startswith(f"in /x/{secret}_1/y: ")
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from mwa_client.errors import ExitStatus, JobFileError, Mistake, SettingsError
 from mwa_client.jobs.jobfile import JobFile, JobRequest, identity_of, parse, parse_row, plan, read_file
-from mwa_client.jobs.keys import BY_WORD, Api, JobKey, JobType, Kind, keys_of
+from mwa_client.jobs.keys import BY_WORD, ApiVersion, JobKey, JobType, Kind, keys_of
 
 OBS = "obs_id=1191828584"
 C_2018 = f"{OBS}, job_type=c, timeres=20, freqres=20, edgewidth=80, conversion=ms"
@@ -30,20 +30,20 @@ DOWNLOAD = f"{OBS}, job_type=d, download_type=vis"
 VOLTAGE = f"{OBS}, job_type=v, offset=0, duration=8"
 IMAGING = f"{OBS}, job_type=i"
 ACACIA_IS_TAR = "delivery to acacia is always a tar; give delivery=scratch"
-TODAY = (Api.V1, Api.V2)
+TODAY = (ApiVersion.V1, ApiVersion.V2)
 
 
-def mistakes_in(text: bytes | str, api: Api = Api.V2) -> list[Mistake]:
+def mistakes_in(text: bytes | str, api: ApiVersion = ApiVersion.V2) -> list[Mistake]:
     with pytest.raises(JobFileError) as caught:
         parse(text, api)
     return list(caught.value.mistakes)
 
 
-def messages(text: bytes | str, api: Api = Api.V2) -> list[str]:
+def messages(text: bytes | str, api: ApiVersion = ApiVersion.V2) -> list[str]:
     return [mistake.message for mistake in mistakes_in(text, api)]
 
 
-def form(row: str, api: Api) -> dict[str, str]:
+def form(row: str, api: ApiVersion) -> dict[str, str]:
     return parse_row(row, api).parameters(api)
 
 
@@ -52,7 +52,7 @@ def form(row: str, api: Api) -> dict[str, str]:
 
 def test_the_example_file_is_good_for_every_interface() -> None:
     example = Path(__file__).parents[2] / "examples" / "jobs.csv"
-    for api in Api:
+    for api in ApiVersion:
         jobs = read_file(example, api).jobs
         assert [job.job_type.value for job in jobs] == ["c", "d", "d"]
         assert [job.obs_id for job in jobs] == [1191828584, 1191828584, 1191828528]
@@ -64,8 +64,8 @@ def test_a_2018_row_reaches_the_2018_service_as_it_stands() -> None:
         f"job_type=c, edgewidth=080, {OBS}, usepcentre=TRUE, conversion=uvfits, timeres=4, freqres=40, "
         "calibrate=True, norfi=False, flagdcchannels=true, allowmissing=true, noflagmissings=true"
     )
-    job = parse_row(row, Api.V2018)
-    assert list(job.parameters(Api.V2018).items()) == [
+    job = parse_row(row, ApiVersion.V2018)
+    assert list(job.parameters(ApiVersion.V2018).items()) == [
         ("edgewidth", "080"),
         ("obs_id", "1191828584"),
         ("usepcentre", "true"),
@@ -78,13 +78,13 @@ def test_a_2018_row_reaches_the_2018_service_as_it_stands() -> None:
         ("allowmissing", "true"),
         ("noflagmissings", "true"),
     ]
-    assert job.vocabulary is Api.V2018
+    assert job.vocabulary is ApiVersion.V2018
 
 
 @pytest.mark.parametrize("api", TODAY)
-def test_a_2018_row_is_translated_for_todays_service(api: Api) -> None:
+def test_a_2018_row_is_translated_for_todays_service(api: ApiVersion) -> None:
     row = f"{C_2018}, usepcentre=true, calibrate=true, nogeom=true, nosbgains=true, sbpassband=false"
-    geometry = {Api.V1: "no_geometric_delay", Api.V2: "no_geometry_delay"}[api]
+    geometry = {ApiVersion.V1: "no_geometric_delay", ApiVersion.V2: "no_geometry_delay"}[api]
     assert form(row, api) == {
         "obs_id": "1191828584",
         "avg_time_res": "20",
@@ -106,16 +106,16 @@ def test_a_2018_row_is_translated_for_todays_service(api: Api) -> None:
     ("cell", "no_flag_dc"),
     [("", "true"), (", flagdcchannels=false", "true"), (", flagdcchannels=true", "false")],
 )
-def test_leaving_out_flagdcchannels_means_do_not_flag(api: Api, cell: str, no_flag_dc: str) -> None:
+def test_leaving_out_flagdcchannels_means_do_not_flag(api: ApiVersion, cell: str, no_flag_dc: str) -> None:
     assert form(C_2018 + cell, api)["no_flag_dc"] == no_flag_dc
 
 
 def test_usepcentre_false_is_the_phase_centre() -> None:
-    assert form(f"{C_2018}, usepcentre=false", Api.V2)["centre"] == "phase"
+    assert form(f"{C_2018}, usepcentre=false", ApiVersion.V2)["centre"] == "phase"
 
 
 def test_a_row_in_todays_words_is_translated_for_2018() -> None:
-    assert form(f"{C_TODAY}, centre=phase, no_rfi=true, no_flag_dc=false", Api.V2018) == {
+    assert form(f"{C_TODAY}, centre=phase, no_rfi=true, no_flag_dc=false", ApiVersion.V2018) == {
         "obs_id": "1191828584",
         "timeres": "20",
         "freqres": "20",
@@ -128,7 +128,7 @@ def test_a_row_in_todays_words_is_translated_for_2018() -> None:
 
 
 def test_todays_defaults_are_told_to_2018_which_had_none() -> None:
-    assert form(f"{OBS}, job_type=c, centre=pointing", Api.V2018) == {
+    assert form(f"{OBS}, job_type=c, centre=pointing", ApiVersion.V2018) == {
         "obs_id": "1191828584",
         "usepcentre": "true",
         "timeres": "2",
@@ -140,19 +140,19 @@ def test_todays_defaults_are_told_to_2018_which_had_none() -> None:
 
 
 def test_no_flag_dc_reaches_2018_as_its_opposite() -> None:
-    assert form(f"{C_TODAY}, no_flag_dc=true", Api.V2018)["flagdcchannels"] == "false"
+    assert form(f"{C_TODAY}, no_flag_dc=true", ApiVersion.V2018)["flagdcchannels"] == "false"
 
 
 def test_what_2018_did_anyway_is_not_sent_there() -> None:
     row = f"{C_TODAY}, delivery=acacia, delivery_format=tar, no_cable_delay=false, allow_resubmit=true"
-    assert form(row, Api.V2018) == form(C_TODAY, Api.V2018)
-    assert parse_row(row, Api.V2018).allow_resubmit
+    assert form(row, ApiVersion.V2018) == form(C_TODAY, ApiVersion.V2018)
+    assert parse_row(row, ApiVersion.V2018).allow_resubmit
 
 
 def test_a_whole_number_of_todays_is_written_as_one_for_2018() -> None:
-    assert form(f"{OBS}, job_type=c, avg_time_res=4.0, avg_freq_res=1e1", Api.V2018)["timeres"] == "4"
+    assert form(f"{OBS}, job_type=c, avg_time_res=4.0, avg_freq_res=1e1", ApiVersion.V2018)["timeres"] == "4"
     assert (
-        form(f"{C_2018}, no_rfi=true".replace("timeres=20", "avg_time_res=20.0"), Api.V2018)["timeres"]
+        form(f"{C_2018}, no_rfi=true".replace("timeres=20", "avg_time_res=20.0"), ApiVersion.V2018)["timeres"]
         == "20"
     )
 
@@ -181,8 +181,8 @@ IMAGED = {
 """What every image says."""
 
 IMAGED_ON = {
-    Api.V1: {"clean_threshold": "0.001"},
-    Api.V2: {
+    ApiVersion.V1: {"clean_threshold": "0.001"},
+    ApiVersion.V2: {
         "abs_threshold": "0.001",
         "nmiter": "10",
         "mgain": "0.8",
@@ -196,17 +196,17 @@ IMAGED_ON = {
 
 
 @pytest.mark.parametrize("api", TODAY)
-def test_a_row_that_says_little_is_sent_with_all_that_decides_its_product(api: Api) -> None:
+def test_a_row_that_says_little_is_sent_with_all_that_decides_its_product(api: ApiVersion) -> None:
     job = parse_row(f"{OBS}, job_type=c", api)
     assert job.parameters(api) == {**CONVERTED, "output": "ms"}
-    assert job.vocabulary is Api.V2
+    assert job.vocabulary is ApiVersion.V2
     assert form(IMAGING, api) == {**CONVERTED, "apply_di_cal": "true", **IMAGED, **IMAGED_ON[api]}
-    mode = {Api.V1: {}, Api.V2: {"mode": "MWAX_BEAMFORMER"}}[api]
+    mode = {ApiVersion.V1: {}, ApiVersion.V2: {"mode": "MWAX_BEAMFORMER"}}[api]
     assert form(f"{OBS}, job_type=b", api) == {"obs_id": "1191828584", "delivery": "acacia", **mode}
 
 
 @pytest.mark.parametrize("api", TODAY)
-def test_the_format_is_said_where_it_does_not_follow_from_the_delivery(api: Api) -> None:
+def test_the_format_is_said_where_it_does_not_follow_from_the_delivery(api: ApiVersion) -> None:
     formats = {
         row: form(row, api).get("delivery_format")
         for row in (C_TODAY, f"{C_TODAY}, delivery=scratch", f"{DOWNLOAD}, delivery=dug", VOLTAGE)
@@ -215,7 +215,7 @@ def test_the_format_is_said_where_it_does_not_follow_from_the_delivery(api: Api)
 
 
 @pytest.mark.parametrize("api", TODAY)
-def test_channels_are_no_more_ignored(api: Api) -> None:
+def test_channels_are_no_more_ignored(api: ApiVersion) -> None:
     row = f"{VOLTAGE}, from_channel=109, to_channel=112"
     assert form(row, api) == form(f"{row}, channel_range=true", api)
     assert form(row, api) == {
@@ -233,10 +233,10 @@ def test_channels_are_no_more_ignored(api: Api) -> None:
 
 @pytest.mark.parametrize("api", TODAY)
 @pytest.mark.parametrize("word", ["vis_meta", "meta"])
-def test_metadata_have_two_names(api: Api, word: str) -> None:
-    name = {Api.V1: "vis_meta", Api.V2: "meta"}[api]
+def test_metadata_have_two_names(api: ApiVersion, word: str) -> None:
+    name = {ApiVersion.V1: "vis_meta", ApiVersion.V2: "meta"}[api]
     assert form(f"{OBS}, job_type=d, download_type={word}", api)["download_type"] == name
-    assert form(f"{OBS}, job_type=d, download_type={word}", Api.V2018)["download_type"] == "vis_meta"
+    assert form(f"{OBS}, job_type=d, download_type={word}", ApiVersion.V2018)["download_type"] == "vis_meta"
 
 
 def test_v1_has_words_of_its_own() -> None:
@@ -244,7 +244,7 @@ def test_v1_has_words_of_its_own() -> None:
         f"{IMAGING}, centre=custom, custom_centre_ra=10.50, custom_centre_dec=-27, "
         "abs_threshold=1e-3, wstack_nwlayers=64"
     )
-    assert form(row, Api.V1) == {
+    assert form(row, ApiVersion.V1) == {
         **CONVERTED,
         "centre": "custom",
         "phase_centre_ra": "10.5",
@@ -252,7 +252,7 @@ def test_v1_has_words_of_its_own() -> None:
         "nwlayers": "64",
         "apply_di_cal": "true",
         **IMAGED,
-        **IMAGED_ON[Api.V1],
+        **IMAGED_ON[ApiVersion.V1],
     }
 
 
@@ -261,7 +261,7 @@ def test_the_words_of_v1_are_understood_for_v2() -> None:
         f"{IMAGING}, centre=custom, phase_centre_ra=10.5, phase_centre_dec=-27, "
         "clean_threshold=0.001, nwlayers=64"
     )
-    assert form(row, Api.V2) == {
+    assert form(row, ApiVersion.V2) == {
         **CONVERTED,
         "centre": "custom",
         "custom_centre_ra": "10.5",
@@ -269,26 +269,26 @@ def test_the_words_of_v1_are_understood_for_v2() -> None:
         "wstack_nwlayers": "64",
         "apply_di_cal": "true",
         **IMAGED,
-        **IMAGED_ON[Api.V2],
+        **IMAGED_ON[ApiVersion.V2],
     }
 
 
 @pytest.mark.parametrize("api", TODAY)
-def test_an_image_of_a_finished_conversion_says_nothing_about_converting(api: Api) -> None:
+def test_an_image_of_a_finished_conversion_says_nothing_about_converting(api: ApiVersion) -> None:
     sent = form(f"{IMAGING}, source_job_id=31", api)
     said = {"obs_id": "1191828584", "source_job_id": "31", "delivery": "acacia"}
     assert sent == {**said, **IMAGED, **IMAGED_ON[api]}
 
 
 @pytest.mark.parametrize("api", TODAY)
-def test_a_voltage_job_goes_to_scratch_unasked(api: Api) -> None:
+def test_a_voltage_job_goes_to_scratch_unasked(api: ApiVersion) -> None:
     assert form(VOLTAGE, api)["delivery"] == "scratch"
     assert form(f"{VOLTAGE}, delivery=scratch, delivery_format=files", api)["delivery"] == "scratch"
     assert form(C_TODAY, api)["delivery"] == "acacia"
 
 
-@pytest.mark.parametrize("api", Api)
-def test_allow_resubmit_is_no_part_of_the_form(api: Api) -> None:
+@pytest.mark.parametrize("api", ApiVersion)
+def test_allow_resubmit_is_no_part_of_the_form(api: ApiVersion) -> None:
     job = parse_row(f"{DOWNLOAD}, allow_resubmit=TRUE", api)
     assert job.allow_resubmit is True
     assert job.parameters(api) == form(DOWNLOAD, api)
@@ -298,7 +298,8 @@ def test_allow_resubmit_is_no_part_of_the_form(api: Api) -> None:
 
 def test_values_keep_the_order_of_the_row_in_todays_words() -> None:
     job = parse_row(
-        "flagdcchannels=true, edgewidth=80, job_type=c, freqres=020, conversion=ms, timeres=4, " + OBS, Api.V2
+        "flagdcchannels=true, edgewidth=80, job_type=c, freqres=020, conversion=ms, timeres=4, " + OBS,
+        ApiVersion.V2,
     )
     assert job.values == (
         ("no_flag_dc", "false"),
@@ -308,28 +309,28 @@ def test_values_keep_the_order_of_the_row_in_todays_words() -> None:
         ("avg_time_res", "4"),
         ("obs_id", "1191828584"),
     )
-    assert form("avg_freq_res=020.50, job_type=c, " + OBS, Api.V2)["avg_freq_res"] == "20.5"
+    assert form("avg_freq_res=020.50, job_type=c, " + OBS, ApiVersion.V2)["avg_freq_res"] == "20.5"
     hash(job)
 
 
 def test_a_row_in_both_vocabularies_counts_as_2018s() -> None:
     row = f"{OBS}, job_type=c, timeres=20, avg_freq_res=20, flag_edge_width=80, output=ms"
-    for api in Api:
-        assert parse_row(row, api).vocabulary is Api.V2018
+    for api in ApiVersion:
+        assert parse_row(row, api).vocabulary is ApiVersion.V2018
         assert parse_row(row, api).identity == parse_row(C_2018, api).identity
 
 
 def test_only_conversions_have_a_vocabulary_of_2018() -> None:
-    job = parse_row(f"{IMAGING}, norfi=true", Api.V2)
-    assert job.vocabulary is Api.V2
-    assert job.parameters(Api.V2) == {**form(IMAGING, Api.V2), "no_rfi": "true"}
+    job = parse_row(f"{IMAGING}, norfi=true", ApiVersion.V2)
+    assert job.vocabulary is ApiVersion.V2
+    assert job.parameters(ApiVersion.V2) == {**form(IMAGING, ApiVersion.V2), "no_rfi": "true"}
 
 
 # --- Words without a counterpart ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("api", TODAY)
-def test_words_without_a_counterpart_are_dropped_with_one_warning_each(api: Api) -> None:
+def test_words_without_a_counterpart_are_dropped_with_one_warning_each(api: ApiVersion) -> None:
     text = (
         f"\n{C_2018}, allowmissing=true\n{C_2018.replace('ms', 'uvfits')}, nostats=true, allowmissing=true\n"
     )
@@ -345,30 +346,32 @@ def test_words_without_a_counterpart_are_dropped_with_one_warning_each(api: Api)
 
 def test_a_row_is_known_by_one_name_whichever_interface_answers() -> None:
     row = f"{C_2018}, allowmissing=true, nostats=false"
-    jobs = [parse_row(row, api) for api in Api]
+    jobs = [parse_row(row, api) for api in ApiVersion]
     assert len({(job.identity, job.values) for job in jobs}) == 1
-    for api in Api:
+    for api in ApiVersion:
         assert len({tuple(job.parameters(api).items()) for job in jobs}) == 1
         assert len({job.identity_on(api) for job in jobs}) == 1
-    assert parse_row(C_2018, Api.V2).identity_on(Api.V2) == jobs[0].identity_on(Api.V2)
-    assert parse_row(C_2018, Api.V2018).identity_on(Api.V2018) != jobs[0].identity_on(Api.V2018)
+    assert parse_row(C_2018, ApiVersion.V2).identity_on(ApiVersion.V2) == jobs[0].identity_on(ApiVersion.V2)
+    assert parse_row(C_2018, ApiVersion.V2018).identity_on(ApiVersion.V2018) != jobs[0].identity_on(
+        ApiVersion.V2018
+    )
 
 
-@pytest.mark.parametrize(("api", "jobs"), [(Api.V2018, 2), (Api.V1, 1), (Api.V2, 1)])
-def test_rows_that_differ_in_what_is_not_sent_are_one_job(api: Api, jobs: int) -> None:
+@pytest.mark.parametrize(("api", "jobs"), [(ApiVersion.V2018, 2), (ApiVersion.V1, 1), (ApiVersion.V2, 1)])
+def test_rows_that_differ_in_what_is_not_sent_are_one_job(api: ApiVersion, jobs: int) -> None:
     assert len(parse(f"{C_2018}\n{C_2018}, allowmissing=true", api).jobs) == jobs
 
 
 def test_2018_has_its_own_words_and_no_warning() -> None:
-    jobfile = parse(f"{C_2018}, allowmissing=true, nostats=false", Api.V2018)
+    jobfile = parse(f"{C_2018}, allowmissing=true, nostats=false", ApiVersion.V2018)
     assert jobfile.warnings == ()
     assert "allowmissing=true" in jobfile.jobs[0].identity
     assert "nostats" not in jobfile.jobs[0].identity
 
 
 def test_a_job_checked_for_2018_can_still_be_put_to_todays_service() -> None:
-    job = parse_row(f"{C_2018}, allowmissing=true", Api.V2018)
-    assert job.parameters(Api.V2) == form(C_2018, Api.V2)
+    job = parse_row(f"{C_2018}, allowmissing=true", ApiVersion.V2018)
+    assert job.parameters(ApiVersion.V2) == form(C_2018, ApiVersion.V2)
 
 
 # --- Identity ----------------------------------------------------------------------------------------
@@ -376,7 +379,9 @@ def test_a_job_checked_for_2018_can_still_be_put_to_todays_service() -> None:
 
 def test_identity_is_short_sorted_and_readable() -> None:
     row = f"no_rfi=true, output=ms, avg_freq_res=20.0, {OBS}, job_type=c, avg_time_res=2, allow_resubmit=true"
-    assert parse_row(row, Api.V2).identity == "job_type=c obs_id=1191828584 avg_freq_res=20 no_rfi=true"
+    assert (
+        parse_row(row, ApiVersion.V2).identity == "job_type=c obs_id=1191828584 avg_freq_res=20 no_rfi=true"
+    )
 
 
 @pytest.mark.parametrize(
@@ -394,33 +399,33 @@ def test_identity_is_short_sorted_and_readable() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("api", TODAY)
 def test_ledgers_know_rows_by_their_identities_which_must_not_change(
-    row: str, identity: str, api: Api
+    row: str, identity: str, api: ApiVersion
 ) -> None:
     assert parse_row(row, api).identity == identity
 
 
 @pytest.mark.parametrize("number", ["20", "020", "20.0", "20.", "2e1", "+20", "2.0E+01", "200e-1", "20e0000"])
 def test_a_number_is_the_same_however_it_is_written(number: str) -> None:
-    job = parse_row(f"{OBS}, job_type=c, avg_freq_res={number}", Api.V2)
+    job = parse_row(f"{OBS}, job_type=c, avg_freq_res={number}", ApiVersion.V2)
     assert job.identity == "job_type=c obs_id=1191828584 avg_freq_res=20"
-    assert job.parameters(Api.V2)["avg_freq_res"] == "20"
+    assert job.parameters(ApiVersion.V2)["avg_freq_res"] == "20"
 
 
 @pytest.mark.parametrize(
     ("number", "sent"), [("-0", "0"), ("-0.0", "0"), (".5", "0.5"), ("1e-7", "0.0000001")]
 )
 def test_a_number_is_sent_in_its_shortest_form(number: str, sent: str) -> None:
-    assert form(f"{IMAGING}, robust={number}", Api.V2)["robust"] == sent
+    assert form(f"{IMAGING}, robust={number}", ApiVersion.V2)["robust"] == sent
 
 
 def test_a_number_equal_to_the_default_is_left_out_however_it_is_written() -> None:
-    assert parse_row(f"{IMAGING}, robust=-0.50, abs_threshold=1e-3, uvw_min=7.5e1", Api.V2).identity == (
-        "job_type=i obs_id=1191828584"
-    )
+    assert parse_row(
+        f"{IMAGING}, robust=-0.50, abs_threshold=1e-3, uvw_min=7.5e1", ApiVersion.V2
+    ).identity == ("job_type=i obs_id=1191828584")
 
 
-@pytest.mark.parametrize("api", Api)
-def test_vocabulary_does_not_matter_for_identity(api: Api) -> None:
+@pytest.mark.parametrize("api", ApiVersion)
+def test_vocabulary_does_not_matter_for_identity(api: ApiVersion) -> None:
     pairs = [
         (C_2018, f"{C_TODAY}, no_flag_dc=true"),
         (f"{C_2018}, flagdcchannels=false", f"{C_TODAY}, no_flag_dc=true"),
@@ -447,7 +452,7 @@ def test_vocabulary_does_not_matter_for_identity(api: Api) -> None:
     ],
 )
 def test_jobs_that_differ_have_different_identities(one: str, other: str) -> None:
-    assert parse_row(one, Api.V2).identity != parse_row(other, Api.V2).identity
+    assert parse_row(one, ApiVersion.V2).identity != parse_row(other, ApiVersion.V2).identity
 
 
 def test_a_default_stands_for_itself() -> None:
@@ -462,7 +467,7 @@ def test_a_default_stands_for_itself() -> None:
 
 def test_rows_that_ask_for_the_same_thing_are_one_job() -> None:
     text = f"{C_TODAY}\n{DOWNLOAD}\n{C_2018}, flagdcchannels=true\n{C_TODAY}, allow_resubmit=true\n"
-    jobfile = parse(text, Api.V2)
+    jobfile = parse(text, ApiVersion.V2)
     assert [job.line for job in jobfile.jobs] == [1, 2]
     assert jobfile.warnings == (
         "jobs.csv:3: asks for the same as line 1; it is one job",
@@ -485,7 +490,7 @@ def test_a_listed_job_is_recognised_by_its_parameters() -> None:
         "allow_resubmit": True,
     }
     row = "obs_id=1339896408, job_type=d, download_type=vis"
-    assert identity_of(JobType.DOWNLOAD, listed, Api.V1) == parse_row(row, Api.V1).identity
+    assert identity_of(JobType.DOWNLOAD, listed, ApiVersion.V1) == parse_row(row, ApiVersion.V1).identity
 
 
 SAID: dict[Any, object] = {
@@ -512,12 +517,18 @@ SAID: dict[Any, object] = {
 )
 def test_a_listing_may_have_strings_numbers_booleans_and_nulls(more: Any) -> None:
     row = f"{OBS}, job_type=c, avg_time_res=4, avg_freq_res=10, no_rfi=true"
-    assert identity_of(JobType.CONVERSION, {**SAID, **more}, Api.V2) == parse_row(row, Api.V2).identity
+    assert (
+        identity_of(JobType.CONVERSION, {**SAID, **more}, ApiVersion.V2)
+        == parse_row(row, ApiVersion.V2).identity
+    )
 
 
 def test_what_2018_leaves_out_is_its_default() -> None:
     listed = {"obs_id": "1191828584", "timeres": "20", "freqres": "20", "edgewidth": "80", "conversion": "ms"}
-    assert identity_of(JobType.CONVERSION, listed, Api.V2018) == parse_row(C_2018, Api.V2018).identity
+    assert (
+        identity_of(JobType.CONVERSION, listed, ApiVersion.V2018)
+        == parse_row(C_2018, ApiVersion.V2018).identity
+    )
 
 
 @pytest.mark.parametrize(
@@ -543,11 +554,11 @@ def test_what_2018_leaves_out_is_its_default() -> None:
     ],
 )
 def test_a_listed_job_that_makes_no_sense_has_no_identity(job_type: JobType, listed: Any) -> None:
-    assert identity_of(job_type, listed, Api.V2) is None
+    assert identity_of(job_type, listed, ApiVersion.V2) is None
 
 
 def test_a_2018_listing_must_say_what_2018_had_to_be_told() -> None:
-    assert identity_of(JobType.CONVERSION, {"obs_id": "1191828584", "timeres": "4"}, Api.V2018) is None
+    assert identity_of(JobType.CONVERSION, {"obs_id": "1191828584", "timeres": "4"}, ApiVersion.V2018) is None
 
 
 json_values = st.recursive(
@@ -560,15 +571,17 @@ json_values = st.recursive(
 @given(
     st.sampled_from(JobType),
     st.dictionaries(st.sampled_from(sorted(BY_WORD)) | st.text(max_size=5), json_values, max_size=6),
-    st.sampled_from(Api),
+    st.sampled_from(ApiVersion),
 )
-def test_reading_a_listing_never_raises(job_type: JobType, listed: dict[str, object], api: Api) -> None:
+def test_reading_a_listing_never_raises(
+    job_type: JobType, listed: dict[str, object], api: ApiVersion
+) -> None:
     identity = identity_of(job_type, {"obs_id": 1191828584, **listed}, api)
     assert identity is None or identity.startswith(f"job_type={job_type.value} obs_id=")
 
 
 def test_a_listed_number_may_be_very_long() -> None:
-    identity = identity_of(JobType.CONVERSION, {**SAID, "avg_time_res": 10**5000}, Api.V2)
+    identity = identity_of(JobType.CONVERSION, {**SAID, "avg_time_res": 10**5000}, ApiVersion.V2)
     assert identity == (
         f"job_type=c obs_id=1191828584 avg_freq_res=10 avg_time_res=1{'0' * 5000} no_rfi=true"
     )
@@ -583,7 +596,7 @@ def test_line_ends_and_byte_order_mark_do_not_matter(end: str, bom: str) -> None
     lines = ["# jobs", "", DOWNLOAD + ",", "   ", C_TODAY]
     text = bom + end.join(lines)
     for data in (text, text.encode(), text + end):
-        assert [job.line for job in parse(data, Api.V2).jobs] == [3, 5]
+        assert [job.line for job in parse(data, ApiVersion.V2).jobs] == [3, 5]
 
 
 @pytest.mark.parametrize(
@@ -601,14 +614,14 @@ def test_line_ends_and_byte_order_mark_do_not_matter(end: str, bom: str) -> None
     ],
 )
 def test_a_row_may_be_spaced_padded_and_quoted(row: str) -> None:
-    assert parse(row, Api.V2).jobs == (parse_row(DOWNLOAD, Api.V2),)
+    assert parse(row, ApiVersion.V2).jobs == (parse_row(DOWNLOAD, ApiVersion.V2),)
 
 
 @pytest.mark.parametrize(
     "row", ["", "   ", ",,,,", '"","",', "# obs_id=1", "  # x, y", '"# a ""note"", with commas",,', "#"]
 )
 def test_empty_rows_and_comments_are_no_jobs(row: str) -> None:
-    assert parse(f"{row}\n{DOWNLOAD}\n{row}", Api.V2).jobs[0].line == 2
+    assert parse(f"{row}\n{DOWNLOAD}\n{row}", ApiVersion.V2).jobs[0].line == 2
     assert mistakes_in(row) == [Mistake(1, "no jobs in jobs.csv")]
 
 
@@ -667,18 +680,18 @@ def test_what_is_quoted_back_is_safe_to_print_and_not_too_long() -> None:
 def test_a_file_is_read_and_named_as_it_was_given(tmp_path: Path) -> None:
     path = tmp_path / "my jobs.csv"
     path.write_bytes(DOWNLOAD.encode())
-    jobfile = read_file(path, Api.V2)
+    jobfile = read_file(path, ApiVersion.V2)
     assert isinstance(jobfile, JobFile)
     assert jobfile.source == str(path)
-    assert jobfile == read_file(str(path), Api.V2)
+    assert jobfile == read_file(str(path), ApiVersion.V2)
 
 
 def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read_file("-", Api.V2, stdin=io.BytesIO(DOWNLOAD.encode())).source == "standard input"
+    assert read_file("-", ApiVersion.V2, stdin=io.BytesIO(DOWNLOAD.encode())).source == "standard input"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(C_TODAY.encode())))
-    assert read_file("-", Api.V2).jobs[0].job_type is JobType.CONVERSION
+    assert read_file("-", ApiVersion.V2).jobs[0].job_type is JobType.CONVERSION
     with pytest.raises(JobFileError) as caught:
-        read_file("-", Api.V2, stdin=io.BytesIO(b"obs_id"))
+        read_file("-", ApiVersion.V2, stdin=io.BytesIO(b"obs_id"))
     assert str(caught.value).startswith("standard input:1: obs_id: write key=value\n")
 
 
@@ -690,14 +703,14 @@ def test_a_file_that_cannot_be_read_is_said_plainly(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingsError) as caught:
-        read_file(name, Api.V2)
+        read_file(name, ApiVersion.V2)
     assert caught.value.what == f"cannot read {name}: {reason}"
     assert "--csv" in caught.value.remedy
 
 
 def test_a_name_that_no_file_can_have_is_said_plainly() -> None:
     with pytest.raises(SettingsError, match=r"cannot read a\\x00b: embedded null"):
-        read_file("a\0b", Api.V2)
+        read_file("a\0b", ApiVersion.V2)
 
 
 # --- Mistakes ----------------------------------------------------------------------------------------
@@ -713,7 +726,7 @@ obs_id=1191828584, job_type=c, timeres=20, freqres=20, edgewidth=80, conversion=
 obs_id, job_type=d, download_type=vis
 """
     with pytest.raises(JobFileError) as caught:
-        parse(text, Api.V2)
+        parse(text, ApiVersion.V2)
     assert str(caught.value).splitlines() == [
         "jobs.csv:2: freqres=ten: must be a whole number of kHz, 1 or more",
         "jobs.csv:3: frqres: no such key; did you mean freqres?",
@@ -796,23 +809,23 @@ def test_one_bad_cell_is_one_mistake(cell: str, message: str) -> None:
         ),
     ],
 )
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 def test_2018_rows_have_the_rules_of_2018_on_every_interface(
-    api: Api, old: str, new: str, message: str
+    api: ApiVersion, old: str, new: str, message: str
 ) -> None:
     assert messages(C_2018.replace(old, new), api) == [message]
 
 
 def test_noflagmissings_is_fine_with_allowmissing() -> None:
-    assert parse_row(f"{C_2018}, noflagmissings=true, allowmissing=true", Api.V2018)
-    assert parse_row(f"{C_2018}, noflagmissings=false", Api.V2018)
+    assert parse_row(f"{C_2018}, noflagmissings=true, allowmissing=true", ApiVersion.V2018)
+    assert parse_row(f"{C_2018}, noflagmissings=false", ApiVersion.V2018)
     assert messages(f"{C_2018}, noflagmissings=true, allowmissing=maybe") == [
         "allowmissing=maybe: must be true or false"
     ]
 
 
 def test_against_2018_a_conversion_that_says_little_lacks_what_2018_must_be_told() -> None:
-    assert messages(f"{OBS}, job_type=c, allow_resubmit=true", Api.V2018) == [
+    assert messages(f"{OBS}, job_type=c, allow_resubmit=true", ApiVersion.V2018) == [
         "timeres: missing; must be a whole number of s, 1 or more",
         "freqres: missing; must be a whole number of kHz, 1 or more",
         "edgewidth: missing; must be a whole number of kHz, 0 or more",
@@ -933,47 +946,51 @@ def test_keys_must_go_together(row: str, expected: list[str]) -> None:
     ],
 )
 def test_keys_that_go_together(row: str) -> None:
-    assert parse(row, Api.V2).warnings == ()
+    assert parse(row, ApiVersion.V2).warnings == ()
 
 
 @pytest.mark.parametrize(("row", "job"), [(C_TODAY, "a conversion"), (IMAGING, "an imaging")])
 def test_what_only_the_schema_of_today_forbids_is_a_warning(row: str, job: str) -> None:
-    jobfile = parse(f"{row}, delivery=dug", Api.V2)
+    jobfile = parse(f"{row}, delivery=dug", ApiVersion.V2)
     assert jobfile.warnings == (f"jobs.csv:1: delivery=dug: the v2 interface may refuse it for {job} job",)
-    assert jobfile.jobs[0].parameters(Api.V2)["delivery"] == "dug"
+    assert jobfile.jobs[0].parameters(ApiVersion.V2)["delivery"] == "dug"
 
 
 @pytest.mark.parametrize(
     ("api", "row", "expected"),
     [
-        (Api.V2018, VOLTAGE, ["job_type=v: the 2018 interface has no voltage jobs"]),
-        (Api.V2018, f"{OBS}, job_type=b, mode=MWAX_CORR_BF",
+        (ApiVersion.V2018, VOLTAGE, ["job_type=v: the 2018 interface has no voltage jobs"]),
+        (ApiVersion.V2018, f"{OBS}, job_type=b, mode=MWAX_CORR_BF",
          ["job_type=b: the 2018 interface has no beamformer jobs"]),
-        (Api.V2018, f"{IMAGING}, pol=XX", ["job_type=i: the 2018 interface has no imaging jobs"]),
-        (Api.V2018, f"{C_TODAY}, delivery=scratch", ["delivery=scratch: the 2018 interface cannot do this"]),
-        (Api.V2018, f"{C_TODAY}, no_cable_delay=true",
+        (ApiVersion.V2018, f"{IMAGING}, pol=XX", ["job_type=i: the 2018 interface has no imaging jobs"]),
+        (ApiVersion.V2018, f"{C_TODAY}, delivery=scratch",
+         ["delivery=scratch: the 2018 interface cannot do this"]),
+        (ApiVersion.V2018, f"{C_TODAY}, no_cable_delay=true",
          ["no_cable_delay=true: the 2018 interface cannot do this"]),
-        (Api.V2018, f"{C_TODAY}, centre=custom, custom_centre_ra=1, custom_centre_dec=1",
+        (ApiVersion.V2018, f"{C_TODAY}, centre=custom, custom_centre_ra=1, custom_centre_dec=1",
          ["centre=custom: the 2018 interface cannot do this",
           "custom_centre_ra=1: the 2018 interface cannot do this",
           "custom_centre_dec=1: the 2018 interface cannot do this"]),
-        (Api.V2018, f"{OBS}, job_type=c, avg_time_res=0.5, avg_freq_res=0",
+        (ApiVersion.V2018, f"{OBS}, job_type=c, avg_time_res=0.5, avg_freq_res=0",
          ["avg_time_res=0.5: must be a whole number of s, 1 or more on the 2018 interface",
           "avg_freq_res=0: must be a whole number of kHz, 1 or more on the 2018 interface"]),
-        (Api.V1, f"{OBS}, job_type=c, avg_time_res=33",
+        (ApiVersion.V1, f"{OBS}, job_type=c, avg_time_res=33",
          ["avg_time_res=33: must be a number of s, 0.5 to 32 on the v1 interface"]),
-        (Api.V1, C_2018.replace("timeres=20", "timeres=40"),
+        (ApiVersion.V1, C_2018.replace("timeres=20", "timeres=40"),
          ["timeres=40: must be a number of s, 0.5 to 32 on the v1 interface"]),
-        (Api.V1, f"{C_TODAY}, no_apply_amps=true", ["no_apply_amps=true: the v1 interface cannot do this"]),
-        (Api.V1, f"{IMAGING}, mgain=0.8", ["mgain=0.8: the v1 interface cannot do this"]),
-        (Api.V1, f"{IMAGING}, centre=custom",
+        (ApiVersion.V1, f"{C_TODAY}, no_apply_amps=true",
+         ["no_apply_amps=true: the v1 interface cannot do this"]),
+        (ApiVersion.V1, f"{IMAGING}, mgain=0.8", ["mgain=0.8: the v1 interface cannot do this"]),
+        (ApiVersion.V1, f"{IMAGING}, centre=custom",
          ["phase_centre_ra: missing; centre=custom needs it, a number of deg, 0 to 359.999999",
           "phase_centre_dec: missing; centre=custom needs it, a number of deg, -90 to 90"]),
-        (Api.V2, C_2018.replace("freqres=20", "freqres=2000"),
+        (ApiVersion.V2, C_2018.replace("freqres=20", "freqres=2000"),
          ["freqres=2000: must be a number of kHz, 0 to 1280 on the v2 interface"]),
     ],
 )  # fmt: skip
-def test_what_an_interface_cannot_do_is_a_mistake_there(api: Api, row: str, expected: list[str]) -> None:
+def test_what_an_interface_cannot_do_is_a_mistake_there(
+    api: ApiVersion, row: str, expected: list[str]
+) -> None:
     assert messages(row, api) == expected
 
 
@@ -981,11 +998,11 @@ def test_what_an_interface_cannot_do_is_a_mistake_there(api: Api, row: str, expe
     "row", [f"{OBS}, job_type=b", IMAGING, f"{C_TODAY}, delivery=dug", f"{IMAGING}, delivery=dug"]
 )
 def test_v1_is_asked_for_what_it_may_know(row: str) -> None:
-    assert parse_row(row, Api.V1).obs_id == 1191828584
+    assert parse_row(row, ApiVersion.V1).obs_id == 1191828584
 
 
 def test_2018_may_average_more_than_todays_limits() -> None:
-    assert form(C_2018.replace("freqres=20", "freqres=2000"), Api.V2018)["freqres"] == "2000"
+    assert form(C_2018.replace("freqres=20", "freqres=2000"), ApiVersion.V2018)["freqres"] == "2000"
 
 
 # --- Rows of the Python API --------------------------------------------------------------------------
@@ -994,10 +1011,10 @@ def test_2018_may_average_more_than_todays_limits() -> None:
 def test_a_row_may_be_a_mapping_of_any_simple_values() -> None:
     row = {"obs_id": 1191828584, "job_type": JobType.CONVERSION, "timeres": 4.0, "freqres": "20 ",
            "edgewidth": 0, " conversion": "ms", "norfi": True, "flagdcchannels": "True"}  # fmt: skip
-    job = parse_row(row, Api.V2018)
+    job = parse_row(row, ApiVersion.V2018)
     switches = "norfi=true, flagdcchannels=true"
     text = f"{OBS}, job_type=c, timeres=4, freqres=20, edgewidth=0, conversion=ms, {switches}"
-    assert job == parse_row(text, Api.V2018)
+    assert job == parse_row(text, ApiVersion.V2018)
     assert job.line == 1
 
 
@@ -1006,7 +1023,7 @@ def test_a_row_may_be_a_mapping_of_any_simple_values() -> None:
 )
 def test_a_number_may_be_of_any_type(value: object, sent: str) -> None:
     row = {"obs_id": 1191828584, "job_type": "c", "avg_time_res": value}
-    assert parse_row(row, Api.V2).parameters(Api.V2)["avg_time_res"] == sent
+    assert parse_row(row, ApiVersion.V2).parameters(ApiVersion.V2)["avg_time_res"] == sent
 
 
 class Colour(enum.Enum):
@@ -1028,19 +1045,19 @@ class Colour(enum.Enum):
 )
 def test_a_bad_value_of_a_mapping_is_a_mistake_in_the_row(value: object, message: str) -> None:
     with pytest.raises(JobFileError) as caught:
-        parse_row({"obs_id": 1191828584, "job_type": "c", "avg_time_res": value}, Api.V2)
+        parse_row({"obs_id": 1191828584, "job_type": "c", "avg_time_res": value}, ApiVersion.V2)
     assert caught.value.mistakes == (Mistake(1, message),)
     assert caught.value.source == "row"
 
 
 def test_a_very_long_number_of_a_mapping_is_a_mistake_too() -> None:
     with pytest.raises(JobFileError, match=r"avg_time_res=10*[.]{3}: must be a number of s, 0 or more"):
-        parse_row({"obs_id": 1191828584, "job_type": "c", "avg_time_res": 10**5000}, Api.V2)
+        parse_row({"obs_id": 1191828584, "job_type": "c", "avg_time_res": 10**5000}, ApiVersion.V2)
 
 
 def test_a_row_of_text_reports_all_of_its_mistakes() -> None:
     with pytest.raises(JobFileError) as caught:
-        parse_row('obs_id=1, job_type=d, "x', Api.V2)
+        parse_row('obs_id=1, job_type=d, "x', ApiVersion.V2)
     assert [mistake.message for mistake in caught.value.mistakes] == [
         '"x: a quotation mark is not closed',
         "obs_id=1: must be a whole number of GPS seconds, 888888889 to 9999999999",
@@ -1052,7 +1069,7 @@ def test_a_row_of_text_reports_all_of_its_mistakes() -> None:
 @pytest.mark.parametrize("row", ["", "# nothing", {}])
 def test_an_empty_row_lacks_everything(row: str | Mapping[str, object]) -> None:
     with pytest.raises(JobFileError) as caught:
-        parse_row(row, Api.V2)
+        parse_row(row, ApiVersion.V2)
     assert [mistake.message.split(":")[0] for mistake in caught.value.mistakes][-2:] == ["obs_id", "job_type"]
 
 
@@ -1061,13 +1078,13 @@ def test_an_empty_row_lacks_everything(row: str | Mapping[str, object]) -> None:
 
 def test_the_plan_counts_jobs_by_kind_and_observations() -> None:
     rows = [C_TODAY, DOWNLOAD, DOWNLOAD.replace("vis", "vis_meta"), VOLTAGE.replace("84,", "85,"), DOWNLOAD]
-    assert plan(parse("\n".join(rows), Api.V2)).splitlines() == [
+    assert plan(parse("\n".join(rows), ApiVersion.V2)).splitlines() == [
         "jobs.csv: 4 jobs on 2 observations",
         "  1 conversion",
         "  2 downloads",
         "  1 voltage job",
     ]
-    assert plan(parse(DOWNLOAD, Api.V2)) == "jobs.csv: 1 job on 1 observation\n  1 download"
+    assert plan(parse(DOWNLOAD, ApiVersion.V2)) == "jobs.csv: 1 job on 1 observation\n  1 download"
 
 
 # --- Properties --------------------------------------------------------------------------------------
@@ -1082,9 +1099,9 @@ PIECES = (
 pieces = st.sampled_from(PIECES)
 
 
-@given(st.binary(max_size=60) | st.lists(pieces, max_size=30).map(b"".join), st.sampled_from(Api))
+@given(st.binary(max_size=60) | st.lists(pieces, max_size=30).map(b"".join), st.sampled_from(ApiVersion))
 @settings(max_examples=250, deadline=None)
-def test_any_bytes_are_jobs_or_mistakes_on_lines_of_the_file(data: bytes, api: Api) -> None:
+def test_any_bytes_are_jobs_or_mistakes_on_lines_of_the_file(data: bytes, api: ApiVersion) -> None:
     lines = len(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
     try:
         jobfile = parse(data, api)
@@ -1096,9 +1113,9 @@ def test_any_bytes_are_jobs_or_mistakes_on_lines_of_the_file(data: bytes, api: A
         assert 1 <= len(jobfile.jobs) <= lines
 
 
-@given(st.text(max_size=40), st.sampled_from(Api))
+@given(st.text(max_size=40), st.sampled_from(ApiVersion))
 @settings(deadline=None)
-def test_any_text_is_a_row_or_mistakes(text: str, api: Api) -> None:
+def test_any_text_is_a_row_or_mistakes(text: str, api: ApiVersion) -> None:
     try:
         parse_row(text, api)
         parse(text, api)
@@ -1106,13 +1123,13 @@ def test_any_text_is_a_row_or_mistakes(text: str, api: Api) -> None:
         assert error.mistakes
 
 
-def texts(key: JobKey, word: str, api: Api) -> st.SearchStrategy[str]:
+def texts(key: JobKey, word: str, api: ApiVersion) -> st.SearchStrategy[str]:
     """Good values beside a word for an interface."""
     if key.kind_as(word) is Kind.BOOLEAN:
         return st.sampled_from(["true", "false"])
     if key.kind is Kind.CHOICE:
         return st.sampled_from(
-            [c for c in key.choices if api is not Api.V2018 or c not in ("custom", "scratch", "dug")]
+            [c for c in key.choices if api is not ApiVersion.V2018 or c not in ("custom", "scratch", "dug")]
         )
     both = (key.limits_as(word), key.limits_on(api))
     low = (
@@ -1127,11 +1144,11 @@ def texts(key: JobKey, word: str, api: Api) -> st.SearchStrategy[str]:
 
 
 @st.composite
-def good_rows(draw: st.DrawFn, api: Api, words_of: Api | None = None) -> Cells:
+def good_rows(draw: st.DrawFn, api: ApiVersion, words_of: ApiVersion | None = None) -> Cells:
     """Rows without mistakes for an interface; `words_of` asks for one vocabulary."""
     job_type = draw(st.sampled_from([job_type for job_type in JobType if job_type.is_known_to(api)]))
-    in_2018 = job_type.is_known_to(Api.V2018) and (
-        draw(st.booleans()) if words_of is None else words_of is Api.V2018
+    in_2018 = job_type.is_known_to(ApiVersion.V2018) and (
+        draw(st.booleans()) if words_of is None else words_of is ApiVersion.V2018
     )
     row: dict[str, tuple[str, str]] = {}
     for key in keys_of(job_type):
@@ -1144,14 +1161,18 @@ def good_rows(draw: st.DrawFn, api: Api, words_of: Api | None = None) -> Cells:
         spellings = [key.word_2018] if in_2018 else [key.word, key.v1]
         word = draw(st.sampled_from([spelling for spelling in spellings if spelling] or [key.word]))
         # A row that gives nothing of its own would be in the words of the interface.
-        needed = key.is_required_in(Api.V2018) if in_2018 or api is Api.V2018 else key.is_required_in(Api.V2)
+        needed = (
+            key.is_required_in(ApiVersion.V2018)
+            if in_2018 or api is ApiVersion.V2018
+            else key.is_required_in(ApiVersion.V2)
+        )
         if needed or draw(st.integers(0, 2)) == 0:
             row[key.word] = (word, draw(texts(key, word, api)))
     mend(row, job_type, api)
     return draw(st.permutations([("job_type", job_type.value), *row.values()]))
 
 
-def mend(row: dict[str, tuple[str, str]], job_type: JobType, api: Api) -> None:
+def mend(row: dict[str, tuple[str, str]], job_type: JobType, api: ApiVersion) -> None:
     """Take out what does not go together."""
     value = {word: text for word, (_, text) in row.items()}
     if "source_job_id" in row:
@@ -1173,7 +1194,7 @@ def mend(row: dict[str, tuple[str, str]], job_type: JobType, api: Api) -> None:
     if value.get("noflagmissings") == "true" and value.get("allowmissing") != "true":
         del row["noflagmissings"]
     delivery = value.get("delivery")
-    if job_type is JobType.VOLTAGE or (delivery == "dug" and api is Api.V2):
+    if job_type is JobType.VOLTAGE or (delivery == "dug" and api is ApiVersion.V2):
         row.pop("delivery", None)
         row.pop("delivery_format", None)
     if delivery in (None, "acacia"):
@@ -1197,9 +1218,9 @@ def rewritten(cells: Cells, how: random.Random) -> str:
     return ",".join(done) + how.choice(["", ",", ", ,,"])
 
 
-@given(st.data(), st.sampled_from(Api), st.randoms(use_true_random=False))
+@given(st.data(), st.sampled_from(ApiVersion), st.randoms(use_true_random=False))
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_the_way_of_writing_does_not_matter(data: st.DataObject, api: Api, how: random.Random) -> None:
+def test_the_way_of_writing_does_not_matter(data: st.DataObject, api: ApiVersion, how: random.Random) -> None:
     rows = data.draw(st.lists(good_rows(api), min_size=1, max_size=3))
     end = how.choice(["\n", "\r\n", "\r"])
     plain = parse("\n".join(map(written, rows)), api)
@@ -1216,9 +1237,9 @@ def test_the_way_of_writing_does_not_matter(data: st.DataObject, api: Api, how: 
     assert [job.line for job in fancy.jobs] == [2 * job.line for job in plain.jobs]
 
 
-@given(st.data(), st.sampled_from(Api))
+@given(st.data(), st.sampled_from(ApiVersion))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_job_is_recognised_in_the_list_of_the_service(data: st.DataObject, api: Api) -> None:
+def test_a_job_is_recognised_in_the_list_of_the_service(data: st.DataObject, api: ApiVersion) -> None:
     job = parse_row(dict(data.draw(good_rows(api))), api)
     sent = job.parameters(api)
     assert all(BY_WORD[word].spelled(api) == word for word in sent)
@@ -1234,17 +1255,17 @@ def test_a_job_is_recognised_in_the_list_of_the_service(data: st.DataObject, api
 @given(st.data())
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_2018_row_reaches_2018_key_by_key(data: st.DataObject) -> None:
-    cells = data.draw(good_rows(Api.V2018, words_of=Api.V2018))
+    cells = data.draw(good_rows(ApiVersion.V2018, words_of=ApiVersion.V2018))
     expected = [
         (word, text) for word, text in cells if word not in ("job_type", "allow_resubmit", "delivery")
     ]
-    job = parse(written(cells), Api.V2018).jobs[0]
-    assert list(job.parameters(Api.V2018).items()) == expected
+    job = parse(written(cells), ApiVersion.V2018).jobs[0]
+    assert list(job.parameters(ApiVersion.V2018).items()) == expected
 
 
 @given(st.data(), st.sampled_from(TODAY))
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_translated_row_asks_for_the_same_thing(data: st.DataObject, api: Api) -> None:
+def test_a_translated_row_asks_for_the_same_thing(data: st.DataObject, api: ApiVersion) -> None:
     job = parse(written(data.draw(good_rows(api))), api).jobs[0]
     today = {"job_type": job.job_type.value, **job.parameters(api)}
     again = parse_row(today, api)
@@ -1255,24 +1276,24 @@ def test_a_translated_row_asks_for_the_same_thing(data: st.DataObject, api: Api)
 @given(st.data())
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_row_does_not_depend_on_the_interface_that_it_was_read_for(data: st.DataObject) -> None:
-    cells = dict(data.draw(good_rows(data.draw(st.sampled_from(Api)))))
+    cells = dict(data.draw(good_rows(data.draw(st.sampled_from(ApiVersion)))))
     jobs = []
-    for api in Api:
+    for api in ApiVersion:
         try:
             jobs.append(parse_row(cells, api))
         except JobFileError:
             pass  # The interface cannot do this.
     assert jobs and len({(job.values, job.identity) for job in jobs}) == 1
-    for api in Api:
+    for api in ApiVersion:
         assert len({tuple(job.parameters(api).items()) for job in jobs}) == 1
 
 
-@pytest.mark.parametrize("api", Api)
+@pytest.mark.parametrize("api", ApiVersion)
 @pytest.mark.parametrize(
     "number",
     ["2.00000000000000001", "12345678901234567890", "9007199254740993", "0.1" + "0" * 30 + "1"],
 )
-def test_a_number_that_would_be_sent_as_another_one_is_a_mistake(api: Api, number: str) -> None:
+def test_a_number_that_would_be_sent_as_another_one_is_a_mistake(api: ApiVersion, number: str) -> None:
     word = "timeres" if number.isdigit() else "avg_time_res"
     (message,) = messages(f"{C_2018.replace('timeres=20', f'{word}={number}')}", api)
     assert message.startswith(f"{word}={number[:60]}") and "has more digits than can be sent" in message
@@ -1280,19 +1301,19 @@ def test_a_number_that_would_be_sent_as_another_one_is_a_mistake(api: Api, numbe
 
 @pytest.mark.parametrize("number", ["2.12345678901234", "0.1", "3.3", "1e-7", "000000000000000000020.0"])
 def test_a_number_that_is_sent_as_it_is_is_none(number: str) -> None:
-    sent = form(f"{OBS}, job_type=c, avg_time_res={number}", Api.V2)["avg_time_res"]
+    sent = form(f"{OBS}, job_type=c, avg_time_res={number}", ApiVersion.V2)["avg_time_res"]
     assert Decimal(repr(float(sent))) == Decimal(number)
 
 
 @given(st.data())
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_conversion_is_the_same_on_all_three_interfaces(data: st.DataObject) -> None:
-    cells = [cell for cell in data.draw(good_rows(Api.V2018)) if not BY_WORD[cell[0]].only_2018]
+    cells = [cell for cell in data.draw(good_rows(ApiVersion.V2018)) if not BY_WORD[cell[0]].only_2018]
     cells = [
         (word, str(min(int(text), 32)) if BY_WORD[word].unit in ("s", "kHz") else text)
         for word, text in cells
     ]
-    assert len({parse_row(dict(cells), api).identity for api in Api}) == 1
+    assert len({parse_row(dict(cells), api).identity for api in ApiVersion}) == 1
 
 
 # --- What is no job file ------------------------------------------------------------------------------
@@ -1307,9 +1328,9 @@ def mistakes_of(source: Callable[[], object]) -> list[str]:
 
 def test_a_file_that_never_ends_is_read_to_its_bound() -> None:
     said = ["1: more than 64 MB; no job file is so long"]
-    assert mistakes_of(lambda: read_file("/dev/zero", Api.V2)) == said
+    assert mistakes_of(lambda: read_file("/dev/zero", ApiVersion.V2)) == said
     with Path("/dev/zero").open("rb") as endless:
-        assert mistakes_of(lambda: read_file("-", Api.V2, stdin=endless)) == said
+        assert mistakes_of(lambda: read_file("-", ApiVersion.V2, stdin=endless)) == said
 
 
 MEASURED = r"""
@@ -1317,9 +1338,9 @@ import re, sys
 from pathlib import Path
 from mwa_client.errors import JobFileError
 from mwa_client.jobs.jobfile import parse
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 try:
-    parse(eval(sys.argv[1]), Api.V2)
+    parse(eval(sys.argv[1]), ApiVersion.V2)
 except JobFileError as error:
     print(len(error.mistakes), error.mistakes[-1].message)
 # Not getrusage(): what that says of a process begins with what its parent had when it started it.
@@ -1348,12 +1369,12 @@ def test_no_text_takes_much_memory_or_time(content: str, said: str) -> None:
 
 def test_a_long_row_of_commas_and_a_long_comment_are_no_mistakes() -> None:
     text = "," * 16_383 + "\n#" + "x" * 100_000 + "\n" + " ," * 20_000 + "\n" + DOWNLOAD
-    assert [job.line for job in parse(text, Api.V2).jobs] == [4]
+    assert [job.line for job in parse(text, ApiVersion.V2).jobs] == [4]
 
 
 def test_a_row_that_is_too_long_is_one_mistake_among_others() -> None:
     text = f"obs_id=7\n{DOWNLOAD.strip()}, {'x,' * 10_000}\n{DOWNLOAD}"
-    found = mistakes_of(lambda: parse(text, Api.V2))
+    found = mistakes_of(lambda: parse(text, ApiVersion.V2))
     assert len([one for one in found if one.startswith("2: ")]) == 1
     assert any(one.startswith("1: obs_id=7") for one in found)
 
@@ -1373,8 +1394,8 @@ def test_a_row_that_is_too_long_is_one_mistake_among_others() -> None:
         "phase_centre_dec=" + "0." + "0" * 5000 + "1",
     ],
 )
-@pytest.mark.parametrize("api", Api)
-def test_a_number_that_cannot_be_written_out_is_a_mistake(api: Api, cell: str) -> None:
+@pytest.mark.parametrize("api", ApiVersion)
+def test_a_number_that_cannot_be_written_out_is_a_mistake(api: ApiVersion, cell: str) -> None:
     word = cell.partition("=")[0]
     row = f"job_type=c, {cell}" + ("" if word == "obs_id" else ", obs_id=1191828584")
     found = mistakes_of(lambda: parse_row(row, api))
@@ -1383,7 +1404,7 @@ def test_a_number_that_cannot_be_written_out_is_a_mistake(api: Api, cell: str) -
 
 @pytest.mark.parametrize("number", ["0001191828584", "0" * 25 + "1191828584"])
 def test_a_few_zeros_too_many_do_no_harm(number: str) -> None:
-    assert parse_row(f"obs_id={number}, job_type=d, download_type=vis", Api.V2).obs_id == 1191828584
+    assert parse_row(f"obs_id={number}, job_type=d, download_type=vis", ApiVersion.V2).obs_id == 1191828584
 
 
 @pytest.mark.parametrize("name", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
@@ -1396,4 +1417,4 @@ def test_a_pipe_can_be_a_job_file(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(["sh", "-c", f"echo '{DOWNLOAD.strip()}' > '{pipe}'"]):
-        assert len(read_file(pipe, Api.V2).jobs) == 1
+        assert len(read_file(pipe, ApiVersion.V2).jobs) == 1

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from mwa_client.jobs.keys import BY_WORD, KEYS, Api, JobKey, JobType, Kind, Limits, Required, find, keys_of
+from mwa_client.jobs.keys import (
+    BY_WORD,
+    KEYS,
+    ApiVersion,
+    JobKey,
+    JobType,
+    Kind,
+    Limits,
+    Required,
+    find,
+    keys_of,
+)
 
 LIST = Path(__file__).parents[1] / "data" / "job_keys.csv"
 LINES = list(csv.DictReader(LIST.read_text(encoding="utf-8").splitlines()))
@@ -37,9 +48,9 @@ def test_the_table_has_the_lines_of_the_list_in_its_order_and_no_others() -> Non
 @pytest.mark.parametrize("line", DESCRIBED, ids=IDS)
 def test_a_key_has_the_words_of_the_list(line: dict[str, str]) -> None:
     key = key_of(line)
-    assert (key.spelled(Api.V2) or "") == line["key"]
-    assert (key.spelled(Api.V1) or "") == line["v1_key"]
-    assert (key.spelled(Api.V2018) or "") == line["key_2018"]
+    assert (key.spelled(ApiVersion.V2) or "") == line["key"]
+    assert (key.spelled(ApiVersion.V1) or "") == line["v1_key"]
+    assert (key.spelled(ApiVersion.V2018) or "") == line["key_2018"]
     assert key.only_2018 == (not line["key"])
 
 
@@ -93,46 +104,46 @@ def test_an_imaging_job_calibrates_by_default_today_but_not_on_v1() -> None:
     key = a_key("apply_di_cal")
     assert key.default_of(JobType.CONVERSION) == "false"
     assert key.default_of(JobType.IMAGING) == "true"
-    assert key.meant_on(Api.V2, JobType.IMAGING) == "true"
-    assert key.meant_on(Api.V1, JobType.IMAGING) == "false"
+    assert key.meant_on(ApiVersion.V2, JobType.IMAGING) == "true"
+    assert key.meant_on(ApiVersion.V1, JobType.IMAGING) == "false"
 
 
 def test_multiscale_was_on_by_default_on_v1() -> None:
     key = a_key("multiscale")
-    assert [key.meant_on(api, JobType.IMAGING) for api in (Api.V1, Api.V2)] == ["true", "false"]
+    assert [key.meant_on(api, JobType.IMAGING) for api in (ApiVersion.V1, ApiVersion.V2)] == ["true", "false"]
 
 
 def test_2018_did_not_flag_the_centre_channel_unless_told_to() -> None:
     key = a_key("flagdcchannels")
     assert key is a_key("no_flag_dc")
-    assert key.meant_on(Api.V2018, JobType.CONVERSION) == "true"
-    assert key.meant_on(Api.V2, JobType.CONVERSION) == "false"
-    assert key.said_on(Api.V2018, "true") == "false"
+    assert key.meant_on(ApiVersion.V2018, JobType.CONVERSION) == "true"
+    assert key.meant_on(ApiVersion.V2, JobType.CONVERSION) == "false"
+    assert key.said_on(ApiVersion.V2018, "true") == "false"
     assert key.heard("flagdcchannels", "true") == "false"
     assert key.heard("no_flag_dc", "true") == "true"
 
 
 def test_2018_had_to_be_told_the_resolutions_and_the_output() -> None:
-    told = [key.spelled(Api.V2018) for key in KEYS if key.required is Required.IN_2018]
+    told = [key.spelled(ApiVersion.V2018) for key in KEYS if key.required is Required.IN_2018]
     assert told == ["timeres", "freqres", "edgewidth", "conversion"]
     for key in KEYS:
         if key.required is Required.IN_2018:
-            assert key.is_required_in(Api.V2018)
-            assert not key.is_required_in(Api.V2)
-            assert key.meant_on(Api.V2018, JobType.CONVERSION) is None
+            assert key.is_required_in(ApiVersion.V2018)
+            assert not key.is_required_in(ApiVersion.V2)
+            assert key.meant_on(ApiVersion.V2018, JobType.CONVERSION) is None
 
 
 @pytest.mark.parametrize(("word", "least"), [("timeres", 1), ("freqres", 1), ("edgewidth", 0)])
 def test_2018_took_whole_numbers(word: str, least: int) -> None:
     key = a_key(word)
-    assert key.limits_as(word) == key.limits_on(Api.V2018) == Limits(Kind.INTEGER, least)
+    assert key.limits_as(word) == key.limits_on(ApiVersion.V2018) == Limits(Kind.INTEGER, least)
     assert key.kind_as(word) is Kind.INTEGER
     assert key.kind_as(key.word) is Kind.DECIMAL
 
 
 def test_v1_averages_from_half_a_second_to_32_seconds() -> None:
-    assert a_key("avg_time_res").limits_on(Api.V1) == Limits(Kind.DECIMAL, Decimal("0.5"), 32)
-    assert a_key("avg_time_res").limits_on(Api.V2) == Limits(Kind.DECIMAL, 0, None)
+    assert a_key("avg_time_res").limits_on(ApiVersion.V1) == Limits(Kind.DECIMAL, Decimal("0.5"), 32)
+    assert a_key("avg_time_res").limits_on(ApiVersion.V2) == Limits(Kind.DECIMAL, 0, None)
 
 
 def test_only_a_switch_that_is_off_everywhere_need_not_be_stated() -> None:
@@ -142,7 +153,7 @@ def test_only_a_switch_that_is_off_everywhere_need_not_be_stated() -> None:
     assert six <= stated[JobType.CONVERSION] and six - {"output"} <= stated[JobType.IMAGING]
     for job_type in JobType:
         for key in keys_of(job_type):
-            meant = {key.meant_on(api, job_type) for api in (Api.V1, Api.V2)}
+            meant = {key.meant_on(api, job_type) for api in (ApiVersion.V1, ApiVersion.V2)}
             off = key.kind is Kind.BOOLEAN and meant == {"false"}
             assert (key.word in stated[job_type]) == (key.default_of(job_type) is not None and not off)
 
@@ -152,12 +163,12 @@ def test_centre_was_a_switch_in_2018() -> None:
     assert key is a_key("centre")
     assert (key.kind_as("usepcentre"), key.kind_as("centre")) == (Kind.BOOLEAN, Kind.CHOICE)
     assert [key.heard("usepcentre", text) for text in ("true", "false")] == ["pointing", "phase"]
-    assert [key.said_on(Api.V2018, choice) for choice in ("pointing", "phase")] == ["true", "false"]
+    assert [key.said_on(ApiVersion.V2018, choice) for choice in ("pointing", "phase")] == ["true", "false"]
 
 
 def test_metadata_have_another_name_on_v2() -> None:
     key = a_key("download_type")
-    assert [key.said_on(api, "vis_meta") for api in Api] == ["vis_meta", "vis_meta", "meta"]
+    assert [key.said_on(api, "vis_meta") for api in ApiVersion] == ["vis_meta", "vis_meta", "meta"]
     assert key.heard("download_type", "meta") == "vis_meta"
     assert key.heard("download_type", "vis") == "vis"
 
@@ -168,12 +179,12 @@ def test_no_word_means_two_things() -> None:
 
 
 def test_a_word_tells_whose_it_is() -> None:
-    assert a_key("timeres").vocabulary("timeres") is Api.V2018
-    assert a_key("timeres").vocabulary("avg_time_res") is Api.V2
+    assert a_key("timeres").vocabulary("timeres") is ApiVersion.V2018
+    assert a_key("timeres").vocabulary("avg_time_res") is ApiVersion.V2
     assert a_key("obs_id").vocabulary("obs_id") is None
-    assert a_key("nostats").vocabulary("nostats") is Api.V2018
-    assert a_key("phase_centre_ra").vocabulary("phase_centre_ra") is Api.V2
-    assert a_key("delivery").vocabulary("delivery") is Api.V2
+    assert a_key("nostats").vocabulary("nostats") is ApiVersion.V2018
+    assert a_key("phase_centre_ra").vocabulary("phase_centre_ra") is ApiVersion.V2
+    assert a_key("delivery").vocabulary("delivery") is ApiVersion.V2
 
 
 def test_an_unknown_word_is_not_found() -> None:
@@ -194,8 +205,8 @@ def test_job_types_have_labels_and_know_their_interfaces() -> None:
     assert {job_type.value: job_type.label for job_type in JobType} == {
         "c": "conversion", "d": "download", "v": "voltage", "b": "beamformer", "i": "imaging",
     }  # fmt: skip
-    assert [job_type.value for job_type in JobType if job_type.is_known_to(Api.V2018)] == ["c", "d"]
-    assert all(job_type.is_known_to(api) for job_type in JobType for api in (Api.V1, Api.V2))
+    assert [job_type.value for job_type in JobType if job_type.is_known_to(ApiVersion.V2018)] == ["c", "d"]
+    assert all(job_type.is_known_to(api) for job_type in JobType for api in (ApiVersion.V1, ApiVersion.V2))
 
 
 def test_numbers_are_the_kinds_with_limits() -> None:

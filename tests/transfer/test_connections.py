@@ -42,15 +42,15 @@ from mwa_client.transfer.connections import (
     Restraint,
 )
 from mwa_client.transfer.download import Setback, TransferEvent, fetch
-from mwa_client.transfer.files import FetchedFile, Place
-from mwa_client.transfer.part_file import Wanted, open_part
+from mwa_client.transfer.files import DownloadDirectory, FetchedFile
+from mwa_client.transfer.part_file import ExpectedFile, open_part
 
 SIZE = 4000
 CONTENT = bytes(number * 7 % 251 for number in range(SIZE))
 CHANGED = bytes(reversed(CONTENT))
 ETAG = '"right"'
 PIECE = 100
-WANTED = Wanted(10001, "1191828584_ms.zip", SIZE, hashlib.sha1(CONTENT).hexdigest())
+WANTED = ExpectedFile(10001, "1191828584_ms.zip", SIZE, hashlib.sha1(CONTENT).hexdigest())
 LOOK = ConnectionTuner.look
 
 
@@ -187,7 +187,7 @@ class Scene:
     """A directory, and what is told."""
 
     def __init__(self, directory: Path) -> None:
-        self.place = Place(directory, directory / ".mwa_client")
+        self.place = DownloadDirectory(directory, directory / ".mwa_client")
         self.place.memory.mkdir(exist_ok=True)
         self.final = directory / WANTED.name
         self.part = self.place.part(WANTED.name)
@@ -197,7 +197,7 @@ class Scene:
     def fetch(self, server: Server, connections: int = 4, **changes: Any) -> FetchedFile:
         budget = ConnectionBudget(connections)
         server.others_first = server.others_first and connections > 1
-        wanted = Wanted(**{**vars(WANTED), **changes})
+        wanted = ExpectedFile(**{**vars(WANTED), **changes})
         try:
             return fetch(wanted, server, self.place, self.clock, server.stop, self.events.append, budget)
         finally:
@@ -445,10 +445,10 @@ KILLED = """
 import os, signal, sys, threading
 from pathlib import Path
 from mwa_client.transfer import part_file
-from mwa_client.transfer.part_file import Wanted, open_part
+from mwa_client.transfer.part_file import ExpectedFile, open_part
 part_file.NOTE_SIZE = 1000
 content = bytes(number * 7 % 251 for number in range(4000)) * 10
-with open_part(Path(sys.argv[1]), Wanted(1, "x", 40000, None), threading.Event()) as part:
+with open_part(Path(sys.argv[1]), ExpectedFile(1, "x", 40000, None), threading.Event()) as part:
     writers = [(start, part.writer(start, 100)) for start in (0, 30000, 10000, 20000)]
     for step in range(0, 5000, 100):
         for start, writer in writers:
@@ -462,7 +462,7 @@ def test_a_kill_keeps_what_several_have_written(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
     content = CONTENT * 10
-    with open_part(path, Wanted(1, "x", 40_000, None), threading.Event()) as part:
+    with open_part(path, ExpectedFile(1, "x", 40_000, None), threading.Event()) as part:
         # The last list of gaps is a thousand bytes old at most.
         assert 20_000 - 1100 <= part.there <= 20_000
         assert part.length >= 4700
@@ -542,13 +542,13 @@ def test_all_downloads_share_the_connections(clock: FastClock, tmp_path: Path) -
         sandbox = stack.enter_context(Sandbox(clock=clock.now, product_size=lambda job: SIZE))
         session = stack.enter_context(closing(open_session(service_of(sandbox))))
         jobs = [sandbox.service.add({"obs_id": "1191828584"}, state=JobState.READY) for _ in range(5)]
-        place = Place(tmp_path, tmp_path / ".mwa_client")
+        place = DownloadDirectory(tmp_path, tmp_path / ".mwa_client")
         place.memory.mkdir()
 
         def work(number: int) -> None:
             job = jobs[number]
             source = session.source(job.id, ProductFile(job.file_name, SIZE, job.content.sha1))
-            wanted = Wanted(job.id, f"{number}.zip", SIZE, job.content.sha1)
+            wanted = ExpectedFile(job.id, f"{number}.zip", SIZE, job.content.sha1)
             counting = Counting(source, opened, lock)
             results[number] = fetch(wanted, counting, place, clock, stop, lambda event: None, budget)
 

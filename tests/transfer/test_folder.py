@@ -18,8 +18,8 @@ from mwa_client.directory.disk import remove_tree, tree_size, walk_tree
 from mwa_client.errors import Stopped, TransferFailed
 from mwa_client.transfer import folder, journal
 from mwa_client.transfer.download import Progress, TransferEvent
-from mwa_client.transfer.files import FetchedFile, Place, Remark
-from mwa_client.transfer.part_file import Wanted
+from mwa_client.transfer.files import DownloadDirectory, FetchedFile, Remark
+from mwa_client.transfer.part_file import ExpectedFile
 
 NAME = "1191828584_7"
 CONTENT = {
@@ -49,7 +49,7 @@ class Scene:
 
     def __init__(self, root: Path, content: dict[str, bytes] = CONTENT) -> None:
         self.source = make(root / "scratch" / "7", content)
-        self.place = Place(root / "data", root / "data" / ".mwa_client")
+        self.place = DownloadDirectory(root / "data", root / "data" / ".mwa_client")
         self.place.memory.mkdir(parents=True)
         self.final = self.place.directory / NAME
         self.moves: list[Progress] = []
@@ -63,7 +63,7 @@ class Scene:
         if stop_after == 0:
             self.stop.set()
         return folder.copy(
-            Wanted(7, NAME, size, None), self.source, self.place, FastClock(), self.stop, self.listen
+            ExpectedFile(7, NAME, size, None), self.source, self.place, FastClock(), self.stop, self.listen
         )
 
     def listen(self, event: TransferEvent) -> None:

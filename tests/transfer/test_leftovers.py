@@ -11,7 +11,7 @@ from conftest import FastClock, Run, run_batch
 from mwa_client.batch.events import Notice
 from mwa_client.batch.ledger import MEMORY
 from mwa_client.sandbox import Sandbox
-from mwa_client.transfer.part_file import Wanted, open_part
+from mwa_client.transfer.part_file import ExpectedFile, open_part
 
 ONE_ROW = "obs_id=1191828584, job_type=d, download_type=vis\n"
 OTHER_ROW = "obs_id=1191828528, job_type=d, download_type=vis\n"
@@ -23,7 +23,7 @@ def begun(sandbox: Sandbox, directory: Path, clock: FastClock, rows: str = ONE_R
     run_batch(sandbox, directory, clock, rows, only_submit=True)
     for job in sandbox.jobs:
         path = directory / MEMORY / f"{job.file_name}.part"
-        wanted = Wanted(job.id, job.file_name, job.size, job.sha1)
+        wanted = ExpectedFile(job.id, job.file_name, job.size, job.sha1)
         with open_part(path, wanted, threading.Event()) as part:
             part.append(bytes(1000))
     return directory / MEMORY

@@ -24,7 +24,7 @@ from mwa_client.directory.disk import boot_id
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
 from mwa_client.transfer import part_file
 from mwa_client.transfer.gaps import Gaps
-from mwa_client.transfer.part_file import PartBroken, PartFile, Wanted, open_part
+from mwa_client.transfer.part_file import ExpectedFile, PartBroken, PartFile, open_part
 
 CONTENT = bytes(range(256)) * 40
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
@@ -35,15 +35,15 @@ def named(final: Path) -> Callable[[Path, int], Path]:
     return lambda part, mtime_ns: part.replace(final)
 
 
-WANTED = Wanted(10001, "1191828584_ms.zip", len(CONTENT), SHA1)
+WANTED = ExpectedFile(10001, "1191828584_ms.zip", len(CONTENT), SHA1)
 ANOTHER_BOOT = "11111111-2222-3333-4444-555555555555"
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys, threading
 from pathlib import Path
-from mwa_client.transfer.part_file import Wanted, open_part
+from mwa_client.transfer.part_file import ExpectedFile, open_part
 
-with open_part(Path(sys.argv[1]), Wanted(10001, "x", 1 << 30, None), threading.Event()) as part:
+with open_part(Path(sys.argv[1]), ExpectedFile(10001, "x", 1 << 30, None), threading.Event()) as part:
     part.restart('"tag"')
     for number in range(7):
         part.append(bytes([number]) * (1 << 19))
@@ -69,12 +69,14 @@ def change_note(path: Path, **changes: object) -> None:
 
 
 @contextmanager
-def opened(path: Path, wanted: Wanted = WANTED, stop: threading.Event | None = None) -> Iterator[PartFile]:
+def opened(
+    path: Path, wanted: ExpectedFile = WANTED, stop: threading.Event | None = None
+) -> Iterator[PartFile]:
     with open_part(path, wanted, stop or threading.Event()) as part:
         yield part
 
 
-def leave(path: Path, length: int, *, etag: str = '"tag"', wanted: Wanted = WANTED) -> None:
+def leave(path: Path, length: int, *, etag: str = '"tag"', wanted: ExpectedFile = WANTED) -> None:
     """Leave a part file as an earlier run does."""
     with opened(path, wanted) as part:
         part.restart(etag)
@@ -264,7 +266,7 @@ def test_whatever_ends_the_work_the_bytes_are_kept(path: Path, error: type[BaseE
 def test_a_kill_keeps_what_was_written(path: Path) -> None:
     process = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], check=False, timeout=60)
     assert process.returncode == -signal.SIGKILL
-    with opened(path, Wanted(10001, "x", 1 << 30, None)) as part:
+    with opened(path, ExpectedFile(10001, "x", 1 << 30, None)) as part:
         # The last half MiB was still in memory.
         assert (part.length, part.etag) == (3 << 20, '"tag"')
         expected = b"".join(bytes([number]) * (1 << 19) for number in range(6))

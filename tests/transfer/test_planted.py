@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 
 from mwa_client.batch.ledger import MEMORY, Ledger
 from mwa_client.directory import disk
-from mwa_client.directory.lock import Owner, working_alone
+from mwa_client.directory.lock import Owner, directory_lock
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, ExitStatus
 from mwa_client.sandbox import Sandbox
-from mwa_client.transfer.part_file import Wanted, open_part
+from mwa_client.transfer.part_file import ExpectedFile, open_part
 
 SERVICE = "practice.example"
 ROW = "obs_id=1191828528, job_type=d, download_type=vis"
@@ -114,7 +114,7 @@ def test_no_file_of_ours_is_one_that_others_can_write(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:
     with umask(0o000):
-        with working_alone(tmp_path, tmp_path / MEMORY, clock, print):
+        with directory_lock(tmp_path, tmp_path / MEMORY, clock, print):
             held = mode_of(tmp_path / MEMORY / "lock")
         sandbox.faults.add("product_status", status=400)
         run_batch(sandbox, tmp_path, clock, ROW)
@@ -127,7 +127,7 @@ def test_no_file_of_ours_is_one_that_others_can_write(
 
 def refused(memory: Path) -> DirectoryUnusable:
     """Both doors to the memory are shut."""
-    with pytest.raises(DirectoryUnusable), working_alone(memory.parent, memory, FastClock(), print):
+    with pytest.raises(DirectoryUnusable), directory_lock(memory.parent, memory, FastClock(), print):
         pass
     with pytest.raises(DirectoryUnusable) as caught:
         Ledger(memory.parent, SERVICE)
@@ -391,7 +391,7 @@ def test_a_part_file_of_another_user_is_not_written_into(data: Path) -> None:
     part = data / MEMORY / f"{PRODUCT}.part"
     part.write_bytes(b"theirs")
     give_away(part)
-    opened = open_part(part, Wanted(7, PRODUCT, 6, None), threading.Event())
+    opened = open_part(part, ExpectedFile(7, PRODUCT, 6, None), threading.Event())
     with pytest.raises(DirectoryUnusable, match="belongs to"), opened:
         pass
     assert part.read_bytes() == b"theirs"
@@ -418,7 +418,7 @@ def test_a_part_file_of_another_user_is_not_written_into(data: Path) -> None:
     ],
 )
 def test_a_note_without_sense_vouches_for_nothing(data: Path, changed: dict[str, Any]) -> None:
-    part, wanted = data / MEMORY / f"{PRODUCT}.part", Wanted(7, PRODUCT, 6, None)
+    part, wanted = data / MEMORY / f"{PRODUCT}.part", ExpectedFile(7, PRODUCT, 6, None)
     note = {"job_id": 7, "size": 6, "sha1": None, "etag": '"x"', "synced": 3, "boot": disk.boot_id()}
     for fields, length in ((note, 3), ({**note, **changed}, 0)):
         part.write_bytes(b"abc")
@@ -434,7 +434,7 @@ def test_a_note_that_is_none_vouches_for_nothing(data: Path, text: str) -> None:
     part = data / MEMORY / f"{PRODUCT}.part"
     part.write_bytes(b"abc")
     part.with_name(f"{part.name}.json").write_text(text)
-    with open_part(part, Wanted(7, PRODUCT, 6, None), threading.Event()) as opened:
+    with open_part(part, ExpectedFile(7, PRODUCT, 6, None), threading.Event()) as opened:
         assert opened.length == 0
 
 
@@ -454,7 +454,7 @@ def taken_over(data: Path) -> None:
     clock, path = Bounded(), data / MEMORY / "lock"
     if not path.is_symlink() or path.exists():
         os.utime(path, (clock.now(), clock.now()), follow_symlinks=False)
-    with working_alone(data, data / MEMORY, clock, print):
+    with directory_lock(data, data / MEMORY, clock, print):
         owner = Owner.of(path)
         assert owner is not None and owner.pid == os.getpid() and not path.is_symlink()
     assert 5.0 <= sum(clock.slept) < 60.0
@@ -470,7 +470,10 @@ def test_a_lock_that_is_no_file_is_taken_over(data: Path, private: Path, plant: 
 
 def test_a_lock_that_is_a_folder_is_said(data: Path) -> None:
     (data / MEMORY / "lock").mkdir()
-    with pytest.raises(DirectoryUnusable, match="lock"), working_alone(data, data / MEMORY, Bounded(), print):
+    with (
+        pytest.raises(DirectoryUnusable, match="lock"),
+        directory_lock(data, data / MEMORY, Bounded(), print),
+    ):
         pass
 
 
@@ -518,7 +521,7 @@ def test_what_is_planted_as_a_claim_to_a_dead_lock_is_in_nobodys_way(
     (data / MEMORY / "lock").write_text(json.dumps(dataclasses.asdict(dead)))
     plant(data / MEMORY / f"lock.{dead.token}", private)
     clock = Bounded(now=4e9)
-    with working_alone(data, data / MEMORY, clock, print):
+    with directory_lock(data, data / MEMORY, clock, print):
         pass
     assert list((data / MEMORY).iterdir()) == []
 
@@ -527,7 +530,7 @@ def test_the_lock_of_another_user_is_theirs(data: Path) -> None:
     path = data / MEMORY / "lock"
     path.write_text("whatever they wrote")
     give_away(path)
-    alone = working_alone(data, data / MEMORY, Bounded(), print)
+    alone = directory_lock(data, data / MEMORY, Bounded(), print)
     with pytest.raises(DirectoryUnusable, match="lock: it belongs to"), alone:
         pass
     assert path.read_text() == "whatever they wrote"
@@ -538,10 +541,10 @@ def test_a_lock_that_lives_keeps_others_out_however_its_file_looks(
     data: Path, tmp_path: Path, plant: str
 ) -> None:
     path = data / MEMORY / "lock"
-    with working_alone(data, data / MEMORY, Bounded(), print):
+    with directory_lock(data, data / MEMORY, Bounded(), print):
         # A copy of a directory may share its files; an earlier version wrote as the umask said.
         os.link(path, tmp_path / "backup") if plant == "second name" else path.chmod(0o664)
-        with pytest.raises(DirectoryBusy), working_alone(data, data / MEMORY, Bounded(), print):
+        with pytest.raises(DirectoryBusy), directory_lock(data, data / MEMORY, Bounded(), print):
             pass
     assert not path.exists()
 
@@ -571,7 +574,7 @@ def shared() -> Iterator[Path]:
 
 def test_everybody_has_a_memory_of_their_own_in_a_shared_directory(shared: Path, clock: FastClock) -> None:
     theirs, ours = shared / "theirs", shared / "ours"
-    with as_another_user(), working_alone(theirs, theirs / MEMORY, clock, print):
+    with as_another_user(), directory_lock(theirs, theirs / MEMORY, clock, print):
         Ledger(theirs, SERVICE).close()
     Ledger(ours, SERVICE).close()
     for user, memory in ((as_another_user, ours / MEMORY), (nullcontext, theirs / MEMORY)):

@@ -47,8 +47,8 @@ from mwa_client.transfer.download import (
     fetch,
     safe_name,
 )
-from mwa_client.transfer.files import FetchedFile, Place, Remark
-from mwa_client.transfer.part_file import Wanted
+from mwa_client.transfer.files import DownloadDirectory, FetchedFile, Remark
+from mwa_client.transfer.part_file import ExpectedFile
 
 SIZE = 300_000
 NAME = "1191828584_ms.zip"
@@ -68,7 +68,7 @@ class Scene:
         self.content = b"".join(self.job.content.pieces())
         self.sha1 = self.job.content.sha1
         self.etag = self.job.content.etag
-        self.place = Place(directory, directory / ".mwa_client")
+        self.place = DownloadDirectory(directory, directory / ".mwa_client")
         self.place.memory.mkdir()
         self.final = directory / NAME
         self.session = open_session(service_of(sandbox, stall_timeout=stall_timeout))
@@ -77,7 +77,7 @@ class Scene:
 
     def fetch(self, **changes: Any) -> FetchedFile:
         """Fetch the product, as a listing with these changes describes it."""
-        wanted = replace(Wanted(self.job.id, NAME, SIZE, self.sha1), **changes)
+        wanted = replace(ExpectedFile(self.job.id, NAME, SIZE, self.sha1), **changes)
         file = ProductFile(self.job.file_name, wanted.size, wanted.sha1)
         source = self.session.source(self.job.id, file)
         return fetch(wanted, source, self.place, self.clock, self.stop, self.listen)
@@ -974,19 +974,19 @@ from conftest import FastClock
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job import ProductFile
 from mwa_client.errors import DiskFull
-from mwa_client.jobs.keys import Api
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.cli.settings import Credentials, Service
-from mwa_client.transfer.part_file import Wanted
-from mwa_client.transfer.download import Place, fetch
+from mwa_client.transfer.part_file import ExpectedFile
+from mwa_client.transfer.download import DownloadDirectory, fetch
 
 directory, url, job_id, sha1 = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "none", directory]).returncode == 0
 if not mounted:
     sys.exit("no mounts here")
-place = Place(directory, directory / ".mwa_client")
+place = DownloadDirectory(directory, directory / ".mwa_client")
 place.memory.mkdir()
-wanted = Wanted(job_id, "1191828584_ms.zip", 300_000, sha1)
-session = open_session(Service(Api.V2018, url, "x", Credentials("practice", "practice")))
+wanted = ExpectedFile(job_id, "1191828584_ms.zip", 300_000, sha1)
+session = open_session(Service(ApiVersion.V2018, url, "x", Credentials("practice", "practice")))
 
 def work():
     source = session.source(job_id, ProductFile("1191828584_ms.zip", 300_000, sha1))
@@ -1036,7 +1036,7 @@ def test_a_full_disk_keeps_the_bytes_and_the_next_run_goes_on(scene: Scene, tmp_
 def test_a_directory_that_cannot_be_written(scene: Scene) -> None:
     file = scene.place.directory / "file"
     file.write_bytes(b"in the way")
-    scene.place = Place(file / "products", file / "products" / ".mwa_client")
+    scene.place = DownloadDirectory(file / "products", file / "products" / ".mwa_client")
     with pytest.raises(DirectoryUnusable, match="Not a directory"):
         scene.fetch()
     assert scene.sandbox.requests == []
@@ -1109,7 +1109,7 @@ def test_a_product_with_a_hostile_name_stays_in_the_directory(
     (listed,) = scene.session.jobs()[scene.job.id].product
     assert listed.name == name
     safe = safe_name(listed.name, 1191828584, scene.job.id)
-    wanted = Wanted(scene.job.id, safe, listed.size, listed.sha1)
+    wanted = ExpectedFile(scene.job.id, safe, listed.size, listed.sha1)
     source = scene.session.source(scene.job.id, listed)
     deep = tmp_path_factory.mktemp("deep") / "a" / "b"
     memory = deep / ".mwa_client"
@@ -1117,9 +1117,9 @@ def test_a_product_with_a_hostile_name_stays_in_the_directory(
     if re.search("[\ud800-\udfff]", name):
         # No such name can be asked for; it is no reason to fall over.
         with pytest.raises(TransferFailed):
-            fetch(wanted, source, Place(deep, memory), scene.clock, scene.stop, scene.listen)
+            fetch(wanted, source, DownloadDirectory(deep, memory), scene.clock, scene.stop, scene.listen)
         return
-    file = fetch(wanted, source, Place(deep, memory), scene.clock, scene.stop, scene.listen)
+    file = fetch(wanted, source, DownloadDirectory(deep, memory), scene.clock, scene.stop, scene.listen)
     assert file.path.read_bytes() == scene.content
     everything = [path for path in deep.parent.parent.rglob("*") if path.is_file()]
     assert everything == [deep / safe]
@@ -1141,7 +1141,7 @@ def test_several_downloads_share_a_session_that_expires(
 
     def work(number: int) -> None:
         job = jobs[number]
-        wanted = Wanted(job.id, f"{job.id}.zip", SIZE, job.content.sha1)
+        wanted = ExpectedFile(job.id, f"{job.id}.zip", SIZE, job.content.sha1)
         source = first.session.source(job.id, ProductFile(job.file_name, SIZE, job.content.sha1))
         try:
             results[job.id] = fetch(wanted, source, first.place, clock, first.stop, lambda event: None)

@@ -39,15 +39,15 @@ from mwa_client.errors import (
 from mwa_client.sandbox import JobState, Sandbox
 from mwa_client.transfer import part_file
 from mwa_client.transfer.download import TRIES_WITHOUT_PROGRESS, fetch, safe_name
-from mwa_client.transfer.files import FetchedFile, Place
-from mwa_client.transfer.part_file import Wanted
+from mwa_client.transfer.files import DownloadDirectory, FetchedFile
+from mwa_client.transfer.part_file import ExpectedFile
 from mwa_client.transfer.ranges import WrongSize
 
 NAME = "1191828584_ms.zip"
 SIZE = 24
 CONTENT = bytes(range(1, SIZE + 1))
 CHANGED = bytes(range(101, SIZE + 101))
-WANTED = Wanted(10001, NAME, SIZE, hashlib.sha1(CONTENT).hexdigest())
+WANTED = ExpectedFile(10001, NAME, SIZE, hashlib.sha1(CONTENT).hexdigest())
 ETAG, OTHER_ETAG = '"right"', '"other"'
 
 FAST = Path("/dev/shm")
@@ -208,7 +208,7 @@ class Machine:
     """Runs processes in a directory. Knows what is safe on the disk, and leaves no more after a power cut."""
 
     def __init__(self, directory: Path) -> None:
-        self.place = Place(directory, directory / ".mwa_client")
+        self.place = DownloadDirectory(directory, directory / ".mwa_client")
         self.place.memory.mkdir()
         self.part = self.place.memory / f"{NAME}.part"
         self.note = self.place.memory / f"{NAME}.part.json"
@@ -219,7 +219,7 @@ class Machine:
         self._safe_note: bytes | None = None
         self._at_death: dict[Path, bytes] = {}
 
-    def run(self, server: Server, wanted: Wanted, death: Death | None = None) -> FetchedFile | None:
+    def run(self, server: Server, wanted: ExpectedFile, death: Death | None = None) -> FetchedFile | None:
         """Let a process fetch until it ends; return the file, None where there is none."""
         server.stop.clear()
         try:
@@ -655,7 +655,7 @@ def test_never_a_wrong_file_over_a_real_socket(
 ) -> None:
     job = real_sandbox.service.add({"obs_id": "1191828584"}, state=JobState.READY, size=REAL_SIZE)
     content = b"".join(job.content.pieces())
-    wanted = Wanted(job.id, NAME, REAL_SIZE, job.content.sha1)
+    wanted = ExpectedFile(job.id, NAME, REAL_SIZE, job.content.sha1)
     with ExitStack() as stack:
         here = stack.enter_context(machine())
         session = stack.enter_context(closing(open_session(service_of(real_sandbox))))
