@@ -34,3 +34,12 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Run the benchmarks that need nothing more, or one: ``nox -s benchmarks -- kills.py --kills 30``."""
+    session.install("-e", ".[test]")
+    alone = ["again.py", "memory.py", "polling.py", "many_rows.py", "fuzz.py", "kills.py"]
+    for name, *options in [session.posargs] if session.posargs else [[name] for name in alone]:
+        session.run("python", f"tests/benchmarks/{name}", *options)
