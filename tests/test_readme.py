@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from test_tasks import FIELDS
+import pytest
+from json_events import FIELDS
 
 from mwa_client.asvo.job import JobState
 from mwa_client.cli import main as cli
@@ -71,14 +72,16 @@ def test_every_exit_status_is_in_the_readme() -> None:
     assert shown == {int(status) for status in ExitStatus}
 
 
-def test_the_example_in_the_readme_is_right_and_is_the_example_file() -> None:
-    text = README.read_text(encoding="utf-8")
-    block = re.search(r"```\n(# Convert to .*?)```", text, re.S)
-    assert block is not None
-    example = (README.parent / "examples" / "jobs.csv").read_text(encoding="utf-8")
-    in_readme = [job.identity for job in parse(block[1], ApiVersion.V2018).jobs]
-    assert in_readme == [job.identity for job in parse(example, ApiVersion.V2018).jobs]
-    assert len(in_readme) == 3
+@pytest.mark.parametrize(
+    ("example", "api"), [("jobs.csv", ApiVersion.V2018), ("jobs_in_todays_words.csv", ApiVersion.V2)]
+)
+def test_the_examples_in_the_readme_are_the_example_files(example: str, api: ApiVersion) -> None:
+    lines = (README.parent / "examples" / example).read_text(encoding="utf-8")
+    rows = [line for line in lines.splitlines() if line and not line.startswith("#")]
+    blocks = re.findall(r"```\n(# Convert to .*?)```", README.read_text(encoding="utf-8"), re.S)
+    in_readme = [[line for line in block.splitlines() if not line.startswith("#")] for block in blocks]
+    assert rows in in_readme and len(rows) == 3
+    assert [job.line for job in parse(lines, api).jobs] and not parse(lines, api).warnings
 
 
 def test_the_two_commands_are_lines_that_can_be_pasted() -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 
 import pytest
 from conftest import THREE_ROWS, command, environment, run_command, wait_until
+from json_events import FIELDS
 
 from mwa_client.batch import batch
 from mwa_client.cli import main as cli
@@ -29,20 +30,6 @@ OTHER_VIS = {**VIS, "obs_id": str(OTHER)}
 ONE_ROW = f"obs_id={OBS}, job_type=d, download_type=vis"
 SCRATCH_ROW = f"{ONE_ROW}, delivery=scratch"
 SECRETS = ("practice-key", "Bearer", "eyJ", "Signature=", "Authorization")
-FIELDS = {
-    "submitted": {"line", "obs_id", "job_id", "found"},
-    "state": {"line", "obs_id", "job_id", "state"},
-    "downloading": {"line", "obs_id", "job_id", "file", "bytes", "size"},
-    "complete": {
-        "line", "obs_id", "job_id", "path", "size", "sha1", "verified", "here", "from_before",
-    },
-    "error": {"line", "obs_id", "job_id", "message", "remedy"},
-    "summary": {
-        "complete", "failed", "pending", "submitted", "elsewhere", "unverified", "bytes", "directory",
-        "exit_status",
-    },
-}  # fmt: skip
-"""The fields of each event, apart from `event` and `time`. They are a promise: scripts read them."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,16 @@
+"""What `--json` promises of each event; the tests of the command and of the README share it."""
+
+FIELDS = {
+    "submitted": {"line", "obs_id", "job_id", "found"},
+    "state": {"line", "obs_id", "job_id", "state"},
+    "downloading": {"line", "obs_id", "job_id", "file", "bytes", "size"},
+    "complete": {
+        "line", "obs_id", "job_id", "path", "size", "sha1", "verified", "here", "from_before",
+    },
+    "error": {"line", "obs_id", "job_id", "message", "remedy"},
+    "summary": {
+        "complete", "failed", "pending", "submitted", "elsewhere", "unverified", "bytes", "directory",
+        "exit_status",
+    },
+}  # fmt: skip
+"""The fields of each event, apart from `event` and `time`. They are a promise: scripts read them."""
