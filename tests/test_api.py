@@ -297,7 +297,7 @@ def test_run_with_a_job_that_fails(
     csv = tmp_path / "jobs.csv"
     csv.write_text(THREE_ROWS)
     jobs = add_three(sandbox)
-    sandbox.faults.add("product_status", status=404, job_id=jobs[1].id)
+    sandbox.faults.add("product_gone", job_id=jobs[1].id)
     summary = client.run(csv, tmp_path)
     assert summary.exit_status is ExitStatus.JOBS_FAILED
     assert len(summary.complete) == 2

@@ -6,20 +6,19 @@ It hides which interface of the service answers, and mends a session that has ex
 from __future__ import annotations
 
 import json as jsonlib
-import re
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Protocol, TypeVar
 from urllib.parse import urlencode, urlsplit
 
-from mwa_client.asvo.job import Job, JobState, ProductFile
+from mwa_client.asvo.job import Job, ProductFile
+from mwa_client.asvo.refused import Refusal, is_refusal
 from mwa_client.errors import (
     BadReply,
     LoginRefused,
+    MwaClientError,
     ProductGone,
-    ServiceError,
     ServiceMoved,
     ServiceRefused,
     ServiceUnavailable,
@@ -38,8 +37,6 @@ FRESH_LINKS = 3
 """Fresh links that must be refused, each a while after the last, before a product counts as refused."""
 LINK_PAUSE = 1.0
 """Seconds before the next of them, at least."""
-MOST_REFUSAL = 4096
-"""Bytes of a refusal that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -297,22 +294,28 @@ class ProductSource:
         Raises
         ------
         ServiceUnavailable
-            The new one is refused, too, this time.
+            It is not to be had this time.
+        ProductGone
+            The store or the service says itself that it has it no more.
         ServiceRefused
             It was refused again and again.
         """
         file = self._file
         reply = self._session.open_product(self._job_id, file, headers)
-        if reply.status != 403 or not file.url:
+        if not is_refusal(reply.status):
             return reply
-        reply.close()
+        refusal = Refusal.of(reply)
+        if not file.url:
+            raise self._refusal_of_service(refusal)
+        if refusal.status != 403:
+            raise refusal.of_store()
         file = self._instead_of(file)
         reply = self._session.open_product(self._job_id, file, headers)
-        if reply.status != 403:
+        if not is_refusal(reply.status):
             self._refusals = 0
             return reply
-        with closing(reply):
-            raise self._refusal(file, _error_code(reply))
+        refusal = Refusal.of(reply)
+        raise self._refusal_of_link(file, refusal) if refusal.status == 403 else refusal.of_store()
 
     def give_up(self, thread: threading.Thread) -> None:
         """End the request that another thread has made and that was not answered yet."""
@@ -327,32 +330,50 @@ class ProductSource:
                 self._file = self._listed_anew()
             return self._file
 
-    def _refusal(self, file: ProductFile, code: str) -> ServiceError:
+    def _refusal_of_service(self, refusal: Refusal) -> MwaClientError:
+        """Return what to make of a refusal of the service itself; its listing knows more than a page."""
+        error = refusal.of_service()
+        if refusal.is_for_absence and not isinstance(error, ProductGone):
+            self._listed_anew()
+        return error
+
+    def _refusal_of_link(self, file: ProductFile, refusal: Refusal) -> MwaClientError:
         """Return what to make of a fresh link that is refused; several threads that meet it count as one."""
+        if not refusal.code:
+            return refusal.of_store()
         with self._lock:
-            if self._refused is not file and code:
+            if self._refused is not file:
                 self._refused, self._refusals = file, self._refusals + 1
-        why = f" ({code})" if code else ""
         if self._refusals > FRESH_LINKS:
-            return ServiceRefused(f"the store does not accept its link{why}, nor {FRESH_LINKS} fresh ones.")
-        return ServiceUnavailable(f"The store does not accept a fresh link{why}.", retry_after=LINK_PAUSE)
+            return ServiceRefused(
+                f"the store does not accept its link ({refusal.code}), nor {FRESH_LINKS} fresh ones."
+            )
+        return ServiceUnavailable(
+            f"The store does not accept a fresh link ({refusal.code}).",
+            retry_after=max(refusal.retry_after or 0.0, LINK_PAUSE),
+        )
 
     def _listed_anew(self) -> ProductFile:
-        """Return the file as a new listing of its job has it, with a new signed URL."""
-        job = self._session.jobs(known=(self._job_id,)).get(self._job_id)
-        if job is not None and job.state is JobState.EXPIRED:
-            raise ProductGone("The job has expired.", "Run the command again to have it made anew.")
+        """Return the file as a new listing of its job has it, with a new signed URL.
+
+        Raises
+        ------
+        ProductGone
+            The listing says that the job will bring nothing any more.
+        ServiceUnavailable
+            It does not have the file: a listing can lag, or be somebody's page.
+        """
+        try:
+            job = self._session.jobs(known=(self._job_id,)).get(self._job_id)
+        except ServiceRefused as error:
+            if error.is_own:
+                raise
+            raise ServiceUnavailable(error.what) from error
+        if job is not None and job.state.is_lost:
+            raise ProductGone(
+                f"The service lists the job as {job.label}.", "Run the command again to have it made anew."
+            )
         for file in job.product if job is not None else ():
             if (file.name, file.size) == (self._file.name, self._file.size):
                 return file
-        raise ServiceRefused("its link has expired, and the service gives no new one.")
-
-
-def _error_code(reply: StreamedResponse) -> str:
-    """Return what the store says in its own XML, such as ``AccessDenied``; empty if it is not the store's."""
-    try:
-        said = reply.read(MOST_REFUSAL).decode("utf-8", "replace")
-    except ServiceUnavailable:
-        return ""
-    found = re.search(r"<Error>.*?<Code>\s*([A-Za-z0-9]{1,60})\s*</Code>", said, re.DOTALL)
-    return found[1] if found else ""
+        raise ServiceUnavailable("The service does not list the product just now.", retry_after=LINK_PAUSE)

@@ -13,7 +13,6 @@ from typing import Protocol
 from mwa_client.errors import (
     LoginRefused,
     MwaClientError,
-    ProductGone,
     ServiceRefused,
     ServiceUnavailable,
     SessionLost,
@@ -48,7 +47,14 @@ class Source(Protocol):
     """Where a file's bytes come from."""
 
     def get(self, headers: Mapping[str, str]) -> Answer:
-        """Ask for the file, or with a ``Range`` header for a range of it."""
+        """Ask for the file, or with a ``Range`` header for a range of it.
+
+        Raises
+        ------
+        ProductGone, ServiceRefused
+            It is not to be had any more. What answers as if it were, and is not the server's own word, is no
+            more than a failure that passes.
+        """
         ...
 
 
@@ -167,7 +173,7 @@ def open_range(
     Raises
     ------
     ProductGone
-        404 or 410.
+        The server says itself that it has it no more.
     LoginRefused
         The session was lost, and the credentials are not accepted any more.
     TransferFailed
@@ -193,6 +199,8 @@ def open_range(
         # Lost again right after the login: somebody else may have logged in meanwhile.
         raise ServiceUnavailable(error.what) from error
     except ServiceRefused as error:
+        if not error.is_own:
+            raise ServiceUnavailable(error.what) from error
         raise TransferFailed(f"The product was refused: {error.what}", error.remedy) from error
     try:
         stretch = _stretch(answer, start, size, wants_range)
@@ -207,12 +215,12 @@ def _stretch(answer: Answer, start: int, size: int | None, wants_range: bool) ->
     etag = _strong_etag(answer.headers)
     length = _length(answer.headers)
     if answer.status == 200:
-        if length is None and _is_page(answer.headers):
+        if None in (size, length) and _is_page(answer.headers):
             raise ServiceUnavailable("The server sends a page in place of the product.")
         if None not in (size, length) and length != size:
             what = f"The server's file has {length} bytes, but the service says {size}."
             # It may be somebody else's page: bytes that are here already are not thrown away for it.
-            if start or _is_page(answer.headers) or not _is_plain(answer.headers):
+            if start or not length or _is_page(answer.headers) or not _is_plain(answer.headers):
                 raise ServiceUnavailable(what)
             raise WrongSize(what)
         if None in (size, length) and not _is_plain(answer.headers):
@@ -235,20 +243,14 @@ def _stretch(answer: Answer, start: int, size: int | None, wants_range: bool) ->
 
 def _refusal(answer: Answer) -> MwaClientError:
     status = answer.status
-    if status in (404, 410):
-        return ProductGone(
-            f"The product is gone from the server (HTTP {status}).",
-            "Run again with --allow-resubmit to have it made anew.",
-        )
     if status in (206, 416):
         is_silent = status == 416 and not answer.headers.get("Content-Range", "")
         kind = NothingThere if is_silent else WrongAnswer
         return kind(f"The server's answer does not fit the range asked for (HTTP {status}).")
-    if status in (408, 425, 429) or status >= 500:
-        return ServiceUnavailable(
-            f"The server is not available (HTTP {status}).", retry_after=retry_after(answer.headers)
-        )
-    return TransferFailed(f"The server refuses to send the product (HTTP {status}).")
+    # A refusal for good would have come from the source as an error: what a status says by itself may pass.
+    return ServiceUnavailable(
+        f"The server is not available (HTTP {status}).", retry_after=retry_after(answer.headers)
+    )
 
 
 def _checked_range(content_range: str, start: int, size: int | None) -> tuple[int, int | None]:
@@ -279,9 +281,10 @@ def _is_plain(headers: Mapping[str, str]) -> bool:
 
 
 def _is_page(headers: Mapping[str, str]) -> bool:
-    """Say whether an answer is meant for a browser or a program; no product is."""
+    """Say whether an answer is meant for a person, a browser or a program; no product is."""
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return kind in ("text/html", "application/xhtml+xml", "application/xml", "text/xml", "application/json")
+    is_text = kind.startswith("text/") or kind.endswith(("+xml", "+json"))
+    return is_text or kind in ("application/xml", "application/json")
 
 
 def _length(headers: Mapping[str, str]) -> int | None:

@@ -333,7 +333,7 @@ def test_an_unknown_state_goes_by_its_own_name_and_is_waited_on(
 
 
 def test_a_product_that_is_gone_fails_its_row(sandbox: Sandbox, clock: FastClock, tmp_path: Path) -> None:
-    sandbox.faults.add("product_status", status=410, obs_id=OBS)
+    sandbox.faults.add("product_gone", obs_id=OBS)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER))
     assert run.summary.exit_status is ExitStatus.JOBS_FAILED and "410" in failure(run)
     assert_right(sandbox, run)
@@ -592,7 +592,7 @@ def test_a_failed_job_is_reported_again_and_resubmitted_if_wanted(
     elif trouble == "no product":
         sandbox.faults.add("null_product", job_id=job.id)
     else:
-        sandbox.faults.add("product_status", status=404, job_id=job.id)
+        sandbox.faults.add("product_gone", job_id=job.id)
     identity = parse(vis(OTHER), ApiVersion.V2018).jobs[0].identity
     with closing(Ledger(tmp_path, service_of(sandbox).name)) as ledger:
         ledger.submitted(identity, job.id)
@@ -1106,7 +1106,8 @@ OUTCOMES: dict[str, tuple[ExitStatus, tuple[tuple[str, dict[str, Any]], ...]]] =
     "unanswered": (ExitStatus.COMPLETE, (("drop_reply", {"times": 1}),)),
     "wrong": (ExitStatus.JOBS_FAILED, (("wrong_sha1", {}),)),
     "wrong once": (ExitStatus.COMPLETE, (("corrupt_byte", {"times": 1}),)),
-    "gone": (ExitStatus.JOBS_FAILED, (("product_status", {}),)),
+    "gone": (ExitStatus.JOBS_FAILED, (("product_gone", {}),)),
+    "somebody's page": (ExitStatus.COMPLETE, (("product_status", {"status": [404, 400, 410, 200]}),)),
     "forbidden": (ExitStatus.JOBS_FAILED, (("product_status", {"status": 403}),)),
     "cut": (ExitStatus.COMPLETE, (("cut_product", {"after": [10, 1000, 0]}),)),
     "odd state": (ExitStatus.COMPLETE, (("unknown_state", {"times": 4}),)),

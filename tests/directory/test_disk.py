@@ -107,7 +107,7 @@ def test_one_that_is_too_large_does_not_keep_the_small_ones_out(clock: FastClock
 def test_what_is_there_already_needs_no_room(sandbox: Sandbox, clock: FastClock, tmp_path: Path) -> None:
     ready(sandbox, OBS)
     cut = sandbox.faults.add("cut_product", after=200_000, times=1)
-    refused = sandbox.faults.add("product_status", status=400, skip=1)
+    refused = sandbox.faults.add("product_gone", skip=1)
     stopped = run_batch(sandbox, tmp_path, clock, vis(OBS))
     assert stopped.summary.exit_status is ExitStatus.JOBS_FAILED and cut.hits == refused.hits == 1
     part = tmp_path / ".mwa_client" / f"{OBS}_vis.zip.part"

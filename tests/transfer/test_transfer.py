@@ -88,8 +88,8 @@ class Scene:
     def leave(self, length: int, **changes: Any) -> None:
         """Let an earlier run have fetched so many bytes."""
         fault = self.faults.add("cut_product", after=length, times=1)
-        refusal = self.faults.add("product_status", status=403, skip=1)
-        with pytest.raises(TransferFailed):
+        refusal = self.faults.add("product_gone", skip=1)
+        with pytest.raises(ProductGone):
             self.fetch(**changes)
         self.faults.remove(fault)
         self.faults.remove(refusal)
@@ -756,8 +756,8 @@ def test_a_server_that_is_away_for_a_while(scene: Scene) -> None:
 @pytest.mark.parametrize("status", [404, 410])
 def test_a_product_that_is_gone(scene: Scene, status: int) -> None:
     scene.leave(1000)
-    scene.faults.add("product_status", status=status)
-    with pytest.raises(ProductGone, match=str(status)) as caught:
+    scene.faults.add("product_status", status=status, body='{"error": "No such file"}')
+    with pytest.raises(ProductGone, match=rf"{status}, No such file") as caught:
         scene.fetch()
     assert "again" in caught.value.remedy
     assert len(scene.asked(1)) == 1
@@ -766,15 +766,73 @@ def test_a_product_that_is_gone(scene: Scene, status: int) -> None:
     assert not scene.final.exists()
 
 
-@pytest.mark.parametrize("status", [400, 403, 405, 418, 300, 304])
-def test_a_refusal_is_an_error_at_once_and_keeps_the_bytes(scene: Scene, status: int) -> None:
+NOT_THE_SERVICE = {
+    "page": "<html><head><title>Not Found</title></head><body><h1>404</h1></body></html>",
+    "nothing": "",
+    "text": "404 page not found",
+    "xml": "<?xml version='1.0'?><Fault><Code>NoSuchKey</Code></Fault>",
+    "store's": "<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>",
+    "broken": '{"error": "No such',
+    "list": '["No such file"]',
+    "number": '{"error": 404}',
+}
+
+
+@pytest.mark.parametrize("body", NOT_THE_SERVICE.values(), ids=list(NOT_THE_SERVICE))
+@pytest.mark.parametrize("status", [404, 410])
+def test_somebodys_page_does_not_mean_that_a_product_is_gone(scene: Scene, status: int, body: str) -> None:
     scene.leave(1000)
-    scene.faults.add("product_status", status=status)
-    with pytest.raises(TransferFailed, match=str(status)):
+    scene.faults.add("product_status", status=status, body=body, times=3)
+    scene.assert_right(scene.fetch(), SIZE - 1000)
+    assert scene.clock.slept == WAITS[:3]
+    (setback,) = scene.told(Setback)
+    assert f"HTTP {status}" in setback.reason
+
+
+@pytest.mark.parametrize("body", [NOT_THE_SERVICE["page"], NOT_THE_SERVICE["text"], ""])
+def test_what_the_listing_calls_gone_is_gone(scene: Scene, body: str) -> None:
+    scene.leave(1000)
+    scene.faults.add("product_status", status=404, body=body)
+    scene.sandbox.service.hold(scene.job.id, JobState.EXPIRED)
+    with pytest.raises(ProductGone, match=r"[Ee]xpired"):
         scene.fetch()
-    assert len(scene.asked(1)) == 1
-    assert scene.clock.slept == []
+    assert scene.clock.slept == [] and scene.part == scene.content[:1000]
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 418, 204, 300, 304])
+def test_a_refusal_is_waited_out_and_keeps_the_bytes(scene: Scene, status: int) -> None:
+    scene.leave(1000)
+    fault = scene.faults.add("product_status", status=status, body="")
+    with pytest.raises(TransferFailed, match=str(status)) as caught:
+        scene.fetch()
+    assert "run the command again" in caught.value.remedy and "resubmit" not in str(caught.value)
+    assert fault.hits == TRIES_WITHOUT_PROGRESS + 1
+    assert scene.clock.slept == WAITS
     assert scene.part == scene.content[:1000]
+    scene.faults.clear()
+    scene.assert_right(scene.fetch(), SIZE - 1000)
+
+
+@pytest.mark.parametrize("there", [0, 1000])
+@pytest.mark.parametrize("body", ["", "<html>Please log in</html>"])
+def test_a_page_of_a_certain_length_in_place_of_a_product(scene: Scene, there: int, body: str) -> None:
+    if there:
+        scene.leave(there)
+    scene.faults.add("product_status", status=200, body=body, times=3)
+    scene.assert_right(scene.fetch(), SIZE - there)
+    assert scene.clock.slept == WAITS[:3]
+
+
+def test_a_page_in_place_of_a_product_of_unknown_size(scene: Scene) -> None:
+    scene.faults.add("product_status", status=200, body="<html>Please log in</html>", times=3)
+    scene.assert_right(scene.fetch(size=None, sha1=None), verified=False)
+    assert scene.clock.slept == WAITS[:3]
+
+
+def test_the_services_own_reason_is_told(scene: Scene) -> None:
+    scene.faults.add("product_status", status=403, body='{"error": "Not your job"}')
+    with pytest.raises(TransferFailed, match=r"HTTP 403\): Not your job"):
+        scene.fetch()
 
 
 def test_a_session_that_expires_in_the_middle(scene: Scene) -> None:

@@ -1,0 +1,121 @@
+"""A server that does not send a product: whether it is gone, its link is dead, or this is an outage.
+
+Between us and the store there are front ends, proxies and portals, which send pages of their own with any
+status. Gone is only what the store says itself, in its own XML, or the service in its own JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mwa_client.asvo.job import clean_text
+from mwa_client.errors import MwaClientError, ProductGone, ServiceUnavailable
+from mwa_client.json_text import read_json
+from mwa_client.timing import retry_after
+
+if TYPE_CHECKING:
+    from mwa_client.asvo.http import StreamedResponse
+
+MOST_REFUSAL = 4096
+"""Bytes of a refusal that are looked at: more than the store or the service ever says."""
+MOST_PIECES = 16
+"""Pieces in which they may come: a page that drips is not waited for."""
+GONE = ("NoSuchKey",)
+"""What the store calls a product that it has no more. That it lacks the whole bucket is its own trouble."""
+ERROR = re.compile(
+    r"(?s)\ufeff?\s*(?:<\?xml[^>]*\?>\s*)?<Error(?:\s[^>]*)?>(?:(?!</Error>).)*?"
+    r"<Code>\s*([A-Za-z0-9]{1,60})\s*</Code>.*</Error>\s*"
+)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer without a product.
+
+    Attributes
+    ----------
+    status : int
+        The HTTP status.
+    code : str
+        The store's reason in its own XML, such as ``AccessDenied``; empty where that is not what came.
+    words : str
+        The service's reason in its own JSON; empty where that is not what came.
+    retry_after : float or None
+        Seconds that the server asks to wait.
+    """
+
+    status: int
+    code: str
+    words: str
+    retry_after: float | None
+
+    @classmethod
+    def of(cls, reply: StreamedResponse) -> Refusal:
+        """Read what an answer says, and close it."""
+        with closing(reply):
+            text = _text_of(reply)
+        own = ERROR.fullmatch(text)
+        return cls(reply.status, own[1] if own else "", _words_in(text), retry_after(reply.headers))
+
+    @property
+    def is_for_absence(self) -> bool:
+        """Whether the status alone would mean that the product is gone."""
+        return self.status in (404, 410)
+
+    def of_store(self) -> MwaClientError:
+        """Return what it means where the store was asked."""
+        if self.is_for_absence and self.code in GONE:
+            return self._gone(self.code)
+        if self.code:
+            return self._outage(f"The store does not send the product (HTTP {self.status}, {self.code}).")
+        return self._outage(f"Something else answers in the store's place (HTTP {self.status}).")
+
+    def of_service(self) -> MwaClientError:
+        """Return what it means where the service was asked, which sends its products itself."""
+        if self.is_for_absence and self.words:
+            return self._gone(self.words)
+        if self.words:
+            return self._outage(f"The service does not send the product (HTTP {self.status}): {self.words}")
+        return self._outage(f"Something else answers in the service's place (HTTP {self.status}).")
+
+    def _gone(self, reason: str) -> ProductGone:
+        return ProductGone(
+            f"The product is gone from the server (HTTP {self.status}, {reason}).",
+            "Run again with --allow-resubmit to have it made anew.",
+        )
+
+    def _outage(self, what: str) -> ServiceUnavailable:
+        return ServiceUnavailable(what, retry_after=self.retry_after)
+
+
+def is_refusal(status: int) -> bool:
+    """Say whether an answer with this status says no, rather than sends something or asks to come back."""
+    return 400 <= status < 500 and status not in (408, 416, 425, 429)
+
+
+def _text_of(reply: StreamedResponse) -> str:
+    """Return the beginning of a body, as far as it comes without much ado."""
+    room = memoryview(bytearray(MOST_REFUSAL))
+    there = 0
+    try:
+        for _ in range(MOST_PIECES):
+            count = reply.read_into(room[there:]) if there < len(room) else 0
+            if not count:
+                break
+            there += count
+    except ServiceUnavailable:
+        pass  # What breaks off is not the store's own, or its status says as much as is needed.
+    return bytes(room[:there]).decode("utf-8", "replace")
+
+
+def _words_in(text: str) -> str:
+    """Return the reason in an error of the service's, which is a JSON object."""
+    try:
+        body = read_json(text)
+    except ValueError:
+        return ""
+    reasons = [body.get(key) for key in ("error", "message", "detail")] if isinstance(body, dict) else []
+    return clean_text(" ".join(reason for reason in reasons if isinstance(reason, str)))
