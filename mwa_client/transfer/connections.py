@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mwa_client.errors import Stopped
@@ -10,7 +12,7 @@ from mwa_client.timing import Clock
 
 MOMENT = 0.5
 """Seconds after which a wait looks up, to see whether the work was told to stop."""
-MEASURE = 0.1
+MEASURE = 0.05
 """Seconds over which the rate of one connection is measured, at least."""
 MOSTLY = 3 / 4
 """One connection that is waited for less than so much of the time is as fast as this machine takes it."""
@@ -60,15 +62,16 @@ class ConnectionBudget:
         self._downloads: dict[object, bool] = {}
         """Each download, and whether it could use more connections than it has, up to its share."""
 
-    def join(self, download: object) -> None:
-        """Note that a download begins: from now on it has a share."""
+    @contextmanager
+    def joined(self, download: object) -> Iterator[None]:
+        """Let a download have a share from now on, until it has ended."""
         with self._changed:
             self._downloads[download] = False
-
-    def leave(self, download: object) -> None:
-        """Note that a download has ended."""
-        with self._changed:
-            self._downloads.pop(download, None)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._downloads.pop(download, None)
 
     def note_need(self, download: object, has_too_few: bool) -> None:
         """Note whether a download could use more connections than it has, up to its share."""

@@ -191,7 +191,10 @@ class _Download:
         """Fetch what is missing, check the whole, rename."""
         wanted = self._wanted
         self._furthest = 0
-        with open_part(self._place.part(wanted.name), wanted, self._stop, self._place.guard) as part:
+        with (
+            self._budget.joined(self._tuner),
+            open_part(self._place.part(wanted.name), wanted, self._stop, self._place.guard) as part,
+        ):
             self._tell(part.there)
             try:
                 self._fill(part)

@@ -6,7 +6,6 @@ only ends, and what it has not fetched is for the others.
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -32,6 +31,8 @@ PIECE = 1 << 20
 SHORT_SEGMENT, LONG_SEGMENT = 4 << 20, 256 << 20
 HASH_RATE = 1e9
 """Bytes a second that can be hashed, more or less."""
+MOST_OF_IT = 0.85
+"""How much of what is left is fetched in the first of two rounds; in the second that can just be hashed."""
 USUAL_RATE = 20e6
 """Bytes a second of a connection that was not measured yet."""
 WINDOW = 2 << 30
@@ -47,10 +48,10 @@ RATE_TIME = 0.25
 """Seconds over which the rate of each connection is measured."""
 MUCH = 32 << 20
 """Bytes for which it is worthwhile to find out whether the line is long before the first answer is here."""
-SOON = 0.06
+SOON = 0.03
 """Seconds in which the first answer comes where the line is short."""
-LONG_ANSWER = 1.0
-"""Seconds that an answer is thought to take on a long line, before the first is here."""
+LONG_ANSWER, USUAL_ROUND_TRIP = 1.0, 0.1
+"""Seconds that an answer on a long line, and a round trip, are thought to take before the first is here."""
 LEAST_GAIN = 0.05
 """Seconds that must be gained by taking a part of what another connection fetches."""
 PATIENT_FOR = 1.0
@@ -200,7 +201,6 @@ class ParallelReader:
         self._shortest_answer = LONG_ANSWER
         self._looked = float("-inf")
         self._began = reading.clock.monotonic()
-        reading.budget.join(self)
         self._can_be_mixed = self._was_asked = self._was_answered = False
         self._is_over = False
         self._mistake: BaseException | None = None
@@ -256,9 +256,8 @@ class ParallelReader:
         """Note that the download's own thread asks for something."""
         with self._changed:
             self._first.ask(self._clock.monotonic())
-            is_first, self._was_asked = not self._was_asked, True
-            is_much = self._r.has_sha1 and self._size != ENDLESS and self._left() >= MUCH
-        if is_first and is_much and self._r.budget.most > 1:
+            awaits_others, self._was_asked = self._awaits_others, True
+        if awaits_others:
             with suppress(RuntimeError, MemoryError):
                 threading.Thread(target=self._expect_long_line, name="download", daemon=True).start()
 
@@ -318,7 +317,6 @@ class ParallelReader:
             self._is_over = True
             self._changed.notify_all()
             self._give_up(self._others)
-        self._r.budget.leave(self)
 
     # --- Who fetches what; all of it with the lock held -----------------------------------------------
 
@@ -336,6 +334,15 @@ class ParallelReader:
     def _left(self) -> int:
         return self._free.total + sum(each.left for each in self._segments if each.is_held)
 
+    @property
+    def _awaits_others(self) -> bool:
+        """Whether the first request is still to go out, and others will probably follow it at once.
+
+        Then it asks for no more than its part: a connection whose answer ends can be used again.
+        """
+        is_much = self._r.has_sha1 and self._size != ENDLESS and self._left() >= MUCH
+        return not self._was_asked and is_much and self._r.budget.most > 1
+
     def _choose(self, line: Line) -> Segment | None:
         """Return what a connection should ask for; None if all is in good hands."""
         if not self._left():
@@ -343,7 +350,7 @@ class ParallelReader:
         return self._choose_free(line) or self._choose_part_of_another(line)
 
     def _choose_free(self, line: Line) -> Segment | None:
-        if line.is_first and not self._others and self._free:
+        if line.is_first and not self._others and self._free and not self._awaits_others:
             start, end = self._free.first  # Alone: all there is in one go.
             return self._add(Segment(line, start, end, end))
         available = self._available()
@@ -443,14 +450,18 @@ class ParallelReader:
     def _length(self, left: int) -> int:
         """Return how long a segment should be.
 
-        Each of them costs the wait for an answer. But in the end, what was fetched out of order must still be
-        hashed: the fewer rounds there were, the more that is. This makes the sum of both the smallest.
+        Each round of them costs the wait for an answer. But when the last byte has come, what was fetched out
+        of order in the last round must still be hashed. So all that is left is shared out at once where that
+        is soon hashed; otherwise most of it, and the rest in a later round.
         """
-        lines = max(self._tuner.target, 1 + len(self._others))
-        # On a connection that is open already, the answer comes sooner than the first on a new one.
-        wait = max(self._answer_time / 2, 0.001)
-        rounds = max(int(math.sqrt(left / HASH_RATE / wait)), 1)
-        length = min(max(left // (lines * rounds), SHORT_SEGMENT), LONG_SEGMENT)
+        share = self._r.budget.share
+        lines = max(share if self._awaits_others else min(self._tuner.target, share), 1 + len(self._others))
+        length = left / lines
+        # On a connection that is open already, an answer takes one round trip; on a new one, three.
+        round_trip = self._answer_time / 3 if self._was_answered else USUAL_ROUND_TRIP
+        if MOST_OF_IT * (left - length) / HASH_RATE > 2 * round_trip:
+            length *= MOST_OF_IT
+        length = min(max(int(length), SHORT_SEGMENT), LONG_SEGMENT)
         return -(-length // PIECE) * PIECE
 
     def _usual_rate(self) -> float:
@@ -499,7 +510,7 @@ class ParallelReader:
             most = min(most, share)
         while len(self._others) + 1 < most and self._add_line():
             pass
-        self._r.budget.note_need(self, len(self._others) + 1 < min(self._tuner.target, share))
+        self._r.budget.note_need(self._tuner, len(self._others) + 1 < min(self._tuner.target, share))
         self._changed.notify_all()
 
     def _give_up(self, lines: Iterable[Line]) -> None:

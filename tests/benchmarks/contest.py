@@ -48,7 +48,7 @@ class Goal:
 
     def __str__(self) -> str:
         sign = ">=" if self.at_least else "<="
-        verdict = "met" if self.is_met else "NOT met"
+        verdict = "PASS" if self.is_met else "FAIL"
         return f"{self.what:68}{self.figure:9.2f}   {sign} {self.bound:<6g} {verdict}"
 
 

@@ -5,11 +5,17 @@ python tests/benchmarks/long_line.py --only 200ms --times 1
 
 The store imitates round trips, slow start, a rate for each connection and a link that all share.
 It needs aria2c (apt-get install aria2) for the comparison; without it, that is left out.
+
+Measured is the wall time of whole processes, from start to exit: ours with Python's start, the login, the
+listing, the SHA-1 and the flush to disk; aria2c with the addresses given, and without a sum or a flush.
+The package's bytecode is compiled beforehand, as pip does when it installs a release. The lines of one
+connection are one download after the other over one connection.
 """
 
 from __future__ import annotations
 
 import argparse
+import compileall
 import hashlib
 import os
 import re
@@ -24,6 +30,7 @@ from contest import Contestant, Goal, contest, place_for
 from far_store import Far, far_store
 from servers import File, list_job
 
+import mwa_client
 from mwa_client.sandbox import Sandbox
 from mwa_client.sandbox.products import Content
 
@@ -62,6 +69,7 @@ def main() -> int:
     """Measure what is asked for; 0 where every goal is met."""
     options = _options()
     goals: list[Goal] = []
+    compileall.compile_dir(Path(mwa_client.__file__).parent, quiet=1)
     with (
         tempfile.TemporaryDirectory(dir=place_for(2 * options.size)) as name,
         Sandbox(seconds_per_state=0) as sandbox,

@@ -246,6 +246,22 @@ def test_a_small_product_is_one_request(scene: Scene, monkeypatch: pytest.Monkey
     assert server.asked == [(0, SIZE)]
 
 
+@pytest.mark.parametrize(("downloads", "asked"), [(1, SIZE // 4), (2, SIZE // 2), (8, SIZE)])
+def test_of_much_the_first_connection_asks_for_its_part(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, downloads: int, asked: int
+) -> None:
+    monkeypatch.setattr(parallel, "MUCH", SIZE)
+    monkeypatch.setattr(parallel, "LONG_SEGMENT", SIZE)
+    server, budget = Server(others_first=False), ConnectionBudget(4)
+    with ExitStack() as others:
+        for number in range(1, downloads):
+            others.enter_context(budget.joined(number))
+        file = fetch(WANTED, server, scene.place, scene.clock, server.stop, scene.events.append, budget)
+    scene.assert_right(file)
+    # It ends there, so that the connection can be used again.
+    assert server.asked[0] == (0, asked)
+
+
 def test_what_cannot_be_told_apart_is_not_mixed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(others_first=False)
     monkeypatch.setattr(ranges, "_strong_etag", lambda headers: "")
@@ -589,17 +605,16 @@ def test_who_has_several_gives_way_to_who_has_none() -> None:
 
 def test_each_download_has_a_share() -> None:
     budget = ConnectionBudget(8)
-    downloads = [object() for _ in range(3)]
-    for number, download in enumerate(downloads, start=1):
-        budget.join(download)
-        assert budget.share == 8 // number
-    budget.note_need(downloads[0], has_too_few=True)
-    assert budget.is_wanted
-    budget.leave(downloads[0])
-    assert (budget.is_wanted, budget.share) == (False, 4)
-    # Who has left needs nothing.
-    budget.note_need(downloads[0], has_too_few=True)
-    assert not budget.is_wanted
+    with budget.joined("first"):
+        assert budget.share == 8
+        with budget.joined("second"), budget.joined("third"):
+            assert budget.share == 8 // 3
+            budget.note_need("third", has_too_few=True)
+            assert budget.is_wanted
+        assert (budget.is_wanted, budget.share) == (False, 8)
+        # Who has left needs nothing.
+        budget.note_need("third", has_too_few=True)
+        assert not budget.is_wanted
 
 
 # --- Restraint -----------------------------------------------------------------------------------------
