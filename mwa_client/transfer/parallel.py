@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Callable
 
 from mwa_client.errors import MwaClientError, ServiceUnavailable, Stopped
+from mwa_client.threads import has_started
 from mwa_client.timing import Clock
 from mwa_client.transfer import ranges
 from mwa_client.transfer.connections import (
@@ -258,8 +259,7 @@ class ParallelReader:
             self._first.ask(self._clock.monotonic())
             awaits_others, self._was_asked = self._awaits_others, True
         if awaits_others:
-            with suppress(RuntimeError, MemoryError):
-                threading.Thread(target=self._expect_long_line, name="download", daemon=True).start()
+            has_started(threading.Thread(target=self._expect_long_line, name="download", daemon=True))
 
     def _expect_long_line(self) -> None:
         """Let the others ask, too, where the first answer is long in coming."""
@@ -531,21 +531,16 @@ class ParallelReader:
                 each.own_end = min(each.own_end, each.position + self._length(self._left()))
         segment = self._choose(line)
         if segment is not None:
-            try:
-                _spare_descriptors()
-                thread = threading.Thread(
-                    target=self._run, args=(line, segment), name="download", daemon=True
-                )
-                line.thread = thread
-                thread.start()
-            except (RuntimeError, MemoryError, OSError):
-                # No thread, no memory, no descriptor to be had: these are enough.
-                self._release(segment, segment.position)
-                self._tuner.refused(1 + len(self._others))
-            else:
+            line.thread = threading.Thread(
+                target=self._run, args=(line, segment), name="download", daemon=True
+            )
+            if _has_spare_descriptors() and has_started(line.thread):
                 self._restraint.note_request()
                 self._others.append(line)
                 return True
+            # No descriptor, no thread, no memory to be had: these are enough.
+            self._release(segment, segment.position)
+            self._tuner.refused(1 + len(self._others))
         self._r.budget.release()
         return False
 
@@ -688,13 +683,16 @@ class ParallelReader:
         return True
 
 
-def _spare_descriptors() -> None:
-    """Raise OSError where so few files can still be opened that what is needed may lack them."""
+def _has_spare_descriptors() -> bool:
+    """Say whether so many files can still be opened that what is needed will not lack them."""
     taken: list[int] = []
     try:
         for _ in range(DESCRIPTORS):
             taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
     finally:
         for each in taken:
             with suppress(OSError):
                 os.close(each)
+    return True

@@ -34,6 +34,7 @@ from mwa_client.directory.disk import (
 )
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
 from mwa_client.json_text import read_strictly
+from mwa_client.threads import has_started
 from mwa_client.transfer.gaps import Gaps
 
 if TYPE_CHECKING:
@@ -528,11 +529,8 @@ class _Hasher:
             self._changed.notify_all()
             if self._thread is None and self._is_behind() and not self._is_over:
                 thread = threading.Thread(target=self._run, name="sha1", daemon=True)
-                try:
-                    thread.start()
-                except (RuntimeError, MemoryError):
-                    return  # No thread to be had: it is done in the end.
-                self._thread = thread
+                if has_started(thread):  # Otherwise it is done in the end.
+                    self._thread = thread
 
     def result(self, stop: threading.Event) -> str:
         """Return the SHA-1 of all that is there in order."""
