@@ -23,6 +23,7 @@ from typing import Any, Callable
 from mwa_client.directory.disk import (
     disk_errors,
     json_lines,
+    name_on_disk,
     open_ours,
     path_below,
     state_directory,
@@ -372,7 +373,9 @@ class Ledger:
         if not isinstance(job_id, int):
             return
         if entry.get("event") == "name":
-            self.place.names.learn(str(entry.get("name")), job_id, str(entry.get("service")))
+            name = _on_disk(str(entry.get("name")))
+            if name is not None:
+                self.place.names.learn(name, job_id, str(entry.get("service")))
         else:
             self.place.names.remember_unread(_names_in(entry), job_id, brought.under)
 
@@ -420,7 +423,15 @@ def _names_in(entry: dict[str, object]) -> set[str]:
     files = entry.get("files")
     described = files if isinstance(files, list) else []
     names = [file.get("name") for file in described if isinstance(file, dict)]
-    return {name.partition("/")[0] for name in names if isinstance(name, str)}
+    tops = [name.partition("/")[0] for name in names if isinstance(name, str)]
+    return {name for name in map(_on_disk, tops) if name is not None}
+
+
+def _on_disk(name: str) -> str | None:
+    try:
+        return name_on_disk(name)
+    except UnicodeEncodeError:
+        return None  # No file can be called so.
 
 
 def _time(value: object) -> float | None:

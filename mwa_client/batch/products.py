@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import threading
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from mwa_client.errors import JobFailed, TransferFailed
 from mwa_client.timing import Clock
 from mwa_client.transfer import folder
 from mwa_client.transfer.connections import ConnectionBudget
-from mwa_client.transfer.delivered import DeliveryRoots
+from mwa_client.transfer.delivered import DeliveryRoots, is_readable
 from mwa_client.transfer.download import TransferEvent, fetch, safe_name
 from mwa_client.transfer.files import DownloadDirectory, FetchedFile
 from mwa_client.transfer.part_file import ExpectedFile, bytes_in_part
@@ -91,7 +90,7 @@ def bytes_to_come(files: Iterable[tuple[ExpectedFile, ProductFile]], place: Down
     return sum(
         max((wanted.size or 0) - _bytes_there(wanted, place), 0)
         for wanted, file in files
-        if not file.delivery.is_folder or os.access(file.path, os.R_OK)
+        if not file.delivery.is_folder or is_readable(file.path)
     )
 
 

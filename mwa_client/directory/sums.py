@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Callable
 
-from mwa_client.directory.disk import disk_errors, open_ours, read_ours, write_safely
+from mwa_client.directory.disk import disk_errors, name_in_text, open_ours, read_ours, write_safely
 
 NAME = "SHA1SUMS"
 MOST = 1 << 27
@@ -76,7 +76,7 @@ class Sums:
                 if _state(os.fstat(file)) != as_left:
                     return False
                 if new:
-                    _write_all(file, _lines(new).encode("utf-8", "surrogateescape"))
+                    _write_all(file, os.fsencode(_lines(new)))
                 self._as_left = _state(os.fstat(file))
             finally:
                 os.close(file)
@@ -98,7 +98,7 @@ class Sums:
             if torn or not is_said or not text:
                 # It grows where nobody else can put anything in its way.
                 text = "".join(f"{line}\n" for line in (*others, *wanted))
-                write_safely(self._path, text, mode=mode, made_in=self._memory)
+                write_safely(self._path, name_in_text(text), mode=mode, made_in=self._memory)
             self._as_left = _state(self._path.lstat())
         self._said = {**{line[NAME_FROM:]: "" for line in others}, **ours}
 
@@ -110,7 +110,7 @@ class Sums:
         """
         with disk_errors(self._path), suppress(FileNotFoundError):
             data = read_ours(self._path, MOST, alone=False, single=True)
-            return data.decode("utf-8", "surrogateescape"), self._path.lstat().st_mode & 0o666
+            return os.fsdecode(data), self._path.lstat().st_mode & 0o666
         return "", 0o644
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mwa_client.directory.disk import walk_tree
+from mwa_client.directory.disk import name_on_disk, walk_tree
 from mwa_client.errors import JobFailed, TransferFailed
 
 USUAL_ROOTS = (Path("/scratch"), Path("/data"))
@@ -62,7 +62,8 @@ class DeliveryRoots:
                 remedy,
             )
         # Both ways, for a link on the way must not lead out, nor must "/scratch" itself be one that does.
-        written, real = _from_the_top(path), _real(path)
+        there = name_on_disk(path)
+        written, real = _from_the_top(there), _real(there)
         roots = [root for root in self.roots if _is_below(written, root)]
         real_roots = [root for root in map(_real, roots) if root != TOP]
         if not any(_is_below(real, root) for root in real_roots):
@@ -82,7 +83,7 @@ class DeliveryRoots:
 
     def is_visible(self, path: str) -> bool:
         """Say whether this host can see a delivered file or folder."""
-        return _is_plain(path) and os.access(path, os.R_OK)
+        return is_readable(path)
 
     def should_be_visible(self, path: str) -> bool:
         """Say whether this host has the folder that a delivery is to be in, which is no root itself.
@@ -91,8 +92,16 @@ class DeliveryRoots:
         """
         if not _is_plain(path):
             return False
-        parent = _from_the_top(path).parent
-        return os.path.lexists(path) or (_is_folder(parent) and any(_is_below(parent, r) for r in self.roots))
+        there = name_on_disk(path)
+        parent = _from_the_top(there).parent
+        return os.path.lexists(there) or (
+            _is_folder(parent) and any(_is_below(parent, r) for r in self.roots)
+        )
+
+
+def is_readable(path: str) -> bool:
+    """Say whether this host has what the service says is at a path, and we may read it."""
+    return _is_plain(path) and os.access(name_on_disk(path), os.R_OK)
 
 
 def roots_from(words: str, *homes: str | None) -> DeliveryRoots:
@@ -123,7 +132,7 @@ def _absolute(folders: Iterable[str | None]) -> tuple[Path, ...]:
 
 def _is_plain(path: str) -> bool:
     try:
-        is_short = len(os.fsencode(path)) <= LONGEST_PATH
+        is_short = len(path.encode("utf-8", "surrogateescape")) <= LONGEST_PATH
     except UnicodeEncodeError:
         return False  # No file can be called so.
     return is_short and path.startswith("/") and "\0" not in path and ".." not in Path(path).parts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Union
 
+from mwa_client.directory.disk import name_on_disk
 from mwa_client.errors import (
     ServiceUnavailable,
     Stopped,
@@ -130,8 +130,8 @@ def fetch(
 def safe_name(name: str, obs_id: int | None, job_id: int) -> str:
     """Return a product's name as it can stand in a directory.
 
-    Only the base name counts. One that is empty, hidden, too long, unprintable, taken by this program, or
-    that no file can have in the user's locale, is replaced by the ids and its suffix.
+    Only the base name counts. One that is empty, hidden, too long, unprintable or taken by this program is
+    replaced by the ids and its suffix.
     """
     base = re.split(r"[/\\]", name)[-1]
     usable = (
@@ -139,22 +139,13 @@ def safe_name(name: str, obs_id: int | None, job_id: int) -> str:
         and base.isprintable()
         and base == base.strip()
         and not base.startswith((".", "-"))
-        and _is_storable(base)
-        and len(os.fsencode(base)) <= 200
+        and len(base.encode("utf-8")) <= 200
         and not base.upper().startswith("SHA1SUMS")
     )
     if usable:
-        return base
+        return name_on_disk(base)
     suffix = re.search(r"(\.tar)?\.[A-Za-z0-9]{1,8}$", base)
     return f"{obs_id or 'unknown'}_{job_id}{suffix[0] if suffix else ''}"
-
-
-def _is_storable(name: str) -> bool:
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError:  # Where the locale is C, and Python was told to believe it, names are ASCII.
-        return False
-    return True
 
 
 class _Download:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Union
 
-from mwa_client.directory.disk import disk_errors
+from mwa_client.directory.disk import disk_errors, name_in_text
 from mwa_client.errors import Stopped
 from mwa_client.transfer.part_file import WRITE_SIZE, ExpectedFile
 
@@ -175,7 +175,7 @@ class FinalNames:
         """Make a name a job's, if it is no other's; say whether it is."""
         if name.casefold() not in self._owners:
             self._owners[name.casefold()] = self._owner(job_id)
-            self._record({"event": "name", "name": name, "job_id": job_id})
+            self._record({"event": "name", "name": name_in_text(name), "job_id": job_id})
         return self._owners[name.casefold()] == self._owner(job_id)
 
     def _owner(self, job_id: int | None) -> str:
@@ -225,7 +225,7 @@ def by_name(directory: Path, files: Iterable[FetchedFile]) -> dict[str, list[Fet
 def describe(directory: Path, file: FetchedFile) -> dict[str, object]:
     """Return a file as the ledger has it."""
     return {
-        "name": file.path.relative_to(directory).as_posix(),
+        "name": name_in_text(file.path.relative_to(directory).as_posix()),
         "size": file.size,
         "sha1": file.sha1,
         "verified": file.verified,

@@ -6,11 +6,12 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from mwa_client.directory.disk import boot_id, json_lines, open_new
+from mwa_client.directory.disk import boot_id, json_lines, name_in_text, name_on_disk, open_new
 from mwa_client.transfer.delivered import Entry
 
 
@@ -49,7 +50,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, job_id: int, source: Path) -> None:
-        header = {"job_id": job_id, "source": str(source), "boot": boot_id()}
+        header = {"job_id": job_id, "source": name_in_text(str(source)), "boot": boot_id()}
         lines: list[dict[str, Any]] = [entry for entry, _ in json_lines(path)] if path.exists() else []
         before = lines[0] if lines else {}
         self.is_continued = all(before.get(key) == header[key] for key in ("job_id", "source"))
@@ -60,7 +61,8 @@ class Journal:
         for line in lines[1:] if self.is_continued else []:
             name, copied = line.pop("name", None), _read_copied(line)
             if isinstance(name, str) and copied is not None and (copied.synced or is_same_boot):
-                self.note(name, copied)
+                with suppress(UnicodeEncodeError):  # No file can be called so.
+                    self.note(name_on_disk(name), copied)
 
     def close(self) -> None:
         """Close the file."""
@@ -75,7 +77,7 @@ class Journal:
     def note(self, name: str, copied: Copied) -> None:
         """Note how much of a file is copied."""
         self._copied[name] = copied
-        self._write({"name": name, **asdict(copied)})
+        self._write({"name": name_in_text(name), **asdict(copied)})
 
     def _write(self, line: Mapping[str, object]) -> None:
         self._file.write(json.dumps(line) + "\n")

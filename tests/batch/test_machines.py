@@ -373,23 +373,51 @@ IN_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 """The system's names have ASCII characters alone, and Python believes it."""
 
 
-def test_a_name_that_no_file_can_have_here(sandbox: Sandbox, csv: Path, tmp_path: Path) -> None:
+IN_UTF_8 = {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
+
+
+def run_in(locale: dict[str, str], sandbox: Sandbox, csv: Path, data: Path) -> str:
+    words = command(f"--csv={csv}", f"--dir={data}", "--poll=0.05")
+    env = environment(sandbox, **locale)
+    done = subprocess.run(words, env=env, capture_output=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize("locales", [(IN_ASCII, IN_UTF_8), (IN_UTF_8, IN_ASCII)], ids=["ASCII", "UTF-8"])
+def test_names_are_the_same_in_every_locale(
+    sandbox: Sandbox, csv: Path, tmp_path: Path, locales: tuple[dict[str, str], ...]
+) -> None:
     sandbox.faults.add("hostile_name", name="gemäß_π.tar")
     data = tmp_path / "data"
-    words = command(f"--csv={csv}", f"--dir={data}", "--poll=0.05")
-    for _ in range(2):
-        done = subprocess.run(
-            words,
-            env=environment(sandbox, **IN_ASCII),
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
+    sums = set()
+    for locale in (*locales, locales[0]):
+        run_in(locale, sandbox, csv, data)
+        sums.add((data / "SHA1SUMS").read_bytes())
+    assert len(sandbox.jobs) == 3 and len(sums) == 1
     names = {path.name for path in data.iterdir()} - {".mwa_client", "SHA1SUMS"}
-    assert names == {f"{job.obs_id}_{job.id}.tar" for job in sandbox.jobs}
-    assert len(names) == 3
+    first, *others = [job.id for job in sandbox.jobs]
+    assert len(names) == 3 and {f"{job}_gemäß_π.tar" for job in (first, *others)} | {"gemäß_π.tar"} > names
+    assert sorted(line[42:] for line in sums.pop().decode().splitlines()) == sorted(names)
+    assert len([entry for entry in sandbox.requests if entry.path == "/api/download"]) == 3
+
+
+def test_what_was_begun_is_continued_in_another_locale(sandbox: Sandbox, tmp_path: Path) -> None:
+    csv = tmp_path / "one.csv"
+    csv.write_text(THREE_ROWS.splitlines()[0])
+    sandbox.faults.add("hostile_name", name="gemäß_π.tar")
+    sandbox.faults.add("cut_product", after=1000, times=1)
+    sandbox.faults.add("product_gone", skip=1)
+    words = command(f"--csv={csv}", f"--dir={tmp_path}", "--poll=0.05")
+    env = environment(sandbox, **IN_UTF_8)
+    done = subprocess.run(words, env=env, capture_output=True, timeout=20, check=False)
+    assert done.returncode == 4
+    sandbox.faults.clear()
+    sandbox.faults.add("hostile_name", name="gemäß_π.tar")
+    sandbox.reset_log()
+    run_in(IN_ASCII, sandbox, csv, tmp_path)
+    ranges = [entry.range for entry in sandbox.requests if entry.path == "/api/download"]
+    assert ranges == ["bytes=1000-"] and (tmp_path / "gemäß_π.tar").is_file()
 
 
 # --- Settings ----------------------------------------------------------------------------------------
