@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,8 @@ class InternalError(MwaClientError):
         """Return the error for what was raised, with the place for a report."""
         if isinstance(error, MemoryError):  # That is no mistake, and can come anywhere.
             return OutOfMemory()
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return OutOfDescriptors()  # Nor is that: even a module that is imported late needs one.
         places = list(_places(error)) or [(Path("an unknown place"), 0)]
         ours = [place for place in places if Path(__file__).parent in place[0].parents] or places
         # Where the mistake is in a library, or in what it was given, our own last step says more.
@@ -302,3 +305,27 @@ class DirectoryBusy(NotFinished):
 
 class Stopped(NotFinished):
     """The work was told to stop; what was fetched is kept."""
+
+
+# --- No more open files ------------------------------------------------------------------------------
+
+
+class OutOfDescriptors(MwaClientError):
+    """The system lets this program open no more files and connections; with fewer at a time it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The system lets this program open no more files and connections.",
+            "Raise the limit (ulimit -n 256, or the batch system's). Everything so far is kept: run the same "
+            "command again to go on.",
+        )
+
+
+class NoFileOpened(OutOfDescriptors, DirectoryUnusable):
+    """A file could not be opened for want of descriptors."""
+
+
+class NoConnectionOpened(OutOfDescriptors, ServiceUnreachable):
+    """A connection could not be opened for want of descriptors; nobody was asked anything."""
+
+    exit_status = ExitStatus.FAILED

@@ -5,6 +5,23 @@ from __future__ import annotations
 import threading
 
 
+def can_start(count: int) -> bool:
+    """Say whether so many threads can run at the same time, besides those that do."""
+    over = threading.Event()
+    threads: list[threading.Thread] = []
+    try:
+        for _ in range(count):
+            thread = threading.Thread(target=over.wait, daemon=True)
+            if not has_started(thread):
+                return False
+            threads.append(thread)
+        return True
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
 def has_started(thread: threading.Thread) -> bool:
     """Start a thread if there is one to be had, and say whether it was.
 

@@ -82,6 +82,10 @@ class Api2018:
         """Close the connections."""
         self._wire.close()
 
+    def close_idle(self) -> None:
+        """Close the connections that are only kept for later calls."""
+        self._wire.close_idle()
+
     def login(self) -> None:
         """Open a session with user name and password."""
         try:

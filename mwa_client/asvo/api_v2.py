@@ -79,6 +79,10 @@ class ApiV2:
         """Close the connections."""
         self._wire.close()
 
+    def close_idle(self) -> None:
+        """Close the connections that are only kept for later calls."""
+        self._wire.close_idle()
+
     def login(self) -> None:
         """Get tokens that work: kept ones, refreshed ones, or those of a login."""
         with self._store.locked():

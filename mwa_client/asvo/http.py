@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http import client as http_client
 from pathlib import Path
 from typing import Any, Callable
@@ -24,7 +24,12 @@ import urllib3
 
 from mwa_client.asvo import replies
 from mwa_client.asvo.address import Origin, origin_of, redirected
-from mwa_client.asvo.http_errors import errors_explained, no_authorities, no_proxy_login
+from mwa_client.asvo.http_errors import (
+    errors_explained,
+    is_out_of_descriptors,
+    no_authorities,
+    no_proxy_login,
+)
 from mwa_client.asvo.job import clean_text
 from mwa_client.asvo.limits import CONNECT_TIMEOUT, Adapter, Call, Lines, running
 from mwa_client.asvo.proxies import Proxy, is_on_this_machine
@@ -247,6 +252,12 @@ class HttpClient:
             # The user has switched it off and is told so aloud, once, elsewhere.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
+    def close_idle(self) -> None:
+        """Close the connections that are only kept for later calls."""
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
     def close(self) -> None:
         """Close all connections.
 
@@ -425,8 +436,19 @@ class HttpClient:
             call.proxy = Proxy.of(request.url or "", settings["proxies"])
             self._check_authorities(settings["verify"], origin, call.proxy)
             with running(call):
-                limits = (CONNECT_TIMEOUT, call.silence)
-                response = session.send(request, timeout=limits, allow_redirects=False, **settings)
+                how: dict[str, Any] = {
+                    "timeout": (CONNECT_TIMEOUT, call.silence),
+                    "allow_redirects": False,
+                    **settings,
+                }
+                try:
+                    response = session.send(request, **how)
+                except Exception as error:
+                    if not is_out_of_descriptors(error):
+                        raise
+                    session.close()
+                    self.close_idle()
+                    response = session.send(request, **how)
         if call.proxy is not None:
             if response.status_code == 407:
                 response.close()

@@ -17,8 +17,10 @@ import urllib3
 
 from mwa_client.asvo.limits import CONNECT_TIMEOUT, Call, Stage
 from mwa_client.asvo.proxies import Proxy
+from mwa_client.descriptors import OUT_OF_THEM
 from mwa_client.errors import (
     MwaClientError,
+    NoConnectionOpened,
     ServiceError,
     ServiceRefused,
     ServiceUnavailable,
@@ -104,7 +106,14 @@ class _Failure:
         return "connection closed early"
 
 
+def is_out_of_descriptors(error: Exception) -> bool:
+    """Say whether a connection could not be opened because no more files and connections can be."""
+    return any(number in OUT_OF_THEM for number in _Failure(error).numbers)
+
+
 def _explained(failure: _Failure, call: Call) -> ServiceError:
+    if is_out_of_descriptors(failure.error):
+        return NoConnectionOpened()
     if failure.says("TLS CA certificate bundle"):
         return no_authorities()
     if call.proxy is not None and not call.is_past_proxy and call.stage is not Stage.ASKING:

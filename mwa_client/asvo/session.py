@@ -91,6 +91,10 @@ class ApiClient(Protocol):
         """Close the connections."""
         ...
 
+    def close_idle(self) -> None:
+        """Close the connections that are only kept for later calls."""
+        ...
+
     def login(self) -> None:
         """Open a session; raise `WrongInterface` where the server speaks another one."""
         ...
@@ -145,6 +149,11 @@ class Session:
         """Close the connections. The session at the service is left to expire."""
         for interface in self._candidates:
             interface.close()
+
+    def close_idle(self) -> None:
+        """Close the connections that are only kept for later calls."""
+        for interface in self._candidates:
+            interface.close_idle()
 
     def login(self) -> None:
         """Log in, if that has not happened yet.

@@ -37,6 +37,7 @@ from mwa_client.batch.ledger import FetchedProduct, Ledger, RowRecord
 from mwa_client.batch.products import bytes_to_come, fetch_all, name_files
 from mwa_client.batch.rows import AT_WORK, SETTLED, ListedJob, Row, Rows, Stage
 from mwa_client.batch.workers import Workers
+from mwa_client.descriptors import Reserve, free_descriptors
 from mwa_client.directory.disk import free_bytes
 from mwa_client.errors import (
     BadReply,
@@ -47,6 +48,7 @@ from mwa_client.errors import (
     JobLimitReached,
     LoginRefused,
     MwaClientError,
+    OutOfDescriptors,
     ProductGone,
     ServiceOutage,
     ServiceRefused,
@@ -67,6 +69,16 @@ from mwa_client.transfer.leftovers import remove_leftovers
 from mwa_client.transfer.part_file import ExpectedFile
 
 SUBMITTERS = 4
+KEPT_BACK = 2
+"""Descriptors that are kept for what this loop must write down."""
+SHARED, EACH = 6, 4
+"""Descriptors that all downloads need together, and each of them: for files, folders and connections."""
+MANY = 40
+"""With fewer descriptors, rows are submitted one at a time."""
+MOMENT, STARVED = 0.5, 5
+"""Seconds until the next try of what lacks a descriptor, and tries where nothing else is open."""
+MOST_TRIES = 20
+"""Tries of what lacks a descriptor, half a second apart, while all else goes on."""
 LAST_MOMENTS = 1.0
 """Seconds in which the workers can put down what they hold when the work ends early."""
 MISSING_LISTINGS = 3
@@ -217,9 +229,13 @@ class Batch:
         self._stop = threading.Event()
         self._hold = threading.Event()
         self._has_told_why = self._has_told_of_earlier = False
+        free = free_descriptors(max(SHARED + EACH * min(pacing.parallel, 256), MANY))
+        self._parallel = min(pacing.parallel, max((free - SHARED) // EACH, 1))
+        self._reserve = Reserve(KEPT_BACK)
+        self._starved = 0
         self._lister = Workers(1, self._inbox)
-        self._submitters = Workers(SUBMITTERS, self._inbox)
-        self._downloaders = Workers(pacing.parallel, self._inbox)
+        self._submitters = Workers(SUBMITTERS if free >= MANY else 1, self._inbox)
+        self._downloaders = Workers(self._parallel, self._inbox)
         self._newest_listed = 0
         self._to_submit: deque[Row] = deque()
         self._connections = ConnectionBudget(pacing.connections)
@@ -266,6 +282,7 @@ class Batch:
 
     def _work(self) -> None:
         """Go on until nothing is left to do; whatever happens, what was brought about is kept."""
+        self._reserve.take()
         try:
             self._recall()
             while not self._is_over():
@@ -276,6 +293,7 @@ class Batch:
                 self._tell_counts()
                 self._wait_for_messages()
         finally:
+            self._reserve.give()
             self._finish()
 
     @cached_property
@@ -486,7 +504,7 @@ class Batch:
             self._check(self._session.api)
             self._check = None
             self._drop_doubles()
-        self._listing, self._has_listed = listed.outcome, True
+        self._listing, self._has_listed, self._starved = listed.outcome, True, 0
         news = [self._watch(row, listed.begun) for row in self._rows.at(Stage.WATCHED)]
         news += [self._watch(row, listed.begun) for row in self._find_jobs(listed.begun)]
         self._end_unlisted()
@@ -507,6 +525,8 @@ class Batch:
     def _listing_failed(self, error: MwaClientError) -> None:
         if not _may_pass(error):
             raise error
+        if isinstance(error, OutOfDescriptors) and not self._rows.count(*AT_WORK):
+            self._starve(error)
         is_first = not self._polls.outage.is_on
         waiting = self._polls.failed(getattr(error, "retry_after", None))
         if is_first:
@@ -823,7 +843,7 @@ class Batch:
     # --- Downloading ----------------------------------------------------------------------------------
 
     def _start_downloads(self) -> None:
-        slots = self._pacing.parallel - self._rows.count(Stage.DOWNLOADING)
+        slots = self._parallel - self._rows.count(Stage.DOWNLOADING)
         if slots <= 0:
             return
         room = self._room()
@@ -890,13 +910,17 @@ class Batch:
 
     def _end_download(self, row: Row, outcome: FetchedProduct | MwaClientError) -> None:
         if isinstance(outcome, FetchedProduct):
-            self._ledger.finished(row.identity, row.job_id or 0, outcome)
+            self._starved = 0
+            self._write_down(lambda: self._ledger.finished(row.identity, row.job_id or 0, outcome))
             self._complete(row, outcome, from_before=False)
         elif isinstance(outcome, DiskFull):
             # No room or no quota, whatever the disk says: nothing more is begun.
             row.put_back()
             self._no_more = True
             self._tell_disk_full(outcome)
+        elif isinstance(outcome, OutOfDescriptors):
+            row.put_back()
+            self._do_with_less(outcome)
         elif isinstance(outcome, (LoginRefused, DirectoryBusy)):
             raise outcome
         elif isinstance(outcome, ProductGone):
@@ -906,6 +930,40 @@ class Batch:
             self._has_polled = False
         else:
             self._fail(row, outcome)
+
+    def _do_with_less(self, error: OutOfDescriptors) -> None:
+        """Let no more be open at a time than what is at work now; if that is nothing, the least there is."""
+        self._session.close_idle()
+        at_work = self._rows.count(Stage.DOWNLOADING)
+        if self._parallel > max(at_work, 1):
+            self._parallel = max(at_work, 1)
+            self._listen(Notice(f"{error.what} Fetching fewer products at a time."))
+        elif not at_work:
+            self._connections = ConnectionBudget(1)
+            self._starve(error)
+
+    def _starve(self, error: OutOfDescriptors) -> None:
+        """Wait a moment, where nothing else is at work that would let go of a descriptor; not for ever."""
+        self._starved += 1
+        self._reserve.give()
+        if self._starved > STARVED:
+            raise error
+        self._clock.sleep(MOMENT, self._stop)
+
+    def _write_down(self, write: Callable[[], None]) -> None:
+        """Write what must be written, with the descriptors that are kept back where it lacks one."""
+        for left in reversed(range(MOST_TRIES)):
+            try:
+                write()
+                break
+            except OutOfDescriptors:
+                if not left:
+                    raise
+                self._reserve.give()
+                self._session.close_idle()
+                if left < MOST_TRIES - 1:
+                    self._clock.sleep(MOMENT, self._stop)
+        self._reserve.take()
 
     # --- Small steps ----------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from mwa_client.errors import (
     NotFinished,
     ServiceRefused,
     ServiceUnavailable,
+    SettingsError,
 )
 from mwa_client.jobs.jobfile import JobFile, parse, plan, read_bytes
 from mwa_client.jobs.keys import ApiVersion
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 MOMENT = 1.0
 """Seconds that an answer has at least, where the time for all is shorter."""
+SANDBOX_THREADS = 24
+"""Threads for the sandbox and the client: with fewer, the sandbox may leave a connection unanswered."""
 SANDBOX_RATE = 8e6
 """Bytes a second: slow enough for people to see what happens."""
 
@@ -253,6 +256,13 @@ def _practice(settings: Settings, say: Show) -> Iterator[tuple[Service, ...]]:
     """Run the sandbox; yield the way to it."""
     from mwa_client.batch.ledger import MEMORY, PRACTICE, Ledger
     from mwa_client.sandbox import Sandbox
+    from mwa_client.threads import can_start
+
+    if not can_start(SANDBOX_THREADS):
+        raise SettingsError(
+            f"To practise takes some {SANDBOX_THREADS} threads, and the system gives this program fewer.",
+            "Raise the limit (ulimit -u, or the batch system's), or practise on another machine.",
+        )
     from mwa_client.transfer.delivered import DeliveryRoots
 
     say("Practising: the products are small and made up; nothing goes to the real service.")

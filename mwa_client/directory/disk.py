@@ -18,7 +18,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from mwa_client.errors import DirectoryUnusable, DiskFull
+from mwa_client.descriptors import OUT_OF_THEM
+from mwa_client.errors import DirectoryUnusable, DiskFull, NoFileOpened
 from mwa_client.json_text import read_strictly
 
 SMALL = 1 << 16
@@ -431,6 +432,8 @@ def disk_errors(path: str | Path) -> Iterator[None]:
     ------
     DiskFull
         No room, or no quota.
+    NoFileOpened
+        No more files can be opened.
     DirectoryUnusable
         Anything else.
     """
@@ -442,6 +445,8 @@ def disk_errors(path: str | Path) -> Iterator[None]:
                 f"No room left to write {path} ({(error.strerror or '').lower()}).",
                 "Make room, then run the same command again; what was fetched is kept.",
             ) from error
+        if error.errno in OUT_OF_THEM:
+            raise NoFileOpened from error
         raise DirectoryUnusable(
             f"Cannot write {path}: {error.strerror or error}.",
             "Check the directory's permissions, or choose another with --dir.",

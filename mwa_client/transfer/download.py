@@ -11,6 +11,7 @@ from typing import Union
 
 from mwa_client.directory.disk import name_on_disk
 from mwa_client.errors import (
+    OutOfDescriptors,
     ServiceUnavailable,
     Stopped,
     TransferFailed,
@@ -242,6 +243,8 @@ class _Download:
                 if segment is None:
                     return
                 self._fetch(part, reader, segment)
+            except OutOfDescriptors:
+                raise  # Whoever gives the work knows what else is open.
             except ranges.WrongSize as error:
                 part.discard()
                 raise VerificationFailed(

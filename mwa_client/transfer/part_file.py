@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
+from mwa_client.descriptors import OUT_OF_THEM
 from mwa_client.directory.disk import (
     boot_id,
     disk_errors,
@@ -641,13 +642,13 @@ def bytes_in_part(path: Path) -> int:
             size = path.stat().st_size
         except FileNotFoundError:
             return 0
-        note = _read_note(_note_path(path))
+        note = _glance_at_note(path)
         return size - (Gaps(note.missing).clipped(size).total if note is not None else 0)
 
 
 def job_of_part(path: Path) -> int | None:
     """Return the job whose bytes a part file has; None where there is no note that can be read."""
-    note = _read_note(_note_path(path))
+    note = _glance_at_note(path)
     return None if note is None else note.job_id
 
 
@@ -666,6 +667,13 @@ def remove_part(path: Path, guard: Callable[[], None] = lambda: None) -> None:
             if os.path.lexists(each):
                 guard()
                 each.unlink(missing_ok=True)
+
+
+def _glance_at_note(path: Path) -> Note | None:
+    try:
+        return _read_note(_note_path(path))
+    except OSError:
+        return None
 
 
 def _note_path(path: Path) -> Path:
@@ -688,7 +696,9 @@ def _read_note(path: Path) -> Note | None:
             return None
         note = {field.name: fields.get(field.name, field.default) for field in dataclasses.fields(Note)}
         note["missing"] = _ranges(note["missing"])
-    except (OSError, ValueError, TypeError, DirectoryUnusable):
+    except (OSError, ValueError, TypeError, DirectoryUnusable) as error:
+        if isinstance(error, OSError) and error.errno in OUT_OF_THEM:
+            raise  # It may well be sound.
         return None
     is_sound = (
         _is_count(note["job_id"])

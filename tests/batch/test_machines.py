@@ -33,9 +33,12 @@ from mwa_client.cli.streams import PatientWriter
 from mwa_client.directory import disk
 from mwa_client.directory.lock import HEARTBEAT, directory_lock
 from mwa_client.display.lines import BarDisplay
+from mwa_client.errors import NoFileOpened
 from mwa_client.jobs.jobfile import read_bytes
 from mwa_client.sandbox import Sandbox
+from mwa_client.transfer import part_file
 from mwa_client.transfer.download import Progress
+from mwa_client.transfer.part_file import ExpectedFile
 
 PRODUCTS = {"1191828584_ms.zip", "1191828584_vis.zip", "1191828528_vis_meta.zip"}
 
@@ -109,6 +112,82 @@ def test_no_memory_at_all_is_no_mistake_of_the_program(csv: Path) -> None:
     assert done.stderr.startswith(
         "mwa_client: The system gives this program no more memory.\nRaise the limit"
     )
+
+
+@pytest.mark.parametrize("most", [0, 2, 5, 12])
+def test_practising_takes_threads(csv: Path, tmp_path: Path, most: int) -> None:
+    arguments = ("--sandbox", f"--csv={csv}", f"--dir={tmp_path / 'data'}")
+    done = run_with(FEW_THREADS.format(most=most), *arguments, env=environment())
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    *_, what, remedy = done.stderr.splitlines()
+    assert "takes some 24 threads" in what and "ulimit -u" in remedy
+
+
+# --- Open files --------------------------------------------------------------------------------------
+
+FEW_FILES = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))
+"""
+UNAWARE = """
+from mwa_client.batch import batch
+batch.free_descriptors = lambda most: most
+"""
+
+
+def four_rows(tmp_path: Path) -> Path:
+    csv = tmp_path / "four.csv"
+    rows = (f"obs_id={1191828528 + 8 * n}, job_type=d, download_type=vis\n" for n in range(4))
+    csv.write_text("".join(rows))
+    return csv
+
+
+@pytest.mark.parametrize(("api", "limit"), [("2018", 14), ("v1", 12), ("v2", 14)])
+@pytest.mark.parametrize("before", ["", UNAWARE], ids=["known before", "met later"])
+def test_all_is_done_with_few_open_files(tmp_path: Path, api: str, limit: int, before: str) -> None:
+    with Sandbox(seconds_per_state=0, product_size=lambda job: 2_000_000) as sandbox:
+        env = environment(sandbox)
+        if api != "2018":
+            env = environment(MWA_ASVO_HOST=sandbox.url, MWA_ASVO_API_KEY="practice-key", HOME=str(tmp_path))
+        data = tmp_path / "data"
+        words = (f"--csv={four_rows(tmp_path)}", f"--dir={data}", "--poll=0.05", f"--api={api}")
+        more = ("--parallel=4", "--connections=8")
+        done = run_with(FEW_FILES.format(limit=limit) + before, *words, *more, env=env)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.splitlines()[-1].startswith("4 complete") and len(sandbox.jobs) == 4
+    assert len(list(data.glob("*_vis.*"))) == 4
+
+
+@pytest.mark.parametrize("limit", [6, 7, 8])
+def test_so_few_open_files_that_nothing_goes_on(sandbox: Sandbox, tmp_path: Path, limit: int) -> None:
+    words = (f"--csv={four_rows(tmp_path)}", f"--dir={tmp_path / 'data'}", "--poll=0.05")
+    before = "import mwa_client.sandbox, mwa_client.asvo.http, mwa_client.batch.batch, mwa_client.cli.tasks\n"
+    done = run_with(before + FEW_FILES.format(limit=limit), *words, env=environment(sandbox))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "no more files and connections" in done.stderr and "ulimit -n" in done.stderr
+    assert "internal error" not in done.stderr
+
+
+def test_a_part_whose_note_cannot_be_opened_now_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, wanted = tmp_path / "x.part", ExpectedFile(1, "x", 10, None)
+    with part_file.open_part(part, wanted, threading.Event()) as there:
+        writer = there.writer(0)
+        writer.append(b"12345")
+        writer.flush()
+    opened = disk.read_ours
+
+    def fail(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(part_file, "read_ours", fail)
+    with pytest.raises(NoFileOpened), part_file.open_part(part, wanted, threading.Event()):
+        pass
+    assert part_file.bytes_in_part(part) == 5 and part_file.job_of_part(part) is None
+    monkeypatch.setattr(part_file, "read_ours", opened)
+    with part_file.open_part(part, wanted, threading.Event()) as there:
+        assert there.there == 5
 
 
 def test_workers_do_with_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
