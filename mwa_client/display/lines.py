@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any, Callable, TextIO
 
 from mwa_client.asvo.job import JobState
 from mwa_client.batch.events import (
@@ -184,7 +184,7 @@ class BarDisplay(Display):
 
         super().__init__(out, errors, clock, quiet=quiet)
         # Without a thread that looks after bars which forget to show themselves: ours do not.
-        self._tqdm: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
+        self._tqdm: Any = type("Bar", (tqdm,), {"monitor_interval": 0, "__str__": _trimmed(tqdm)})
         self._colour = colour
         self._total: Any = None
         self._bars: dict[tuple[int, str], Any] = {}
@@ -414,6 +414,13 @@ def _ordered(counts: Counts) -> list[tuple[str, int]]:
     """Put the states in the order of a job's life; the service works on it in those that nobody knows."""
     unknown = LIFE.index(JobState.READY.label) - 0.5
     return sorted(counts.states, key=lambda state: LIFE.index(state[0]) if state[0] in LIFE else unknown)
+
+
+def _trimmed(bar: Any) -> Callable[[Any], str]:
+    """Return how to write a bar so that it never wraps: tqdm before 4.61 trims none that has only words."""
+    from tqdm.utils import disp_trim
+
+    return lambda self: str(disp_trim(bar.__str__(self), self.ncols))
 
 
 def _shortened(name: str, width: int) -> str:
