@@ -337,7 +337,8 @@ def test_no_secret_goes_anywhere_else(
         assert [request.range for request in stored(sandbox) if request.range] != []
     # The service is told, and nobody sends it on when the object store says so.
     for request in sandbox.requests:
-        if not request.store and "login" not in request.path:
+        # On a fast clock a token can run out while the machine is busy; a refresh has a cookie of its own.
+        if not request.store and "login" not in request.path and request.path != REFRESH:
             is_ours = request.query.get("stolen") is None
             cookie = request.headers.get("Cookie") or ""
             assert cookie.startswith(COOKIE[api]) if is_ours else cookie == ""

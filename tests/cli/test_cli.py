@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 import signal
 import socket
@@ -76,6 +77,7 @@ HELD: list[socket.socket] = []
 def closed_port() -> int:
     """A port at which nobody answers: bound and not listening, so that nobody else is given it meanwhile."""
     HELD.append(socket.socket())
+    atexit.register(HELD[-1].close)
     HELD[-1].bind(("127.0.0.1", 0))
     return int(HELD[-1].getsockname()[1])
 
