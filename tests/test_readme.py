@@ -16,7 +16,8 @@ from mwa_client.cli import main as cli
 from mwa_client.cli import settings
 from mwa_client.errors import ExitStatus
 from mwa_client.jobs.jobfile import parse
-from mwa_client.jobs.keys import KEYS, ApiVersion, JobKey, JobType, Kind, Required
+from mwa_client.jobs.key_table import KEYS
+from mwa_client.jobs.keys import ApiVersion, JobKey, JobType, Required, ValueKind
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- keys -->\n", "<!-- /keys -->"
@@ -29,37 +30,39 @@ def key_table() -> str:
 
 
 def _line(key: JobKey) -> str:
-    today = "" if key.only_2018 else f"`{key.word}`"
-    if key.v1 and key.v1 != key.word:
-        today += f" (v1: `{key.v1}`)"
+    today = "" if key.is_only_in_2018 else f"`{key.name}`"
+    if key.name_v1 and key.name_v1 != key.name:
+        today += f" (v1: `{key.name_v1}`)"
     required = {Required.ALWAYS: "**required**", Required.WITH_CUSTOM_CENTRE: "with `centre=custom`"}
     default = required.get(key.required) or (f"`{key.default}`" if key.default else "")
     if key.required is Required.IN_2018:
         default += " (2018: **required**)"
-    jobs = "all" if len(key.jobs) == len(JobType) else " ".join(sorted(job.value for job in key.jobs))
-    word_2018 = f"`{key.word_2018}`" if key.word_2018 else ""
+    jobs = (
+        "all" if len(key.job_types) == len(JobType) else " ".join(sorted(job.value for job in key.job_types))
+    )
+    word_2018 = f"`{key.name_2018}`" if key.name_2018 else ""
     return f"| {today} | {word_2018} | {jobs} | {_value(key)} | {default} | {_meaning(key)} |"
 
 
 def _value(key: JobKey) -> str:
-    if key.kind is Kind.BOOLEAN:
+    if key.kind is ValueKind.BOOLEAN:
         return "`true`, `false`"
-    if key.kind is Kind.CHOICE:
+    if key.kind is ValueKind.CHOICE:
         return ", ".join(f"`{choice}`" for choice in key.choices) + (f" {key.unit}" if key.unit else "")
-    kind = "whole number" if key.kind is Kind.INTEGER else "number"
+    kind = "whole number" if key.kind is ValueKind.INTEGER else "number"
     limits = [f"from {key.minimum}"] if key.minimum is not None else []
     limits += [f"to {key.maximum}"] if key.maximum is not None else []
     return " ".join([kind, *limits]) + (f", {key.unit}" if key.unit else "")
 
 
 def _meaning(key: JobKey) -> str:
-    if key.word == "no_flag_dc":
+    if key.name == "no_flag_dc":
         return f"{key.meaning}; `flagdcchannels` is its opposite"
-    if key.word == "centre":
+    if key.name == "centre":
         return f"{key.meaning}; `usepcentre=true` is `centre=pointing`"
-    if ApiVersion.V2018 in key.limits and key.limits[ApiVersion.V2018].kind is Kind.INTEGER:
+    if ApiVersion.V2018 in key.api_limits and key.api_limits[ApiVersion.V2018].kind is ValueKind.INTEGER:
         return f"{key.meaning} (2018: a whole number)"
-    return key.meaning or key.word.replace("_", " ")
+    return key.meaning or key.name.replace("_", " ")
 
 
 def test_table_of_keys_is_the_one_the_program_uses() -> None:

@@ -13,7 +13,7 @@ from mwa_client.timing import Clock, SystemClock
 # The interfaces are imported when a session is opened: a run with nothing to do must not wait for them.
 if TYPE_CHECKING:
     from mwa_client.cli.settings import Service
-    from mwa_client.jobs.jobfile import JobRequest
+    from mwa_client.jobs.request import JobRequest
 
 
 def open_session(*services: Service, clock: Clock | None = None) -> Session:

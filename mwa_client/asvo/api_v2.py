@@ -21,7 +21,8 @@ from mwa_client.errors import (
     SessionLost,
     WrongInterface,
 )
-from mwa_client.jobs.keys import ApiVersion, JobType, Kind, find
+from mwa_client.jobs.key_table import find_key
+from mwa_client.jobs.keys import ApiVersion, JobType, ValueKind
 
 SUBMIT_PATHS = {
     JobType.CONVERSION: "/api/v2/conversion_job",
@@ -246,14 +247,14 @@ def typed(parameters: Mapping[str, str]) -> dict[str, object]:
 
 
 def _typed(word: str, value: str) -> object:
-    key = find(word)
-    kind = Kind.CHOICE if key is None else key.kind
-    if kind is Kind.BOOLEAN:
+    key = find_key(word)
+    kind = ValueKind.CHOICE if key is None else key.kind
+    if kind is ValueKind.BOOLEAN:
         return value == "true"
-    if kind is Kind.DECIMAL:
+    if kind is ValueKind.DECIMAL:
         return float(value)
     # The sizes of images are choices, and numbers all the same.
-    return int(value) if kind is Kind.INTEGER or value.isdigit() else value
+    return int(value) if kind is ValueKind.INTEGER or value.isdigit() else value
 
 
 def _code(error: ServiceRefused) -> object:

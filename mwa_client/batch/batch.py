@@ -58,8 +58,9 @@ from mwa_client.errors import (
     Stopped,
 )
 from mwa_client.formatting import format_duration, format_size
-from mwa_client.jobs.jobfile import JobRequest, contradicts
 from mwa_client.jobs.keys import ApiVersion
+from mwa_client.jobs.listed import contradicts
+from mwa_client.jobs.request import JobRequest
 from mwa_client.timing import FIRST_POLL, LAST_POLL, Clock, Outage, PollTimes
 from mwa_client.transfer.connections import ConnectionBudget
 from mwa_client.transfer.delivered import DeliveryRoots

@@ -8,8 +8,9 @@ from types import MappingProxyType
 from mwa_client.asvo.job import Job
 from mwa_client.asvo.session import Session, Submission
 from mwa_client.errors import JobDiffers, JobNotNamed
-from mwa_client.jobs.jobfile import JobRequest, agreement, contradicts, identity_of
 from mwa_client.jobs.keys import ApiVersion
+from mwa_client.jobs.listed import agreement, contradicts, identity_of
+from mwa_client.jobs.request import JobRequest
 
 NOTHING_LISTED: Mapping[int, Job] = MappingProxyType({})
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from mwa_client.asvo.job import Job
-from mwa_client.jobs.jobfile import JobRequest, contradicts, identity_of
 from mwa_client.jobs.keys import ApiVersion
+from mwa_client.jobs.listed import contradicts, identity_of
+from mwa_client.jobs.request import JobRequest
 
 
 class Finder:

@@ -16,8 +16,9 @@ from mwa_client.asvo.job import Job, ProductFile
 from mwa_client.batch.events import Complete, RowFailed, RowName
 from mwa_client.batch.ledger import FetchedProduct
 from mwa_client.errors import MwaClientError
-from mwa_client.jobs.jobfile import JobRequest, identity_of
 from mwa_client.jobs.keys import ApiVersion
+from mwa_client.jobs.listed import identity_of
+from mwa_client.jobs.request import JobRequest
 from mwa_client.transfer.part_file import ExpectedFile
 
 

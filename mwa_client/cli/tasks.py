@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mwa_client.asvo.session import HttpRequest, Session
     from mwa_client.batch.events import Event, RowFailed
     from mwa_client.batch.rows import ListedJob
-    from mwa_client.jobs.jobfile import JobRequest
+    from mwa_client.jobs.request import JobRequest
 
 MOMENT = 1.0
 """Seconds that an answer has at least, where the time for all is shorter."""

@@ -1,1 +1,1 @@
-"""What can be asked for: the job file, its keys and values, and the request that each row makes."""
+"""What is asked for: from the text of a job file to checked requests for jobs."""

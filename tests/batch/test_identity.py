@@ -12,8 +12,11 @@ from mwa_client.asvo.api_2018 import _read_job as read_job_2018
 from mwa_client.asvo.job import Job, JobState, read_integer
 from mwa_client.asvo.v1_v2 import read_job
 from mwa_client.errors import JobFileError
-from mwa_client.jobs.jobfile import JobRequest, contradicts, identity_of, parse_row
-from mwa_client.jobs.keys import BY_WORD, KEYS, ApiVersion, JobKey, JobType, Kind, find, keys_of
+from mwa_client.jobs.jobfile import parse_row
+from mwa_client.jobs.key_table import KEY_BY_NAME, KEYS, find_key, keys_of
+from mwa_client.jobs.keys import ApiVersion, JobKey, JobType, ValueKind
+from mwa_client.jobs.listed import contradicts, identity_of
+from mwa_client.jobs.request import JobRequest
 
 OBS = 1191828584
 NO_PART_OF_THE_PRODUCT = ("obs_id", "job_type", "allow_resubmit")
@@ -45,14 +48,14 @@ def a_job(job_type: JobType | None, parameters: dict[str, object]) -> Job:
 
 def values_of(key: JobKey, api: ApiVersion) -> list[str]:
     """Every choice; of numbers, some."""
-    if key.kind is Kind.BOOLEAN:
+    if key.kind is ValueKind.BOOLEAN:
         return ["false", "true"]
-    if key.kind is Kind.CHOICE:
+    if key.kind is ValueKind.CHOICE:
         return list(key.choices)
     limits = key.limits_on(api)
     low = Decimal(0 if limits.minimum is None else limits.minimum)
     high = low + 4 if limits.maximum is None else Decimal(limits.maximum)
-    values = [str(value) for value in (low, high) if limits.kind is Kind.DECIMAL or value == int(value)]
+    values = [str(value) for value in (low, high) if limits.kind is ValueKind.DECIMAL or value == int(value)]
     return [*values, *([key.default] if key.default else [])]
 
 
@@ -60,12 +63,12 @@ def keys_on(job_type: JobType, api: ApiVersion) -> list[JobKey]:
     return [
         key
         for key in keys_of(job_type)
-        if key.spelled(api) is not None and key.word not in NO_PART_OF_THE_PRODUCT
+        if key.name_on(api) is not None and key.name not in NO_PART_OF_THE_PRODUCT
     ]
 
 
 KEYS_ON = [
-    pytest.param(api, job_type, key, id=f"{api.value}-{job_type.value}-{key.word}")
+    pytest.param(api, job_type, key, id=f"{api.value}-{job_type.value}-{key.name}")
     for api in TODAY
     for job_type in JobType
     for key in keys_on(job_type, api)
@@ -87,14 +90,14 @@ def is_same(job: Job, request: JobRequest, api: ApiVersion) -> bool:
 def row_with(job_type: JobType, key: JobKey, value: str, api: ApiVersion) -> JobRequest | None:
     """A row that says one thing more, and what must go with it; None where it cannot be said."""
     cells = dict(cell.split("=") for cell in ROWS[job_type].split(", "))
-    cells[key.word] = value
+    cells[key.name] = value
     if value == "custom":
         cells |= {"custom_centre_ra": "10", "custom_centre_dec": "-27"}
-    if key.word.startswith("custom_"):
+    if key.name.startswith("custom_"):
         cells = {"centre": "custom", "custom_centre_ra": "10", "custom_centre_dec": "-27", **cells}
-    if key.word in ("from_channel", "to_channel", "channel_range"):
+    if key.name in ("from_channel", "to_channel", "channel_range"):
         cells = {"from_channel": "0", "to_channel": "255", **cells}
-    if key.word == "delivery_format" and job_type is not JobType.VOLTAGE:
+    if key.name == "delivery_format" and job_type is not JobType.VOLTAGE:
         cells["delivery"] = "scratch"
     try:
         return parse_row(cells, api)
@@ -120,8 +123,8 @@ def asked(request: JobRequest, api: ApiVersion) -> dict[str, str]:
     """What is sent, without what changes nothing: switches that stay off, the one format of voltages."""
     sent = request.parameters(api)
     for word in list(sent):
-        key = BY_WORD[word]
-        is_off = sent[word] == "false" and not key.is_always_stated(request.job_type)
+        key = KEY_BY_NAME[word]
+        is_off = sent[word] == "false" and not key.is_always_sent(request.job_type)
         if is_off or (word == "delivery_format" and request.job_type is JobType.VOLTAGE):
             del sent[word]
     return sent
@@ -143,11 +146,11 @@ def test_a_job_that_lacks_what_decides_its_product_is_another(job_type: JobType,
 @pytest.mark.parametrize("job_type", JobType)
 def test_switches_that_are_off_may_be_listed_or_not(job_type: JobType, api: ApiVersion) -> None:
     request = parse_row(ROWS[job_type], api)
-    switches = [key for key in keys_on(job_type, api) if key.kind is Kind.BOOLEAN]
+    switches = [key for key in keys_on(job_type, api) if key.kind is ValueKind.BOOLEAN]
     for key in switches:
-        word = str(key.spelled(api))
+        word = str(key.name_on(api))
         for off in ("false", "False", False, 0, "0", None, ""):
-            is_stated = key.is_always_stated(job_type)
+            is_stated = key.is_always_sent(job_type)
             if key.default_of(job_type) == "false" and not (is_stated and off in (None, "")):
                 assert is_same(listed(request, api, {word: off}), request, api), (word, off)
         if key.default_of(job_type) == "false":
@@ -182,22 +185,22 @@ def test_only_keys_that_are_known_to_be_harmless_are(
 @pytest.mark.parametrize("job_type", JobType)
 def test_a_key_of_another_job_type_makes_it_another_job(job_type: JobType, api: ApiVersion) -> None:
     request = parse_row(ROWS[job_type], api)
-    others = [key for key in KEYS if job_type not in key.jobs and key.spelled(api) is not None]
+    others = [key for key in KEYS if job_type not in key.job_types and key.name_on(api) is not None]
     assert others
     for key in others:
-        job = listed(request, api, {str(key.spelled(api)): values_of(key, api)[0]})
-        assert not is_same(job, request, api), key.word
+        job = listed(request, api, {str(key.name_on(api)): values_of(key, api)[0]})
+        assert not is_same(job, request, api), key.name
 
 
-V2_ALONE = [key for key in KEYS if key.v1 is None and not key.only_2018]
+V2_ALONE = [key for key in KEYS if key.name_v1 is None and not key.is_only_in_2018]
 
 
-@pytest.mark.parametrize("key", V2_ALONE, ids=[key.word for key in V2_ALONE])
+@pytest.mark.parametrize("key", V2_ALONE, ids=[key.name for key in V2_ALONE])
 def test_v1_cannot_say_what_only_v2_knows(key: JobKey) -> None:
-    for job_type in key.jobs:
+    for job_type in key.job_types:
         request = parse_row(ROWS[job_type], ApiVersion.V1)
         for value in values_of(key, ApiVersion.V2):
-            assert not is_same(listed(request, ApiVersion.V1, {key.word: value}), request, ApiVersion.V1), (
+            assert not is_same(listed(request, ApiVersion.V1, {key.name: value}), request, ApiVersion.V1), (
                 value
             )
 
@@ -207,9 +210,9 @@ def test_2018_cannot_say_what_only_todays_service_knows() -> None:
     request = parse_row(row, ApiVersion.V2018)
     assert is_same(listed(request, ApiVersion.V2018), request, ApiVersion.V2018)
     for key in keys_of(JobType.CONVERSION):
-        if key.word_2018 is None and key.word != "allow_resubmit":
-            job = listed(request, ApiVersion.V2018, {key.word: values_of(key, ApiVersion.V2)[0]})
-            assert not is_same(job, request, ApiVersion.V2018), key.word
+        if key.name_2018 is None and key.name != "allow_resubmit":
+            job = listed(request, ApiVersion.V2018, {key.name: values_of(key, ApiVersion.V2)[0]})
+            assert not is_same(job, request, ApiVersion.V2018), key.name
     for switch in ("nostats", "noantennapruning", "noflagautos", "allowmissing", "norfi", "flagdcchannels"):
         assert not is_same(listed(request, ApiVersion.V2018, {switch: "true"}), request, ApiVersion.V2018), (
             switch
@@ -271,13 +274,13 @@ def test_our_own_job_is_never_disowned(job_type: JobType, api: ApiVersion) -> No
 @pytest.mark.parametrize("job_type", JobType)
 def test_what_a_listing_adds_does_not_disown_a_job_of_the_ledger(job_type: JobType, api: ApiVersion) -> None:
     request = parse_row(ROWS[job_type], api)
-    sent = {key.word for word in request.parameters(api) if (key := find(word)) is not None}
+    sent = {key.name for word in request.parameters(api) if (key := find_key(word)) is not None}
     for key in keys_on(job_type, api):
-        said = dict(request.values).get(key.word, key.default_of(job_type))
+        said = dict(request.values).get(key.name, key.default_of(job_type))
         for other in other_values(key, said, api):
-            job = listed(request, api, {str(key.spelled(api)): key.said_on(api, other)})
+            job = listed(request, api, {str(key.name_on(api)): key.encode(other, api)})
             differs = contradicts(job, request, api, is_known=True) is not None
-            assert differs == (key.word in sent), key.word
+            assert differs == (key.name in sent), key.name
 
 
 @pytest.mark.parametrize("api", TODAY)
@@ -285,19 +288,19 @@ def test_what_a_listing_adds_does_not_disown_a_job_of_the_ledger(job_type: JobTy
 def test_defaults_that_the_service_adds_contradict_nothing(job_type: JobType, api: ApiVersion) -> None:
     request = parse_row(ROWS[job_type], api)
     defaults = {key: key.default_of(job_type) for key in keys_on(job_type, api)}
-    added = {str(key.spelled(api)): key.said_on(api, value) for key, value in defaults.items() if value}
+    added = {str(key.name_on(api)): key.encode(value, api) for key, value in defaults.items() if value}
     assert contradicts(listed(request, api, added), request, api) is None
 
 
 @pytest.mark.parametrize(("api", "job_type", "key"), KEYS_ON)
 def test_another_value_of_a_key_contradicts_the_row(api: ApiVersion, job_type: JobType, key: JobKey) -> None:
     request = parse_row(ROWS[job_type], api)
-    word = key.spelled(api)
+    word = key.name_on(api)
     assert word is not None
-    said = dict(request.values).get(key.word, key.default_of(job_type))
+    said = dict(request.values).get(key.name, key.default_of(job_type))
     for other in other_values(key, said, api):
-        job = listed(request, api, {word: key.said_on(api, other)})
-        expected = None if said is None else f"{key.word}={plain(key, other)} instead of {plain(key, said)}"
+        job = listed(request, api, {word: key.encode(other, api)})
+        expected = None if said is None else f"{key.name}={plain(key, other)} instead of {plain(key, said)}"
         assert contradicts(job, request, api) == expected
 
 

@@ -47,8 +47,10 @@ from mwa_client.display.lines import Display, JsonDisplay
 from mwa_client.display.listing import documents, table
 from mwa_client.errors import MwaClientError
 from mwa_client.formatting import json_line, printable
-from mwa_client.jobs.jobfile import identity_of, parse, plan, read_file
-from mwa_client.jobs.keys import BY_WORD, ApiVersion, JobType
+from mwa_client.jobs.jobfile import parse, plan, read_file
+from mwa_client.jobs.key_table import KEY_BY_NAME
+from mwa_client.jobs.keys import ApiVersion, JobType
+from mwa_client.jobs.listed import identity_of
 from mwa_client.json_text import read_json
 from mwa_client.sandbox import KINDS, Sandbox
 from mwa_client.sandbox.fault_kinds import LISTED, Kind, Point
@@ -461,7 +463,7 @@ def run() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
 
 GIVEN = (str(OBS), "d", "c", "vis", "true", "ms", "20", "1e9", "0" * 5000, "9" * 5000, '"', "nan", "-0")
 PAIRS = st.tuples(
-    st.one_of(st.sampled_from(sorted(BY_WORD)), TEXTS),
+    st.one_of(st.sampled_from(sorted(KEY_BY_NAME)), TEXTS),
     st.sampled_from(["=", "=", "=", "==", " = ", ""]),
     st.one_of(TEXTS, st.sampled_from(GIVEN)),
 )

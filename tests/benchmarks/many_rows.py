@@ -29,8 +29,9 @@ from mwa_client.asvo.job import Job, JobState
 from mwa_client.asvo.session import Session, Submission
 from mwa_client.batch.batch import Batch, Pacing
 from mwa_client.batch.ledger import FetchedProduct, Ledger
-from mwa_client.jobs.jobfile import JobRequest, parse
+from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion, JobType
+from mwa_client.jobs.request import JobRequest
 from mwa_client.timing import SystemClock
 from mwa_client.transfer.files import FetchedFile
 

@@ -20,8 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mwa_client.errors import ExitStatus, JobFileError, Mistake, SettingsError
-from mwa_client.jobs.jobfile import JobFile, JobRequest, identity_of, parse, parse_row, plan, read_file
-from mwa_client.jobs.keys import BY_WORD, ApiVersion, JobKey, JobType, Kind, keys_of
+from mwa_client.jobs.jobfile import JobFile, parse, parse_row, plan, read_file
+from mwa_client.jobs.key_table import KEY_BY_NAME, keys_of
+from mwa_client.jobs.keys import ApiVersion, JobKey, JobType, ValueKind
+from mwa_client.jobs.listed import identity_of
+from mwa_client.jobs.request import JobRequest
 
 OBS = "obs_id=1191828584"
 C_2018 = f"{OBS}, job_type=c, timeres=20, freqres=20, edgewidth=80, conversion=ms"
@@ -78,7 +81,7 @@ def test_a_2018_row_reaches_the_2018_service_as_it_stands() -> None:
         ("allowmissing", "true"),
         ("noflagmissings", "true"),
     ]
-    assert job.vocabulary is ApiVersion.V2018
+    assert job.written_for is ApiVersion.V2018
 
 
 @pytest.mark.parametrize("api", TODAY)
@@ -199,7 +202,7 @@ IMAGED_ON = {
 def test_a_row_that_says_little_is_sent_with_all_that_decides_its_product(api: ApiVersion) -> None:
     job = parse_row(f"{OBS}, job_type=c", api)
     assert job.parameters(api) == {**CONVERTED, "output": "ms"}
-    assert job.vocabulary is ApiVersion.V2
+    assert job.written_for is ApiVersion.V2
     assert form(IMAGING, api) == {**CONVERTED, "apply_di_cal": "true", **IMAGED, **IMAGED_ON[api]}
     mode = {ApiVersion.V1: {}, ApiVersion.V2: {"mode": "MWAX_BEAMFORMER"}}[api]
     assert form(f"{OBS}, job_type=b", api) == {"obs_id": "1191828584", "delivery": "acacia", **mode}
@@ -316,13 +319,13 @@ def test_values_keep_the_order_of_the_row_in_todays_words() -> None:
 def test_a_row_in_both_vocabularies_counts_as_2018s() -> None:
     row = f"{OBS}, job_type=c, timeres=20, avg_freq_res=20, flag_edge_width=80, output=ms"
     for api in ApiVersion:
-        assert parse_row(row, api).vocabulary is ApiVersion.V2018
+        assert parse_row(row, api).written_for is ApiVersion.V2018
         assert parse_row(row, api).identity == parse_row(C_2018, api).identity
 
 
 def test_only_conversions_have_a_vocabulary_of_2018() -> None:
     job = parse_row(f"{IMAGING}, norfi=true", ApiVersion.V2)
-    assert job.vocabulary is ApiVersion.V2
+    assert job.written_for is ApiVersion.V2
     assert job.parameters(ApiVersion.V2) == {**form(IMAGING, ApiVersion.V2), "no_rfi": "true"}
 
 
@@ -570,7 +573,7 @@ json_values = st.recursive(
 
 @given(
     st.sampled_from(JobType),
-    st.dictionaries(st.sampled_from(sorted(BY_WORD)) | st.text(max_size=5), json_values, max_size=6),
+    st.dictionaries(st.sampled_from(sorted(KEY_BY_NAME)) | st.text(max_size=5), json_values, max_size=6),
     st.sampled_from(ApiVersion),
 )
 def test_reading_a_listing_never_raises(
@@ -1094,7 +1097,7 @@ Cells = list[tuple[str, str]]
 PIECES = (
     [b"obs_id=1191828584", b"job_type=", b"c", b"d", b"=", b",", b", ", b"\n", b"\r", b"\r\n", b'"', b"#"]
     + [b"\xff", b"\xef\xbb\xbf", b"\0", b"-", b"1e9", b"true", b"centre=custom", b"download_type=vis"]
-    + [word.encode() for word in BY_WORD]
+    + [word.encode() for word in KEY_BY_NAME]
 )
 pieces = st.sampled_from(PIECES)
 
@@ -1125,20 +1128,20 @@ def test_any_text_is_a_row_or_mistakes(text: str, api: ApiVersion) -> None:
 
 def texts(key: JobKey, word: str, api: ApiVersion) -> st.SearchStrategy[str]:
     """Good values beside a word for an interface."""
-    if key.kind_as(word) is Kind.BOOLEAN:
+    if key.kind_of_value(word) is ValueKind.BOOLEAN:
         return st.sampled_from(["true", "false"])
-    if key.kind is Kind.CHOICE:
+    if key.kind is ValueKind.CHOICE:
         return st.sampled_from(
             [c for c in key.choices if api is not ApiVersion.V2018 or c not in ("custom", "scratch", "dug")]
         )
-    both = (key.limits_as(word), key.limits_on(api))
+    both = (key.limits_of_value(word), key.limits_on(api))
     low = (
         max(limits.minimum for limits in both if limits.minimum is not None)
         if both[0].minimum is not None
         else -500
     )
     high = min(limits.maximum if limits.maximum is not None else 3000 for limits in both)
-    if any(limits.kind is Kind.INTEGER for limits in both):
+    if any(limits.kind is ValueKind.INTEGER for limits in both):
         return st.integers(int(low), int(high)).map(str)
     return st.decimals(low, high, places=3).map(str)
 
@@ -1153,13 +1156,13 @@ def good_rows(draw: st.DrawFn, api: ApiVersion, words_of: ApiVersion | None = No
     row: dict[str, tuple[str, str]] = {}
     for key in keys_of(job_type):
         if (
-            key.word == "job_type"
-            or (key.only_2018 and not in_2018)
-            or not (key.spelled(api) or key.only_2018)
+            key.name == "job_type"
+            or (key.is_only_in_2018 and not in_2018)
+            or not (key.name_on(api) or key.is_only_in_2018)
         ):
             continue
-        spellings = [key.word_2018] if in_2018 else [key.word, key.v1]
-        word = draw(st.sampled_from([spelling for spelling in spellings if spelling] or [key.word]))
+        spellings = [key.name_2018] if in_2018 else [key.name, key.name_v1]
+        word = draw(st.sampled_from([spelling for spelling in spellings if spelling] or [key.name]))
         # A row that gives nothing of its own would be in the words of the interface.
         needed = (
             key.is_required_in(ApiVersion.V2018)
@@ -1167,7 +1170,7 @@ def good_rows(draw: st.DrawFn, api: ApiVersion, words_of: ApiVersion | None = No
             else key.is_required_in(ApiVersion.V2)
         )
         if needed or draw(st.integers(0, 2)) == 0:
-            row[key.word] = (word, draw(texts(key, word, api)))
+            row[key.name] = (word, draw(texts(key, word, api)))
     mend(row, job_type, api)
     return draw(st.permutations([("job_type", job_type.value), *row.values()]))
 
@@ -1177,8 +1180,8 @@ def mend(row: dict[str, tuple[str, str]], job_type: JobType, api: ApiVersion) ->
     value = {word: text for word, (_, text) in row.items()}
     if "source_job_id" in row:
         for key in keys_of(job_type):
-            if JobType.CONVERSION in key.jobs and JobType.DOWNLOAD not in key.jobs:
-                row.pop(key.word, None)
+            if JobType.CONVERSION in key.job_types and JobType.DOWNLOAD not in key.job_types:
+                row.pop(key.name, None)
     coordinates = {"custom_centre_ra", "custom_centre_dec"}
     if "centre" in row and value["centre"] == "custom" and not coordinates <= row.keys():
         del row["centre"]
@@ -1231,7 +1234,7 @@ def test_the_way_of_writing_does_not_matter(data: st.DataObject, api: ApiVersion
     )
 
     def essence(job: JobRequest) -> tuple[object, ...]:
-        return job.job_type, job.obs_id, sorted(job.values), job.vocabulary, job.allow_resubmit, job.identity
+        return job.job_type, job.obs_id, sorted(job.values), job.written_for, job.allow_resubmit, job.identity
 
     assert [essence(job) for job in fancy.jobs] == [essence(job) for job in plain.jobs]
     assert [job.line for job in fancy.jobs] == [2 * job.line for job in plain.jobs]
@@ -1242,12 +1245,12 @@ def test_the_way_of_writing_does_not_matter(data: st.DataObject, api: ApiVersion
 def test_a_job_is_recognised_in_the_list_of_the_service(data: st.DataObject, api: ApiVersion) -> None:
     job = parse_row(dict(data.draw(good_rows(api))), api)
     sent = job.parameters(api)
-    assert all(BY_WORD[word].spelled(api) == word for word in sent)
+    assert all(KEY_BY_NAME[word].name_on(api) == word for word in sent)
     assert identity_of(job.job_type, sent, api) == job.identity_on(api)
     listed: dict[str, object] = {"job_type": job.job_type.label, "priority": 1, "flags": []}
     for word, text in sent.items():
         as_number: dict[str, object] = {"true": True, "false": False}
-        number = BY_WORD[word].kind_as(word).is_number
+        number = KEY_BY_NAME[word].kind_of_value(word).is_number
         listed[word] = (int(text) if text.isdigit() else float(text)) if number else as_number.get(text, text)
     assert identity_of(job.job_type, listed, api) == job.identity_on(api)
 
@@ -1308,9 +1311,11 @@ def test_a_number_that_is_sent_as_it_is_is_none(number: str) -> None:
 @given(st.data())
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_conversion_is_the_same_on_all_three_interfaces(data: st.DataObject) -> None:
-    cells = [cell for cell in data.draw(good_rows(ApiVersion.V2018)) if not BY_WORD[cell[0]].only_2018]
     cells = [
-        (word, str(min(int(text), 32)) if BY_WORD[word].unit in ("s", "kHz") else text)
+        cell for cell in data.draw(good_rows(ApiVersion.V2018)) if not KEY_BY_NAME[cell[0]].is_only_in_2018
+    ]
+    cells = [
+        (word, str(min(int(text), 32)) if KEY_BY_NAME[word].unit in ("s", "kHz") else text)
         for word, text in cells
     ]
     assert len({parse_row(dict(cells), api).identity for api in ApiVersion}) == 1

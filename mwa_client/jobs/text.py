@@ -1,0 +1,125 @@
+"""The text of a job file: bytes become rows, and a row becomes cells."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mwa_client.errors import Mistake
+
+MOST_LINES = 250_000
+"""Lines of the longest job file that is accepted, empty ones and comments included."""
+LONGEST_ROW = 1 << 14
+"""Bytes of the longest row: one with all keys has some thousand; the commas of the widest sheet fit."""
+LONGEST_EXCERPT = 60
+"""Characters of the user's text that a message repeats."""
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_QUOTED_CELL = re.compile(r'\s*"((?:[^"]|"")*)"\s*(?:,|\Z)')
+
+
+class Cell(NamedTuple):
+    """One cell of a row, ``key=value``, as it was written."""
+
+    name: str
+    value: str | None
+    """None where the cell has no equals sign."""
+
+
+def rows_of(data: bytes | str, mistakes: list[Mistake]) -> Iterator[tuple[int, str]]:
+    """Yield line number and text of every row that is neither empty nor a comment.
+
+    Parameters
+    ----------
+    data : bytes or str
+        The text of a job file; bytes are UTF-8, with or without a byte order mark.
+    mistakes : list of Mistake
+        What cannot be read is added here.
+    """
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    if b"\0" in raw or raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        before = sum(1 for _ in _LINE_END.finditer(raw, 0, max(raw.find(b"\0"), 0)))
+        what = "not plain text (UTF-16, perhaps); save the file as CSV in UTF-8"
+        mistakes.append(Mistake(before + 1, what))
+        return
+    for line, encoded in enumerate(_lines(raw.removeprefix(codecs.BOM_UTF8)), start=1):
+        if line > MOST_LINES:
+            mistakes.append(Mistake(line, f"more than {MOST_LINES} lines; give it in several files"))
+            return
+        if len(encoded) > LONGEST_ROW:
+            content = encoded.lstrip(b' \t",')
+            if content and not content.startswith(b"#"):
+                what = f"a row of {len(encoded)} characters; is a line end or a quotation mark missing?"
+                mistakes.append(Mistake(line, what))
+            continue
+        try:
+            text = encoded.decode("utf-8")
+        except UnicodeDecodeError as error:
+            byte = f"0x{encoded[error.start]:02x}"
+            mistakes.append(Mistake(line, f"not UTF-8 text (byte {byte}); save the file as UTF-8"))
+            continue
+        bare = text.replace('"', "").replace(",", "").strip()
+        if bare and not bare.startswith("#"):
+            yield line, text
+
+
+def _lines(raw: bytes) -> Iterator[bytes]:
+    start = 0
+    for end in _LINE_END.finditer(raw):
+        yield raw[start : end.start()]
+        start = end.end()
+    yield raw[start:]
+
+
+def cells_of(row: str, mistakes: list[str]) -> Iterator[Cell]:
+    """Yield the cells of a row that are not empty.
+
+    Parameters
+    ----------
+    row : str
+        The text of the row.
+    mistakes : list of str
+        What cannot be read is added here.
+
+    Examples
+    --------
+    >>> list(cells_of("obs_id=1191828584, job_type = d", []))
+    [Cell(name='obs_id', value='1191828584'), Cell(name='job_type', value='d')]
+    """
+    for text in _cell_texts(row, mistakes):
+        name, equals, value = text.partition("=")
+        yield Cell(name.strip(), value.strip() if equals else None)
+
+
+def _cell_texts(row: str, mistakes: list[str]) -> Iterator[str]:
+    """Yield the text of each cell.
+
+    No key and no value contains a comma or a quotation mark, so a whole row in one pair of quotation marks
+    is understood as well.
+    """
+    at = 0
+    while at < len(row):
+        quoted = _QUOTED_CELL.match(row, at)
+        end = quoted.end() if quoted else row.find(",", at) + 1 or len(row)
+        content = quoted[1].replace('""', '"') if quoted else row[at:end]
+        at = end
+        for part in content.split(","):
+            text = part.strip()
+            if quoted:
+                text = text.strip('"').strip()
+            elif text.startswith('"'):
+                mistakes.append(f"{excerpt(text)}: a quotation mark is not closed")
+                text = text.lstrip('"').strip()
+            if text:
+                yield text
+
+
+def excerpt(text: str) -> str:
+    """Return text of the user's as a message may repeat it: not too long, and without control characters."""
+    short = text if len(text) <= LONGEST_EXCERPT else text[:LONGEST_EXCERPT] + "..."
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in short
+    )

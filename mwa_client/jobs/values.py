@@ -1,0 +1,125 @@
+"""The values of job keys: text becomes a value in today's form, or is refused."""
+
+from __future__ import annotations
+
+import enum
+import re
+from decimal import Decimal
+
+from mwa_client.jobs.keys import JobKey, Limits, ValueKind
+
+LONGEST_NUMBER = 40
+"""Characters of the longest number: no digit beyond them could matter."""
+SWITCH = ("true", "false")
+"""The values of a boolean."""
+
+_INTEGER = re.compile("[0-9]+")
+# Three digits of exponent are more than any number that a computer keeps, and keep the text short.
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?0*[0-9]{1,3})?")
+
+
+def read_value(key: JobKey, name: str, text: str) -> str | None:
+    """Return the value that a row gives under one of a key's names.
+
+    Returns
+    -------
+    str or None
+        The value in today's form; a number under a name of 2018 stays as it was written. None where the text
+        is no value of the key.
+
+    Examples
+    --------
+    >>> from mwa_client.jobs.key_table import find_key
+    >>> read_value(find_key("centre"), "usepcentre", "true")
+    'pointing'
+    >>> read_value(find_key("avg_time_res"), "avg_time_res", "2e0")
+    '2'
+    """
+    kind = key.kind_of_value(name)
+    if kind is ValueKind.BOOLEAN:
+        switch = text.lower()
+        return key.decode(switch, name) if switch in SWITCH else None
+    if kind is ValueKind.CHOICE:
+        choice = key.decode(text, name)
+        return choice if choice in key.choices else None
+    if not is_within(text, key.limits_of_value(name)):
+        return None
+    return text if name == key.name_2018 else shortest(key, text)
+
+
+def read_listed_value(key: JobKey, name: str, value: object) -> str | None:
+    """Return the value that the service lists for a job under one of a key's names.
+
+    A listing may have numbers and booleans as such or as text, and numbers beyond today's limits.
+
+    Returns
+    -------
+    str or None
+        The value in today's form, None where it makes no sense.
+    """
+    if not isinstance(value, (str, int, float)):
+        return None
+    text = text_of(value)
+    if key.kind.is_number:
+        return shortest(key, text) if _NUMBER.fullmatch(text) else None
+    if key.kind_of_value(name) is ValueKind.BOOLEAN:
+        text = {"1": "true", "0": "false"}.get(text, text)
+    return read_value(key, name, text)
+
+
+def is_within(text: str, limits: Limits) -> bool:
+    """Say whether a text is a number within limits."""
+    if not _is_number(text, _INTEGER if limits.kind is ValueKind.INTEGER else _NUMBER):
+        return False
+    number = Decimal(text)
+    is_above_minimum = limits.minimum is None or number >= limits.minimum
+    return is_above_minimum and (limits.maximum is None or number <= limits.maximum)
+
+
+def _is_number(text: str, pattern: re.Pattern[str]) -> bool:
+    """Say whether a text is a number that can be written out, with or without its exponent."""
+    if len(text) > LONGEST_NUMBER or not pattern.fullmatch(text):
+        return False
+    number = Decimal(text)
+    return not number or abs(number.adjusted()) <= LONGEST_NUMBER
+
+
+def survives_json(number: str) -> bool:
+    """Say whether a number is still the same after it was sent as JSON, which most programs read as a float.
+
+    Examples
+    --------
+    >>> survives_json("0.1"), survives_json("0.12345678901234567890")
+    (True, False)
+    """
+    return Decimal(repr(float(number))) == Decimal(number)
+
+
+def shortest(key: JobKey, value: str) -> str:
+    """Return a number in its shortest form, in which 20, 020, 20.0 and 2e1 are the same; else the value."""
+    if not key.kind.is_number:
+        return value
+    text = format(Decimal(value), "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def text_of(value: object) -> str:
+    """Return a value of a Python program, or of the service's JSON, as it would be written in a row.
+
+    Examples
+    --------
+    >>> text_of(True), text_of(2.0), text_of(None)
+    ('true', '2', '')
+    """
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else float(value)
+    # Unlike str(), Decimal writes an integer of any length.
+    return str(Decimal(value) if isinstance(value, int) else value).strip()
