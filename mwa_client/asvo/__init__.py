@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mwa_client import __version__
-from mwa_client.asvo.session import ApiClient, HttpRequest, Session
+from mwa_client.asvo.api_client import ApiClient, HttpRequest
+from mwa_client.asvo.session import Session
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.secrecy import keep_secret
 from mwa_client.timing import Clock, SystemClock
@@ -58,7 +59,7 @@ def _interface(service: Service, clock: Clock) -> ApiClient:
     from mwa_client.asvo.http import HttpClient
     from mwa_client.asvo.tokens import TokenStore
 
-    wire = HttpClient(
+    http = HttpClient(
         service.address,
         verify=service.verify,
         timeout=service.call_timeout,
@@ -69,17 +70,17 @@ def _interface(service: Service, clock: Clock) -> ApiClient:
     keep_secret(account.key, user=service.client_name)
     if service.api is ApiVersion.V2018:
         return Api2018(
-            wire,
+            http,
             service=service.name,
             user=account.user,
             password=account.password,
             is_default=service.is_default,
         )
     if service.api is ApiVersion.V1:
-        return ApiV1(wire, service=service.name, key=account.key, client_name=service.client_name)
+        return ApiV1(http, service=service.name, key=account.key, client_name=service.client_name)
     tokens = TokenStore(service.tokens, account.key or f"{account.user} {account.password}", clock)
     if account.key:
         path, body = "/api/v2/api_login", {"login": service.client_name, "password": account.key}
     else:
         path, body = "/api/v2/login", {"username": account.user, "password": account.password}
-    return ApiV2(wire, service=service.name, login_path=path, login_body=body, tokens=tokens)
+    return ApiV2(http, service=service.name, login_path=path, login_body=body, tokens=tokens)

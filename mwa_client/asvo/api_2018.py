@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
-from mwa_client.asvo.http import HttpClient, StreamedResponse
+from mwa_client.asvo.api_client import HttpRequest, Submission, new_job_id, raise_if_wrong_interface
+from mwa_client.asvo.http import HttpClient
 from mwa_client.asvo.job import (
     JOB_TYPES,
     Job,
@@ -19,16 +20,15 @@ from mwa_client.asvo.job import (
     read_sha1,
     read_size,
 )
-from mwa_client.asvo.session import HttpRequest, Submission
+from mwa_client.asvo.stream import StreamedResponse
+from mwa_client.asvo.v2018_v1 import cancel_job, list_entries
 from mwa_client.errors import (
-    BadReply,
     LoginRefused,
     ServiceMoved,
     ServiceRefused,
     ServiceUnavailable,
     ServiceUnreachable,
     SessionLost,
-    WrongInterface,
 )
 from mwa_client.jobs.keys import ApiVersion, JobType
 
@@ -55,10 +55,10 @@ class Api2018:
 
     Parameters
     ----------
-    wire : HttpClient
-        The way to the service.
+    http : HttpClient
+        The HTTP side of the service.
     service : str
-        The service's name in what the client remembers.
+        The service's name in the ledger.
     user, password : str
         The user's account.
     is_default : bool
@@ -69,10 +69,10 @@ class Api2018:
     api = ApiVersion.V2018
 
     def __init__(
-        self, wire: HttpClient, *, service: str, user: str, password: str, is_default: bool = False
+        self, http: HttpClient, *, service: str, user: str, password: str, is_default: bool = False
     ) -> None:
         self.service = service
-        self._wire = wire
+        self._http = http
         self._user = user
         self._password = password
         self._is_default = is_default
@@ -80,31 +80,29 @@ class Api2018:
 
     def close(self) -> None:
         """Close the connections."""
-        self._wire.close()
+        self._http.close()
 
     def close_idle(self) -> None:
         """Close the connections that are only kept for later calls."""
-        self._wire.close_idle()
+        self._http.close_idle()
 
     def login(self) -> None:
         """Open a session with user name and password."""
         try:
-            self._wire.login("/api/login", (self._user, self._password))
+            self._http.login("/api/login", (self._user, self._password))
         except SessionLost as error:
             raise LoginRefused(
-                f"{self._wire.address} does not accept this user name and password.",
+                f"{self._http.address} does not accept this user name and password.",
                 "Check ASVO_USER and ASVO_PASS.",
                 status=error.status,
                 is_own=error.is_own,
             ) from None
         except ServiceRefused as error:
-            if error.status in (404, 405):
-                raise WrongInterface(
-                    f"{self._wire.address} does not speak the 2018 interface (HTTP {error.status}).",
-                    "Check ASVO_HOST and ASVO_PORT, leave out --api to have the interface found, or set "
-                    "MWA_ASVO_API_KEY for today's service.",
-                    status=error.status,
-                ) from None
+            hint = (
+                "Check ASVO_HOST and ASVO_PORT, leave out --api to have the interface found, or set "
+                "MWA_ASVO_API_KEY for today's service."
+            )
+            raise_if_wrong_interface(error, self._http.address, self.api, hint)
             raise
         except ServiceUnreachable as error:
             if self._is_default and not self._has_answered:
@@ -115,15 +113,12 @@ class Api2018:
     def submit(self, job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> Submission:
         """Post the row's keys and values as a form; this service does not notice duplicates."""
         request = submission(job_type, parameters, allow_resubmit=allow_resubmit)
-        reply = self._wire.call(request.method, request.path, form=request.form)
-        job_id = read_id(reply.get("job_id")) if isinstance(reply, dict) else None
-        if job_id is None:
-            raise BadReply("The service took the job but did not say its job id.")
-        return Submission(job_id)
+        reply = self._http.call(request.method, request.path, form=request.form)
+        return Submission(new_job_id(reply))
 
     def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
         """Read the whole job list; an entry that makes no sense is passed over."""
-        return list(read_listing(listed(self._wire), _read_job))
+        return list(read_listing(list_entries(self._http), _read_job))
 
     def job(self, job_id: int) -> Job | None:
         """Look one job up in the list: there is no other way."""
@@ -131,11 +126,11 @@ class Api2018:
 
     def cancel(self, job_id: int) -> None:
         """Cancel a job."""
-        cancel(self._wire, job_id)
+        cancel_job(self._http, job_id)
 
     def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> StreamedResponse:
         """Ask the service itself for the file."""
-        reply = self._wire.open(
+        reply = self._http.open_path(
             "/api/download", query={"file_name": file.name, "job_id": str(job_id)}, headers=headers
         )
         if reply.status == 401:
@@ -147,19 +142,6 @@ class Api2018:
 def submission(job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> HttpRequest:
     """Return the request that submits a job; all may be made again, so there is no word for that."""
     return HttpRequest("POST", SUBMIT_PATHS[job_type], form=parameters)
-
-
-def listed(wire: HttpClient) -> Iterator[object]:
-    """Yield the entries of the job list, as v1 gives it too."""
-    return wire.entries("/api/get_jobs")
-
-
-def cancel(wire: HttpClient, job_id: int) -> None:
-    """Cancel a job, as in v1 too. Since June 2018 this is a GET."""
-    try:
-        wire.call("GET", "/api/cancel_job", query={"job_id": str(job_id)})
-    except BadReply:
-        pass  # The status was 200, which decides; what the body holds is not written down anywhere.
 
 
 def _moved_on(error: ServiceUnavailable) -> ServiceMoved:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from mwa_client.asvo.api_2018 import cancel, listed
-from mwa_client.asvo.http import HttpClient, StreamedResponse
+from mwa_client.asvo.api_client import HttpRequest, Submission, new_job_id, raise_if_wrong_interface
+from mwa_client.asvo.http import HttpClient
 from mwa_client.asvo.job import Job, ProductFile, read_id, read_integer, read_word
-from mwa_client.asvo.session import HttpRequest, Submission
-from mwa_client.asvo.v1_v2 import read_jobs
+from mwa_client.asvo.stream import StreamedResponse
+from mwa_client.asvo.v1_v2 import raise_if_about_all_rows, read_jobs
+from mwa_client.asvo.v2018_v1 import cancel_job, list_entries
 from mwa_client.errors import (
-    BadReply,
-    JobLimitReached,
     JobNotNamed,
     LoginRefused,
-    ServiceOutage,
     ServiceRefused,
     SessionLost,
-    WrongInterface,
 )
 from mwa_client.jobs.keys import VOLTAGE_DOWNLOAD, ApiVersion, JobType
 
@@ -31,7 +28,6 @@ SUBMIT_PATHS = {
 IMAGE_FROM_JOB_PATH = "/api/preprocessed_imaging_job"
 
 ALREADY_THERE = 2
-JOB_LIMIT = 1
 
 
 class ApiV1:
@@ -39,10 +35,10 @@ class ApiV1:
 
     Parameters
     ----------
-    wire : HttpClient
-        The way to the service.
+    http : HttpClient
+        The HTTP side of the service.
     service : str
-        The service's name in what the client remembers.
+        The service's name in the ledger.
     key : str
         The user's API key.
     client_name : str
@@ -51,45 +47,41 @@ class ApiV1:
 
     api = ApiVersion.V1
 
-    def __init__(self, wire: HttpClient, *, service: str, key: str, client_name: str) -> None:
+    def __init__(self, http: HttpClient, *, service: str, key: str, client_name: str) -> None:
         self.service = service
-        self._wire = wire
+        self._http = http
         self._key = key
         self._client_name = client_name
 
     def close(self) -> None:
         """Close the connections."""
-        self._wire.close()
+        self._http.close()
 
     def close_idle(self) -> None:
         """Close the connections that are only kept for later calls."""
-        self._wire.close_idle()
+        self._http.close_idle()
 
     def login(self) -> None:
         """Open a session with the API key."""
         try:
-            self._wire.login("/api/api_login", (self._client_name, self._key))
+            self._http.login("/api/api_login", (self._client_name, self._key))
         except SessionLost as error:
             raise LoginRefused(
-                f"{self._wire.address} does not accept this API key.",
+                f"{self._http.address} does not accept this API key.",
                 "Check MWA_ASVO_API_KEY; the key is on the profile page of the service's web site.",
                 status=error.status,
                 is_own=error.is_own,
             ) from None
         except ServiceRefused as error:
-            if error.status in (404, 405):
-                raise WrongInterface(
-                    f"{self._wire.address} does not speak the v1 interface (HTTP {error.status}).",
-                    "Check MWA_ASVO_HOST, or leave out --api to have the interface found.",
-                    status=error.status,
-                ) from None
+            hint = "Check MWA_ASVO_HOST, or leave out --api to have the interface found."
+            raise_if_wrong_interface(error, self._http.address, self.api, hint)
             raise
 
     def submit(self, job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> Submission:
         """Post a job as a form; a job that is there already is no failure: its id comes back."""
         request = submission(job_type, parameters, allow_resubmit=allow_resubmit)
         try:
-            return _answer(self._wire.call(request.method, request.path, form=request.form))
+            return _answer(self._http.call(request.method, request.path, form=request.form))
         except ServiceRefused as error:
             raise_if_about_all_rows(error)
             if isinstance(error.body, dict) and _is_already_there(error.body):
@@ -98,7 +90,7 @@ class ApiV1:
 
     def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
         """Read the whole job list."""
-        return list(read_jobs(listed(self._wire)))
+        return list(read_jobs(list_entries(self._http)))
 
     def job(self, job_id: int) -> Job | None:
         """Look one job up in the list: there is no other way."""
@@ -106,11 +98,11 @@ class ApiV1:
 
     def cancel(self, job_id: int) -> None:
         """Cancel a job."""
-        cancel(self._wire, job_id)
+        cancel_job(self._http, job_id)
 
     def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> StreamedResponse:
         """Ask the object store for the file."""
-        return self._wire.open_elsewhere(file.url, headers)
+        return self._http.open_url(file.url, headers)
 
 
 def submission(job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> HttpRequest:
@@ -122,27 +114,11 @@ def submission(job_type: JobType, parameters: Mapping[str, str], *, allow_resubm
     return HttpRequest("POST", path, form=form)
 
 
-def raise_if_about_all_rows(error: ServiceRefused) -> None:
-    """Raise another error where a refusal concerns every row and passes: an outage, the job limit.
-
-    The texts were seen in v1; where v2 has codes of its own for them, nobody has seen those yet.
-    """
-    words = error.what.lower()
-    code = error.body.get("error_code") if isinstance(error.body, dict) else None
-    if "outage" in words or "staging server is down" in words:
-        raise ServiceOutage(error.what) from None
-    if read_integer(code) == JOB_LIMIT or "job limit" in words:
-        raise JobLimitReached(error.what) from None
-
-
 def _answer(body: object) -> Submission:
-    job_id = read_id(body.get("job_id")) if isinstance(body, dict) else None
     existed = isinstance(body, dict) and _is_already_there(body)
-    if job_id is None and existed:
+    if existed and isinstance(body, dict) and read_id(body.get("job_id")) is None:
         raise JobNotNamed("The service has this job already, but does not say its job id.")
-    if job_id is None:
-        raise BadReply("The service took the job but did not say its job id.")
-    return Submission(job_id, existed)
+    return Submission(new_job_id(body), existed)
 
 
 def _is_already_there(body: dict[str, object]) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from mwa_client.asvo.api_v1 import raise_if_about_all_rows
-from mwa_client.asvo.http import HttpClient, StreamedResponse
+from mwa_client.asvo.api_client import HttpRequest, Submission, new_job_id, raise_if_wrong_interface
+from mwa_client.asvo.http import HttpClient
 from mwa_client.asvo.job import Job, ProductFile, read_id, read_integer
 from mwa_client.asvo.replies import Allowance
-from mwa_client.asvo.session import HttpRequest, Submission
+from mwa_client.asvo.stream import StreamedResponse
 from mwa_client.asvo.tokens import Tokens, TokenStore
-from mwa_client.asvo.v1_v2 import read_job, read_jobs
+from mwa_client.asvo.v1_v2 import raise_if_about_all_rows, read_job, read_jobs
 from mwa_client.errors import (
     BadReply,
     JobNotNamed,
@@ -45,10 +45,10 @@ class ApiV2:
 
     Parameters
     ----------
-    wire : HttpClient
-        The way to the service.
+    http : HttpClient
+        The HTTP side of the service.
     service : str
-        The service's name in what the client remembers.
+        The service's name in the ledger.
     login_path : str
         ``/api/v2/api_login``, or ``/api/v2/login`` for user name and password.
     login_body : mapping of str to str
@@ -61,7 +61,7 @@ class ApiV2:
 
     def __init__(
         self,
-        wire: HttpClient,
+        http: HttpClient,
         *,
         service: str,
         login_path: str,
@@ -69,7 +69,7 @@ class ApiV2:
         tokens: TokenStore,
     ) -> None:
         self.service = service
-        self._wire = wire
+        self._http = http
         self._login_path = login_path
         self._login_body = login_body
         self._store = tokens
@@ -78,18 +78,18 @@ class ApiV2:
 
     def close(self) -> None:
         """Close the connections."""
-        self._wire.close()
+        self._http.close()
 
     def close_idle(self) -> None:
         """Close the connections that are only kept for later calls."""
-        self._wire.close_idle()
+        self._http.close_idle()
 
     def login(self) -> None:
         """Get tokens that work: kept ones, refreshed ones, or those of a login."""
         with self._store.locked():
             tokens = self._kept() or self._refreshed() or self._logged_in()
             # In this order: a call of another thread must not blame the new tokens for the old cookies.
-            self._wire.cookies = {"mwa_access_token": tokens.access}
+            self._http.cookies = {"mwa_access_token": tokens.access}
             self._tokens = tokens
 
     def submit(self, job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> Submission:
@@ -102,10 +102,7 @@ class ApiV2:
             if _code(error) == ALREADY_THERE:
                 return _existing(error.body)
             raise
-        job_id = read_id(reply.get("job_id")) if isinstance(reply, dict) else None
-        if job_id is None:
-            raise BadReply("The service took the job but did not say its job id.")
-        return Submission(job_id, existed=reply.get("error_code") == ALREADY_THERE)
+        return Submission(new_job_id(reply), existed=reply.get("error_code") == ALREADY_THERE)
 
     def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
         """Read the job list page by page; it ends after 30 days, so older known jobs are asked for singly."""
@@ -136,7 +133,7 @@ class ApiV2:
 
     def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> StreamedResponse:
         """Ask the object store for the file."""
-        return self._wire.open_elsewhere(file.url, headers)
+        return self._http.open_url(file.url, headers)
 
     # --- Tokens ---------------------------------------------------------------------------------------
 
@@ -150,50 +147,47 @@ class ApiV2:
         tokens = self._store.load()
         if tokens is None or tokens.refresh in self._refused or not self._store.is_good(tokens.refresh_until):
             return None
-        self._wire.cookies = {"mwa_refresh_token": tokens.refresh}
+        self._http.cookies = {"mwa_refresh_token": tokens.refresh}
         try:
-            reply = self._wire.call("POST", "/api/v2/refresh", json={})
+            reply = self._http.call("POST", "/api/v2/refresh", json={})
         except ServiceRefused:
             self._refused.add(tokens.refresh)  # A refused refresh means: log in again.
             return None
         return self._store.save(reply) if isinstance(reply, dict) else None
 
     def _logged_in(self) -> Tokens:
-        self._wire.cookies = {}
+        self._http.cookies = {}
         self._store.count_login()
         try:
-            reply = self._wire.call("POST", self._login_path, json=self._login_body)
+            reply = self._http.call("POST", self._login_path, json=self._login_body)
         except ServiceUnreachable:
             self._store.discount_login()
             raise
         except ServiceRefused as error:
-            refusal = self._login_error(error)
-            if isinstance(refusal, WrongInterface):
-                self._store.discount_login()
-            raise refusal from None
+            self._raise_login_error(error)
+            raise
         if isinstance(reply, dict) and "access_token" not in reply:
-            reply = {**reply, **_tokens_in_cookies(self._wire.received)}
+            reply = {**reply, **_tokens_in_cookies(self._http.received_cookies)}
         tokens = self._store.save(reply) if isinstance(reply, dict) else None
         if tokens is None:
-            raise BadReply(f"{self._wire.address} answered the login without tokens.")
+            raise BadReply(f"{self._http.address} answered the login without tokens.")
         return tokens
 
-    def _login_error(self, error: ServiceRefused) -> ServiceRefused:
-        if error.status in (404, 405):
-            return WrongInterface(
-                f"{self._wire.address} does not speak the v2 interface (HTTP {error.status}).",
-                "Check MWA_ASVO_HOST, or leave out --api to have the interface found.",
-                status=error.status,
-            )
+    def _raise_login_error(self, error: ServiceRefused) -> None:
+        hint = "Check MWA_ASVO_HOST, or leave out --api to have the interface found."
+        try:
+            raise_if_wrong_interface(error, self._http.address, self.api, hint)
+        except WrongInterface:
+            self._store.discount_login()
+            raise
         if error.status in (400, 401, 403, 422):
-            return LoginRefused(
-                f"{self._wire.address} does not accept these credentials. {error.what}",
+            raise LoginRefused(
+                f"{self._http.address} does not accept these credentials. {error.what}",
                 "An API key is MWA_ASVO_API_KEY, from the profile page of the service's web site; "
                 "a user name and password are ASVO_USER and ASVO_PASS.",
                 status=error.status,
                 is_own=error.is_own,
-            )
-        return error
+            ) from None
 
     # --- Calls ----------------------------------------------------------------------------------------
 
@@ -206,7 +200,7 @@ class ApiV2:
     ) -> Any:
         tokens = self._tokens
         try:
-            return self._wire.call(method, path, json=body, allowance=allowance)
+            return self._http.call(method, path, json=body, allowance=allowance)
         except ServiceRefused as error:
             if isinstance(error, SessionLost) or _code(error) in NOT_LOGGED_IN:
                 if tokens is not None:

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 import requests
 import urllib3
 
-from mwa_client.asvo.limits import CONNECT_TIMEOUT, Call, Stage
+from mwa_client.asvo.call import Call, Stage
+from mwa_client.asvo.limits import CONNECT_TIMEOUT
 from mwa_client.asvo.proxies import Proxy
 from mwa_client.descriptors import OUT_OF_THEM
 from mwa_client.errors import (
@@ -118,11 +119,11 @@ def _explained(failure: _Failure, call: Call) -> ServiceError:
         return no_authorities()
     if call.proxy is not None and not call.is_past_proxy and call.stage is not Stage.ASKING:
         return _of_proxy(failure, call.proxy, call)
-    address = whom(call)
+    address = _whom(call)
     if failure.is_of_certificates:
         return _of_certificates(address)
     if failure.is_of_encryption:
-        if failure.says(*NOT_ENCRYPTED) and not call.lines.has_answered(call.address):
+        if failure.says(*NOT_ENCRYPTED) and not call.has_answered(call.address):
             return ServiceRefused(
                 f"The encrypted connection to {address} failed: what answers there is not encrypted.",
                 "Check the port; if the service is on a network that you trust, its address may begin with http://.",
@@ -143,7 +144,7 @@ def _explained(failure: _Failure, call: Call) -> ServiceError:
         return ServiceUnavailable(f"No answer from {address} in time.")
     if isinstance(failure.error, NO_ADDRESS):
         return ServiceRefused(f"{address} is not an address that can be called.")
-    if _speaks_encrypted(failure) and not call.lines.has_answered(call.address):
+    if _speaks_encrypted(failure) and not call.has_answered(call.address):
         return ServiceRefused(
             f"{address} speaks encrypted alone.", "Its address must begin with https://; check the port, too."
         )
@@ -154,7 +155,7 @@ def _explained(failure: _Failure, call: Call) -> ServiceError:
 
 def _of_proxy(failure: _Failure, proxy: Proxy, call: Call) -> ServiceError:
     """Explain what went wrong before the service was reached: the proxy is at fault, or how it is set."""
-    known = call.lines.has_answered(proxy.place)
+    known = call.has_answered(proxy.place)
     status = failure.tunnel_status
     what, hint = f"T{str(proxy)[1:]}", proxy.hint
     if status == 407:
@@ -219,7 +220,7 @@ def _of_certificates(address: str) -> ServiceRefused:
     )
 
 
-def whom(call: Call) -> str:
+def _whom(call: Call) -> str:
     """Return who was asked, and through which proxy."""
     return call.address if call.proxy is None else f"{call.address} through {call.proxy}"
 

@@ -187,7 +187,7 @@ class Job:
         return min(ends if completed is None else [*ends, completed + PRODUCT_LIFE], default=None)
 
 
-# --- Reading what came over the wire -----------------------------------------------------------------
+# --- Reading the service's answers --------------------------------------------------------------------
 
 
 JOB_TYPES = {

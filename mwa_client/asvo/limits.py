@@ -1,237 +1,65 @@
-"""Limits of one call over HTTP: how long it may take, how much may come back, and that a reply is its own.
+"""The HTTP libraries' connections and answers, extended by one deadline for a whole call.
 
-The HTTP libraries limit each single read and nothing else: a server that sends a byte a second, or headers
-without end, would never be given up. So their connections and answers are extended here by one deadline
-over a whole call, wherever it is: connecting, behind a proxy, in a handshake, in headers or in the body.
+The libraries limit each single read and nothing else: a server that sends a byte a second, or headers
+without end, would never be given up. The deadline holds wherever a call is: connecting, behind a proxy, in
+a handshake, in headers or in the body.
 """
 
 from __future__ import annotations
 
-import enum
 import functools
 import http.client as http_client
 import io
 import socket
-import threading
 import time
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import requests
 import urllib3
 
-if TYPE_CHECKING:
-    from mwa_client.asvo.proxies import Proxy
+from mwa_client.asvo.call import Call, Stage, current_call, shut_down
 
 CONNECT_TIMEOUT = 20.0
-"""Seconds for a connection to come about."""
+"""Seconds for a connection to be made."""
 MOST_HEAD = 1 << 18
 """Bytes that may come before the body: interim answers, status line and headers."""
 
 
-class Stage(enum.Enum):
-    """How far a call has come; errors are told by it."""
-
-    CONNECTING = "a connection is being made"
-    TUNNELLING = "the proxy is asked for a way to the service"
-    SECURING = "the connection is being encrypted"
-    ASKING = "the request is on its way, or its answer"
-
-
-class Lines:
-    """The open connections of one wire, so that another thread can end what runs over them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._answered: set[str] = set()
-        self.closings = 0
-        """How often they were all closed."""
-
-    def add(self, sock: Any) -> None:
-        """Take up a connection that has just come about."""
-        with self._lock:
-            self._open.add(sock)
-
-    def close(self) -> None:
-        """End every connection, and with it the call that runs over it, whichever thread made it."""
-        with self._lock:
-            self.closings += 1
-            sockets = list(self._open)
-        for sock in sockets:
-            _hang_up(sock)
-
-    def note_answer(self, *addresses: str) -> None:
-        """Note that there was an answer from there: a later failure is no mistake in the settings."""
-        self._answered.update(addresses)
-
-    def has_answered(self, address: str) -> bool:
-        """Say whether there was ever an answer from an address."""
-        return address in self._answered
-
-
-class Call:
-    """One request and its answer: until when, and how far it is.
-
-    Parameters
-    ----------
-    address : str
-        Who is asked, for messages.
-    deadline : float
-        When it must be over, on the monotonic clock.
-    silence : float
-        Seconds without a byte after which it is given up before that.
-    lines : Lines
-        Where its connection is kept.
-
-    Attributes
-    ----------
-    silence : float
-        As given.
-    proxy : Proxy or None
-        Through which it goes.
-    stage : Stage
-        How far it is.
-    is_past_proxy : bool
-        The other end of the connection is the service itself.
-    cookies : list of str
-        The ``Set-Cookie`` headers of the answer.
-    answer : http.client.HTTPResponse or None
-        What is being read.
-    has_headers : bool
-        The headers of the answer are here.
-    """
-
-    def __init__(self, address: str, deadline: float, silence: float, lines: Lines) -> None:
-        self.address = address
-        self.lines = lines
-        self.proxy: Proxy | None = None
-        self.stage = Stage.CONNECTING
-        self.is_past_proxy = False
-        self.cookies: list[str] = []
-        self.answer: http_client.HTTPResponse | None = None
-        self.has_headers = False
-        self._closings = lines.closings
-        self._deadline: float | None = deadline
-        self.silence = silence
-        self._socket: Any = None
-
-    @property
-    def has_deadline(self) -> bool:
-        """Whether it must be over at some time, though bytes come."""
-        return self._deadline is not None
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether all connections were closed since it has begun."""
-        return self.lines.closings > self._closings
-
-    def heed(self, sock: Any, most: float = float("inf")) -> None:
-        """Let the next wait on a socket be no longer than the call may take.
-
-        Raises
-        ------
-        socket.timeout
-            The time is over.
-        """
-        self._socket = sock  # To be told when the deadline is lifted.
-        if self._deadline is None:
-            return
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise socket.timeout("timed out")
-        sock.settimeout(min(left, self.silence, most))
-
-    def end(self) -> None:
-        """End it from another thread, as if the other side had hung up."""
-        if self._socket is not None:
-            _hang_up(self._socket)
-
-    def heed_closing(self) -> None:
-        """Raise ``ConnectionAbortedError`` if all connections were closed meanwhile."""
-        if self.is_closed:
-            raise ConnectionAbortedError
-
-    def lift_deadline(self) -> None:
-        """From now on only silence counts: a product may take its time, as long as bytes come."""
-        self._deadline = None
-        try:
-            if self._socket is not None:
-                self._socket.settimeout(self.silence)
-        except OSError:
-            pass  # It is closed already; the next read will notice.
-
-
-class _Running(threading.local):
-    call: Call | None = None
-
-
-_RUNNING = _Running()
-_UNANSWERED: dict[threading.Thread, Call] = {}
-
-
-@contextmanager
-def running(call: Call) -> Iterator[None]:
-    """Let the connections that this thread uses belong to a call."""
-    _RUNNING.call = call
-    _UNANSWERED[threading.current_thread()] = call
-    try:
-        yield
-    finally:
-        _RUNNING.call = None
-        _UNANSWERED.pop(threading.current_thread(), None)
-
-
-def end_call_of(thread: threading.Thread) -> None:
-    """End the call that another thread waits for, if there was no answer to it yet."""
-    call = _UNANSWERED.get(thread)
-    if call is not None:
-        call.end()
-
-
-def _running_call() -> Call:
-    call = _RUNNING.call
-    assert call is not None, "connections are used within a call"
-    return call
-
-
-class Adapter(requests.adapters.HTTPAdapter):
-    """What makes the connections of a `requests` session, with limits."""
+class LimitedAdapter(requests.adapters.HTTPAdapter):
+    """Makes the connections of a `requests` session, with limits."""
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         """Make the pools of direct connections."""
         super().init_poolmanager(*arguments, **options)
-        _limit(self.poolmanager)
+        _limit_pools(self.poolmanager)
 
     def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
         """Return the pools of connections through a proxy."""
         manager = super().proxy_manager_for(*arguments, **options)
-        _limit(manager)
+        _limit_pools(manager)
         return manager
 
 
-def _limit(manager: Any) -> None:
+def _limit_pools(manager: Any) -> None:
     pools = manager.pool_classes_by_scheme
-    manager.pool_classes_by_scheme = {scheme: _limited(pool) for scheme, pool in pools.items()}
+    manager.pool_classes_by_scheme = {scheme: _limited_pool(pool) for scheme, pool in pools.items()}
 
 
 @functools.cache
-def _limited(pool: type[Any]) -> type[Any]:
-    """Return a class of connection pools whose connections heed the running call."""
-    if issubclass(pool.ConnectionCls, _Connection):
+def _limited_pool(pool: type[Any]) -> type[Any]:
+    """Return a class of connection pools whose connections keep to the limits of the current call."""
+    if issubclass(pool.ConnectionCls, _LimitedConnection):
         return pool
-    connection = type("LimitedConnection", (_Connection, pool.ConnectionCls), {})
+    connection = type("LimitedConnection", (_LimitedConnection, pool.ConnectionCls), {})
     return type("LimitedPool", (pool,), {"ConnectionCls": connection})
 
 
-class _Arrivals(io.RawIOBase):
-    """The bytes of an answer as they come from the socket, each wait for them limited."""
+class _LimitedInput(io.RawIOBase):
+    """The bytes of an answer as they come from the socket; no wait for them outlasts the call."""
 
     def __init__(self, raw: io.RawIOBase, sock: Any, call: Call) -> None:
         self._raw, self._socket, self._call = raw, sock, call
-        self._is_over = False
+        self._is_stopped = False
         self.head_left: int | None = MOST_HEAD
 
     def readable(self) -> bool:
@@ -240,11 +68,11 @@ class _Arrivals(io.RawIOBase):
     def fileno(self) -> int:
         return self._raw.fileno()
 
-    def readinto(self, room: Any) -> int | None:
-        if self._is_over:
+    def readinto(self, buffer: Any) -> int | None:
+        if self._is_stopped:
             return None
-        self._call.heed(self._socket)
-        count = self._raw.readinto(room)
+        self._call.limit_wait(self._socket)
+        count = self._raw.readinto(buffer)
         if self.head_left is not None:
             self.head_left -= count or 0
             if self.head_left < 0:
@@ -255,32 +83,32 @@ class _Arrivals(io.RawIOBase):
         self._raw.close()
         super().close()
 
-    def left_over(self, buffer: io.BufferedReader) -> bool:
-        """Say whether more has come than was read. Nothing is read after this."""
-        self._is_over = True  # So that looking into the buffer does not wait for more.
+    def has_more(self, reader: io.BufferedReader) -> bool:
+        """Say whether more has arrived than was read by `reader`. Nothing is read after this."""
+        self._is_stopped = True  # So that peek() does not wait for more.
         pending = getattr(self._socket, "pending", None)
-        return bool(buffer.peek(1)) or (pending is not None and pending() > 0)
+        return bool(reader.peek(1)) or (pending is not None and pending() > 0)
 
 
-class _Answer(http_client.HTTPResponse):
-    """An answer that is given up at its call's deadline, and that ends where it ends.
+class _LimitedResponse(http_client.HTTPResponse):
+    """An answer that is given up at its call's deadline, and that nothing may follow.
 
-    Interim answers (``100 Continue``, ``102 Processing``, ``103 Early Hints``) are passed over. What comes
-    after the answer belongs to nothing that was asked: the connection is not used again.
+    Interim answers (``100 Continue``, ``102 Processing``, ``103 Early Hints``) are skipped. Bytes after the
+    end of an answer belong to no request of ours: a connection that brought some is not used again.
     """
 
     def __init__(self, sock: Any, *arguments: Any, **options: Any) -> None:
         super().__init__(sock, *arguments, **options)
-        self._call, self._socket = _running_call(), sock
+        self._call, self._socket = current_call(), sock
         self._call.answer = self
-        self._arrivals = _Arrivals(self.fp.detach(), sock, self._call)
-        # In the size that the libraries use: what arrives early is looked for in a buffer of this size.
-        self.fp = io.BufferedReader(self._arrivals, io.DEFAULT_BUFFER_SIZE)
+        self._input = _LimitedInput(self.fp.detach(), sock, self._call)
+        # The size that the libraries use: StreamedResponse looks for early bytes in a buffer of this size.
+        self.fp = io.BufferedReader(self._input, io.DEFAULT_BUFFER_SIZE)
 
     def begin(self) -> None:
         super().begin()
-        self._arrivals.head_left, self._call.has_headers = None, True
-        # Taken away: the libraries' cookie jars choke on odd ones, and drop what they find expired.
+        self._input.head_left, self._call.has_headers = None, True
+        # Removed here: the libraries' cookie jars fail on odd ones and drop what they take for expired.
         self._call.cookies = self.headers.get_all("Set-Cookie", [])
         del self.headers["Set-Cookie"]
 
@@ -296,28 +124,28 @@ class _Answer(http_client.HTTPResponse):
     def _read_next_chunk_size(self) -> int:
         size: int = super()._read_next_chunk_size()  # type: ignore[misc]
         if size < 0:
-            # Python would take "-1" for: all that there is.
+            # Python would read "-1" as: everything there is.
             raise http_client.IncompleteRead(b"")
         return size
 
     def _read_and_discard_trailer(self) -> None:
-        self._arrivals.head_left = MOST_HEAD
+        self._input.head_left = MOST_HEAD
         super()._read_and_discard_trailer()  # type: ignore[misc]
-        self._arrivals.head_left = None
+        self._input.head_left = None
 
     def _close_conn(self) -> None:
         try:
-            if self._arrivals.left_over(self.fp):
-                _hang_up(self._socket)
+            if self._input.has_more(self.fp):
+                shut_down(self._socket)
         except (OSError, ValueError):
-            pass  # It is closed already.
+            pass  # The answer is closed already.
         super()._close_conn()  # type: ignore[misc]
 
 
-class _Connection:
-    """What is added to each of the libraries' kinds of connection."""
+class _LimitedConnection:
+    """Added to each of the libraries' classes of connections, to keep to the limits of the current call."""
 
-    response_class = _Answer
+    response_class = _LimitedResponse
     sock: Any
     port: int
     timeout: Any
@@ -325,25 +153,25 @@ class _Connection:
     socket_options: Any
 
     def _new_conn(self) -> Any:
-        call = _running_call()
+        call = current_call()
         call.stage, call.is_past_proxy = Stage.CONNECTING, call.proxy is None
         is_socks = hasattr(self, "_socks_options")
-        sock = super()._new_conn() if is_socks else self._connected(call)  # type: ignore[misc]
+        sock = super()._new_conn() if is_socks else self._open_socket(call)  # type: ignore[misc]
         call.stage = Stage.SECURING
-        call.heed(sock, CONNECT_TIMEOUT)
+        call.limit_wait(sock, CONNECT_TIMEOUT)
         return sock
 
-    def _connected(self, call: Call) -> socket.socket:
-        """Return a connection to the first address of the host that takes it: the libraries wait for each."""
+    def _open_socket(self, call: Call) -> socket.socket:
+        """Return a socket connected to the host; each of its addresses gets a share of `CONNECT_TIMEOUT`."""
         try:
-            return self._first_that_answers(call)
+            return self._connect_to_first(call)
         except socket.timeout as error:
             raise urllib3.exceptions.ConnectTimeoutError("no connection in time") from error
         except OSError as error:
             connection: Any = self
             raise urllib3.exceptions.NewConnectionError(connection, "no connection") from error
 
-    def _first_that_answers(self, call: Call) -> socket.socket:
+    def _connect_to_first(self, call: Call) -> socket.socket:
         failure = OSError("no address")
         give_up_at = time.monotonic() + CONNECT_TIMEOUT
         addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
@@ -353,7 +181,7 @@ class _Connection:
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
                 left = max(give_up_at - time.monotonic(), 0.001)
-                call.heed(sock, left / (len(addresses) - number))
+                call.limit_wait(sock, left / (len(addresses) - number))
                 sock.connect(address)
                 return sock
             except OSError as error:
@@ -362,46 +190,35 @@ class _Connection:
         raise failure
 
     def connect(self) -> None:
-        call = _running_call()
+        call = current_call()
         super().connect()  # type: ignore[misc]
-        call.lines.add(self.sock)
-        call.heed_closing()
+        call.sockets.add(self.sock)
+        call.raise_if_closed()
         call.stage = Stage.ASKING
 
     def _tunnel(self) -> None:
-        call = _running_call()
+        call = current_call()
         call.stage = Stage.TUNNELLING
         try:
             super()._tunnel()  # type: ignore[misc]
         except BaseException:
             if call.answer is not None:
-                call.answer.close()  # Python does so itself since 3.11.
+                call.answer.close()  # Python 3.11 and later do so themselves.
             raise
         call.stage, call.is_past_proxy = Stage.SECURING, True
-        call.heed(self.sock, CONNECT_TIMEOUT)
+        call.limit_wait(self.sock, CONNECT_TIMEOUT)
 
     def putrequest(self, *arguments: Any, **options: Any) -> None:
-        call = _running_call()
-        if self.sock is not None:  # It was used before.
+        call = current_call()
+        if self.sock is not None:  # A kept-alive connection.
             is_tunnel = getattr(self, "_tunnel_host", None) is not None
             call.stage, call.is_past_proxy = Stage.ASKING, call.proxy is None or is_tunnel
-            call.heed(self.sock)
+            call.limit_wait(self.sock)
         super().putrequest(*arguments, **options)  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
-        call = _running_call()
+        call = current_call()
         if self.sock is not None:
-            call.heed_closing()
-            call.heed(self.sock)
+            call.raise_if_closed()
+            call.limit_wait(self.sock)
         super().send(data)  # type: ignore[misc]
-
-
-def _hang_up(sock: Any) -> None:
-    """Let both sides of a connection see its end, without taking it from the thread that uses it."""
-    sock = getattr(sock, "socket", sock)  # Encryption within encryption has the true one inside.
-    if isinstance(sock, socket.socket):
-        try:
-            # Not an encrypted socket's own: from then on that would hand on what comes as it is.
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        except OSError:
-            pass  # It has ended already.

@@ -1,4 +1,4 @@
-"""How today's service (v1 and v2) describes a job: states in words, products by URL or path."""
+"""What the interfaces v1 and v2 share: states in words, products by URL or path, refusals of all rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ from mwa_client.asvo.job import (
     read_size,
     read_word,
 )
+from mwa_client.errors import JobLimitReached, ServiceOutage, ServiceRefused
 from mwa_client.jobs.keys import JobType
+
+JOB_LIMIT = 1
+"""v1's error code for a user who has too many jobs."""
 
 STATES = {state.value: state for state in JobState}
 
@@ -97,7 +101,7 @@ def _read_file(entry: dict[str, object], job_id: int) -> ProductFile | None:
     url, path = entry.get("url"), entry.get("path")
     size, sha1 = read_size(entry.get("size")), read_sha1(entry.get("sha1"))
     if isinstance(url, str) and url:
-        # By hand: it never fails, and taking URLs apart in earnest is slow in a long listing.
+        # Not with urlsplit, which can fail and is slow for a long listing.
         name = unquote(url.partition("?")[0]).rsplit("/", 1)[-1]
         return ProductFile(name, size, sha1, Delivery.ACACIA, url=url)
     if isinstance(path, str) and path:
@@ -107,3 +111,16 @@ def _read_file(entry: dict[str, object], job_id: int) -> ProductFile | None:
             path.rstrip("/").rsplit("/", 1)[-1] or str(job_id), size, sha1, delivery, path=path
         )
     return None
+
+
+def raise_if_about_all_rows(error: ServiceRefused) -> None:
+    """Raise another error if a refusal concerns every row and will pass: an outage, the job limit.
+
+    The texts are those of v1; if v2 has error codes for these cases, they are not known.
+    """
+    words = error.what.lower()
+    code = error.body.get("error_code") if isinstance(error.body, dict) else None
+    if "outage" in words or "staging server is down" in words:
+        raise ServiceOutage(error.what) from None
+    if read_integer(code) == JOB_LIMIT or "job limit" in words:
+        raise JobLimitReached(error.what) from None

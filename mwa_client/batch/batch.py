@@ -16,8 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Callable, Union
 
+from mwa_client.asvo.api_client import Submission
 from mwa_client.asvo.job import Job, JobState, ProductFile, clean_text
-from mwa_client.asvo.session import Session, Submission
+from mwa_client.asvo.session import Session
 from mwa_client.batch.duplicates import submit as submit_job
 from mwa_client.batch.events import (
     Begun,

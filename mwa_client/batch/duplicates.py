@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from mwa_client.asvo.api_client import Submission
 from mwa_client.asvo.job import Job
-from mwa_client.asvo.session import Session, Submission
+from mwa_client.asvo.session import Session
 from mwa_client.errors import JobDiffers, JobNotNamed
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.listed import agreement, contradicts, identity_of

@@ -38,8 +38,9 @@ from mwa_client.secrecy import hide
 
 # The rest is imported where it is needed: checking a file must not wait for it.
 if TYPE_CHECKING:
+    from mwa_client.asvo.api_client import HttpRequest
     from mwa_client.asvo.job import Job
-    from mwa_client.asvo.session import HttpRequest, Session
+    from mwa_client.asvo.session import Session
     from mwa_client.batch.events import Event, RowFailed
     from mwa_client.batch.rows import ListedJob
     from mwa_client.jobs.request import JobRequest

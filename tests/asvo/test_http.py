@@ -22,9 +22,10 @@ import trustme
 import urllib3
 from conftest import FastClock, wait_until
 
-from mwa_client.asvo import http as wire_module
-from mwa_client.asvo import limits
-from mwa_client.asvo.http import HttpClient, StreamedResponse
+from mwa_client.asvo import http as http_module
+from mwa_client.asvo import limits, stream
+from mwa_client.asvo.http import HttpClient
+from mwa_client.asvo.stream import StreamedResponse
 from mwa_client.errors import (
     BadReply,
     MwaClientError,
@@ -80,7 +81,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def open_product(wire: HttpClient, job: Job) -> StreamedResponse:
     query = {"file_name": job.file_name, "job_id": str(job.id)}
-    return wire.open("/api/download", query=query, headers={"Accept-Encoding": "identity"})
+    return wire.open_path("/api/download", query=query, headers={"Accept-Encoding": "identity"})
 
 
 def content_of(job: Job) -> bytes:
@@ -195,7 +196,7 @@ def test_close_ends_all_connections() -> None:
     reply = answer("HTTP/1.1 200 OK\nContent-Length: 2", b"[]")
     with RawServer(reply, reply, hang_up=False) as server:
         wire = wire_to(server.url)
-        download = wire.open("/api/download", query={}, headers={})
+        download = wire.open_path("/api/download", query={}, headers={})
         wire.call("GET", LISTING)
         download.read(2)
         assert [is_open(connection) for connection in server.connections] == [True, True]
@@ -348,7 +349,7 @@ def test_what_another_host_sets_is_not_kept(wire: HttpClient, sandbox: Sandbox, 
 def test_elsewhere_is_told_nothing_even_at_the_same_address(
     wire: HttpClient, sandbox: Sandbox, job: Job
 ) -> None:
-    reply = wire.open_elsewhere(f"{sandbox.url}/api/download?job_id={job.id}&Signature={SECRET}", {})
+    reply = wire.open_url(f"{sandbox.url}/api/download?job_id={job.id}&Signature={SECRET}", {})
     assert (reply.status, read_all(reply)) == (401, b'{"error": "Not logged in"}')
     assert sandbox.requests[-1].headers["Cookie"] is None
 
@@ -357,7 +358,7 @@ def test_redirects_in_a_circle(wire: HttpClient, sandbox: Sandbox, job: Job) -> 
     fault = sandbox.faults.add("redirect", url="/api/download")
     with fails(BadReply, "circle"):
         open_product(wire, job)
-    assert fault.hits == wire_module.MOST_REDIRECTS + 1
+    assert fault.hits == http_module.MOST_REDIRECTS + 1
 
 
 @pytest.mark.parametrize(
@@ -365,7 +366,7 @@ def test_redirects_in_a_circle(wire: HttpClient, sandbox: Sandbox, job: Job) -> 
 )
 def test_an_address_that_is_none(url: str) -> None:
     with closing(wire_to(f"http://{NOWHERE}")) as wire, fails(ServiceRefused, "not an address"):
-        wire.open_elsewhere(url, {})
+        wire.open_url(url, {})
 
 
 def test_a_call_does_not_follow_redirects(wire: HttpClient, sandbox: Sandbox, clock: FastClock) -> None:
@@ -591,7 +592,7 @@ def test_a_refused_connection() -> None:
             with fails(ServiceUnreachable):
                 wire.login("/api/login", ACCOUNT)
             with fails(ServiceUnreachable):
-                wire.open("/api/download", query={"token": SECRET}, headers={})
+                wire.open_path("/api/download", query={"token": SECRET}, headers={})
 
 
 def test_an_unknown_host() -> None:
@@ -723,10 +724,10 @@ def test_after_a_body_was_put_there_the_connection_is_used_again(
 
 @pytest.mark.parametrize("early", [b"", b"so much"])
 def test_a_quiet_moment_costs_no_byte(monkeypatch: pytest.MonkeyPatch, early: bytes) -> None:
-    monkeypatch.setattr(wire_module, "MOMENT", 0.05)
+    monkeypatch.setattr(stream, "POLL_INTERVAL", 0.05)
     head = answer("HTTP/1.1 200 OK\nContent-Length: 100", early)
     with RawServer(head, hang_up=False) as server, closing(wire_to(server.url, stall=0.3)) as wire:  # noqa: SIM117
-        with closing(wire.open_elsewhere(server.url, {})) as reply:
+        with closing(wire.open_url(server.url, {})) as reply:
             if early:
                 assert read_into(reply, 100) == early
             assert read_into(reply, 100) is None
@@ -792,7 +793,7 @@ def test_an_unknown_authority_is_refused_and_nothing_is_sent(clock: FastClock) -
             wire.login("/api/login", ACCOUNT)
         assert "SSL_VERIFY=0" in errors[0].remedy
         with fails(ServiceRefused, "cannot be verified"):
-            wire.open("/api/download", query={}, headers={})
+            wire.open_path("/api/download", query={}, headers={})
         assert sandbox.requests == []
 
 

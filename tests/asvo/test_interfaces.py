@@ -38,11 +38,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mwa_client.asvo import open_session
+from mwa_client.asvo.api_client import Submission
 from mwa_client.asvo.api_v1 import ApiV1
 from mwa_client.asvo.api_v2 import ApiV2
 from mwa_client.asvo.http import HttpClient
 from mwa_client.asvo.job import Job, JobState
-from mwa_client.asvo.session import FRESH_LINKS, Session, Submission
+from mwa_client.asvo.product_source import FRESH_LINKS
+from mwa_client.asvo.session import Session
 from mwa_client.asvo.tokens import LOGINS_A_MINUTE, TokenStore
 from mwa_client.asvo.v1_v2 import read_job, read_jobs
 from mwa_client.batch.events import Downloading, Notice, RowFailed, StateChanged, Submitted
@@ -1494,18 +1496,18 @@ ENTRIES = VALUES | ROWS | st.fixed_dictionaries({"row": ROWS | VALUES})
 
 
 class Said:
-    """A wire on which the service says one thing, whatever it is asked."""
+    """An HTTP client to which the service gives one answer, whatever it is asked."""
 
     def __init__(self, document: object) -> None:
         self.address = "https://practice.example"
         self.cookies: dict[str, str] = {}
-        self.received: dict[str, str] = {}
+        self.received_cookies: dict[str, str] = {}
         self._document = document
 
     def call(self, *arguments: object, **options: object) -> object:
         return self._document
 
-    def entries(self, path: str) -> Iterator[object]:
+    def list_entries(self, path: str) -> Iterator[object]:
         if not isinstance(self._document, list):
             raise BadReply("no list")
         yield from self._document

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from mwa_client.asvo import replies
 from mwa_client.asvo.address import origin_of, redirected
-from mwa_client.asvo.http import HttpClient, StreamedResponse
+from mwa_client.asvo.http import HttpClient
 from mwa_client.asvo.replies import Allowance, _memory_of
+from mwa_client.asvo.stream import StreamedResponse
 from mwa_client.errors import (
     BadReply,
     MwaClientError,
@@ -179,7 +180,7 @@ def test_an_answer_that_drips_is_given_up(drip: tuple[bytes, bytes], what: str) 
                 if what == "call":
                     wire.call("GET", LISTING)
                 elif what == "entries":
-                    list(wire.entries(LISTING))
+                    list(wire.list_entries(LISTING))
                 else:
                     wire.login("/api/login", ("user", "word"))
             except ServiceUnavailable as error:
@@ -204,7 +205,7 @@ def test_the_headers_of_a_product_that_drip_are_given_up(name: str) -> None:
     with server_of(lambda server: server.drip(*DRIPS[name])) as server:  # noqa: SIM117
         with closing(wire_to(server, timeout=SHORT, stall=SHORT)) as wire, within(SHORT):
             with pytest.raises(ServiceUnavailable):
-                wire.open_elsewhere(server.url + "/x", {})
+                wire.open_url(server.url + "/x", {})
 
 
 def test_a_product_may_take_longer_than_a_call_as_long_as_bytes_come() -> None:
@@ -215,7 +216,7 @@ def test_a_product_may_take_longer_than_a_call_as_long_as_bytes_come() -> None:
             connection.sendall(b"x")
 
     with server_of(lambda server: slowly) as server, closing(wire_to(server, timeout=0.2, stall=0.4)) as wire:
-        assert read_all(wire.open_elsewhere(server.url + "/x", {})) == b"x" * 20
+        assert read_all(wire.open_url(server.url + "/x", {})) == b"x" * 20
 
 
 def test_a_chunked_product_may_take_longer_too() -> None:
@@ -227,7 +228,7 @@ def test_a_chunked_product_may_take_longer_too() -> None:
         connection.sendall(b"0\r\n\r\n")
 
     with server_of(lambda server: slowly) as server, closing(wire_to(server, timeout=0.2, stall=0.4)) as wire:
-        assert read_all(wire.open_elsewhere(server.url + "/x", {})) == b"x" * 20
+        assert read_all(wire.open_url(server.url + "/x", {})) == b"x" * 20
 
 
 def test_an_answer_that_is_only_too_long_names_the_setting() -> None:
@@ -252,7 +253,7 @@ def test_closing_the_wire_ends_what_other_threads_are_asking() -> None:
 
     def ask(wire: HttpClient) -> None:
         try:
-            list(wire.entries(LISTING))
+            list(wire.list_entries(LISTING))
         except BaseException as error:
             errors.append(error)
 
@@ -273,7 +274,7 @@ def test_closing_the_wire_ends_what_other_threads_are_asking() -> None:
 def test_closing_the_wire_ends_a_download() -> None:
     with server_of(lambda server: server.drip(OK + b"Content-Length: 1000000\r\n\r\n")) as server:
         wire = wire_to(server, timeout=60)
-        reply = wire.open_elsewhere(server.url + "/x", {})
+        reply = wire.open_url(server.url + "/x", {})
         assert reply.read_into(memoryview(bytearray(1)))
         wire.close()
         with closing(reply), pytest.raises(Stopped):
@@ -307,9 +308,9 @@ kept = []
 for what in sys.argv[2].split():
     try:
         if what == "entries":
-            kept = [entry for entry in wire.entries("/x") if isinstance(entry, dict)]
+            kept = [entry for entry in wire.list_entries("/x") if isinstance(entry, dict)]
         elif what == "open":
-            wire.open("/x", query={}, headers={}).close()
+            wire.open_path("/x", query={}, headers={}).close()
         elif what == "login":
             wire.login("/x", ("a", "b"))
         else:
@@ -377,7 +378,7 @@ def test_the_body_of_a_redirect_is_not_read(status: int) -> None:
     head = f"HTTP/1.1 {status} X\r\nLocation: /there\r\n\r\n".encode()
     with server_of(lambda server: server.flood(head, b"x" * 65536), answer(b"bytes")) as server:
         with closing(wire_to(server)) as wire, within(1):
-            assert read_all(wire.open("/x", query={}, headers={})) == b"bytes"
+            assert read_all(wire.open_path("/x", query={}, headers={})) == b"bytes"
         assert server.sent < 20_000_000
     assert server.connections == 2
 
@@ -386,7 +387,7 @@ def test_the_body_of_a_redirect_is_not_read(status: int) -> None:
 def test_a_redirect_that_is_said_to_be_packed(packing: str) -> None:
     moved = answer(b"short", "Location: /there", f"Content-Encoding: {packing}", status="302 Found")
     with server_of(moved, answer(b"bytes")) as server, closing(wire_to(server)) as wire:
-        assert read_all(wire.open("/x", query={}, headers={})) == b"bytes"
+        assert read_all(wire.open_path("/x", query={}, headers={})) == b"bytes"
 
 
 @pytest.mark.parametrize(
@@ -407,7 +408,7 @@ def test_headers_without_end(first: bytes, then: bytes) -> None:
         with pytest.raises(ServiceUnavailable):
             wire.call("GET", LISTING)
         with pytest.raises(ServiceUnavailable):
-            read_all(wire.open("/x", query={}, headers={}))
+            read_all(wire.open_path("/x", query={}, headers={}))
         assert server.sent < 20_000_000
 
 
@@ -441,7 +442,7 @@ def test_an_honest_list_of_100_000_jobs_is_read() -> None:
         server_of(answer(f"[{', '.join([row] * 3000)}]".encode())) as server,
         closing(wire_to(server)) as wire,
     ):
-        assert list(wire.entries(LISTING)) == [{**ROW, "id": 575929}] * 3000
+        assert list(wire.list_entries(LISTING)) == [{**ROW, "id": 575929}] * 3000
 
 
 @pytest.mark.parametrize("packing", ["gzip", "x-gzip", "GZIP", "deflate"])
@@ -452,7 +453,7 @@ def test_packed_answers(packing: str) -> None:
     )
     answers = [answer(packed, f"Content-Encoding: {packing}")] * 2
     with server_of(*answers) as server, closing(wire_to(server)) as wire:
-        assert wire.call("GET", LISTING) == list(wire.entries(LISTING)) == [ROW] * 300
+        assert wire.call("GET", LISTING) == list(wire.list_entries(LISTING)) == [ROW] * 300
         assert server.connections == 1
     assert b"Accept-Encoding: gzip\r\n" in server.requests[0]
 
@@ -559,14 +560,14 @@ def test_json_with_a_mark_at_its_beginning_is_read() -> None:
     answers = [answer(b"\xef\xbb\xbf" + body) for body in (b'{"job_id": 7}', b"[1, 2]")]
     with server_of(*answers) as server, closing(wire_to(server)) as wire:
         assert wire.call("GET", "/x") == {"job_id": 7}
-        assert list(wire.entries("/x")) == [1, 2]
+        assert list(wire.list_entries("/x")) == [1, 2]
 
 
 @pytest.mark.parametrize("body", [b'{"job_id": 7', b"[1, 2", b"[1,, 2]", b"{'job_id': 7}"])
 def test_broken_json_is_called_that(body: bytes) -> None:
     answers = [answer(body, "Content-Type: application/json")] * 2
     with server_of(*answers) as server, closing(wire_to(server)) as wire:
-        for ask in (lambda: wire.call("GET", "/x"), lambda: list(wire.entries("/x"))):
+        for ask in (lambda: wire.call("GET", "/x"), lambda: list(wire.list_entries("/x"))):
             with pytest.raises(BadReply, match="broken JSON"):
                 ask()
 
@@ -586,7 +587,7 @@ def test_interim_answers_are_passed_over(interim: bytes) -> None:
     answers = [interim + answer(b'{"job_id": %d}' % number) for number in range(4)]
     with server_of(*answers, interim + answer(b"bytes")) as server, closing(wire_to(server)) as wire:
         assert [wire.call("POST", "/x", form={"a": "b"})["job_id"] for _ in range(4)] == [0, 1, 2, 3]
-        assert read_all(wire.open("/x", query={}, headers={})) == b"bytes"
+        assert read_all(wire.open_path("/x", query={}, headers={})) == b"bytes"
         assert server.connections == 1
 
 
@@ -612,8 +613,8 @@ def test_what_comes_after_an_answer_is_nobodys(status: str) -> None:
 def test_what_comes_after_a_product_is_nobodys() -> None:
     with server_of(answer(b"bytes") + answer(b"other"), answer(b"third")) as server:  # noqa: SIM117
         with closing(wire_to(server)) as wire:
-            assert read_all(wire.open("/x", query={}, headers={})) == b"bytes"
-            assert read_all(wire.open("/x", query={}, headers={})) == b"third"
+            assert read_all(wire.open_path("/x", query={}, headers={})) == b"bytes"
+            assert read_all(wire.open_path("/x", query={}, headers={})) == b"third"
 
 
 @pytest.mark.parametrize(
@@ -657,7 +658,7 @@ def test_once_a_redirect_has_left_the_service_nothing_of_ours_is_sent() -> None:
         service._answers = iter([login, moved("/within"), moved(f"{store.url}/x"), answer(b"bytes")])
         with closing(wire_to(service)) as wire:
             wire.login("/api/login", ("user", "word"))
-            assert read_all(wire.open("/api/download", query={}, headers={})) == b"bytes"
+            assert read_all(wire.open_path("/api/download", query={}, headers={})) == b"bytes"
     _, asked, within_it, back = service.requests
     assert b"Cookie: MWA_JOB_COOKIE=abc" in asked
     assert b"Cookie: MWA_JOB_COOKIE=abc" in within_it
@@ -701,9 +702,9 @@ def test_a_redirect_that_can_be_read_in_two_ways_is_refused(location: str) -> No
     with server_of(login, moved, answer(b"bytes")) as server, closing(wire_to(server)) as wire:
         wire.login("/api/login", ("user", "word"))
         with pytest.raises(ServiceRefused, match="not an address"):
-            wire.open("/x", query={}, headers={})
+            wire.open_path("/x", query={}, headers={})
         with pytest.raises(ServiceRefused, match="not an address"):
-            wire.open_elsewhere(location, {})
+            wire.open_url(location, {})
     assert len(server.requests) == 2
 
 
@@ -817,10 +818,10 @@ def test_no_answer_is_more_than_one_calls_trouble(raw: bytes) -> None:
                 if what == "call":
                     wire.call("GET", "/x")
                 elif what == "entries":
-                    list(wire.entries("/x"))
+                    list(wire.list_entries("/x"))
                 elif what == "login":
                     wire.login("/x", ("a", "b"))
                 else:
-                    read_all(wire.open("/x", query={}, headers={}))
+                    read_all(wire.open_path("/x", query={}, headers={}))
             except MwaClientError as error:
                 assert error.what

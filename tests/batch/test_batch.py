@@ -18,7 +18,8 @@ from conftest import FastClock, Run, environment, run_batch, run_command, servic
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mwa_client.asvo.session import Session, Submission
+from mwa_client.asvo.api_client import Submission
+from mwa_client.asvo.session import Session
 from mwa_client.batch import products
 from mwa_client.batch.batch import MISSING_TIME, UNCLEAR_SUBMISSIONS, Pacing
 from mwa_client.batch.events import (

@@ -31,7 +31,7 @@ from conftest import (
 )
 
 from mwa_client.asvo import open_session
-from mwa_client.asvo.http import HttpClient
+from mwa_client.asvo.pool import SessionPool
 from mwa_client.batch.batch import Pacing
 from mwa_client.batch.events import Event, Notice, RowFailed, Submitted
 from mwa_client.cli.main import main
@@ -366,7 +366,7 @@ def test_names_that_are_gone_at_a_submission_are_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The connections of the listings come about; those of the submissions do not, and none is idle.
-    monkeypatch.setattr(HttpClient, "_take_session", HttpClient._new_session)
+    monkeypatch.setattr(SessionPool, "take", SessionPool.new)
     resolver.spares_first = True
     resolver.is_gone = True
     days.after(600.0, resolver.come_back)

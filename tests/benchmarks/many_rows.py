@@ -25,8 +25,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from mwa_client.asvo.api_client import Submission
 from mwa_client.asvo.job import Job, JobState
-from mwa_client.asvo.session import Session, Submission
+from mwa_client.asvo.session import Session
 from mwa_client.batch.batch import Batch, Pacing
 from mwa_client.batch.ledger import FetchedProduct, Ledger
 from mwa_client.jobs.jobfile import parse

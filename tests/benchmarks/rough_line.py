@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # It is also run by a 
 
 from far_store import Far, FarStore, far_store
 
+from mwa_client.asvo.call import abort_call_of
 from mwa_client.asvo.http import HttpClient
-from mwa_client.asvo.limits import end_call_of
 from mwa_client.errors import JobFailed
 from mwa_client.timing import SystemClock
 from mwa_client.transfer import ranges
@@ -61,11 +61,11 @@ class Source:
 
     def get(self, headers: Mapping[str, str]) -> ranges.Answer:
         """Ask for it."""
-        return self._wire.open_elsewhere(self._url, headers)
+        return self._wire.open_url(self._url, headers)
 
     def give_up(self, thread: threading.Thread) -> None:
         """End what another thread waits for."""
-        end_call_of(thread)
+        abort_call_of(thread)
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mwa_client.asvo import open_session
-from mwa_client.asvo.refused import ERROR
+from mwa_client.asvo.product_refusal import ERROR
 from mwa_client.batch.batch import Pacing
 from mwa_client.batch.events import RowFailed
 from mwa_client.errors import ExitStatus, ProductGone, TransferFailed

@@ -17,7 +17,7 @@ from mwa_client.json_text import read_json
 from mwa_client.timing import retry_after
 
 if TYPE_CHECKING:
-    from mwa_client.asvo.http import StreamedResponse
+    from mwa_client.asvo.stream import StreamedResponse
 
 MOST_REFUSAL = 4096
 """Bytes of a refusal that are looked at: more than the store or the service ever says."""
