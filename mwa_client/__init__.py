@@ -181,7 +181,8 @@ class Client:
         ServiceRefused
             There is no such job.
         """
-        from mwa_client.batch.batch import Batch, Pacing
+        from mwa_client.batch.batch import Batch
+        from mwa_client.batch.pacing import Pacing
         from mwa_client.batch.rows import ListedJob
         from mwa_client.timing import SystemClock
 
@@ -254,7 +255,8 @@ class Client:
         DirectoryBusy
             Another client is working there.
         """
-        from mwa_client.batch.batch import Batch, Pacing
+        from mwa_client.batch.batch import Batch
+        from mwa_client.batch.pacing import Pacing
         from mwa_client.jobs.jobfile import parse, read_bytes
         from mwa_client.timing import SystemClock
 

@@ -147,7 +147,7 @@ class PollTimes:
         self._due = float("-inf")
         self.outage = Outage(clock, first=fixed or FIRST_POLL)
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Say whether it is time for a listing."""
         return self._clock.monotonic() >= self._due
 

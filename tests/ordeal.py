@@ -35,9 +35,9 @@ PATIENCE = 120.0
 """Seconds after which a client that was left alone gets nowhere."""
 HURRIED = """
 import os, sys
-from mwa_client.batch import batch
+from mwa_client.batch import pacing
 from mwa_client.directory import lock
-batch.SLOWEST_ANSWER = batch.SLOWEST_LISTING = float(os.environ["SLOWEST"])
+pacing.SLOWEST_ANSWER = pacing.SLOWEST_LISTING = float(os.environ["SLOWEST"])
 lock.HEARTBEAT, lock.WATCH = float(os.environ["WATCH"]) / 5, float(os.environ["WATCH"])
 lock.boot_id = lambda: os.environ["MACHINE"]
 from mwa_client.cli.main import main

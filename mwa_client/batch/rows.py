@@ -1,7 +1,7 @@
 """The rows of the job file on their way: where each stands, which job it has, how it ended.
 
-A row's stage changes in one place, by named steps; a step that a row cannot take is an error. `Rows` hears of
-each, so that nobody has to look at thousands of rows to know how many stand where.
+A row's stage changes in one place, by named steps; a step that a row cannot take is an error. `Rows` counts
+them, so that nobody has to look at thousands of rows to know how many stand where.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ STEPS: dict[str, tuple[tuple[Stage, ...], Stage]] = {
     "attach": ((Stage.WANTED, Stage.CHECKING, Stage.SUBMITTING), Stage.WATCHED),
     "renew": ((Stage.WATCHED,), Stage.WANTED),
     "disown": ((Stage.WATCHED,), Stage.WANTED),
-    "ready": ((Stage.WATCHED,), Stage.READY),
+    "make ready": ((Stage.WATCHED,), Stage.READY),
     "download": ((Stage.READY,), Stage.DOWNLOADING),
     "put back": ((Stage.DOWNLOADING,), Stage.READY),
     "look again": ((Stage.DOWNLOADING,), Stage.WATCHED),
@@ -59,6 +59,12 @@ STEPS: dict[str, tuple[tuple[Stage, ...], Stage]] = {
 }
 """From where each step leads where."""
 NOT_SUBMITTED = "Not submitted"
+LABELS = {
+    Stage.DOWNLOADING: "Downloading",
+    Stage.COMPLETE: "Download Complete",
+    Stage.FAILED: "Error",
+}
+"""The states in words for people that this program gives, whatever the service says of the job."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,83 @@ class ListedJob:
         return cls(job.job_id, job.obs_id or 0, identity or f"job {job.job_id}", delivery=delivery)
 
 
+@dataclass(frozen=True)
+class Product:
+    """What is to be fetched for a row whose job is ready.
+
+    Attributes
+    ----------
+    files : tuple of (ExpectedFile, ProductFile)
+        Each file, and where it comes from.
+    to_come : int
+        Bytes that were missing of them when the row became ready, as far as their sizes are known.
+    """
+
+    files: tuple[tuple[ExpectedFile, ProductFile], ...]
+    to_come: int
+
+
+@dataclass
+class Attempts:
+    """Submissions of a row in this run that have made no job, as far as is known.
+
+    Attributes
+    ----------
+    deferred : int
+        How many came to nothing, for whatever passing reason.
+    ended_at : float or None
+        When the last of them ended, by the clock for intervals.
+    """
+
+    deferred: int = 0
+    ended_at: float | None = None
+
+
+@dataclass
+class Watch:
+    """How long a row's job has been looked for in the listings. All times are by the clock for intervals.
+
+    Attributes
+    ----------
+    since : float
+        When the row got its job.
+    missing_since : float or None
+        Since when the listings have not had it.
+    product_gone : MwaClientError or None
+        Why its product could not be fetched, where the next listing is to tell what has become of the job.
+    """
+
+    since: float = float("-inf")
+    missing_since: float | None = None
+    product_gone: MwaClientError | None = None
+
+
+@dataclass
+class History:
+    """What a row had before its present job.
+
+    Attributes
+    ----------
+    has_earlier_job : bool
+        Its present job was submitted by an earlier run.
+    was_renewed : bool
+        A lost job has been given up for a new one in this run.
+    lost_job : int or None
+        That lost job.
+    fetched : FetchedProduct or None
+        What an earlier run has brought for it, where that is not in the directory as it was left.
+    end_if_unlisted : MwaClientError or None
+        How the row ends where no listed job can be its: it has been complete before, and no new job is
+        submitted.
+    """
+
+    has_earlier_job: bool = False
+    was_renewed: bool = False
+    lost_job: int | None = None
+    fetched: FetchedProduct | None = None
+    end_if_unlisted: MwaClientError | None = None
+
+
 class Row:
     """One row of the job file and how far it has come. Only the loop's thread changes it.
 
@@ -102,30 +185,14 @@ class Row:
         Its job, as the last listing that had it said.
     job_id : int or None
         The number of its job.
-    files : tuple of (ExpectedFile, ProductFile)
-        What is to be fetched, once it is ready.
-    to_come : int
-        Bytes that are missing of them, as far as their sizes are known; then, not since.
-    put_off : int
-        Submissions that came to nothing, for whatever passing reason.
-    tried : float or None
-        When the last submission of this run ended without a job, by the clock for intervals.
-    attached : float
-        When it got its job, by the same clock.
-    missing_since : float or None
-        Since when its job has been missing, by the same clock.
-    from_before : bool
-        Its job was submitted by an earlier run.
-    was_renewed : bool
-        Its lost job has been given up for a new one in this run.
-    lost_job : int or None
-        That job.
-    fetched_before : FetchedProduct or None
-        What an earlier run has brought for it, where that is not in the directory as it was left.
-    end_if_unlisted : MwaClientError or None
-        How it ends where no listed job can be its: it has been complete before, and no new job is submitted.
-    gone : MwaClientError or None
-        Why its product could not be fetched, where the next listing is to tell what has become of the job.
+    attempts : Attempts
+        Its submissions in this run.
+    watch : Watch
+        How its job is found in the listings.
+    history : History
+        What came before its present job.
+    product : Product or None
+        What is to be fetched, once the job is ready.
     result : Complete or RowFailed or None
         How it ended.
     """
@@ -136,22 +203,14 @@ class Row:
         self.place = place
         self.job: Job | None = None
         self.job_id: int | None = None
-        self.files: tuple[tuple[ExpectedFile, ProductFile], ...] = ()
-        self.to_come = 0
-        self.put_off = 0
-        self.tried: float | None = None
-        self.attached = float("-inf")
-        self.missing_since: float | None = None
-        self.from_before = False
-        self.was_renewed = False
-        self.lost_job: int | None = None
-        self.fetched_before: FetchedProduct | None = None
-        self.end_if_unlisted: MwaClientError | None = None
-        self.gone: MwaClientError | None = None
+        self.attempts = Attempts()
+        self.watch = Watch()
+        self.history = History()
+        self.product: Product | None = None
         self.result: Complete | RowFailed | None = None
         self._rows = rows
         self._stage = Stage.WANTED
-        self._label = NOT_SUBMITTED
+        self._state = NOT_SUBMITTED
         self._asked: dict[ApiVersion, str] = {}
 
     def asked_on(self, api: ApiVersion) -> str:
@@ -173,13 +232,24 @@ class Row:
 
     @property
     def label(self) -> str:
-        """Its state in words for people."""
-        return self._label
+        """Its state in words for people: the stage says it, or the service."""
+        return LABELS.get(self._stage, self._state)
 
-    @label.setter
-    def label(self, label: str) -> None:
-        self._rows.relabel(self._label, label)
-        self._label = label
+    @property
+    def to_come(self) -> int:
+        """Bytes that are to be fetched."""
+        return 0 if self.product is None else self.product.to_come
+
+    @property
+    def expires_at(self) -> float:
+        """When its product is removed, in seconds since 1970; infinity where nobody says."""
+        expires_at = None if self.job is None else self.job.expires_at
+        return float("inf") if expires_at is None else expires_at
+
+    def see_state(self, label: str) -> None:
+        """Note the state of its job, in words for people."""
+        before, self._state = self.label, label
+        self._rows.relabel(before, self.label)
 
     # --- Steps ----------------------------------------------------------------------------------------
 
@@ -198,12 +268,12 @@ class Row:
     def attach(self, job_id: int, now: float) -> None:
         """Take the step: it has a job at the service."""
         self._step("attach")
-        self.job_id, self.attached, self.missing_since = job_id, now, None
+        self.job_id, self.watch = job_id, Watch(since=now)
 
     def renew(self) -> None:
         """Take the step: its job will bring nothing, and it needs another."""
         self._step("renew")
-        self.was_renewed, self.lost_job = True, self.job_id
+        self.history.was_renewed, self.history.lost_job = True, self.job_id
         self._let_go()
 
     def disown(self) -> None:
@@ -211,16 +281,15 @@ class Row:
         self._step("disown")
         self._let_go()
 
-    def ready(self, files: tuple[tuple[ExpectedFile, ProductFile], ...], to_come: int) -> None:
+    def make_ready(self, product: Product) -> None:
         """Take the step: its product can be fetched."""
-        self.to_come = to_come if self._stage is Stage.WATCHED else self.to_come
-        self._step("ready")
-        self.files = files
+        if self._stage is Stage.WATCHED:  # The step counts its bytes; a wrong one must not change them.
+            self.product = product
+        self._step("make ready")
 
     def download(self) -> None:
         """Take the step: a worker fetches its product."""
         self._step("download")
-        self.label = "Downloading"
 
     def put_back(self) -> None:
         """Take the step: its product could not be fetched now, for want of room."""
@@ -228,30 +297,34 @@ class Row:
 
     def look_again(self, gone: MwaClientError) -> None:
         """Take the step: its product is gone, and the next listing tells what has become of its job."""
+        self._state = self.label  # So that its state at the service is told once more.
         self._step("look again")
-        self.gone = gone
+        self.watch.product_gone = gone
 
     def complete(self, result: Complete) -> None:
         """Take the last step: all of its product is here."""
         self._step("complete")
-        self.label, self.result = "Download Complete", result
+        self.result = result
 
     def fail(self, result: RowFailed) -> None:
         """Take the last step: it cannot be completed."""
         self._step("fail")
-        self.label, self.result = "Error", result
+        self.result = result
 
     def _let_go(self) -> None:
-        self.job_id = self.job = self.missing_since = self.gone = None
-        self.from_before = False
-        self.label = NOT_SUBMITTED
+        self.job_id = self.job = None
+        self.watch = Watch()
+        self.history.has_earlier_job = False
+        self.see_state(NOT_SUBMITTED)
 
     def _step(self, name: str) -> None:
         before, after = STEPS[name]
         if self._stage not in before:
             raise ValueError(f"line {self.request.line} is {self._stage.value}, no step from there: {name}")
-        self._rows.moved(self, self._stage, after)
+        label = self.label
+        self._rows.move(self, self._stage, after)
         self._stage = after
+        self._rows.relabel(label, self.label)
 
 
 class Rows:
@@ -306,15 +379,17 @@ class Rows:
         self._dropped.add(row.place)
         self._forget_label(row.label)
 
-    def moved(self, row: Row, before: Stage, after: Stage) -> None:
-        """Hear of a row's step."""
+    def move(self, row: Row, before: Stage, after: Stage) -> None:
+        """Count a row at the stage to which its step leads. Only `Row` calls this."""
         places = self._at[before]
         del places[bisect_left(places, row.place)]
         insort(self._at[after], row.place)
         self.to_come += row.to_come * ((after is Stage.READY) - (before is Stage.READY))
 
     def relabel(self, before: str, after: str) -> None:
-        """Hear that a row has another state."""
+        """Count a row under its new label. Only `Row` calls this."""
+        if before == after:
+            return
         self._labels[after] += 1
         self._forget_label(before)
 

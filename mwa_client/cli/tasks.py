@@ -389,9 +389,10 @@ def _run_batch(
 ) -> ExitStatus:
     """Run a batch, show it, and write its errors into the error file."""
     from mwa_client.asvo import open_session
-    from mwa_client.batch.batch import Batch, Pacing
+    from mwa_client.batch.batch import Batch
     from mwa_client.batch.events import RowFailed
     from mwa_client.batch.ledger import Ledger
+    from mwa_client.batch.pacing import Pacing
     from mwa_client.cli.interrupts import interrupts_held_back
     from mwa_client.display.lines import display_for
     from mwa_client.timing import SystemClock

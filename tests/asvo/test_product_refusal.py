@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.product_refusal import ERROR
-from mwa_client.batch.batch import Pacing
 from mwa_client.batch.events import RowFailed
+from mwa_client.batch.pacing import Pacing
 from mwa_client.errors import ExitStatus, ProductGone, TransferFailed
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import JobState, JobType, Sandbox

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from mwa_client.asvo.api_client import Submission
 from mwa_client.asvo.session import Session
 from mwa_client.batch import products
-from mwa_client.batch.batch import MISSING_TIME, UNCLEAR_SUBMISSIONS, Pacing
 from mwa_client.batch.events import (
     Begun,
     Complete,
@@ -35,6 +34,9 @@ from mwa_client.batch.events import (
     Summary,
 )
 from mwa_client.batch.ledger import Ledger
+from mwa_client.batch.pacing import Pacing
+from mwa_client.batch.submitting import UNCLEAR_SUBMISSIONS
+from mwa_client.batch.watching import MISSING_TIME
 from mwa_client.display.lines import Display
 from mwa_client.errors import ExitStatus, LoginRefused, ServiceRefused
 from mwa_client.jobs.jobfile import parse
@@ -942,7 +944,7 @@ def test_a_surprise_in_the_loop_ends_the_run_and_all_is_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr(
-            "mwa_client.batch.batch.name_files", does(products.name_files, is_time, OverflowError("p4ss"))
+            "mwa_client.batch.watching.name_files", does(products.name_files, is_time, OverflowError("p4ss"))
         )
         with pytest.raises(OverflowError):
             run_batch(sandbox, tmp_path, clock, vis(OTHER, OBS, third), listen=events.append)

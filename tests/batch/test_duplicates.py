@@ -12,9 +12,9 @@ from conftest import FastClock, Run, environment, run_batch, run_command, servic
 
 from mwa_client import Client
 from mwa_client.asvo.v1_v2 import read_job
-from mwa_client.batch.batch import _lost
 from mwa_client.batch.events import Submitted
 from mwa_client.batch.ledger import Ledger
+from mwa_client.batch.losing import why_lost
 from mwa_client.errors import BadReply, ExitStatus, JobDiffers, JobFileError, JobNotNamed
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
@@ -218,7 +218,7 @@ def test_of_two_that_may_be_meant_none_is_taken(
 )
 def test_the_code_of_a_failed_job_is_quoted(text: str | None, code: object, said: str) -> None:
     job = read_job({"id": 7, "job_state": "error", "error_text": text, "error_code": code})
-    assert job is not None and _lost(job).what == f"The job failed at the service{said}"
+    assert job is not None and why_lost(job).what == f"The job failed at the service{said}"
 
 
 def test_what_the_schema_of_today_forbids_is_the_services_to_refuse(

@@ -32,8 +32,8 @@ from conftest import (
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.pool import SessionPool
-from mwa_client.batch.batch import Pacing
 from mwa_client.batch.events import Event, Notice, RowFailed, Submitted
+from mwa_client.batch.pacing import Pacing
 from mwa_client.cli.main import main
 from mwa_client.display.lines import Display
 from mwa_client.errors import ExitStatus, ServiceRefused

@@ -13,9 +13,12 @@ import pytest
 from conftest import LISTING, SUBMISSION, FastClock, Run, environment, run_batch, run_command, service_of
 
 from mwa_client.asvo import open_session
-from mwa_client.batch.batch import MISSING_TIME, UNCLEAR_SUBMISSIONS, Batch, Pacing
+from mwa_client.batch.batch import Batch
 from mwa_client.batch.events import Downloading, Event, Notice, StateChanged, Submitted
 from mwa_client.batch.ledger import Ledger
+from mwa_client.batch.pacing import Pacing
+from mwa_client.batch.submitting import UNCLEAR_SUBMISSIONS
+from mwa_client.batch.watching import MISSING_TIME
 from mwa_client.errors import DirectoryBusy, ExitStatus
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mwa_client.batch.events import Complete, RowFailed
 from mwa_client.batch.in_order import InOrder
-from mwa_client.batch.rows import STEPS, Row, Rows, Stage
+from mwa_client.batch.rows import STEPS, Product, Row, Rows, Stage
 from mwa_client.errors import JobFailed
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
@@ -24,7 +24,7 @@ TAKE: dict[str, Callable[[Row], None]] = {
     "attach": lambda row: row.attach(7, 0.0),
     "renew": lambda row: row.renew(),
     "disown": lambda row: row.disown(),
-    "ready": lambda row: row.ready((), 10 + row.place),
+    "make ready": lambda row: row.make_ready(Product((), 10 + row.place)),
     "download": lambda row: row.download(),
     "put back": lambda row: row.put_back(),
     "look again": lambda row: row.look_again(JobFailed("gone")),

@@ -15,7 +15,7 @@ from conftest import FastClock, run_batch, service_of
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job import MOST, clean_text, read_id, read_integer, read_size
-from mwa_client.batch.batch import Pacing
+from mwa_client.batch.pacing import Pacing
 from mwa_client.display.lines import Display
 from mwa_client.display.listing import table
 from mwa_client.jobs.keys import ApiVersion

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import FastClock, Run, environment, run_batch, run_command
 
-from mwa_client.batch.batch import Pacing
 from mwa_client.batch.events import Notice
+from mwa_client.batch.pacing import Pacing
 from mwa_client.errors import ExitStatus
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import JobState, Sandbox

@@ -18,7 +18,7 @@ import pytest
 from conftest import THREE_ROWS, command, environment, run_command, wait_until
 from json_events import FIELDS
 
-from mwa_client.batch import batch
+from mwa_client.batch import watching
 from mwa_client.cli import main as cli
 from mwa_client.sandbox import JobState, JobType, Sandbox
 
@@ -407,14 +407,14 @@ def test_the_error_file_of_a_run_that_ended_early(
 ) -> None:
     """What had failed before the surprise is listed on the screen and in the file, and then the surprise."""
     sandbox.faults.add("job_error", obs_id=OTHER, text="the tape broke")
-    real = batch.Batch._watch
+    real = watching.Watching._watch
 
-    def watch(self: batch.Batch, row: Any, begun: float) -> bool:
-        if any(row.result for row in self._rows):
+    def watch(self: watching.Watching, row: Any, *listed: Any) -> bool:
+        if any(row.result for row in self._updates.rows):
             raise OverflowError("a value")
-        return real(self, row, begun)
+        return real(self, row, *listed)
 
-    monkeypatch.setattr(batch.Batch, "_watch", watch)
+    monkeypatch.setattr(watching.Watching, "_watch", watch)
     csv.write_text(
         f"{ONE_ROW.replace(str(OBS), str(OTHER))}\n{ONE_ROW}\n{ONE_ROW.replace(str(OBS), str(THIRD))}"
     )

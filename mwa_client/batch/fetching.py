@@ -1,0 +1,223 @@
+"""Downloads: which ready rows are fetched next, whether there is room, and what came of each."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+from mwa_client.asvo.session import Session
+from mwa_client.batch.events import Downloading
+from mwa_client.batch.ledger import FetchedProduct
+from mwa_client.batch.open_files import OpenFiles
+from mwa_client.batch.products import bytes_to_come, fetch_all
+from mwa_client.batch.rows import Row, Stage
+from mwa_client.batch.updates import RowUpdates
+from mwa_client.batch.watching import Watching
+from mwa_client.batch.workers import Workers
+from mwa_client.errors import (
+    DirectoryBusy,
+    DiskFull,
+    InternalError,
+    LoginRefused,
+    MwaClientError,
+    OutOfDescriptors,
+    ProductGone,
+    Stopped,
+)
+from mwa_client.formatting import format_size
+from mwa_client.transfer.connections import ConnectionBudget
+from mwa_client.transfer.delivered import DeliveryRoots
+
+
+@dataclass(frozen=True)
+class DownloadEnded:
+    """What a downloader has to tell."""
+
+    row: Row
+    outcome: FetchedProduct | MwaClientError
+
+
+class Fetching:
+    """Fetches the products of the rows that are ready, a few at a time.
+
+    Parameters
+    ----------
+    updates : RowUpdates
+        Changes the rows.
+    session : callable
+        Returns the session with the service.
+    watching : Watching
+        Looks at a job again whose product is gone.
+    open_files : OpenFiles
+        How many downloads at a time.
+    connections : int
+        The most connections to fetch products with, over all downloads.
+    workers : Workers
+        They download.
+    roots : DeliveryRoots
+        Where deliveries to file systems may be copied from.
+    free_bytes : callable
+        Says for how many bytes there is room in a directory.
+    is_wanted : bool
+        False: no product is fetched in this run.
+    inbox : queue.Queue
+        Where each `DownloadEnded` goes, and what the downloads tell on their way.
+    stop : threading.Event
+        Set when the work is to stop.
+
+    Attributes
+    ----------
+    disk_full : DiskFull or None
+        Why not all that is ready is fetched in this run.
+    """
+
+    def __init__(
+        self,
+        updates: RowUpdates,
+        session: Callable[[], Session],
+        watching: Watching,
+        open_files: OpenFiles,
+        connections: int,
+        workers: Workers,
+        roots: DeliveryRoots,
+        free_bytes: Callable[[Path], float],
+        *,
+        is_wanted: bool,
+        inbox: queue.Queue[Any],
+        stop: threading.Event,
+    ) -> None:
+        self.disk_full: DiskFull | None = None
+        self._updates = updates
+        self._session = session
+        self._watching = watching
+        self._open_files = open_files
+        self._workers = workers
+        self._roots = roots
+        self._free_bytes = free_bytes
+        self._can_begin = is_wanted
+        self._inbox = inbox
+        self._stop = stop
+        self._connections = ConnectionBudget(connections)
+
+    @property
+    def has_startable(self) -> bool:
+        """Whether a ready row could be fetched now."""
+        return bool(self._startable(self._room(), 1))
+
+    def start(self) -> None:
+        """Begin with as many downloads as may run at a time; say once where there is no room for all."""
+        slots = self._open_files.parallel - self._updates.rows.count(Stage.DOWNLOADING)
+        if slots <= 0:
+            return
+        room, rows = self._room(), self._updates.rows
+        startable = self._startable(room, slots)
+        if self._can_fetch() and rows.to_come > room:
+            directory, ready = self._updates.ledger.place.directory, rows.count(Stage.READY)
+            more = " Fetching what fits, the soonest to expire first." if startable else ""
+            self._note_disk_full(_no_room(directory, ready, rows.to_come, max(room, 0.0)), more)
+        for row in startable:
+            self._workers.give(self._download(row))
+
+    def take(self, ended: DownloadEnded) -> None:
+        """Bring a row to where its download has led.
+
+        Raises
+        ------
+        LoginRefused, DirectoryBusy
+            Nothing more can be fetched.
+        """
+        row, outcome = ended.row, ended.outcome
+        if isinstance(outcome, FetchedProduct):
+            ledger = self._updates.ledger
+            self._open_files.note_progress()
+            self._open_files.write_down(lambda: ledger.finished(row.identity, row.job_id or 0, outcome))
+            self._updates.complete(row, outcome, from_before=False)
+        elif isinstance(outcome, DiskFull):
+            # No room or no quota, whatever the disk says: nothing more is begun.
+            row.put_back()
+            self._can_begin = False
+            self._note_disk_full(outcome)
+        elif isinstance(outcome, OutOfDescriptors):
+            row.put_back()
+            if self._open_files.do_with_less(outcome):
+                self._connections = ConnectionBudget(1)
+        elif isinstance(outcome, (LoginRefused, DirectoryBusy)):
+            raise outcome
+        elif isinstance(outcome, ProductGone):
+            # Perhaps its job has expired meanwhile: look before anything is said or made anew.
+            row.look_again(outcome)
+            self._watching.look_again()
+        else:
+            self._updates.fail(row, outcome)
+
+    def finish(self, deadline: float) -> None:
+        """Wait until `deadline` for downloads to put down what they hold."""
+        self._workers.finish(deadline)
+
+    # --- Which rows -----------------------------------------------------------------------------------
+
+    def _can_fetch(self) -> bool:
+        return self._can_begin and self._updates.rows.count(Stage.READY) > 0
+
+    def _room(self) -> float:
+        """Return for how many bytes more there is room, when all that is being fetched is there."""
+        place, running = self._updates.ledger.place, self._updates.rows.at(Stage.DOWNLOADING)
+        to_come = sum(bytes_to_come(row.product.files, place) for row in running if row.product is not None)
+        return self._free_bytes(place.directory) - to_come
+
+    def _startable(self, room: float, most: int) -> list[Row]:
+        """Return the ready rows that there is room for: if not for all, those that expire first."""
+        rows = self._updates.rows
+        if not self._can_fetch():
+            return []
+        if rows.to_come <= room:
+            return rows.first_at(Stage.READY, most)
+        fitting: list[Row] = []
+        for row in sorted(rows.at(Stage.READY), key=lambda row: row.expires_at):
+            if row.to_come <= room and len(fitting) < most:
+                room -= row.to_come
+                fitting.append(row)
+        return fitting
+
+    def _note_disk_full(self, error: DiskFull, more: str = "") -> None:
+        if self.disk_full is None:
+            self.disk_full = error
+            self._updates.notice(error.what + more)
+
+    # --- One download ---------------------------------------------------------------------------------
+
+    def _download(self, row: Row) -> Callable[[], DownloadEnded | None]:
+        """Take the step, and return what a downloader has to do."""
+        job, product = row.job, row.product
+        assert job is not None and product is not None
+        for wanted, file in product.files:
+            if not file.delivery.is_folder:
+                self._updates.tell(row, Downloading(row.name, wanted.name, wanted.size))
+        row.download()
+        updates = self._updates
+        means = (self._session(), updates.ledger.place, updates.clock, self._stop, self._inbox.put)
+
+        def download() -> DownloadEnded | None:
+            try:
+                fetched = fetch_all(job, product.files, *means, self._connections, self._roots)
+                return DownloadEnded(row, fetched)
+            except Stopped:
+                return None
+            except MwaClientError as error:
+                return DownloadEnded(row, error)
+            except Exception as error:
+                return DownloadEnded(row, InternalError.of(error))
+
+        return download
+
+
+def _no_room(directory: Path, number: int, needed: float, free: float) -> DiskFull:
+    words = [format_size(int(size)) for size in (needed, free, needed - free)]
+    ready = "a product that is ready needs" if number == 1 else f"{number} products that are ready need"
+    return DiskFull(
+        f"No room in {directory}: {ready} {words[0]}, {words[1]} are free, {words[2]} are missing.",
+        "Make room, then run the same command again; what was fetched is kept.",
+    )

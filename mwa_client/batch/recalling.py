@@ -1,0 +1,136 @@
+"""What earlier runs have left: products that are here already, and jobs that are at the service."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+
+from mwa_client.batch.ledger import FetchedProduct, RowRecord
+from mwa_client.batch.losing import LostJobs, was_complete
+from mwa_client.batch.rows import ListedJob, Row
+from mwa_client.batch.updates import RowUpdates
+from mwa_client.batch.workers import Workers
+from mwa_client.jobs.request import JobRequest
+from mwa_client.transfer.delivered import DeliveryRoots
+from mwa_client.transfer.files import FetchedFile, Standing, read_again, standing_of
+
+
+@dataclass(frozen=True)
+class ReadAgain:
+    """What reading a product again has shown whose times have changed.
+
+    Attributes
+    ----------
+    files : tuple of FetchedFile or None
+        The files with their new times; None: their bytes have changed.
+    """
+
+    row: Row
+    fetched: FetchedProduct
+    files: tuple[FetchedFile, ...] | None
+
+
+class Recalling:
+    """Takes up what the ledger knows of each row, before anything is asked of the service.
+
+    Parameters
+    ----------
+    updates : RowUpdates
+        Changes the rows.
+    lost_jobs : LostJobs
+        Removes what was fetched for jobs that are lost.
+    workers : Workers
+        They read files again.
+    roots : DeliveryRoots
+        Where deliveries to file systems may be copied from.
+    is_fetching : bool
+        Products are fetched in this run.
+    stop : threading.Event
+        Set when the work is to stop.
+    """
+
+    def __init__(
+        self,
+        updates: RowUpdates,
+        lost_jobs: LostJobs,
+        workers: Workers,
+        roots: DeliveryRoots,
+        *,
+        is_fetching: bool,
+        stop: threading.Event,
+    ) -> None:
+        self._updates = updates
+        self._ledger = updates.ledger
+        self._lost_jobs = lost_jobs
+        self._workers = workers
+        self._roots = roots
+        self._is_fetching = is_fetching
+        self._stop = stop
+
+    def recall(self) -> None:
+        """Settle the rows that an earlier run has completed; take up the jobs of the others."""
+        self._lost_jobs.remove_leftovers(self._ledger.given_up())
+        for row in self._updates.rows:
+            if isinstance(row.request, JobRequest) and row.request.former_identity:
+                self._rename(row.request.former_identity, row.identity)
+            row.job_id = self._ledger.row(row.identity).job_id
+            row.history.has_earlier_job = row.job_id is not None
+            if isinstance(row.request, ListedJob):
+                _recall_listed(row, row.request)
+            fetched = self._ledger.fetched(row.identity, row.job_id)
+            if fetched is not None:
+                self._recall_product(row, fetched)
+            elif row.job_id is not None:
+                self._updates.attach(row, row.job_id, found=True)
+
+    def take(self, read: ReadAgain) -> None:
+        """Take what reading a product again has shown."""
+        row, fetched = read.row, read.fetched
+        if read.files is None:
+            self._settle_product(row, fetched, Standing.CHANGED)
+            return
+        fetched = replace(fetched, files=read.files)
+        self._ledger.finished(row.identity, row.job_id or 0, fetched)
+        self._settle_product(row, fetched, Standing.AS_LEFT)
+
+    def _recall_product(self, row: Row, fetched: FetchedProduct) -> None:
+        """Look how a product stands in the directory that an earlier run has completed."""
+        standing = standing_of(self._ledger.place.directory, fetched.files)
+        if standing is Standing.TOUCHED:
+            row.check()
+            self._workers.give(lambda: ReadAgain(row, fetched, read_again(fetched.files, self._stop)))
+        else:
+            self._settle_product(row, fetched, standing)
+
+    def _settle_product(self, row: Row, fetched: FetchedProduct, standing: Standing) -> None:
+        """Leave alone what an earlier run has completed, or fetch it again where there is a reason to."""
+        assert row.job_id is not None
+        is_changed = standing is Standing.CHANGED
+        is_here_now = any(map(self._roots.is_visible, fetched.elsewhere))
+        if not (standing is Standing.GONE or is_here_now or (is_changed and row.request.allow_resubmit)):
+            self._updates.complete(row, fetched, from_before=True, is_changed=is_changed)
+            return
+        row.history.fetched = fetched
+        if standing is Standing.GONE and self._is_fetching:
+            what = was_complete(row, self._ledger)
+            self._updates.notice(f"{what} It is fetched again.", is_warning=False)
+        self._updates.attach(row, row.job_id, found=True)
+
+    def _rename(self, former: str, identity: str) -> None:
+        """Keep what an earlier version of this program remembered of a row by another name."""
+        known = self._ledger.row(former)
+        if self._ledger.row(identity) != RowRecord():
+            return
+        if known.job_id is not None:
+            self._ledger.submitted(identity, known.job_id)
+        elif known.intended_after is not None:
+            self._ledger.intend(identity, after=known.intended_after)
+        if known.job_id is not None and known.fetched is not None:
+            self._ledger.finished(identity, known.job_id, known.fetched)
+
+
+def _recall_listed(row: Row, request: ListedJob) -> None:
+    """Take up a listed job; where another job is known for the same, this one goes by its id."""
+    if row.job_id not in (None, request.job_id):
+        row.identity = f"job {request.job_id}"
+    row.job_id = request.job_id
