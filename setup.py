@@ -20,7 +20,7 @@ setup(
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
     packages=find_packages(include=["mwa_client", "mwa_client.*"]),
-    package_data={"mwa_client": ["py.typed"]},
+    package_data={"mwa_client": ["py.typed"], "mwa_client.sandbox": ["job_keys.csv"]},
     python_requires=">=3.9",
     install_requires=["requests>=2.25", "tqdm>=4.60"],
     extras_require={"test": TEST, "lint": LINT},

@@ -30,6 +30,11 @@ class JobType(enum.Enum):
         return _NUMBERS[self]
 
     @property
+    def usual_delivery(self) -> str:
+        """Where its product goes if a submission does not say it."""
+        return "scratch" if self is JobType.VOLTAGE else "acacia"
+
+    @property
     def is_download(self) -> bool:
         """Whether it takes files from the archive as they are."""
         return self in (JobType.VISIBILITIES, JobType.METADATA)
@@ -143,7 +148,7 @@ class Job:
     @property
     def delivery(self) -> str:
         """Where its product goes: ``acacia``, ``scratch`` or ``dug``."""
-        return str(self.params.get("delivery") or ("scratch" if self.type is JobType.VOLTAGE else "acacia"))
+        return str(self.params.get("delivery") or self.type.usual_delivery)
 
     @property
     def goes_to_folder(self) -> bool:

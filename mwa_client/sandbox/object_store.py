@@ -13,8 +13,8 @@ import re
 import secrets
 from urllib.parse import quote, unquote
 
-from .api import Party
 from .delivery import CEPH
+from .endpoints import Responder
 from .faults import Faults
 from .interfaces import Interface
 from .jobs import Job
@@ -27,15 +27,15 @@ ACCESS_KEY_ID = "practice"
 _IN_QUERY = str.maketrans({"+": "%2B", "/": "%2F", "=": "%3D"})
 
 
-class ObjectStore(Party):
+class ObjectStore(Responder):
     """Gives products to whoever comes with a good URL.
 
     Parameters
     ----------
     service : Service
-        Whose products they are.
+        The accounts and jobs.
     faults : Faults
-        What goes wrong meanwhile.
+        What is to go wrong.
     link_seconds : float
         How long a URL is good.
 

@@ -13,16 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from .api import Api, Party
-from .api_2018 import Api2018
-from .api_v1 import ApiV1
-from .api_v2 import ApiV2
+from .endpoints import Endpoints, Responder
+from .endpoints_2018 import Endpoints2018
+from .endpoints_v1 import EndpointsV1
+from .endpoints_v2 import EndpointsV2
 from .fault_kinds import Point
 from .faults import Faults
 from .folders import Folders
 from .jobs import Job
 from .messages import Call, Reply, Request, Target, refusal, text_reply
 from .object_store import ObjectStore
+from .routes import is_for
 from .server import STORE_PATIENCE, LoggedRequest, RequestLog, Server
 from .service import EXPIRES_AFTER, Service
 
@@ -210,11 +211,11 @@ class Sandbox:
         """Forget what was asked so far."""
         self._log.clear()
 
-    def _spoken(self, names: Collection[str], folders: Folders) -> list[Api]:
-        apis: dict[str, Api] = {
-            "2018": Api2018(self.service, self.faults),
-            "v1": ApiV1(self.service, self.faults, self._store, folders),
-            "v2": ApiV2(self.service, self.faults, self._store, folders),
+    def _spoken(self, names: Collection[str], folders: Folders) -> list[Endpoints]:
+        apis: dict[str, Endpoints] = {
+            "2018": Endpoints2018(self.service, self.faults),
+            "v1": EndpointsV1(self.service, self.faults, self._store, folders),
+            "v2": EndpointsV2(self.service, self.faults, self._store, folders),
         }
         unknown = [name for name in names if name not in apis]
         if unknown or not names:
@@ -242,7 +243,7 @@ class Sandbox:
         if not request.headers.get("User-Agent"):
             return text_reply(403, "Forbidden by the firewall")
         # Some paths are those of two interfaces. Who has a session tells by its cookie which one is meant.
-        speakers = [api for api in self._apis if api.speaks(request)]
+        speakers = [api for api in self._apis if is_for(api.interface, request)]
         api = max(speakers, key=lambda api: api.familiarity(request), default=None)
         target = api.target(request) if api else Target(request.path, Call.OTHER)
         self._spoil_sessions(target)
@@ -251,10 +252,10 @@ class Sandbox:
     def _answer_for_store(self, request: Request) -> Reply:
         return self._reply(self._store, request, self._store.target(request))
 
-    def _reply(self, party: Party | None, request: Request, target: Target) -> Reply:
+    def _reply(self, responder: Responder | None, request: Request, target: Target) -> Reply:
         reply = self.faults.answer(target)
         if reply is None:
-            reply = party.answer(request, target) if party else refusal(404, "No such page")
+            reply = responder.answer(request, target) if responder else refusal(404, "No such page")
         if target.call is not Call.PRODUCT:
             reply = reply.on_wire(delay=self._delay)
         reply = replace(reply, job_id=reply.job_id or target.job_id)

@@ -20,7 +20,7 @@ from mwa_client.sandbox import Interface, Job, JobState, JobType, LoggedRequest,
 from mwa_client.sandbox.__main__ import main
 from mwa_client.sandbox.folders import folder_contents
 from mwa_client.sandbox.jobs import default_product_size
-from mwa_client.sandbox.keys import ORDERS_V1, ORDERS_V2, Key, Kind
+from mwa_client.sandbox.keys import FORMS_V1, FORMS_V2, Key, ValueKind
 from mwa_client.sandbox.products import Content
 from mwa_client.sandbox.tokens import payload_of
 
@@ -1505,7 +1505,12 @@ LETTERS = {
     "b": ["beamformer_job"],
     "i": ["imaging_job", "image_from_job"],
 }
-KINDS = {"integer": Kind.WHOLE, "decimal": Kind.NUMBER, "boolean": Kind.SWITCH, "choice": Kind.CHOICE}
+KINDS = {
+    "integer": ValueKind.WHOLE,
+    "decimal": ValueKind.NUMBER,
+    "boolean": ValueKind.SWITCH,
+    "choice": ValueKind.CHOICE,
+}
 
 
 def table() -> list[dict[str, str]]:
@@ -1525,9 +1530,9 @@ def test_v2_knows_every_key_of_the_table(row: dict[str, str]) -> None:
     for path in [path for letter in letters for path in LETTERS[letter]]:
         if row["key"] == "source_job_id" and path != "image_from_job":
             continue
-        key = keys_of(ORDERS_V2, path)[row["key"]]
+        key = keys_of(FORMS_V2, path)[row["key"]]
         assert key.kind is KINDS[row["kind"]]
-        if key.kind is Kind.CHOICE:
+        if key.kind is ValueKind.CHOICE:
             choices = [word.replace("vis_meta", "meta") for word in row["choices"].split("|")]
             assert {str(choice) for choice in key.choices} <= set(choices)
             continue
@@ -1537,7 +1542,7 @@ def test_v2_knows_every_key_of_the_table(row: dict[str, str]) -> None:
 
 def test_each_interface_knows_the_keys_of_the_table_and_no_others() -> None:
     rows = table()
-    for orders, column in ((ORDERS_V2, "key"), (ORDERS_V1, "v1_key")):
+    for orders, column in ((FORMS_V2, "key"), (FORMS_V1, "v1_key")):
         for letter, paths in LETTERS.items():
             common = {row[column] for row in rows if row["job_type"] == "any"}
             own = {row[column] for row in rows if row["job_type"] == letter}

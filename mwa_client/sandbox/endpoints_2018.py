@@ -6,26 +6,15 @@ Products are fetched from the service itself.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any
 
-from .api import USER_ID, Api
-from .fault_kinds import Point
+from .endpoints import USER_ID, CookieEndpoints
 from .interfaces import Interface
 from .jobs import Job, JobState, JobType, Row
-from .messages import Call, Reply, Request, Target, json_reply, refusal, text_reply
+from .messages import Reply, Request, Target, json_reply, refusal, text_reply
 from .service import LimitReached
 
 COOKIE = "MWA_JOB_COOKIE"
-
-_CALLS = {
-    "/api/login": ("POST", Call.LOGIN),
-    "/api/conversion_job": ("POST", Call.SUBMIT),
-    "/api/download_vis_job": ("POST", Call.SUBMIT),
-    "/api/get_jobs": ("GET", Call.LIST),
-    "/api/cancel_job": ("GET", Call.CANCEL),
-    "/api/download": ("GET", Call.PRODUCT),
-}
 
 _STATES = {
     JobState.READY: 2,
@@ -36,48 +25,19 @@ _STATES = {
 
 MOST_KEYS, LONGEST = 50, 200
 _TODAYS_KEYS = ("delivery", "output")
-"""What would tell the other interfaces where to put a product; here they mean nothing."""
+"""Keys of the later interfaces; this one ignores them."""
 _CONVERSION_KEYS = ("obs_id", "timeres", "freqres", "edgewidth", "conversion")
 _DOWNLOAD_KEYS = ("obs_id", "download_type")
 
 
-class Api2018(Api):
-    """The password interface."""
+class Endpoints2018(CookieEndpoints):
+    """The interface of 2018, with a user name and a password."""
 
     interface = Interface.V2018
     cookie = COOKIE
 
-    def speaks(self, request: Request) -> bool:
-        """Return whether a request is meant for this interface."""
-        return request.path in _CALLS
-
-    def target(self, request: Request) -> Target:
-        """Return what a request is about."""
-        call = _CALLS[request.path][1]
-        given = request.query.get("job_id", "")
-        job_id = int(given) if given.isdecimal() else None
-        job = self.service.find(job_id)
-        obs_id = request.form.get("obs_id") if call is Call.SUBMIT else job.obs_id if job else None
-        return Target(request.path, call, job_id, obs_id)
-
-    def answer(self, request: Request, target: Target) -> Reply:
-        """Do what a request asks for and return the reply."""
-        method = _CALLS[request.path][0]
-        if request.method != method:
-            return refusal(405, f"Use {method}").with_header("Allow", method)
-        if target.call is Call.LOGIN:
-            return self._login(request)
-        if request.cookie(COOKIE) not in self.service.sessions:
-            return refusal(401, "Not logged in")
-        if target.call is Call.SUBMIT:
-            return self._submit(request, target)
-        if target.call is Call.LIST:
-            return self._list(target)
-        if target.call is Call.CANCEL:
-            return self._cancel(target)
-        return self._product(request, target)
-
-    def _login(self, request: Request) -> Reply:
+    def on_login(self, request: Request, target: Target) -> Reply:
+        """Log in by HTTP Basic."""
         credentials = request.credentials
         token = self.service.login(*credentials) if credentials else None
         if token is None:
@@ -85,7 +45,8 @@ class Api2018(Api):
             return reply.with_header("WWW-Authenticate", 'Basic realm="practice"')
         return text_reply(200, "").with_cookie(COOKIE, token)
 
-    def _submit(self, request: Request, target: Target) -> Reply:
+    def on_submit(self, request: Request, target: Target) -> Reply:
+        """Take a job; the same job twice makes two."""
         conversion = request.path == "/api/conversion_job"
         form = {key: value for key, value in request.form.items() if key not in _TODAYS_KEYS}
         missing = [key for key in (_CONVERSION_KEYS if conversion else _DOWNLOAD_KEYS) if not form.get(key)]
@@ -107,15 +68,10 @@ class Api2018(Api):
             job = self.service.submit(job_type, form)
         except LimitReached:
             return refusal(503, "There are too many jobs")
-        aim = replace(target, job_id=job.id)
-        document = self.faults.apply(Point.DOCUMENT, aim, {"job_id": job.id})
-        return replace(json_reply(200, document), job_id=job.id)
-
-    def _list(self, target: Target) -> Reply:
-        return json_reply(200, self.envelopes(target))
+        return self.accept(target, job, {"job_id": job.id})
 
     def document(self, row: Row) -> dict[str, Any]:
-        """Return the JSON object that stands for a job."""
+        """Return the JSON object for a job in a listing."""
         product = None
         if row.product is not None:
             entry = [row.product.name, row.product.size, row.product.sha1]
@@ -130,7 +86,8 @@ class Api2018(Api):
             "product": product,
         }
 
-    def _cancel(self, target: Target) -> Reply:
+    def on_cancel(self, request: Request, target: Target) -> Reply:
+        """Cancel a job that has not ended."""
         job = self.service.find(target.job_id)
         if job is None:
             return refusal(404, "No such job")
@@ -140,7 +97,8 @@ class Api2018(Api):
         self.service.cancel(job.id)
         return json_reply(200, {"job_id": job.id})
 
-    def _product(self, request: Request, target: Target) -> Reply:
+    def on_product(self, request: Request, target: Target) -> Reply:
+        """Send a product."""
         job = self.service.find(target.job_id)
         if job is None or request.query.get("file_name") != job.file_name:
             return refusal(404, "No such file")

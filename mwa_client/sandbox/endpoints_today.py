@@ -1,7 +1,4 @@
-"""What v1 and v2 have in common: jobs of every type, states in words, products elsewhere.
-
-They differ in how they are told and in how they tell it.
-"""
+"""What v1 and v2 have in common: jobs of every type, states in words, products outside the service."""
 
 from __future__ import annotations
 
@@ -12,13 +9,13 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from .api import Api
+from .endpoints import Endpoints
 from .fault_kinds import Point
 from .faults import Faults
 from .folders import Folders
 from .jobs import Job, JobState, JobType, ListedProduct, Row
-from .keys import Order
-from .messages import Answer, Reply, Target, json_reply, refusal
+from .keys import JobForm
+from .messages import Answer, Reply, Target, json_reply
 from .object_store import ObjectStore
 from .service import AlreadyThere, LimitReached, Service
 
@@ -28,19 +25,19 @@ GROUP = "practice"
 METADATA_WORDS = ("meta", "vis_meta")
 
 
-class TodaysApi(Api):
+class EndpointsToday(Endpoints):
     """An interface of today's service.
 
     Parameters
     ----------
     service : Service
-        Who does the work.
+        The accounts and jobs.
     faults : Faults
-        What goes wrong meanwhile.
+        What is to go wrong.
     store : ObjectStore
-        Where products are fetched.
+        Has the products that are downloaded.
     folders : Folders
-        Where products go that are not fetched.
+        Has the products that are delivered to a folder.
     """
 
     def __init__(self, service: Service, faults: Faults, store: ObjectStore, folders: Folders) -> None:
@@ -50,15 +47,15 @@ class TodaysApi(Api):
 
     # --- Submissions ---------------------------------------------------------------------------------
 
-    def place(self, target: Target, order: Order, params: Mapping[str, Any], *, again: bool) -> Reply:
-        """Take a job, whose keys are known to be right, or say why not; `again` if it may be there twice."""
+    def take(self, target: Target, form: JobForm, params: Mapping[str, Any], *, again: bool) -> Reply:
+        """Take a job whose keys have been checked, or refuse it; `again` allows the same job twice."""
         params = {key: value for key, value in params.items() if key != "allow_resubmit"}
         if "source_job_id" in params:
             refused = self._refusal_of_source(int(params["source_job_id"]))
             if refused is not None:
                 return refused
         metadata = params.get("download_type") in METADATA_WORDS
-        job_type = JobType.METADATA if metadata else order.type
+        job_type = JobType.METADATA if metadata else form.type
         try:
             job = self.service.submit(job_type, params, made_by=self.interface, allow_resubmit=again)
         except AlreadyThere as there:
@@ -66,17 +63,7 @@ class TodaysApi(Api):
         except LimitReached:
             text = f"Job limit reached: you may have {self.service.job_limit} unfinished jobs."
             return self.refuse(400, text, v1=1, v2="JOB_LIMIT_REACHED")
-        aim = replace(target, job_id=job.id)
-        document = self.faults.apply(Point.DOCUMENT, aim, self.accepted(job))
-        return replace(json_reply(200, document), job_id=job.id)
-
-    def asked_obs_id(self, params: Mapping[str, Any]) -> str | None:
-        """Return the observation that a submission is about, or its source job is."""
-        if params.get("obs_id") is not None:
-            return str(params["obs_id"])
-        source = str(params.get("source_job_id"))
-        job = self.service.find(int(source)) if source.isdecimal() else None
-        return job.obs_id if job else None
+        return self.accept(target, job, self.accepted(job))
 
     def _refusal_of_source(self, job_id: int) -> Reply | None:
         source = self.service.find(job_id)
@@ -93,17 +80,13 @@ class TodaysApi(Api):
 
     @abc.abstractmethod
     def accepted(self, job: Job) -> dict[str, Any]:
-        """Return what is said of a job that was taken."""
+        """Return the answer to a submission that made a job."""
 
     @abc.abstractmethod
     def already_there(self, job: Job) -> Answer:
-        """Return what is said when the job is there already."""
+        """Return the answer to a submission of a job that is there already."""
 
     # --- Refusals ------------------------------------------------------------------------------------
-
-    def refuse(self, status: int, why: str, *, v1: int | None = 0, v2: str = "REFUSED", **more: Any) -> Reply:
-        """Return a reply that says no, in the shape of this interface."""
-        return refusal(status, why, self.interface, v1=v1, v2=v2, **more)
 
     def no_such_job(self, job_id: object) -> Reply:
         """Return the reply to a request about a job that is not there."""
@@ -112,7 +95,7 @@ class TodaysApi(Api):
     # --- Listings ------------------------------------------------------------------------------------
 
     def files(self, row: Row, product: ListedProduct | None) -> dict[str, Any] | None:
-        """Return what a listing says of a product, None where there is none."""
+        """Return what a listing says of a product, None if there is none."""
         if product is None:
             return None
         if product.path is not None:
@@ -126,7 +109,7 @@ class TodaysApi(Api):
 
 
 def state_word(state: JobState | int | str) -> int | str:
-    """Return the word for a state; that which is none already is one."""
+    """Return the word for a state; a fault's own word or number is returned as it is."""
     if not isinstance(state, JobState):
         return state
     return "completed" if state is JobState.READY else str(state.value)
@@ -134,7 +117,7 @@ def state_word(state: JobState | int | str) -> int | str:
 
 @functools.lru_cache(maxsize=1 << 16)
 def moment(seconds: float | None) -> str | None:
-    """Return a time in ISO 8601, UTC, without saying so.
+    """Return a time in ISO 8601, in UTC and without a zone.
 
     Examples
     --------
