@@ -13,8 +13,8 @@ from .fault_kinds import KINDS
 from .faults import Fault, Faults
 from .interfaces import Interface
 from .jobs import Job, JobState, JobType
+from .request_log import LoggedRequest
 from .sandbox import Sandbox
-from .server import LoggedRequest
 from .service import Service
 
 __all__ = [

@@ -17,10 +17,8 @@ from typing import Any
 
 from .fault_kinds import KINDS
 from .faults import COMMON_OPTIONS
-from .sandbox import APIS, Sandbox
-
-USER = PASSWORD = "practice"
-API_KEY = "practice-key"
+from .options import APIS, Options
+from .sandbox import Sandbox
 
 _GREETING = "Practice service at {url}; Ctrl-C ends it. To point a client at it:\n"
 _EXPORT_2018 = "    export ASVO_HOST={url} ASVO_USER={user} ASVO_PASS={password}  # the interface of 2018"
@@ -70,7 +68,9 @@ def _greeting(url: str, apis: Sequence[str]) -> str:
     if todays:
         lines.append(_EXPORT_TODAY)
     text = "\n".join([*lines, "    mwa_client --csv=jobs.csv --dir=practice\n"])
-    return text.format(url=url, user=USER, password=PASSWORD, key=API_KEY, names=", ".join(todays))
+    return text.format(
+        url=url, user=Options.user, password=Options.password, key=Options.api_key, names=", ".join(todays)
+    )
 
 
 def parse_fault(text: str) -> tuple[str, dict[str, Any]]:
@@ -103,9 +103,6 @@ def _parse_value(text: str) -> Any:
 
 def _sandbox(options: argparse.Namespace) -> Sandbox:
     sandbox = Sandbox(
-        user=USER,
-        password=PASSWORD,
-        api_key=API_KEY,
         apis=options.apis,
         scratch_folder=options.scratch_folder,
         job_limit=options.job_limit,

@@ -59,7 +59,7 @@ class Responder(abc.ABC):
 
 
 class Endpoints(Responder):
-    """One interface of the service; the method that answers a call is named after it, as `on_login` is."""
+    """One interface of the service; the method that answers a call is named after it, as `_login` is."""
 
     cookie: str = ""
     """The cookie that holds the session."""
@@ -93,7 +93,7 @@ class Endpoints(Responder):
             reply = self.refuse(405, f"Use {route.method}", v1=None, v2="METHOD_NOT_ALLOWED")
             return reply.with_header("Allow", route.method)
         refused = None if route.call in (Call.LOGIN, Call.REFRESH) else self.refusal_of_session(request)
-        return refused or getattr(self, f"on_{route.call.value}")(request, target)
+        return refused or getattr(self, f"_{route.call.value}")(request, target)
 
     @abc.abstractmethod
     def params(self, request: Request) -> Mapping[str, Any]:
@@ -177,8 +177,7 @@ class CookieEndpoints(Endpoints):
         """Return the keys and values of the form."""
         return request.form
 
-    def on_list(self, request: Request, target: Target) -> Reply:
-        """List all jobs."""
+    def _list(self, request: Request, target: Target) -> Reply:
         documents = self.documents(target, self.service.jobs())
         entries = [{"action": "INSERT", "table": "jobs", "row": document} for document in documents]
         return json_reply(200, self.faults.apply(Point.LISTING, target, entries))

@@ -36,8 +36,7 @@ class Endpoints2018(CookieEndpoints):
     interface = Interface.V2018
     cookie = COOKIE
 
-    def on_login(self, request: Request, target: Target) -> Reply:
-        """Log in by HTTP Basic."""
+    def _login(self, request: Request, target: Target) -> Reply:
         credentials = request.credentials
         token = self.service.login(*credentials) if credentials else None
         if token is None:
@@ -45,8 +44,7 @@ class Endpoints2018(CookieEndpoints):
             return reply.with_header("WWW-Authenticate", 'Basic realm="practice"')
         return text_reply(200, "").with_cookie(COOKIE, token)
 
-    def on_submit(self, request: Request, target: Target) -> Reply:
-        """Take a job; the same job twice makes two."""
+    def _submit(self, request: Request, target: Target) -> Reply:
         conversion = request.path == "/api/conversion_job"
         form = {key: value for key, value in request.form.items() if key not in _TODAYS_KEYS}
         missing = [key for key in (_CONVERSION_KEYS if conversion else _DOWNLOAD_KEYS) if not form.get(key)]
@@ -86,8 +84,7 @@ class Endpoints2018(CookieEndpoints):
             "product": product,
         }
 
-    def on_cancel(self, request: Request, target: Target) -> Reply:
-        """Cancel a job that has not ended."""
+    def _cancel(self, request: Request, target: Target) -> Reply:
         job = self.service.find(target.job_id)
         if job is None:
             return refusal(404, "No such job")
@@ -97,8 +94,7 @@ class Endpoints2018(CookieEndpoints):
         self.service.cancel(job.id)
         return json_reply(200, {"job_id": job.id})
 
-    def on_product(self, request: Request, target: Target) -> Reply:
-        """Send a product."""
+    def _product(self, request: Request, target: Target) -> Reply:
         job = self.service.find(target.job_id)
         if job is None or request.query.get("file_name") != job.file_name:
             return refusal(404, "No such file")

@@ -28,16 +28,14 @@ class EndpointsV1(EndpointsToday, CookieEndpoints):
         """Return the client's name and version, which stand in the place of a user name."""
         return request.credentials[0] if request.credentials else None
 
-    def on_login(self, request: Request, target: Target) -> Reply:
-        """Log in by HTTP Basic, with the API key for a password."""
+    def _login(self, request: Request, target: Target) -> Reply:
         client, key = request.credentials or ("", "")
         if not client or not self.service.knows_key(key):
             reply = self.refuse(401, "Invalid API key", v1=None)
             return reply.with_header("WWW-Authenticate", 'Basic realm="practice"')
         return text_reply(200, "").with_cookie(COOKIE, self.service.open_session())
 
-    def on_submit(self, request: Request, target: Target) -> Reply:
-        """Take a job, if all its keys are right."""
+    def _submit(self, request: Request, target: Target) -> Reply:
         route = route_of(self.interface, request)
         assert route is not None and route.form is not None
         values = from_form(route.form.keys, request.form)
@@ -55,8 +53,7 @@ class EndpointsV1(EndpointsToday, CookieEndpoints):
         text = "Job already queued, processing or complete"
         return Answer(400, {"error": text, "error_code": 2, "job_id": job.id})
 
-    def on_cancel(self, request: Request, target: Target) -> Reply:
-        """Cancel a job that is under way."""
+    def _cancel(self, request: Request, target: Target) -> Reply:
         job = self.service.find(target.job_id)
         if job is None:
             return self.no_such_job(request.query.get("job_id"))

@@ -77,8 +77,7 @@ class EndpointsV2(EndpointsToday):
 
     # --- Tokens --------------------------------------------------------------------------------------
 
-    def on_login(self, request: Request, target: Target) -> Reply:
-        """Log in by API key, or by user name and password."""
+    def _login(self, request: Request, target: Target) -> Reply:
         wait = self._wait_before_login()
         if wait > 0:
             text = f"At most {LOGINS_A_MINUTE} logins a minute"
@@ -97,8 +96,7 @@ class EndpointsV2(EndpointsToday):
         self.service.count_login()
         return self._with_tokens({"user": self._user()})
 
-    def on_refresh(self, request: Request, target: Target) -> Reply:
-        """Give new tokens for a refresh token."""
+    def _refresh(self, request: Request, target: Target) -> Reply:
         return self._refusal_of(request, TokenKind.REFRESH) or self._with_tokens({})
 
     def refusal_of_session(self, request: Request) -> Reply | None:
@@ -147,8 +145,7 @@ class EndpointsV2(EndpointsToday):
 
     # --- Jobs ----------------------------------------------------------------------------------------
 
-    def on_submit(self, request: Request, target: Target) -> Reply:
-        """Take a job, if all its keys are right."""
+    def _submit(self, request: Request, target: Target) -> Reply:
         route, body = route_of(self.interface, request), request.json
         assert route is not None and route.form is not None
         found = _errors_in(route.form.keys, body)
@@ -166,8 +163,7 @@ class EndpointsV2(EndpointsToday):
         text = "Job already queued, processing or complete"
         return Answer(409, {"error_code": "JOB_ALREADY_SUBMITTED", "message": text, "job_id": job.id})
 
-    def on_list(self, request: Request, target: Target) -> Reply:
-        """List one page of the jobs that the body asks for."""
+    def _list(self, request: Request, target: Target) -> Reply:
         found = _errors_in(_LISTING, request.json)
         if found:
             return self._invalid(found)
@@ -199,14 +195,12 @@ class EndpointsV2(EndpointsToday):
             return sorted(jobs, key=lambda job: job.created)
         return jobs if ordering == "id" else sorted(jobs, key=lambda job: job.type.number)
 
-    def on_job(self, request: Request, target: Target) -> Reply:
-        """Look one job up."""
+    def _job(self, request: Request, target: Target) -> Reply:
         job = self.service.find(target.job_id)
         document = next(self.documents(target, [job] if job else []), None)
         return self.no_such_job(target.job_id) if document is None else json_reply(200, document)
 
-    def on_cancel(self, request: Request, target: Target) -> Reply:
-        """Cancel a job that is under way; to cancel a cancelled job is no error."""
+    def _cancel(self, request: Request, target: Target) -> Reply:
         job = self.service.find(target.job_id)
         if job is None:
             return self.no_such_job(target.job_id)
@@ -246,8 +240,7 @@ class EndpointsV2(EndpointsToday):
         # There is no word for a product that has expired: the job stays complete, its file is gone.
         return self.service.product(row.job) if row.state is JobState.EXPIRED else row.product
 
-    def on_observation(self, request: Request, target: Target) -> Reply:
-        """Say what the archive has of an observation."""
+    def _observation(self, request: Request, target: Target) -> Reply:
         obs_id = target.obs_id or ""
         if not obs_id.isdecimal() or not 888_888_889 <= int(obs_id) <= 9_999_999_999:
             return self.refuse(404, f"Observation {obs_id} does not exist", v2="OBSID_NOT_FOUND")

@@ -1,17 +1,15 @@
 """The sandbox: a practice service behind a server of its own, started and stopped at will.
 
-This is where service, faults, interfaces and server are put together.
+It puts service, faults, interfaces and servers together.
 """
 
 from __future__ import annotations
 
-import ssl
-import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from .endpoints import Endpoints, Responder
 from .endpoints_2018 import Endpoints2018
@@ -23,12 +21,11 @@ from .folders import Folders
 from .jobs import Job
 from .messages import Call, Reply, Request, Target, refusal, text_reply
 from .object_store import ObjectStore
+from .options import Options
+from .request_log import LoggedRequest, RequestLog
 from .routes import is_for
-from .server import STORE_PATIENCE, LoggedRequest, RequestLog, Server
-from .service import EXPIRES_AFTER, Service
-
-APIS = ("2018", "v1", "v2")
-"""The interfaces, by name."""
+from .server import Server
+from .service import Service
 
 
 class Sandbox:
@@ -36,46 +33,13 @@ class Sandbox:
 
     All interfaces are spoken on one port and know the same jobs; an object store listens on another.
 
-    It starts where a ``with`` begins and stops where it ends; `start` and `stop` do the same, as often as
-    wanted, with the jobs, the port and the log kept meanwhile.
+    It runs inside a ``with`` block, or between `start` and `stop`. It can be started again, with the jobs,
+    the ports and the log as they were.
 
     Parameters
     ----------
-    user, password : str
-        The account.
-    api_key : str
-        Its key, for today's interfaces.
-    apis : collection of str
-        The interfaces that are spoken: ``2018``, ``v1``, ``v2``.
-    seconds_per_state : float
-        How long a job is in each of its states: two that are submitted as in 2018, four to six that are
-        submitted as today; 0 makes it ready at once.
-    clock : Callable
-        Gives seconds since 1970. The states of jobs, and their end after 7 days, follow it.
-    rate : float, optional
-        Bytes a second for each reply that carries a product.
-    product_size : Callable, optional
-        Gives the size in bytes of a new job's product; about 24 MB for a conversion, 16 MB for
-        visibilities and 1 MB for metadata if left out.
-    link_seconds : float
-        How long a URL of the object store is good.
-    scratch_folder : Path, optional
-        Where deliveries to ``scratch`` and ``dug`` are written, in a folder named after the job; if left
-        out, they are said to be in a folder that this machine does not have.
-    job_limit : int, optional
-        How many unfinished jobs today's interfaces allow; no limit if left out.
-    state_file : Path, optional
-        Where jobs are kept, so that a sandbox that was killed finds them again.
-    log_file : Path, optional
-        Where requests are noted, one JSON object a line, without credentials.
-    port, store_port : int
-        Ports of the service and the object store; 0 takes a free one.
-    ssl_context : ssl.SSLContext, optional
-        Speak TLS.
-    delay : float
-        Seconds that each call takes, products excepted.
-    store_patience : float
-        Seconds after which the object store drops a client that has stopped reading.
+    **options
+        As in `Options`.
 
     Attributes
     ----------
@@ -87,7 +51,7 @@ class Sandbox:
     Raises
     ------
     ValueError
-        When `state_file` is there and does not hold jobs, or `apis` names none that there is.
+        The state file is there and does not hold jobs, or an api is named that there is not.
 
     Examples
     --------
@@ -97,48 +61,14 @@ class Sandbox:
     True
     """
 
-    def __init__(
-        self,
-        *,
-        user: str = "practice",
-        password: str = "practice",
-        api_key: str = "practice-key",
-        apis: Collection[str] = APIS,
-        seconds_per_state: float = 1.0,
-        clock: Callable[[], float] = time.time,
-        rate: float | None = None,
-        product_size: Callable[[Job], int] | None = None,
-        link_seconds: float = EXPIRES_AFTER,
-        scratch_folder: Path | None = None,
-        job_limit: int | None = None,
-        state_file: Path | None = None,
-        log_file: Path | None = None,
-        port: int = 0,
-        store_port: int = 0,
-        ssl_context: ssl.SSLContext | None = None,
-        delay: float = 0.0,
-        store_patience: float = STORE_PATIENCE,
-    ) -> None:
+    def __init__(self, **options: Any) -> None:
+        self.options = Options(**options)
         self.faults = Faults()
-        self.service = Service(
-            user=user,
-            password=password,
-            api_key=api_key,
-            seconds_per_state=seconds_per_state,
-            clock=clock,
-            product_size=product_size,
-            state_file=state_file,
-            job_limit=job_limit,
-        )
-        self._store = ObjectStore(self.service, self.faults, link_seconds)
-        self._apis = self._spoken(apis, Folders(scratch_folder))
-        self._log = RequestLog(log_file)
-        self._clock = clock
-        self._rate = rate
-        self._ssl_context = ssl_context
-        self._delay = delay
-        self._store_patience = store_patience
-        self._ports = [port, store_port]
+        self.service = Service(self.options)
+        self._store = ObjectStore(self.service, self.faults, self.options.link_seconds)
+        self._apis = self._spoken(self.options.apis, Folders(self.options.scratch_folder))
+        self._log = RequestLog(self.options.log_file)
+        self._ports = [self.options.port, self.options.store_port]
         self._servers: list[Server] = []
 
     def __enter__(self) -> Sandbox:
@@ -223,21 +153,12 @@ class Sandbox:
         return [api for name, api in apis.items() if name in names]
 
     def _listen(self, number: int, answer: Callable[[Request], Reply]) -> Server:
-        server = Server(
-            self._ports[number],
-            answer,
-            self._log,
-            clock=self._clock,
-            rate=self._rate,
-            ssl_context=self._ssl_context,
-            is_store=number == 1,
-            patience=self._store_patience if number == 1 else None,
-        )
+        server = Server(self._ports[number], answer, self._log, self.options, is_store=number == 1)
         self._ports[number] = server.port
         return server
 
     def _address(self, number: int) -> str:
-        return f"{'https' if self._ssl_context else 'http'}://127.0.0.1:{self._ports[number]}"
+        return f"{'https' if self.options.ssl_context else 'http'}://127.0.0.1:{self._ports[number]}"
 
     def _answer(self, request: Request) -> Reply:
         if not request.headers.get("User-Agent"):
@@ -257,7 +178,7 @@ class Sandbox:
         if reply is None:
             reply = responder.answer(request, target) if responder else refusal(404, "No such page")
         if target.call is not Call.PRODUCT:
-            reply = reply.on_wire(delay=self._delay)
+            reply = reply.on_wire(delay=self.options.delay)
         reply = replace(reply, job_id=reply.job_id or target.job_id)
         return self.faults.apply(Point.REPLY, replace(target, job_id=reply.job_id), reply)
 

@@ -1,11 +1,10 @@
-"""Sockets: requests are read, replies are written, well or as badly as asked, and both are noted.
+"""The server: reads requests from sockets, logs them, and sends replies, well or as badly as a fault asks.
 
 What the replies say is decided elsewhere.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
@@ -17,22 +16,19 @@ import struct
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from email.message import Message
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from .messages import Body, Reply, Request, refusal
+from .options import Options
+from .request_log import LogEntry, LoggedRequest, RequestLog, length_of
 
 LOGGER = logging.getLogger("mwa_client.sandbox")
 # The threads of a server that runs inside another program never print.
 LOGGER.addHandler(logging.NullHandler())
 
-_SECRET = re.compile("pass|pwd|key|token|secret|signature", re.IGNORECASE)
 _BURST = 1 << 18
 _BURSTS_PER_SECOND = 20
 _LONGEST_PAUSE = 86400.0
@@ -44,159 +40,10 @@ MOST_BODY = 1 << 18
 MOST_HEADERS = 1 << 16
 """Bytes of a request's headers."""
 MOST_CONNECTIONS = 500
-MOST_NOTED = 64 << 20
-"""Bytes of requests that are kept in memory; the oldest are forgotten."""
 _READING_SECONDS = 30.0
 """How long a request may take to arrive, however slowly it drips."""
 _IDLE_SECONDS = 900.0
 """How long a connection may say nothing."""
-STORE_PATIENCE = 65.0
-"""How many seconds the archive's object store waits for a client that does not read."""
-
-
-# --- What was asked ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LoggedRequest:
-    """One request and what became of it; noted when its reply has ended or the connection broke.
-
-    Attributes
-    ----------
-    method, path : str
-        As in the request line, the path without the query.
-    query, form : Mapping of str to str
-        The query and the form in the body.
-    headers : email.message.Message
-        All headers; ``headers.get("cookie")`` finds one in any case.
-    status : int or None
-        Status of the reply; None if not even that was sent.
-    range : str or None
-        The ``Range`` header.
-    body_bytes_sent : int
-        Bytes of the reply's body that were handed to the network.
-    job_id : int or None
-        The job that was asked about or made.
-    started : float
-        When the request came in, by the sandbox's clock.
-    connection : int
-        Number of the connection that it came by; service and object store count each for itself.
-    store : bool
-        Whether the object store was asked, not the service.
-    json : object
-        What the body said, when it was JSON.
-    """
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    form: Mapping[str, str]
-    headers: Message
-    status: int | None
-    range: str | None
-    body_bytes_sent: int
-    job_id: int | None
-    started: float
-    connection: int
-    store: bool = False
-    json: Any = None
-
-
-class RequestLog:
-    """What was asked, in memory and, without credentials, in a file of one JSON object a line."""
-
-    def __init__(self, file: Path | None = None) -> None:
-        self._file = file
-        self._entries: deque[tuple[LoggedRequest, int]] = deque()
-        self._noted = 0
-        self._lock = threading.Lock()
-
-    def append(self, entry: LoggedRequest, size: int) -> None:
-        """Note one request, which takes about so many bytes of memory."""
-        with self._lock:
-            self._entries.append((entry, size))
-            self._noted += size
-            while self._noted > MOST_NOTED:
-                self._noted -= self._entries.popleft()[1]
-            if self._file is not None:
-                with self._file.open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps(_without_credentials(entry)) + "\n")
-
-    def entries(self) -> list[LoggedRequest]:
-        """Return what was noted so far."""
-        with self._lock:
-            return [entry for entry, _ in self._entries]
-
-    def clear(self) -> None:
-        """Forget it; the file stays."""
-        with self._lock:
-            self._entries.clear()
-            self._noted = 0
-
-
-def _without_credentials(entry: LoggedRequest) -> dict[str, Any]:
-    return {
-        "time": round(entry.started, 3),
-        "method": entry.method,
-        "path": entry.path,
-        "query": _masked(entry.query),
-        "form": _masked(entry.form),
-        "json": _masked(entry.json) if isinstance(entry.json, dict) else entry.json,
-        "user_agent": entry.headers.get("User-Agent"),
-        "range": entry.range,
-        "status": entry.status,
-        "body_bytes_sent": entry.body_bytes_sent,
-        "job_id": entry.job_id,
-        "connection": entry.connection,
-        "store": entry.store,
-    }
-
-
-def _masked(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: "***" if _SECRET.search(key) else value for key, value in values.items()}
-
-
-class _Note:
-    """Takes down one request, once, with what is known by then."""
-
-    def __init__(self, server: Server, request: Request, connection: int) -> None:
-        self.status: int | None = None
-        self.job_id: int | None = None
-        self.sent = 0
-        self._server = server
-        self._request = request
-        self._started = server.clock()
-        self._connection = connection
-        self._taken = False
-
-    def take(self, about_to_send: int = 0) -> None:
-        """Write the note, unless it is written."""
-        if self._taken:
-            return
-        self._taken = True
-        request = self._request
-        self._server.log.append(
-            LoggedRequest(
-                method=request.method,
-                path=request.path,
-                query=request.query,
-                form=request.form,
-                headers=request.headers,
-                status=self.status,
-                range=request.headers.get("Range"),
-                body_bytes_sent=self.sent + about_to_send,
-                job_id=self.job_id,
-                started=self._started,
-                connection=self._connection,
-                store=self._server.is_store,
-                json=request.json,
-            ),
-            size=2000 + len(request.path) + 20 * len(request.body) + 2 * _length_of(request.headers),
-        )
-
-
-def _length_of(headers: Message) -> int:
-    return sum(len(name) + len(value) for name, value in headers.items())
 
 
 # --- One connection ----------------------------------------------------------------------------------
@@ -238,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refusal(self) -> int | None:
         """Return the status for a request that is too large, or whose end nobody can see."""
-        if _length_of(self.headers) > MOST_HEADERS:
+        if length_of(self.headers) > MOST_HEADERS:
             return 431
         if "Transfer-Encoding" in self.headers:
             return 411
@@ -263,17 +110,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         request = self._read()
-        note = _Note(self.server, request, self.server.number(self.request))
+        entry = self.server.log_entry(request, self.request)
         try:
             reply = self.server.reply_to(request)
-            note.job_id = reply.job_id
+            entry.job_id = reply.job_id
             self._pause(reply.wire.delay)
             if reply.wire.drop:
                 self._hang_up(reply.wire.reset)
             else:
-                self._send(reply, note)
+                self._send(reply, entry)
         finally:
-            note.take()
+            entry.close()
 
     do_GET = do_POST = do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve  # noqa: N815
 
@@ -284,15 +131,15 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         return Request(self.command, url.path, query, self.headers, body)
 
-    def _send(self, reply: Reply, note: _Note) -> None:
-        note.status = reply.status
+    def _send(self, reply: Reply, entry: LogEntry) -> None:
+        entry.status = reply.status
         length = None if reply.wire.chunked else reply.body.length
         last = reply.body.length if reply.wire.cut_after is None else reply.wire.cut_after
         if last == 0 or self.command == "HEAD":
-            note.take()
+            entry.close()
         self._send_head(reply, length)
         if self.command != "HEAD":
-            self._send_body(reply, note, last, in_chunks=length is None)
+            self._send_body(reply, entry, last, in_chunks=length is None)
         if reply.wire.length_error:
             self.close_connection = True
 
@@ -308,26 +155,26 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(length + reply.wire.length_error))
         self.end_headers()
 
-    def _send_body(self, reply: Reply, note: _Note, last: int | None, *, in_chunks: bool) -> None:
+    def _send_body(self, reply: Reply, entry: LogEntry, last: int | None, *, in_chunks: bool) -> None:
         wire = reply.wire
         rate = self.server.rate if reply.is_product else None
         self.connection.settimeout(self.server.patience or self.timeout)
         began = time.monotonic()
         for burst in _bursts(reply.body, rate, [wire.stall_after, wire.cut_after]):
             if rate is not None:
-                self._pause(began + note.sent / rate - time.monotonic())
-            if note.sent == wire.stall_after:
+                self._pause(began + entry.sent / rate - time.monotonic())
+            if entry.sent == wire.stall_after:
                 self._pause(wire.stall_seconds)
-            if note.sent == wire.cut_after:
+            if entry.sent == wire.cut_after:
                 self._hang_up(wire.reset)
                 return
-            if note.sent + len(burst) == last:
-                # Before the client can have it all: whoever waits for the client finds the note here.
-                note.take(about_to_send=len(burst))
+            if entry.sent + len(burst) == last:
+                # Before the client can have it all: whoever waits for the client finds the entry here.
+                entry.close(about_to_send=len(burst))
             self._send_all(b"%x\r\n" % len(burst) + burst + b"\r\n" if in_chunks else burst)
-            note.sent += len(burst)
+            entry.sent += len(burst)
         if in_chunks:
-            note.take()
+            entry.close()
             self._send_all(b"0\r\n\r\n")
         self.connection.settimeout(self.timeout)
 
@@ -405,16 +252,17 @@ class Server(ThreadingHTTPServer):
     answer : Callable
         Gives the reply to a request.
     log : RequestLog
-        Where requests are noted.
-    clock : Callable
-        Gives the time for the notes.
+        Where requests are logged.
+    options : Options
+        Among them the rate, the clock and the TLS settings.
+    is_store : bool
+        Be the object store.
+
+    Attributes
+    ----------
     rate : float or None
         Bytes a second for each reply that carries a product.
-    ssl_context : ssl.SSLContext or None
-        Speak TLS.
-    is_store : bool
-        Be the object store, and note that it was asked.
-    patience : float, optional
+    patience : float or None
         Seconds after which a client that has stopped reading is dropped.
     """
 
@@ -426,20 +274,16 @@ class Server(ThreadingHTTPServer):
         port: int,
         answer: Callable[[Request], Reply],
         log: RequestLog,
+        options: Options,
         *,
-        clock: Callable[[], float],
-        rate: float | None,
-        ssl_context: ssl.SSLContext | None,
         is_store: bool = False,
-        patience: float | None = None,
     ) -> None:
-        self.log = log
         self.is_store = is_store
-        self.patience = patience
-        self.clock = clock
-        self.rate = rate
+        self.patience = options.store_patience if is_store else None
+        self.rate = options.rate
+        self._log = log
+        self._options = options
         self._answer = answer
-        self._ssl_context = ssl_context
         self._connections: dict[Any, tuple[int, threading.Thread]] = {}
         self._due: dict[Any, float] = {}
         self._accepted = 0
@@ -482,9 +326,15 @@ class Server(ThreadingHTTPServer):
             LOGGER.exception("%s %s", request.method, request.path)
             return refusal(500, "The practice service has a bug")
 
-    def number(self, connection: Any) -> int:
-        """Return the number of a connection, from 1."""
-        return self._connections[connection][0]
+    def log_entry(self, request: Request, connection: Any) -> LogEntry:
+        """Return the open log entry of a request; connections are numbered from 1."""
+        number = self._connections[connection][0]
+        return LogEntry(
+            self._log,
+            LoggedRequest(
+                **vars(request), started=self._options.clock(), connection=number, store=self.is_store
+            ),
+        )
 
     def expect(self, connection: Any, seconds: float | None) -> None:
         """Give a connection so long to say what it has to say; None: as long as it likes."""
@@ -501,10 +351,9 @@ class Server(ThreadingHTTPServer):
     def get_request(self) -> tuple[Any, Any]:
         """Accept a connection."""
         connection, address = super().get_request()
-        if self._ssl_context is not None:
-            connection = self._ssl_context.wrap_socket(
-                connection, server_side=True, do_handshake_on_connect=False
-            )
+        context = self._options.ssl_context
+        if context is not None:
+            connection = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
 
     def service_actions(self) -> None:

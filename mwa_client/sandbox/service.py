@@ -10,8 +10,7 @@ import os
 import secrets
 import stat
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -25,12 +24,9 @@ from .jobs import (
     ListedProduct,
     Row,
     Times,
-    default_product_size,
     usual_file_name,
 )
-
-EXPIRES_AFTER = 7 * 86400.0
-"""Seconds from a product's being ready to its being deleted."""
+from .options import EXPIRES_AFTER, ServiceOptions
 
 FIRST_JOB_ID = 10001
 MOST_JOBS = 10_000
@@ -61,59 +57,33 @@ class Service:
 
     Parameters
     ----------
-    user, password : str
-        The one account.
-    api_key : str
-        Its key.
-    seconds_per_state : float
-        How long a job is in each state on its way; 0 makes it ready at once.
-    clock : Callable
-        Gives seconds since 1970.
-    product_size : Callable, optional
-        Gives the size in bytes of a new job's product.
-    state_file : Path, optional
-        Where jobs are kept from one run to the next.
-    job_limit : int, optional
-        How many unfinished jobs today's interfaces allow.
+    options : ServiceOptions
+        The account and how its jobs behave.
 
     Attributes
     ----------
     seconds_per_state : float
-        As above; can be changed.
+        As in the options; can be changed.
     user : str
         Name of the account.
     job_limit : int or None
-        As above; can be changed.
+        As in the options; can be changed.
     logins : int
         How many logins succeeded.
 
     Raises
     ------
     ValueError
-        When `state_file` is there and does not hold jobs.
+        The state file is there and does not hold jobs.
     """
 
-    def __init__(
-        self,
-        *,
-        user: str = "practice",
-        password: str = "practice",
-        api_key: str = "practice-key",
-        seconds_per_state: float = 1.0,
-        clock: Callable[[], float] = time.time,
-        product_size: Callable[[Job], int] | None = None,
-        state_file: Path | None = None,
-        job_limit: int | None = None,
-    ) -> None:
-        self.seconds_per_state = seconds_per_state
-        self.user = user
-        self.job_limit = job_limit
+    def __init__(self, options: ServiceOptions) -> None:
+        self.seconds_per_state = options.seconds_per_state
+        self.user = options.user
+        self.job_limit = options.job_limit
         self.logins = 0
-        self._password = password
-        self._api_key = api_key
-        self._clock = clock
-        self._product_size = product_size or default_product_size
-        self._state_file = state_file
+        self._options = options
+        self._state_file = options.state_file
         self._lock = threading.RLock()
         self._sessions: frozenset[str] = frozenset()
         self._jobs: dict[int, Job] = {}
@@ -122,7 +92,7 @@ class Service:
 
     def now(self) -> float:
         """Return the time, in seconds since 1970."""
-        return self._clock()
+        return self._options.clock()
 
     # --- Accounts ------------------------------------------------------------------------------------
 
@@ -133,11 +103,11 @@ class Service:
 
     def knows_user(self, user: str, password: str) -> bool:
         """Return whether this is the account."""
-        return (user, password) == (self.user, self._password)
+        return (user, password) == (self.user, self._options.password)
 
     def knows_key(self, key: str) -> bool:
         """Return whether this is the account's key."""
-        return key == self._api_key
+        return key == self._options.api_key
 
     def login(self, user: str, password: str) -> str | None:
         """Return a new session's token, or None when the account is not known."""
@@ -207,7 +177,7 @@ class Service:
         """Return where a job stands now."""
         if job.fixed_state is not None:
             return job.fixed_state
-        age = self._clock() - job.created
+        age = self.now() - job.created
         ready_age = len(job.course) * self.seconds_per_state
         if age < ready_age:
             return job.course[self._step(job, age)]
@@ -221,7 +191,7 @@ class Service:
             started = None if state.is_waiting else job.created
             return Times(job.created, started, None if state.is_under_way else since, since)
         begun = sum(step.is_waiting for step in job.course)
-        step = len(job.course) if not state.is_under_way else self._step(job, self._clock() - job.created)
+        step = len(job.course) if not state.is_under_way else self._step(job, self.now() - job.created)
         modified = job.created + step * self.seconds_per_state
         started = None if state.is_waiting else job.created + begun * self.seconds_per_state
         return Times(job.created, started, None if state.is_under_way else modified, modified)
@@ -230,7 +200,7 @@ class Service:
         """Return what an honest listing says about a job."""
         state = self.state(job)
         product = self.product(job) if state.has_product else None
-        return Row(job, state, product, age=self._clock() - job.created)
+        return Row(job, state, product, age=self.now() - job.created)
 
     def product(self, job: Job) -> ListedProduct:
         """Return what an honest listing says about a job's product."""
@@ -240,7 +210,7 @@ class Service:
         """Remember a job, in the place of what was known of it, and return it with the time noted."""
         with self._lock:
             if job.fixed_state is not None and job.fixed_at is None:
-                job = replace(job, fixed_at=self._clock())
+                job = replace(job, fixed_at=self.now())
             self._jobs[job.id] = job
             self._save()
             return job
@@ -301,7 +271,7 @@ class Service:
             The interface that it was submitted by.
         """
         with self._lock:
-            now = self._clock()
+            now = self.now()
             job = Job(
                 id=self._next_id,
                 type=type,
@@ -315,7 +285,7 @@ class Service:
                 given_url=url,
                 fixed_at=None if state is None else created,
             )
-            job = replace(job, size=self._product_size(job) if size is None else size)
+            job = replace(job, size=self._options.size_of(job) if size is None else size)
             self._next_id += 1
             return self.put(job)
 

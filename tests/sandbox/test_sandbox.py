@@ -28,6 +28,7 @@ from mwa_client.sandbox import KINDS, Faults, Job, JobState, JobType, LoggedRequ
 from mwa_client.sandbox.__main__ import main, parse_fault
 from mwa_client.sandbox.delivery import parse_range
 from mwa_client.sandbox.jobs import default_product_size
+from mwa_client.sandbox.options import Options
 from mwa_client.sandbox.products import BLOCK, Content
 
 OBS = "1191828584"
@@ -339,7 +340,7 @@ def test_jobs_pass_through_their_states_by_the_clock(clock: Clock) -> None:
 
 
 def test_the_scene_can_be_set(clock: Clock) -> None:
-    service = Service(clock=clock)
+    service = Service(Options(clock=clock))
     old = service.add({"obs_id": OBS}, JobType.METADATA, created=clock.now - WEEK - 2, size=12)
     assert (service.state(old), old.file_name, old.size) == (JobState.EXPIRED, f"{OBS}_vis_meta.zip", 12)
     failed = service.add({"obs_id": OBS}, state=JobState.ERROR, error_text="No")

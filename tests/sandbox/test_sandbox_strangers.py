@@ -14,7 +14,7 @@ from conftest import wait_until
 
 from mwa_client.cli import tasks
 from mwa_client.cli.settings import Service, Settings
-from mwa_client.sandbox import JobType, Sandbox
+from mwa_client.sandbox import JobType, Sandbox, request_log
 from mwa_client.sandbox import server as serving
 from mwa_client.sandbox import service as serves
 from mwa_client.sandbox.folders import Folders
@@ -197,7 +197,7 @@ def test_connections_have_a_number(sandbox: Sandbox, monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_noted_has_a_size(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "MOST_NOTED", 50_000)
+    monkeypatch.setattr(request_log, "MOST_LOGGED", 50_000)
     for number in range(30):
         with raw(sandbox, get(f"/{number}")) as one:
             heard(one)

@@ -21,6 +21,7 @@ from mwa_client.sandbox.__main__ import main
 from mwa_client.sandbox.folders import folder_contents
 from mwa_client.sandbox.jobs import default_product_size
 from mwa_client.sandbox.keys import FORMS_V1, FORMS_V2, Key, ValueKind
+from mwa_client.sandbox.options import Options
 from mwa_client.sandbox.products import Content
 from mwa_client.sandbox.tokens import payload_of
 
@@ -887,7 +888,7 @@ def test_default_sizes_of_todays_jobs_vary_a_little() -> None:
 
 
 def test_a_job_is_under_way_or_it_is_not(clock: Clock) -> None:
-    service = Service(clock=clock)
+    service = Service(Options(clock=clock))
     job = service.add({"obs_id": OBS}, created=clock.now + 5)
     assert service.state(job) is JobState.QUEUED, "a clock that went back"
 
