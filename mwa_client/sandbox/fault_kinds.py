@@ -1,6 +1,7 @@
-"""Everything that can be made to go wrong, a function each; its keywords are the fault's options.
+"""What a kind of fault is, where it strikes, and the list of all kinds.
 
-A function takes the thing as it should be and returns it spoilt, or None where there is nothing to spoil.
+Each kind is a function in a ``faults_…`` module. It takes a thing as it should be and returns it spoilt, or
+None if there is nothing to spoil. Its keywords are the options of the fault.
 """
 
 from __future__ import annotations
@@ -8,13 +9,11 @@ from __future__ import annotations
 import enum
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .delivery import Gzipped, Offer, Part
 from .interfaces import Interface
-from .jobs import JobState, Row
-from .messages import Call, Reply, Target, Text, refusal, text_reply, xml_refusal
+from .messages import Call
 
 LISTED = frozenset({Call.LIST, Call.JOB})
 API = LISTED | {Call.LOGIN, Call.REFRESH, Call.SUBMIT, Call.CANCEL, Call.OBSERVATION}
@@ -37,21 +36,21 @@ class Point(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Kind:
+class FaultKind:
     """One kind of fault.
 
     Attributes
     ----------
     name : str
-        What it is called.
+        Its name.
     point : Point
         Where it strikes.
     calls : frozenset of Call
-        Which requests it strikes when it was not given a path.
+        The requests that it strikes, unless a path is given.
     spoil : Callable
-        What it does.
+        The function that does it.
     interfaces : frozenset of Interface
-        Where it can strike.
+        The interfaces where it can strike.
     """
 
     name: str
@@ -72,7 +71,7 @@ class Kind:
         return (self.spoil.__doc__ or self.name.replace("_", " ")).splitlines()[0]
 
 
-KINDS: dict[str, Kind] = {}
+KINDS: dict[str, FaultKind] = {}
 """Every kind of fault by its name."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -84,356 +83,8 @@ def fault(
     """Register a function as a kind of fault."""
 
     def register(spoil: _F) -> _F:
-        kind = Kind(spoil.__name__, point, frozenset(calls), spoil, frozenset(interfaces))
+        kind = FaultKind(spoil.__name__, point, frozenset(calls), spoil, frozenset(interfaces))
         KINDS[kind.name] = kind
         return spoil
 
     return register
-
-
-_PAGE = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
-
-
-def _page(status: int, body: str | None, retry_after: int | str | None = None) -> Reply:
-    title = "Welcome" if status == 200 else f"{status} from the proxy"
-    reply = text_reply(status, _PAGE.format(title) if body is None else body, "text/html")
-    return reply if retry_after is None else reply.with_header("Retry-After", str(retry_after))
-
-
-# --- Requests that are not carried out ---------------------------------------------------------------
-
-
-@fault(Point.REQUEST, {Call.LOGIN})
-def refuse_login(target: Target, *, status: int = 401, text: str = "Unauthorized") -> Reply:
-    """Refuse the login."""
-    return refusal(status, text, target.interface, v2="AUTH_INVALID_CREDENTIALS")
-
-
-@fault(Point.REQUEST, {Call.SUBMIT})
-def refuse_submission(
-    target: Target,
-    *,
-    status: int = 400,
-    text: str = "Observation does not exist",
-    json: bool = True,
-    code: int | str | None = None,
-) -> Reply:
-    """Refuse a submission and say why, in JSON or as plain text; `code` is a number in v1, a word in v2."""
-    if not json:
-        return text_reply(status, text)
-    v1 = code if isinstance(code, int) else 0
-    v2 = code if isinstance(code, str) else "OBSID_NOT_FOUND"
-    return refusal(status, text, target.interface, v1=v1, v2=v2)
-
-
-@fault(Point.REQUEST, API)
-def fail_call(
-    target: Target, *, status: int = 500, body: str | None = None, retry_after: int | str | None = None
-) -> Reply:
-    """Answer with an error, an HTML page unless told otherwise."""
-    return _page(status, body, retry_after)
-
-
-@fault(Point.REQUEST, API)
-def html_reply(target: Target, *, body: str | None = None) -> Reply:
-    """Answer 200 with an HTML page, as hotel networks do."""
-    return _page(200, body)
-
-
-@fault(Point.REQUEST, ALL)
-def busy(target: Target, *, retry_after: int | str | None = None) -> Reply:
-    """Answer 503, products included; the service says when to come back (1), the store only if told to."""
-    if target.interface is not Interface.STORE:
-        return _page(503, None, 1 if retry_after is None else retry_after)
-    reply = xml_refusal(503, "SlowDown")
-    return reply if retry_after is None else reply.with_header("Retry-After", str(retry_after))
-
-
-@fault(Point.REQUEST, {Call.PRODUCT})
-def product_status(
-    target: Target,
-    *,
-    status: int = 404,
-    body: str | None = None,
-    retry_after: int | str | None = None,
-    total: int | None = None,
-) -> Reply:
-    """Answer a request for a product with an error; `total` is the size that a 416 tells."""
-    reply = _page(status, body, retry_after)
-    return reply if total is None else reply.with_header("Content-Range", f"bytes */{total}")
-
-
-@fault(Point.REQUEST, {Call.PRODUCT})
-def redirect(target: Target, *, url: str, status: int = 302) -> Reply:
-    """Send a request for a product elsewhere."""
-    return text_reply(status, "").with_header("Location", url)
-
-
-@fault(Point.SESSIONS, AFTER_LOGIN)
-def expire_session(sessions: frozenset[str]) -> frozenset[str] | None:
-    """Forget everybody's session: 401 until the next login."""
-    return frozenset() if sessions else None
-
-
-# --- Replies that do not arrive, or not as they were -------------------------------------------------
-
-
-@fault(Point.REPLY, {Call.SUBMIT})
-def drop_reply(reply: Reply, *, reset: bool = False) -> Reply | None:
-    """Carry out a submission, then hang up without a reply."""
-    return None if reply.status >= 400 else reply.on_wire(drop=True, reset=reset)
-
-
-@fault(Point.REPLY, ALL)
-def slow(reply: Reply, *, seconds: float) -> Reply:
-    """Carry out a request, then wait before answering."""
-    return reply.on_wire(delay=reply.wire.delay + seconds)
-
-
-@fault(Point.REPLY, API)
-def broken_json(reply: Reply) -> Reply | None:
-    """Send the first half of a reply as if it were all."""
-    if not isinstance(reply.body, Text) or not reply.body.data:
-        return None
-    return replace(reply, body=Text(reply.body.data[: len(reply.body.data) // 2]))
-
-
-# --- What becomes of jobs ----------------------------------------------------------------------------
-
-
-@fault(Point.JOB, LISTED)
-def job_error(row: Row, *, text: str | None = "Practice error") -> Row | None:
-    """Let a job that was about to be ready end in error, for good."""
-    return _ended(row, JobState.ERROR, text) if row.state is JobState.READY else None
-
-
-@fault(Point.JOB, LISTED)
-def fail_at_once(row: Row, *, text: str | None = "Practice error") -> Row | None:
-    """Let a job that has not ended end in error the first time that it is listed, for good."""
-    if isinstance(row.state, JobState) and row.state.has_ended:
-        return None
-    return _ended(row, JobState.ERROR, text)
-
-
-@fault(Point.JOB, LISTED)
-def expire_job(row: Row) -> Row | None:
-    """Let a job that was about to be ready be expired, for good."""
-    return _ended(row, JobState.EXPIRED) if row.state is JobState.READY else None
-
-
-@fault(Point.JOB, LISTED)
-def cancel_job(row: Row) -> Row | None:
-    """Let somebody else cancel a job, for good."""
-    if isinstance(row.state, JobState) and row.state.has_ended:
-        return None
-    return _ended(row, JobState.CANCELLED)
-
-
-def _ended(row: Row, state: JobState, text: str | None = None) -> Row:
-    return replace(row, state=state, job=replace(row.job, fixed_state=state, error_text=text))
-
-
-@fault(Point.JOB, LISTED)
-def hostile_name(row: Row, *, name: str = "../../evil") -> Row | None:
-    """Give a job's product a name that means harm, for good; it can be fetched under that name."""
-    return None if row.job.file_name == name else replace(row, job=replace(row.job, file_name=name))
-
-
-# --- Listings that do not tell the truth -------------------------------------------------------------
-
-
-@fault(Point.ROW, {Call.LIST})
-def missing_job(row: Row) -> Row:
-    """Leave a job out of the listing."""
-    return replace(row, hidden=True)
-
-
-@fault(Point.ROW, {Call.LIST})
-def late_job(row: Row, *, seconds: float) -> Row | None:
-    """Leave a job out of the listing for so long after its submission."""
-    return replace(row, hidden=True) if row.age < seconds else None
-
-
-@fault(Point.ROW, LISTED)
-def unknown_state(row: Row, *, state: int | str = 9) -> Row:
-    """Show a job in a state that nobody has heard of."""
-    return replace(row, state=state, product=None)
-
-
-@fault(Point.ROW, LISTED)
-def null_product(row: Row) -> Row | None:
-    """Show a job as ready, without a product."""
-    return replace(row, product=None) if row.product else None
-
-
-@fault(Point.ROW, LISTED)
-def no_sha1(row: Row) -> Row | None:
-    """Leave out the SHA-1 of a product, as the oldest replies did."""
-    return replace(row, product=replace(row.product, sha1=None)) if row.product else None
-
-
-@fault(Point.ROW, LISTED)
-def wrong_sha1(row: Row, *, sha1: str = "0" * 40) -> Row | None:
-    """Tell a wrong SHA-1 of a product."""
-    return replace(row, product=replace(row.product, sha1=sha1)) if row.product else None
-
-
-@fault(Point.ROW, LISTED)
-def wrong_size(row: Row, *, by: int = 1) -> Row | None:
-    """Tell a size of a product that is so many bytes too large (below zero: too small)."""
-    return replace(row, product=replace(row.product, size=row.product.size + by)) if row.product else None
-
-
-@fault(Point.LISTING, {Call.LIST})
-def extra_job_rows(entries: list[Any]) -> list[Any]:
-    """Put entries into the listing that make no sense, before the others."""
-    return [None, "job", 7, {}, {"row": None}, {"row": {"job_state": 2}}, *entries]
-
-
-# --- JSON that is not as agreed ----------------------------------------------------------------------
-
-
-@fault(Point.DOCUMENT, LISTED | {Call.SUBMIT})
-def missing_field(document: dict[str, Any], *, field: str = "job_id") -> dict[str, Any] | None:
-    """Leave a field out of the jobs in the listing, or ``job_id`` out of the reply to a submission."""
-    if field not in document:
-        return None
-    return {key: value for key, value in document.items() if key != field}
-
-
-@fault(Point.DOCUMENT, {Call.SUBMIT})
-def null_job_id(document: dict[str, Any]) -> dict[str, Any]:
-    """Take a submission and answer that its job's id is null."""
-    return {**document, "job_id": None}
-
-
-@fault(Point.DOCUMENT, LISTED | {Call.SUBMIT})
-def strings_for_numbers(document: dict[str, Any]) -> dict[str, Any]:
-    """Write all numbers as strings: ids, states, sizes."""
-    return {key: _stringed(value) for key, value in document.items()}
-
-
-def _stringed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _stringed(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_stringed(inner) for inner in value]
-    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
-
-
-# --- Products that are not what they were ------------------------------------------------------------
-
-
-@fault(Point.OFFER, {Call.PRODUCT})
-def change_content(offer: Offer) -> Offer:
-    """Send other bytes of the same size, with an entity tag of their own; the listing is not changed."""
-    content = offer.content.changed()
-    return replace(offer, content=content, etag=content.etag)
-
-
-@fault(Point.OFFER, {Call.PRODUCT})
-def change_etag(offer: Offer, *, etag: str = '"another"') -> Offer:
-    """Send the right bytes with another entity tag."""
-    return replace(offer, etag=etag)
-
-
-@fault(Point.OFFER, {Call.PRODUCT})
-def weak_etag(offer: Offer) -> Offer | None:
-    """Send a weak entity tag."""
-    return replace(offer, etag=f"W/{offer.etag}") if offer.etag else None
-
-
-@fault(Point.OFFER, {Call.PRODUCT})
-def no_etag(offer: Offer) -> Offer:
-    """Send no entity tag."""
-    return replace(offer, etag=None)
-
-
-@fault(Point.OFFER, {Call.PRODUCT})
-def ignore_range(offer: Offer) -> Offer:
-    """Send the whole product, whatever part was asked for."""
-    return replace(offer, ranges=False)
-
-
-# --- Bytes that go astray ----------------------------------------------------------------------------
-
-
-@fault(Point.REPLY, {Call.PRODUCT})
-def lie_in_content_range(
-    reply: Reply, *, shift: int | None = None, total: int | None = None, header: str | None = None
-) -> Reply | None:
-    """Send the right part with a ``Content-Range`` that is shifted, or has another total, or is `header`.
-
-    An empty `header` leaves it out.
-    """
-    part = reply.body
-    if reply.status != 206 or not isinstance(part, Part):
-        return None
-    if header is None:
-        moved = 1 if shift is None and total is None else shift or 0
-        size = part.content.size if total is None else total
-        header = f"bytes {part.start + moved}-{part.stop - 1 + moved}/{size}"
-    return reply.with_header("Content-Range", header or None)
-
-
-@fault(Point.REPLY, {Call.PRODUCT})
-def corrupt_byte(reply: Reply, *, at: int = 0) -> Reply | None:
-    """Send one byte of a product wrong, the one at this offset in the file."""
-    part = reply.body
-    if not isinstance(part, Part) or not part.start <= at < part.stop:
-        return None
-    return replace(reply, body=replace(part, flipped=at))
-
-
-@fault(Point.REPLY, {Call.PRODUCT})
-def long_body(reply: Reply, *, by: int = 1, chunked: bool = False) -> Reply | None:
-    """Send more bytes than the listing and ``Content-Range`` promise, in a reply of that length."""
-    if not isinstance(reply.body, Part):
-        return None
-    return replace(reply, body=replace(reply.body, surplus=by)).on_wire(chunked=chunked)
-
-
-@fault(Point.REPLY, {Call.PRODUCT})
-def short_body(reply: Reply, *, by: int = 1, chunked: bool = False) -> Reply | None:
-    """Send fewer bytes than the listing and ``Content-Range`` promise, in a reply of that length."""
-    if not isinstance(reply.body, Part):
-        return None
-    return replace(reply, body=replace(reply.body, surplus=-by)).on_wire(chunked=chunked)
-
-
-@fault(Point.REPLY, {Call.PRODUCT})
-def wrong_content_length(reply: Reply, *, by: int = 1) -> Reply:
-    """Send a ``Content-Length`` that is so many bytes too large (below zero: too small), then hang up."""
-    return reply.on_wire(length_error=by)
-
-
-@fault(Point.REPLY, {Call.PRODUCT})
-def chunked(reply: Reply) -> Reply:
-    """Send a product in chunks, without a ``Content-Length``."""
-    return reply.on_wire(chunked=True)
-
-
-@fault(Point.REPLY, {Call.PRODUCT})
-def gzip(reply: Reply) -> Reply | None:
-    """Send a product compressed, although nobody asked for that."""
-    if not isinstance(reply.body, Part):
-        return None
-    return replace(reply, body=Gzipped(reply.body)).with_header("Content-Encoding", "gzip")
-
-
-@fault(Point.REPLY, {Call.PRODUCT})
-def cut_product(reply: Reply, *, after: int, reset: bool = False) -> Reply | None:
-    """Hang up when so many bytes of a longer reply are sent, in order or with a reset."""
-    if not reply.is_product or not _is_within(reply, after):
-        return None
-    return reply.on_wire(cut_after=after, reset=reset)
-
-
-@fault(Point.REPLY, {Call.PRODUCT})
-def stall(reply: Reply, *, after: int = 0, seconds: float = 3600.0) -> Reply | None:
-    """Fall silent when so many bytes of a reply are sent, and go on later."""
-    return reply.on_wire(stall_after=after, stall_seconds=seconds) if _is_within(reply, after) else None
-
-
-def _is_within(reply: Reply, after: int) -> bool:
-    return reply.body.length is None or after < reply.body.length

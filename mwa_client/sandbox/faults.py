@@ -1,7 +1,4 @@
-"""The faults that are switched on, whom they strike, and how often.
-
-What each of them does stands in ``fault_kinds`` and ``fault_kinds_today``.
-"""
+"""The faults that are switched on, which requests they strike, and how often."""
 
 from __future__ import annotations
 
@@ -11,8 +8,9 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
-from . import fault_kinds_today  # noqa: F401 - it adds its kinds to the others
-from .fault_kinds import KINDS, Kind, Point
+# Each module adds its kinds to KINDS; `--help` lists them in this order.
+from . import faults_in_calls, faults_in_products, faults_of_today  # noqa: F401
+from .fault_kinds import KINDS, FaultKind, Point
 from .messages import Reply, Target
 
 COMMON_OPTIONS = ("times", "skip", "path", "obs_id", "job_id", "api")
@@ -40,7 +38,7 @@ class Fault:
 
     def __init__(
         self,
-        kind: Kind,
+        kind: FaultKind,
         options: dict[str, Any],
         *,
         times: int | None = None,
@@ -205,13 +203,13 @@ def _agrees(wanted: int | str | None, found: int | str | None) -> bool:
     return wanted is None or str(wanted) == str(found)
 
 
-def _known_kind(name: str) -> Kind:
+def _known_kind(name: str) -> FaultKind:
     if name not in KINDS:
         raise ValueError(f"no such fault: {name}; there are: {', '.join(sorted(KINDS))}")
     return KINDS[name]
 
 
-def _check_options(kind: Kind, options: dict[str, Any]) -> None:
+def _check_options(kind: FaultKind, options: dict[str, Any]) -> None:
     known = kind.options
     for name, value in options.items():
         if name not in known:

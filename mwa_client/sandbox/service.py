@@ -1,19 +1,15 @@
 """The practice service itself: accounts, and jobs that pass through their states as time goes by.
 
-It knows nothing of HTTP; the interfaces (``api_2018`` and others) speak for it.
+It knows nothing of HTTP; the interfaces (``endpoints_2018`` and others) speak for it.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import stat
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Any
 
 from .interfaces import Interface
@@ -27,17 +23,12 @@ from .jobs import (
     usual_file_name,
 )
 from .options import EXPIRES_AFTER, ServiceOptions
+from .state_file import StateFile
 
 FIRST_JOB_ID = 10001
 MOST_JOBS = 10_000
 """Jobs that can be submitted: whoever is on this machine may try to fill its disk."""
 MOST_SESSIONS = 1000
-LONGEST_STATE = 1 << 26
-"""Characters of the file that keeps the jobs from one run to the next."""
-
-
-_NO_JOBS = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What reading a file that does not hold jobs can end with."""
 
 
 class AlreadyThere(Exception):
@@ -83,12 +74,14 @@ class Service:
         self.job_limit = options.job_limit
         self.logins = 0
         self._options = options
-        self._state_file = options.state_file
         self._lock = threading.RLock()
         self._sessions: frozenset[str] = frozenset()
         self._jobs: dict[int, Job] = {}
         self._next_id = FIRST_JOB_ID
-        self._load()
+        self._state_file = None if options.state_file is None else StateFile(options.state_file)
+        if self._state_file is not None:
+            jobs, self._next_id = self._state_file.load(FIRST_JOB_ID)
+            self._jobs = {job.id: job for job in jobs}
 
     def now(self) -> float:
         """Return the time, in seconds since 1970."""
@@ -215,6 +208,10 @@ class Service:
             self._save()
             return job
 
+    def _save(self) -> None:
+        if self._state_file is not None:
+            self._state_file.save(self._jobs.values(), self._next_id)
+
     def _step(self, job: Job, age: float) -> int:
         """Return how many states a job that is under way has behind it."""
         return min(max(0, int(age // self.seconds_per_state)), len(job.course) - 1)
@@ -319,52 +316,6 @@ class Service:
         with self._lock:
             self.put(replace(self._jobs[job_id], **changes, fixed_at=None))
 
-    # --- From one run to the next --------------------------------------------------------------------
-
-    def _load(self) -> None:
-        if self._state_file is None:
-            return
-        try:
-            document = json.loads(_text_of(self._state_file))
-            jobs = [_job_from_json(entry) for entry in document["jobs"]]
-            self._next_id = int(document["next_id"])
-        except FileNotFoundError:
-            return
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            OverflowError,
-            RecursionError,
-        ) as error:
-            raise ValueError(f"{self._state_file}: not a list of jobs ({error!r})") from error
-        self._jobs = {job.id: job for job in jobs}
-
-    def _save(self) -> None:
-        if self._state_file is None:
-            return
-        jobs = [_job_to_json(job) for job in self._jobs.values()]
-        self._state_file.parent.mkdir(parents=True, exist_ok=True)
-        # A rename is all or nothing: a run that is killed here leaves the old file or the new one.
-        draft = self._state_file.with_name(f"{self._state_file.name}.new")
-        draft.unlink(missing_ok=True)
-        with draft.open("x", encoding="utf-8") as file:
-            file.write(json.dumps({"next_id": self._next_id, "jobs": jobs}))
-        draft.replace(self._state_file)
-
-
-def _text_of(path: Path) -> str:
-    """Return what is in a file; what is reached through a link, or is a pipe or a device, is none."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="utf-8") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("not an ordinary file")
-        text = file.read(LONGEST_STATE + 1)
-    if len(text) > LONGEST_STATE:
-        raise ValueError("too long")
-    return text
-
 
 # What a job is, not what it asks for: the interfaces have words of their own for it.
 _NOT_ASKED = ("allow_resubmit", "job_type", "download_type")
@@ -381,20 +332,3 @@ def _plain(value: Any) -> str:
         return str(Decimal(str(value)).normalize())
     except InvalidOperation:
         return str(value).lower()
-
-
-def _job_to_json(job: Job) -> dict[str, Any]:
-    fixed = job.fixed_state.value if job.fixed_state else None
-    return {**asdict(job), "type": job.type.value, "fixed_state": fixed, "made_by": job.made_by.value}
-
-
-def _job_from_json(entry: dict[str, Any]) -> Job:
-    fixed = entry["fixed_state"]
-    return Job(
-        **{
-            **entry,
-            "type": JobType(entry["type"]),
-            "fixed_state": JobState(fixed) if fixed else None,
-            "made_by": Interface(entry.get("made_by", Interface.V2018.value)),
-        }
-    )

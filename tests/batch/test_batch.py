@@ -42,7 +42,7 @@ from mwa_client.errors import ExitStatus, LoginRefused, ServiceRefused
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import KINDS, Job, JobState, JobType, LoggedRequest, Sandbox
-from mwa_client.sandbox.fault_kinds import Kind, Point
+from mwa_client.sandbox.fault_kinds import FaultKind, Point
 from mwa_client.sandbox.messages import Body, Call, Reply
 from mwa_client.timing import FIRST_POLL, LAST_POLL, LONGEST_OUTAGE_WAIT, Backoff, PollTimes
 from mwa_client.transfer import download
@@ -790,7 +790,7 @@ def test_only_so_many_downloads_at_a_time(
         """Count it."""
         return replace(reply, body=Watched(reply.body, now, most))
 
-    monkeypatch.setitem(KINDS, "watch", Kind("watch", Point.REPLY, frozenset({Call.PRODUCT}), watch))
+    monkeypatch.setitem(KINDS, "watch", FaultKind("watch", Point.REPLY, frozenset({Call.PRODUCT}), watch))
     with Sandbox(clock=clock.now, rate=1e6, product_size=lambda job: 70_000 * parallel) as sandbox:
         sandbox.faults.add("watch")
         run = run_batch(sandbox, tmp_path, clock, vis(*range(OBS, OBS + 5)), pacing=Pacing(parallel=parallel))

@@ -21,7 +21,7 @@ from mwa_client.errors import DirectoryUnusable, DiskFull, ExitStatus
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import KINDS, JobType, Sandbox
-from mwa_client.sandbox.fault_kinds import Kind, Point
+from mwa_client.sandbox.fault_kinds import FaultKind, Point
 from mwa_client.sandbox.messages import Call, Reply
 from mwa_client.transfer.files import FetchedFile
 
@@ -140,7 +140,7 @@ def test_the_intent_is_on_disk_before_the_submission(
         seen.append(rows)
         return reply
 
-    monkeypatch.setitem(KINDS, "look", Kind("look", Point.REPLY, frozenset({Call.SUBMIT}), look))
+    monkeypatch.setitem(KINDS, "look", FaultKind("look", Point.REPLY, frozenset({Call.SUBMIT}), look))
     sandbox.faults.add("look")
     run_batch(sandbox, tmp_path, clock)
     rows = {job.identity for job in parse(THREE_ROWS, ApiVersion.V2018).jobs}

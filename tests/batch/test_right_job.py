@@ -23,7 +23,7 @@ from mwa_client.errors import DirectoryBusy, ExitStatus
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import KINDS, Job, JobState, JobType, LoggedRequest, Sandbox
-from mwa_client.sandbox.fault_kinds import Kind, Point
+from mwa_client.sandbox.fault_kinds import FaultKind, Point
 from mwa_client.sandbox.messages import Call, Reply
 
 OBS, OTHER = 1191828528, 1191828584
@@ -141,7 +141,7 @@ def lists_all_as_another(monkeypatch: pytest.MonkeyPatch) -> None:
         params = document.get("job_params")
         return None if params is None else {**document, "job_params": {**params, "obs_id": 1061311664}}
 
-    kind = Kind("another", Point.DOCUMENT, frozenset({Call.LIST, Call.JOB}), another)
+    kind = FaultKind("another", Point.DOCUMENT, frozenset({Call.LIST, Call.JOB}), another)
     monkeypatch.setitem(KINDS, "another", kind)
 
 
@@ -299,7 +299,7 @@ def test_each_job_is_written_down_as_soon_as_it_is_known(
             written.set()
 
     monkeypatch.setattr(Ledger, "submitted", submitted)
-    monkeypatch.setitem(KINDS, "wait", Kind("wait", Point.REPLY, frozenset({Call.SUBMIT}), wait))
+    monkeypatch.setitem(KINDS, "wait", FaultKind("wait", Point.REPLY, frozenset({Call.SUBMIT}), wait))
     sandbox.faults.add("wait", obs_id=OBS)
     run = run_batch(sandbox, tmp_path, clock, vis(*range(OBS, OBS + 6)), listen=listen)
     assert seen == [True] and order == [1, 2, 3, 4, 5, 6], "told in the order of the file all the same"

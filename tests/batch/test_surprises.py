@@ -21,7 +21,7 @@ from mwa_client.display.listing import table
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.json_text import read_json
 from mwa_client.sandbox import KINDS, Sandbox
-from mwa_client.sandbox.fault_kinds import LISTED, Kind, Point
+from mwa_client.sandbox.fault_kinds import LISTED, FaultKind, Point
 from mwa_client.sandbox.messages import Reply, text_reply
 from mwa_client.timing import read_time
 from mwa_client.transfer.delivered import Entry
@@ -111,7 +111,7 @@ def test_odd_jobs_in_a_listing_spoil_no_other(
         """Put them there."""
         return entries
 
-    monkeypatch.setitem(KINDS, "odd", Kind("odd", Point.LISTING, LISTED, spoil))
+    monkeypatch.setitem(KINDS, "odd", FaultKind("odd", Point.LISTING, LISTED, spoil))
     sandbox.faults.add("odd")
     with closing(open_session(service_of(sandbox, api), clock=clock)) as session:
         jobs = session.jobs()
@@ -148,7 +148,7 @@ def test_an_odd_job_spoils_the_run_of_no_other(
         ]
         return {**document, "product": {"files": sized}}
 
-    monkeypatch.setitem(KINDS, "odd", Kind("odd", Point.DOCUMENT, LISTED, spoil))
+    monkeypatch.setitem(KINDS, "odd", FaultKind("odd", Point.DOCUMENT, LISTED, spoil))
     sandbox.faults.add("odd", obs_id=OBS)
     run = run_batch(sandbox, tmp_path, clock, ROWS, api=api, pacing=Pacing(give_up_after=3600.0))
     assert OTHER in [row.row.obs_id for row in run.summary.complete]
@@ -227,7 +227,7 @@ def test_a_listing_with_an_odd_value_is_read(
         """Answer this."""
         return text_reply(200, body, "application/json")
 
-    monkeypatch.setitem(KINDS, "odd", Kind("odd", Point.REPLY, LISTED, spoil))
+    monkeypatch.setitem(KINDS, "odd", FaultKind("odd", Point.REPLY, LISTED, spoil))
     sandbox.faults.add("odd")
     with closing(open_session(service_of(sandbox, api), clock=clock)) as session:
         assert sorted(session.jobs()) == [7, 8]

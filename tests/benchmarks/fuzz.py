@@ -53,7 +53,7 @@ from mwa_client.jobs.keys import ApiVersion, JobType
 from mwa_client.jobs.listed import identity_of
 from mwa_client.json_text import read_json
 from mwa_client.sandbox import KINDS, Sandbox
-from mwa_client.sandbox.fault_kinds import LISTED, Kind, Point
+from mwa_client.sandbox.fault_kinds import LISTED, FaultKind, Point
 from mwa_client.transfer.delivered import Entry
 from mwa_client.transfer.journal import Copied, Journal
 from mwa_client.transfer.part_file import ExpectedFile, open_part
@@ -440,7 +440,7 @@ def run() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
                 """Say this."""
                 return {**document, **odd} if isinstance(odd, dict) else odd
 
-            KINDS["odd"] = Kind("odd", Point.DOCUMENT, LISTED, spoil)
+            KINDS["odd"] = FaultKind("odd", Point.DOCUMENT, LISTED, spoil)
             sandbox.faults.add("odd", obs_id=OBS)
             rows = "".join(f"obs_id={obs_id}, job_type=d, download_type=vis\n" for obs_id in (OBS, OBS + 8))
             done = run_batch(sandbox, Path(folder), clock, rows, api=api, pacing=Pacing(give_up_after=900.0))

@@ -54,7 +54,7 @@ from mwa_client.errors import (
 from mwa_client.formatting import json_line, printable
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import KINDS, Sandbox
-from mwa_client.sandbox.fault_kinds import LISTED, Kind, Point
+from mwa_client.sandbox.fault_kinds import LISTED, FaultKind, Point
 from mwa_client.secrecy import MASK, _Known, hide, hide_in, keep_secret
 from mwa_client.transfer.download import Progress, Setback
 from mwa_client.transfer.files import FetchedFile
@@ -318,7 +318,7 @@ def test_what_a_service_says(
         )
         return {**document, "product": {"files": [file]}}
 
-    monkeypatch.setitem(KINDS, "odd", Kind("odd", Point.DOCUMENT, LISTED, spoil))
+    monkeypatch.setitem(KINDS, "odd", FaultKind("odd", Point.DOCUMENT, LISTED, spoil))
     sandbox.faults.add("odd")
     account(monkeypatch, sandbox, api)
     Path("jobs.csv").write_text(f"{ONE_ROW}\n{ONE_ROW.replace(str(OBS), str(OBS + 8))}\n")
@@ -335,7 +335,7 @@ def test_the_table_of_jobs(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, ap
         """Be in an odd state."""
         return {**document, "job_state": ODD, "created": ODD}
 
-    monkeypatch.setitem(KINDS, "odd", Kind("odd", Point.DOCUMENT, LISTED, spoil))
+    monkeypatch.setitem(KINDS, "odd", FaultKind("odd", Point.DOCUMENT, LISTED, spoil))
     sandbox.faults.add("odd")
     sandbox.service.add({"obs_id": str(OBS)})
     account(monkeypatch, sandbox, api)
@@ -365,7 +365,7 @@ def test_paths_in_the_log(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> 
             else document
         )
 
-    monkeypatch.setitem(KINDS, "odd", Kind("odd", Point.DOCUMENT, LISTED, spoil))
+    monkeypatch.setitem(KINDS, "odd", FaultKind("odd", Point.DOCUMENT, LISTED, spoil))
     sandbox.faults.add("odd")
     account(monkeypatch, sandbox, ApiVersion.V2)
     done = run("-j", ONE_ROW, "-v", "--api=v2", "--give-up-after=5")
@@ -462,7 +462,7 @@ def test_a_listing_that_holds_secrets(
         state = told if "-l" in mode else document["job_state"]
         return {**document, "job_params": params, "product": {"files": [file]}, "job_state": state}
 
-    monkeypatch.setitem(KINDS, "told", Kind("told", Point.DOCUMENT, LISTED, spoil))
+    monkeypatch.setitem(KINDS, "told", FaultKind("told", Point.DOCUMENT, LISTED, spoil))
     sandbox.faults.add("told")
     account(monkeypatch, sandbox, api)
     Path("jobs.csv").write_text(f"{ONE_ROW}\n{ONE_ROW.replace(str(OBS), str(OBS + 8))}\n")

@@ -1,7 +1,4 @@
-"""What can be made to go wrong with today's service alone: tokens, outages, links, the words for jobs.
-
-A function each, as in ``fault_kinds``.
-"""
+"""Faults of today's service: tokens, outages, what listings say, signed links, the object store."""
 
 from __future__ import annotations
 
