@@ -21,7 +21,7 @@ from mwa_client.asvo.job import (
     read_size,
 )
 from mwa_client.asvo.stream import StreamedResponse
-from mwa_client.asvo.v2018_v1 import cancel_job, list_entries
+from mwa_client.asvo.v2018_v1 import cancel_with_get, list_entries
 from mwa_client.errors import (
     LoginRefused,
     ServiceMoved,
@@ -126,7 +126,7 @@ class Api2018:
 
     def cancel(self, job_id: int) -> None:
         """Cancel a job."""
-        cancel_job(self._http, job_id)
+        cancel_with_get(self._http, job_id)
 
     def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> StreamedResponse:
         """Ask the service itself for the file."""

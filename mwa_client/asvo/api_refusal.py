@@ -7,7 +7,7 @@ import re
 import requests
 
 from mwa_client.asvo import replies
-from mwa_client.asvo.call import Call
+from mwa_client.asvo.call import HttpCall
 from mwa_client.asvo.http_errors import errors_explained
 from mwa_client.asvo.job import clean_text
 from mwa_client.errors import BadReply, MwaClientError, ServiceRefused, ServiceUnavailable, SessionLost
@@ -19,7 +19,7 @@ MOST_OF_BODY = 20_000
 """Characters of a refusal that is no JSON which are looked at."""
 
 
-def error_of(response: requests.Response, call: Call, address: str) -> MwaClientError:
+def error_of(response: requests.Response, call: HttpCall, address: str) -> MwaClientError:
     """Return the error for an answer whose status is not a success.
 
     Returns
@@ -58,7 +58,7 @@ def not_json(response: requests.Response) -> BadReply:
     return BadReply(f"The service answered with {broken}{kind} where JSON was expected.")
 
 
-def read_beginning(response: requests.Response, call: Call) -> bytes:
+def read_beginning(response: requests.Response, call: HttpCall) -> bytes:
     """Return the beginning of a body. If that is the whole body, the connection can be used again."""
     data = bytearray()
     try:

@@ -9,7 +9,7 @@ from mwa_client.asvo.http import HttpClient
 from mwa_client.asvo.job import Job, ProductFile, read_id, read_integer, read_word
 from mwa_client.asvo.stream import StreamedResponse
 from mwa_client.asvo.v1_v2 import raise_if_about_all_rows, read_jobs
-from mwa_client.asvo.v2018_v1 import cancel_job, list_entries
+from mwa_client.asvo.v2018_v1 import cancel_with_get, list_entries
 from mwa_client.errors import (
     JobNotNamed,
     LoginRefused,
@@ -98,7 +98,7 @@ class ApiV1:
 
     def cancel(self, job_id: int) -> None:
         """Cancel a job."""
-        cancel_job(self._http, job_id)
+        cancel_with_get(self._http, job_id)
 
     def open_product(self, job_id: int, file: ProductFile, headers: Mapping[str, str]) -> StreamedResponse:
         """Ask the object store for the file."""

@@ -32,7 +32,7 @@ SUBMIT_PATHS = {
     JobType.IMAGING: "/api/v2/imaging_job",
 }
 IMAGE_FROM_JOB_PATH = "/api/v2/image_from_job"
-PAGE = 500
+PAGE_SIZE = 500
 """The most jobs that the service lists at once."""
 MOST_PAGES = 1000
 
@@ -212,18 +212,18 @@ class ApiV2:
         """Yield the entries of all pages of the job list."""
         offset, allowance = 0, Allowance.for_listing()
         for _ in range(MOST_PAGES):
-            query = {"limit": PAGE, "offset": offset, "sort_by": "id"}
+            query = {"limit": PAGE_SIZE, "offset": offset, "sort_by": "id"}
             page = self._call("POST", "/api/v2/get_jobs", query, allowance)
             entries = page.get("jobs") if isinstance(page, dict) else None
             if not isinstance(entries, list):
                 raise BadReply("The service answered with something that is not a list of jobs.")
             allowance.take(entries=len(entries))
             yield from entries
-            offset += min(len(entries), PAGE)
+            offset += min(len(entries), PAGE_SIZE)
             total = read_integer(page.get("total_count"))
             if (
                 not entries
-                or (total is None and len(entries) < PAGE)
+                or (total is None and len(entries) < PAGE_SIZE)
                 or (total is not None and offset >= total)
             ):
                 return

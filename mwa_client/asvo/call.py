@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mwa_client.asvo.proxies import Proxy
 
 
-class Stage(enum.Enum):
+class CallStage(enum.Enum):
     """How far a call has come. Error messages depend on it."""
 
     CONNECTING = "a connection is being made"
@@ -48,7 +48,7 @@ class OpenSockets:
             shut_down(sock)
 
 
-class Call:
+class HttpCall:
     """One request and its answer.
 
     Parameters
@@ -70,7 +70,7 @@ class Call:
         As given.
     proxy : Proxy or None
         The proxy that the request goes through.
-    stage : Stage
+    stage : CallStage
         How far the call has come.
     is_past_proxy : bool
         The other end of the connection is the service itself.
@@ -89,7 +89,7 @@ class Call:
         self.silence = silence
         self.sockets = sockets
         self.proxy: Proxy | None = None
-        self.stage = Stage.CONNECTING
+        self.stage = CallStage.CONNECTING
         self.is_past_proxy = False
         self.cookies: list[str] = []
         self.answer: http_client.HTTPResponse | None = None
@@ -159,15 +159,15 @@ class Call:
 
 
 class _Current(threading.local):
-    call: Call | None = None
+    call: HttpCall | None = None
 
 
 _CURRENT = _Current()
-_UNANSWERED: dict[threading.Thread, Call] = {}
+_UNANSWERED: dict[threading.Thread, HttpCall] = {}
 
 
 @contextmanager
-def running(call: Call) -> Iterator[None]:
+def running(call: HttpCall) -> Iterator[None]:
     """Make `call` the one that the connections used by this thread belong to."""
     _CURRENT.call = call
     _UNANSWERED[threading.current_thread()] = call
@@ -178,7 +178,7 @@ def running(call: Call) -> Iterator[None]:
         _UNANSWERED.pop(threading.current_thread(), None)
 
 
-def current_call() -> Call:
+def current_call() -> HttpCall:
     """Return the call that this thread is making."""
     call = _CURRENT.call
     assert call is not None, "connections are used within a call"

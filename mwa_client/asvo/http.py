@@ -21,7 +21,7 @@ import urllib3
 from mwa_client.asvo import replies
 from mwa_client.asvo.address import Origin, origin_of, redirected
 from mwa_client.asvo.api_refusal import error_of, not_json, read_beginning
-from mwa_client.asvo.call import Call, OpenSockets, running
+from mwa_client.asvo.call import HttpCall, OpenSockets, running
 from mwa_client.asvo.http_errors import (
     errors_explained,
     is_out_of_descriptors,
@@ -140,7 +140,7 @@ class HttpClient:
         with self._answer(method, path, query=query, form=form, json=json) as (response, call):
             self.received_cookies = _cookies_of(call)
             try:
-                return replies.read_json(response, allowance or replies.Allowance.for_one())
+                return replies.read_answer(response, allowance or replies.Allowance.for_one())
             except replies.NotJson:
                 raise not_json(response) from None
 
@@ -219,7 +219,7 @@ class HttpClient:
             for _ in range(MOST_REDIRECTS + 1):
                 origin = origin_of(url)
                 is_ours = is_ours and origin == service
-                call = Call(str(origin), deadline, self._stall, self._sockets, self._answered)
+                call = HttpCall(str(origin), deadline, self._stall, self._sockets, self._answered)
                 response = self._request(
                     call, "GET", url, origin, is_ours, session, query=query, headers=headers
                 )
@@ -237,11 +237,11 @@ class HttpClient:
 
     def _call(
         self, session: requests.Session, method: str, path: str, **what: Any
-    ) -> tuple[requests.Response, Call]:
+    ) -> tuple[requests.Response, HttpCall]:
         """Make a call of the API and return its answer, the body unread; a refusal is an error."""
         origin = origin_of(self.address)
         deadline = time.monotonic() + self._timeout
-        call = Call(str(origin), deadline, self._timeout, self._sockets, self._answered)
+        call = HttpCall(str(origin), deadline, self._timeout, self._sockets, self._answered)
         response = self._request(call, method, self.address + path, origin, True, session, **what)
         if not 200 <= response.status_code < 300:
             with closing(response):
@@ -250,7 +250,7 @@ class HttpClient:
 
     def _request(
         self,
-        call: Call,
+        call: HttpCall,
         method: str,
         url: str,
         origin: Origin,
@@ -310,7 +310,7 @@ class HttpClient:
         self._checked_bundles.add(verify)
 
     @contextmanager
-    def _answer(self, method: str, path: str, **what: Any) -> Iterator[tuple[requests.Response, Call]]:
+    def _answer(self, method: str, path: str, **what: Any) -> Iterator[tuple[requests.Response, HttpCall]]:
         """Make a call of the API, yield its answer, and give the session back afterwards."""
         session = self._sessions.take()
         try:
@@ -334,7 +334,7 @@ def _has_authorities(path: str) -> bool:
     return True
 
 
-def _cookies_of(call: Call) -> dict[str, str]:
+def _cookies_of(call: HttpCall) -> dict[str, str]:
     """Return the cookies that an answer sets, whatever host, path and expiry they name."""
     cookies = {}
     for line in call.cookies:

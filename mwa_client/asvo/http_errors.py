@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import requests
 import urllib3
 
-from mwa_client.asvo.call import Call, Stage
+from mwa_client.asvo.call import CallStage, HttpCall
 from mwa_client.asvo.limits import CONNECT_TIMEOUT
 from mwa_client.asvo.proxies import Proxy
 from mwa_client.descriptors import OUT_OF_THEM
@@ -44,7 +44,7 @@ BUNDLES = "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE"
 
 
 @contextmanager
-def errors_explained(call: Call) -> Iterator[None]:
+def errors_explained(call: HttpCall) -> Iterator[None]:
     """Turn whatever the libraries raise into one of our errors: an odd answer ends one call, no more."""
     try:
         yield
@@ -112,12 +112,12 @@ def is_out_of_descriptors(error: Exception) -> bool:
     return any(number in OUT_OF_THEM for number in _Failure(error).numbers)
 
 
-def _explained(failure: _Failure, call: Call) -> ServiceError:
+def _explained(failure: _Failure, call: HttpCall) -> ServiceError:
     if is_out_of_descriptors(failure.error):
         return NoConnectionOpened()
     if failure.says("TLS CA certificate bundle"):
         return no_authorities()
-    if call.proxy is not None and not call.is_past_proxy and call.stage is not Stage.ASKING:
+    if call.proxy is not None and not call.is_past_proxy and call.stage is not CallStage.ASKING:
         return _of_proxy(failure, call.proxy, call)
     address = _whom(call)
     if failure.is_of_certificates:
@@ -133,7 +133,7 @@ def _explained(failure: _Failure, call: Call) -> ServiceError:
         return ServiceUnreachable(f"No such host, or no network: {address}.")
     if failure.is_a(urllib3.exceptions.NewConnectionError):
         return ServiceUnreachable(f"Nobody answers at {address} ({failure.words}).")
-    if call.stage is Stage.CONNECTING and failure.is_of_time:
+    if call.stage is CallStage.CONNECTING and failure.is_of_time:
         return ServiceUnreachable(f"Nobody answers at {address} (no connection in {CONNECT_TIMEOUT:.0f} s).")
     if failure.is_of_time and call.has_headers and call.has_deadline:
         return ServiceUnavailable(
@@ -153,7 +153,7 @@ def _explained(failure: _Failure, call: Call) -> ServiceError:
     return ServiceUnavailable(f"The connection to {address} broke ({failure.words}).")
 
 
-def _of_proxy(failure: _Failure, proxy: Proxy, call: Call) -> ServiceError:
+def _of_proxy(failure: _Failure, proxy: Proxy, call: HttpCall) -> ServiceError:
     """Explain what went wrong before the service was reached: the proxy is at fault, or how it is set."""
     known = call.has_answered(proxy.place)
     status = failure.tunnel_status
@@ -220,7 +220,7 @@ def _of_certificates(address: str) -> ServiceRefused:
     )
 
 
-def _whom(call: Call) -> str:
+def _whom(call: HttpCall) -> str:
     """Return who was asked, and through which proxy."""
     return call.address if call.proxy is None else f"{call.address} through {call.proxy}"
 

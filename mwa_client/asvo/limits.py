@@ -17,7 +17,7 @@ from typing import Any
 import requests
 import urllib3
 
-from mwa_client.asvo.call import Call, Stage, current_call, shut_down
+from mwa_client.asvo.call import CallStage, HttpCall, current_call, shut_down
 
 CONNECT_TIMEOUT = 20.0
 """Seconds for a connection to be made."""
@@ -57,7 +57,7 @@ def _limited_pool(pool: type[Any]) -> type[Any]:
 class _LimitedInput(io.RawIOBase):
     """The bytes of an answer as they come from the socket; no wait for them outlasts the call."""
 
-    def __init__(self, raw: io.RawIOBase, sock: Any, call: Call) -> None:
+    def __init__(self, raw: io.RawIOBase, sock: Any, call: HttpCall) -> None:
         self._raw, self._socket, self._call = raw, sock, call
         self._is_stopped = False
         self.head_left: int | None = MOST_HEAD
@@ -154,14 +154,14 @@ class _LimitedConnection:
 
     def _new_conn(self) -> Any:
         call = current_call()
-        call.stage, call.is_past_proxy = Stage.CONNECTING, call.proxy is None
+        call.stage, call.is_past_proxy = CallStage.CONNECTING, call.proxy is None
         is_socks = hasattr(self, "_socks_options")
         sock = super()._new_conn() if is_socks else self._open_socket(call)  # type: ignore[misc]
-        call.stage = Stage.SECURING
+        call.stage = CallStage.SECURING
         call.limit_wait(sock, CONNECT_TIMEOUT)
         return sock
 
-    def _open_socket(self, call: Call) -> socket.socket:
+    def _open_socket(self, call: HttpCall) -> socket.socket:
         """Return a socket connected to the host; each of its addresses gets a share of `CONNECT_TIMEOUT`."""
         try:
             return self._connect_to_first(call)
@@ -171,7 +171,7 @@ class _LimitedConnection:
             connection: Any = self
             raise urllib3.exceptions.NewConnectionError(connection, "no connection") from error
 
-    def _connect_to_first(self, call: Call) -> socket.socket:
+    def _connect_to_first(self, call: HttpCall) -> socket.socket:
         failure = OSError("no address")
         give_up_at = time.monotonic() + CONNECT_TIMEOUT
         addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
@@ -194,25 +194,25 @@ class _LimitedConnection:
         super().connect()  # type: ignore[misc]
         call.sockets.add(self.sock)
         call.raise_if_closed()
-        call.stage = Stage.ASKING
+        call.stage = CallStage.ASKING
 
     def _tunnel(self) -> None:
         call = current_call()
-        call.stage = Stage.TUNNELLING
+        call.stage = CallStage.TUNNELLING
         try:
             super()._tunnel()  # type: ignore[misc]
         except BaseException:
             if call.answer is not None:
                 call.answer.close()  # Python 3.11 and later do so themselves.
             raise
-        call.stage, call.is_past_proxy = Stage.SECURING, True
+        call.stage, call.is_past_proxy = CallStage.SECURING, True
         call.limit_wait(self.sock, CONNECT_TIMEOUT)
 
     def putrequest(self, *arguments: Any, **options: Any) -> None:
         call = current_call()
         if self.sock is not None:  # A kept-alive connection.
             is_tunnel = getattr(self, "_tunnel_host", None) is not None
-            call.stage, call.is_past_proxy = Stage.ASKING, call.proxy is None or is_tunnel
+            call.stage, call.is_past_proxy = CallStage.ASKING, call.proxy is None or is_tunnel
             call.limit_wait(self.sock)
         super().putrequest(*arguments, **options)  # type: ignore[misc]
 

@@ -18,10 +18,9 @@ from typing import Any
 import requests
 
 from mwa_client.errors import BadReply
-from mwa_client.json_text import read_json as read_text
-from mwa_client.json_text import read_value
+from mwa_client.json_text import read_json, read_value
 
-PIECE = 1 << 16
+PIECE_SIZE = 1 << 16
 """Bytes that are read and unpacked at a time."""
 MOST_OF_REFUSAL = 1 << 16
 """Bytes of an error page that are read: nobody reads more."""
@@ -103,10 +102,10 @@ def pieces_of(response: requests.Response) -> Iterator[bytes]:
 
 
 def _received(raw: Any) -> Iterator[bytes]:
-    data = raw.read(PIECE, decode_content=False)
+    data = raw.read(PIECE_SIZE, decode_content=False)
     while data:
         yield data
-        data = raw.read(PIECE, decode_content=False)
+        data = raw.read(PIECE_SIZE, decode_content=False)
     if getattr(raw, "length_remaining", None):
         raise ConnectionError  # It closed early; older libraries do not mind.
 
@@ -121,10 +120,10 @@ def _unpacked(received: Iterable[bytes]) -> Iterator[bytes]:
                 if not data.startswith(GZIP):
                     return
                 unpacker = _unpacker()  # Packed data can follow packed data.
-            yield unpacker.decompress(data, PIECE)
+            yield unpacker.decompress(data, PIECE_SIZE)
             data = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
     while not (unpacker.eof or is_empty):
-        data = unpacker.decompress(b"", PIECE)
+        data = unpacker.decompress(b"", PIECE_SIZE)
         if not data:
             raise ConnectionError  # It closed early.
         yield data
@@ -134,7 +133,7 @@ def _unpacker() -> Any:
     return zlib.decompressobj(zlib.MAX_WBITS | 32)
 
 
-def read_json(response: requests.Response, allowance: Allowance) -> Any:
+def read_answer(response: requests.Response, allowance: Allowance) -> Any:
     """Read an answer as JSON.
 
     Raises
@@ -233,7 +232,7 @@ def _decoded(text: str, at: int) -> tuple[object, int]:
 
 def _loads(text: str) -> Any:
     try:
-        return read_text(text)
+        return read_json(text)
     except ValueError:
         raise NotJson from None
 

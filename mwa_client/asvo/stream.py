@@ -12,12 +12,12 @@ from typing import Callable
 import requests
 import urllib3
 
-from mwa_client.asvo.call import Call
+from mwa_client.asvo.call import HttpCall
 from mwa_client.asvo.http_errors import errors_explained
 
 READ_WITHOUT_READ1 = 1 << 14
 """Bytes per read with urllib3 before 2.2, which loses a half-filled buffer if the connection breaks."""
-READ_SIZE = 1 << 18
+COPY_SIZE = 1 << 18
 """Bytes per read at most, where the libraries make the buffer and it has to be copied."""
 POLL_INTERVAL = 1.0
 """Seconds without a byte after which `read_into` returns, so that its caller can do something else."""
@@ -39,7 +39,7 @@ class StreamedResponse:
     def __init__(
         self,
         response: requests.Response,
-        call: Call,
+        call: HttpCall,
         stall: float,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
@@ -68,7 +68,7 @@ class StreamedResponse:
         if self._direct is not None:
             with errors_explained(self._call):
                 return self._direct.read_into(buffer)
-        data = self.read(min(len(buffer), READ_SIZE))
+        data = self.read(min(len(buffer), COPY_SIZE))
         buffer[: len(data)] = data
         return len(data)
 

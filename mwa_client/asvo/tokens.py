@@ -40,15 +40,15 @@ LOCK_TRIES, LOCK_WAIT = 50, 0.2
 """How often, and how many seconds apart, a lock that another client holds is tried."""
 LAST_MOMENT = 1e11
 """Seconds since 1970 (in the year 5138) from which on an end makes no sense."""
-MARGIN = 30.0
+LEAST_LEFT = 30.0
 """Seconds before its end at which a token is not used any more."""
 LOGINS = "mwa_client_logins.json"
 """Our file with the times of the last logins."""
-MOST_BYTES = 1 << 20
+MOST_OF_FILE = 1 << 20
 """Bytes that a file of our own may have."""
 MOST_ACCOUNTS = 20
 """How many accounts are remembered, the last used ones."""
-USER = ("user_id", "user_login", "user_email")
+USER_KEYS = ("user_id", "user_login", "user_email")
 WHOSE = ("sub", "user_id", "user", "login", "username", "email")
 """The claims of a JSON web token that can say whose it is; the first is the standard's (RFC 7519)."""
 EARLIER_KEY = "mwa_client_account"
@@ -128,13 +128,13 @@ class TokenStore:
         """Return who the user is: a login says so, a refresh does not."""
         user = reply.get("user")
         if isinstance(user, dict):
-            return {key: user.get(key.removeprefix("user_")) for key in USER}
+            return {key: user.get(key.removeprefix("user_")) for key in USER_KEYS}
         account = self._account()
-        return {key: account[key] for key in USER if key in account}
+        return {key: account[key] for key in USER_KEYS if key in account}
 
     def _keep(self, document: Document) -> None:
         """Write tokens where the other clients find them, unless another account's good ones are there."""
-        account = {key: document[key] for key in USER if key in document}
+        account = {key: document[key] for key in USER_KEYS if key in document}
         account |= {"claims": _claims(document), "tokens": _fingerprint(document)}
         there = self._read_shared()
         is_free = there is not None and (_is_of(account, there) or not self._is_worth_something(there))
@@ -155,7 +155,7 @@ class TokenStore:
 
     def is_good(self, until: float) -> bool:
         """Say whether a token that ends then can still be used."""
-        return until - MARGIN > self._clock.now()
+        return until - LEAST_LEFT > self._clock.now()
 
     def count_login(self) -> None:
         """Note that a login is about to be made.
@@ -249,7 +249,7 @@ class TokenStore:
         if name in self._unsaved or folder is None:
             return self._unsaved.get(name)
         try:
-            return read_document(folder / name, MOST_BYTES)
+            return read_document(folder / name, MOST_OF_FILE)
         except OSError:
             return None
 
@@ -284,7 +284,7 @@ def _is_of(account: Document, document: Document) -> bool:
     if account and account.get("tokens") == _fingerprint(document):
         return True  # We wrote them ourselves.
     known = account.get("claims")
-    pairs = [(account.get(key), document.get(key)) for key in USER[:2]]
+    pairs = [(account.get(key), document.get(key)) for key in USER_KEYS[:2]]
     for token in (document.get("access_token"), document.get("refresh_token")):
         pairs += [(known.get(key) if isinstance(known, dict) else None, said) for key, said in _whose(token)]
     agree = [str(ours) == str(theirs) for ours, theirs in pairs if ours is not None and theirs is not None]

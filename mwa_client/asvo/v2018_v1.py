@@ -13,7 +13,7 @@ def list_entries(http: HttpClient) -> Iterator[object]:
     return http.list_entries("/api/get_jobs")
 
 
-def cancel_job(http: HttpClient, job_id: int) -> None:
+def cancel_with_get(http: HttpClient, job_id: int) -> None:
     """Cancel a job. This has been a GET since June 2018."""
     try:
         http.call("GET", "/api/cancel_job", query={"job_id": str(job_id)})

@@ -12,10 +12,16 @@ It listens on this machine alone, takes jobs through their states in seconds, an
 from .fault_kinds import KINDS
 from .faults import Fault, Faults
 from .interfaces import Interface
-from .jobs import Job, JobState, JobType
+from .jobs import PracticeJob, PracticeState, PracticeType
 from .request_log import LoggedRequest
 from .sandbox import Sandbox
-from .service import Service
+from .service import PracticeService
+
+# Shorter names, for programs that need no others of the same name.
+Job = PracticeJob
+JobState = PracticeState
+JobType = PracticeType
+Service = PracticeService
 
 __all__ = [
     "KINDS",
@@ -26,6 +32,10 @@ __all__ = [
     "JobState",
     "JobType",
     "LoggedRequest",
+    "PracticeJob",
+    "PracticeService",
+    "PracticeState",
+    "PracticeType",
     "Sandbox",
     "Service",
 ]

@@ -1,6 +1,6 @@
 """What the interfaces of the service have in common; each has a file of its own.
 
-An interface turns requests into calls of `Service`, and their results into replies.
+An interface turns requests into calls of `PracticeService`, and their results into replies.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from .delivery import BY_THE_BOOK, Manner, Offer, deliver
 from .fault_kinds import Point
 from .faults import Faults
 from .interfaces import Interface
-from .jobs import Job, Row
+from .jobs import ListingRow, PracticeJob
 from .messages import Call, Reply, Request, Target, json_reply, refusal
 from .routes import Route, route_of
-from .service import Service
+from .service import PracticeService
 
 USER_ID = 7
 
@@ -27,7 +27,7 @@ class Responder(abc.ABC):
 
     Parameters
     ----------
-    service : Service
+    service : PracticeService
         The accounts and jobs.
     faults : Faults
         What is to go wrong.
@@ -39,7 +39,7 @@ class Responder(abc.ABC):
     manner: Manner = BY_THE_BOOK
     """How a request for a part of a product is answered."""
 
-    def __init__(self, service: Service, faults: Faults) -> None:
+    def __init__(self, service: PracticeService, faults: Faults) -> None:
         self.service = service
         self.faults = faults
 
@@ -51,7 +51,7 @@ class Responder(abc.ABC):
     def answer(self, request: Request, target: Target) -> Reply:
         """Do what a request asks for and return the reply."""
 
-    def deliver(self, request: Request, target: Target, job: Job) -> Reply:
+    def deliver(self, request: Request, target: Target, job: PracticeJob) -> Reply:
         """Return the reply to a request for a job's product."""
         content = job.content
         offer = Offer(content, content.etag, self.product_type, manner=self.manner)
@@ -136,16 +136,16 @@ class Endpoints(Responder):
         """Return a refusal in the form of this interface; see `refusal`."""
         return refusal(status, why, self.interface, v1=v1, v2=v2, **more)
 
-    def accept(self, target: Target, job: Job, document: dict[str, Any]) -> Reply:
+    def accept(self, target: Target, job: PracticeJob, document: dict[str, Any]) -> Reply:
         """Return the reply to a submission that made a job."""
         document = self.faults.apply(Point.DOCUMENT, replace(target, job_id=job.id), document)
         return replace(json_reply(200, document), job_id=job.id)
 
     @abc.abstractmethod
-    def document(self, row: Row) -> dict[str, Any]:
+    def document(self, row: ListingRow) -> dict[str, Any]:
         """Return the JSON object for a job in a listing."""
 
-    def rows(self, target: Target, jobs: Iterable[Job]) -> Iterator[Row]:
+    def rows(self, target: Target, jobs: Iterable[PracticeJob]) -> Iterator[ListingRow]:
         """Yield what the listing says of each job, true or not."""
         for job in jobs:
             row = self.service.row(job)
@@ -154,13 +154,13 @@ class Endpoints(Responder):
             if not row.hidden:
                 yield row
 
-    def _with_faults(self, aim: Target, honest: Row) -> Row:
+    def _with_faults(self, aim: Target, honest: ListingRow) -> ListingRow:
         row = self.faults.apply(Point.JOB, aim, honest)
         if row.job is not honest.job:
             row = self.service.row(self.service.put(row.job))
         return self.faults.apply(Point.ROW, aim, row)
 
-    def documents(self, target: Target, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
+    def documents(self, target: Target, jobs: Iterable[PracticeJob]) -> Iterator[dict[str, Any]]:
         """Yield the JSON object for each job that the listing shows."""
         for row in self.rows(target, jobs):
             document = self.document(row)

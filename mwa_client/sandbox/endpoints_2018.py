@@ -10,17 +10,15 @@ from typing import Any
 
 from .endpoints import USER_ID, CookieEndpoints
 from .interfaces import Interface
-from .jobs import Job, JobState, JobType, Row
+from .jobs import ListingRow, PracticeJob, PracticeState, PracticeType
 from .messages import Reply, Request, Target, json_reply, refusal, text_reply
 from .service import LimitReached
 
-COOKIE = "MWA_JOB_COOKIE"
-
 _STATES = {
-    JobState.READY: 2,
-    JobState.ERROR: 3,
-    JobState.EXPIRED: 4,
-    JobState.CANCELLED: 5,
+    PracticeState.READY: 2,
+    PracticeState.ERROR: 3,
+    PracticeState.EXPIRED: 4,
+    PracticeState.CANCELLED: 5,
 }
 
 MOST_KEYS, LONGEST = 50, 200
@@ -34,7 +32,7 @@ class Endpoints2018(CookieEndpoints):
     """The interface of 2018, with a user name and a password."""
 
     interface = Interface.V2018
-    cookie = COOKIE
+    cookie = "MWA_JOB_COOKIE"
 
     def _login(self, request: Request, target: Target) -> Reply:
         credentials = request.credentials
@@ -42,7 +40,7 @@ class Endpoints2018(CookieEndpoints):
         if token is None:
             reply = refusal(401, "Wrong user name or password")
             return reply.with_header("WWW-Authenticate", 'Basic realm="practice"')
-        return text_reply(200, "").with_cookie(COOKIE, token)
+        return text_reply(200, "").with_cookie(self.cookie, token)
 
     def _submit(self, request: Request, target: Target) -> Reply:
         conversion = request.path == "/api/conversion_job"
@@ -55,10 +53,10 @@ class Endpoints2018(CookieEndpoints):
         if not re.fullmatch("[0-9]{1,10}", form["obs_id"]):
             return refusal(400, f"Invalid obs_id: {form['obs_id']}")
         if conversion:
-            job_type, choice, choices = JobType.CONVERSION, "conversion", ("ms", "uvfits")
+            job_type, choice, choices = PracticeType.CONVERSION, "conversion", ("ms", "uvfits")
         else:
             metadata = form["download_type"] == "vis_meta"
-            job_type = JobType.METADATA if metadata else JobType.VISIBILITIES
+            job_type = PracticeType.METADATA if metadata else PracticeType.VISIBILITIES
             choice, choices = "download_type", ("vis", "vis_meta")
         if form[choice] not in choices:
             return refusal(400, f"Invalid {choice}: {form[choice]}")
@@ -68,7 +66,7 @@ class Endpoints2018(CookieEndpoints):
             return refusal(503, "There are too many jobs")
         return self.accept(target, job, {"job_id": job.id})
 
-    def document(self, row: Row) -> dict[str, Any]:
+    def document(self, row: ListingRow) -> dict[str, Any]:
         """Return the JSON object for a job in a listing."""
         product = None
         if row.product is not None:
@@ -101,15 +99,15 @@ class Endpoints2018(CookieEndpoints):
         return _no_product(job, self.service.state(job)) or self.deliver(request, target, job)
 
 
-def _state_number(state: JobState | int | str) -> int | str:
-    if not isinstance(state, JobState):
+def _state_number(state: PracticeState | int | str) -> int | str:
+    if not isinstance(state, PracticeState):
         return state
     return _STATES.get(state, 0 if state.is_waiting else 1)
 
 
-def _no_product(job: Job, state: JobState) -> Reply | None:
+def _no_product(job: PracticeJob, state: PracticeState) -> Reply | None:
     if state.has_product:
         return None
-    if state is JobState.EXPIRED:
+    if state is PracticeState.EXPIRED:
         return refusal(410, f"The product of job {job.id} has expired")
     return refusal(404, f"Job {job.id} has no product: {state.value}")

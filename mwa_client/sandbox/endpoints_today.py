@@ -13,11 +13,11 @@ from .endpoints import Endpoints
 from .fault_kinds import Point
 from .faults import Faults
 from .folders import Folders
-from .jobs import Job, JobState, JobType, ListedProduct, Row
+from .jobs import ListedProduct, ListingRow, PracticeJob, PracticeState, PracticeType
 from .keys import JobForm
-from .messages import Answer, Reply, Target, json_reply
+from .messages import JsonAnswer, Reply, Target, json_reply
 from .object_store import ObjectStore
-from .service import AlreadyThere, LimitReached, Service
+from .service import AlreadyThere, LimitReached, PracticeService
 
 GROUP = "practice"
 """The user's group at the computer centres."""
@@ -30,7 +30,7 @@ class EndpointsToday(Endpoints):
 
     Parameters
     ----------
-    service : Service
+    service : PracticeService
         The accounts and jobs.
     faults : Faults
         What is to go wrong.
@@ -40,7 +40,9 @@ class EndpointsToday(Endpoints):
         Has the products that are delivered to a folder.
     """
 
-    def __init__(self, service: Service, faults: Faults, store: ObjectStore, folders: Folders) -> None:
+    def __init__(
+        self, service: PracticeService, faults: Faults, store: ObjectStore, folders: Folders
+    ) -> None:
         super().__init__(service, faults)
         self.store = store
         self.folders = folders
@@ -55,7 +57,7 @@ class EndpointsToday(Endpoints):
             if refused is not None:
                 return refused
         metadata = params.get("download_type") in METADATA_WORDS
-        job_type = JobType.METADATA if metadata else form.type
+        job_type = PracticeType.METADATA if metadata else form.type
         try:
             job = self.service.submit(job_type, params, made_by=self.interface, allow_resubmit=again)
         except AlreadyThere as there:
@@ -69,21 +71,21 @@ class EndpointsToday(Endpoints):
         source = self.service.find(job_id)
         if source is None:
             return self.no_such_job(job_id)
-        if source.type is not JobType.CONVERSION or not self.service.state(source).has_product:
+        if source.type is not PracticeType.CONVERSION or not self.service.state(source).has_product:
             return self.refuse(400, f"Job {job_id} is not a completed conversion job")
         return None
 
-    def _duplicate(self, target: Target, job: Job) -> Reply:
+    def _duplicate(self, target: Target, job: PracticeJob) -> Reply:
         aim = replace(target, job_id=job.id)
         answer = self.faults.apply(Point.DUPLICATE, aim, self.already_there(job))
         return replace(json_reply(answer.status, answer.document), job_id=job.id)
 
     @abc.abstractmethod
-    def accepted(self, job: Job) -> dict[str, Any]:
+    def accepted(self, job: PracticeJob) -> dict[str, Any]:
         """Return the answer to a submission that made a job."""
 
     @abc.abstractmethod
-    def already_there(self, job: Job) -> Answer:
+    def already_there(self, job: PracticeJob) -> JsonAnswer:
         """Return the answer to a submission of a job that is there already."""
 
     # --- Refusals ------------------------------------------------------------------------------------
@@ -94,7 +96,7 @@ class EndpointsToday(Endpoints):
 
     # --- Listings ------------------------------------------------------------------------------------
 
-    def files(self, row: Row, product: ListedProduct | None) -> dict[str, Any] | None:
+    def files(self, row: ListingRow, product: ListedProduct | None) -> dict[str, Any] | None:
         """Return what a listing says of a product, None if there is none."""
         if product is None:
             return None
@@ -108,11 +110,11 @@ class EndpointsToday(Endpoints):
         return {"files": [entry if product.sha1 is None else {**entry, "sha1": product.sha1}]}
 
 
-def state_word(state: JobState | int | str) -> int | str:
+def state_word(state: PracticeState | int | str) -> int | str:
     """Return the word for a state; a fault's own word or number is returned as it is."""
-    if not isinstance(state, JobState):
+    if not isinstance(state, PracticeState):
         return state
-    return "completed" if state is JobState.READY else str(state.value)
+    return "completed" if state is PracticeState.READY else str(state.value)
 
 
 @functools.lru_cache(maxsize=1 << 16)

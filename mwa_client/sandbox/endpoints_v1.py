@@ -10,19 +10,17 @@ from typing import Any
 from .endpoints import USER_ID, CookieEndpoints
 from .endpoints_today import GROUP, METADATA_WORDS, EndpointsToday, moment, state_word
 from .interfaces import Interface
-from .jobs import Job, Row
+from .jobs import ListingRow, PracticeJob
 from .keys import FieldError, field_errors, from_form
-from .messages import Answer, Reply, Request, Target, json_reply, text_reply
+from .messages import JsonAnswer, Reply, Request, Target, json_reply, text_reply
 from .routes import route_of
-
-COOKIE = "MWA_ASVO_SESSION"
 
 
 class EndpointsV1(EndpointsToday, CookieEndpoints):
     """The interface v1, with an API key and a cookie."""
 
     interface = Interface.V1
-    cookie = COOKIE
+    cookie = "MWA_ASVO_SESSION"
 
     def client_name(self, request: Request) -> str | None:
         """Return the client's name and version, which stand in the place of a user name."""
@@ -33,7 +31,7 @@ class EndpointsV1(EndpointsToday, CookieEndpoints):
         if not client or not self.service.knows_key(key):
             reply = self.refuse(401, "Invalid API key", v1=None)
             return reply.with_header("WWW-Authenticate", 'Basic realm="practice"')
-        return text_reply(200, "").with_cookie(COOKIE, self.service.open_session())
+        return text_reply(200, "").with_cookie(self.cookie, self.service.open_session())
 
     def _submit(self, request: Request, target: Target) -> Reply:
         route = route_of(self.interface, request)
@@ -44,14 +42,14 @@ class EndpointsV1(EndpointsToday, CookieEndpoints):
             return self.refuse(400, _complaint(found))
         return self.take(target, route.form, request.form, again=bool(values.get("allow_resubmit")))
 
-    def accepted(self, job: Job) -> dict[str, Any]:
+    def accepted(self, job: PracticeJob) -> dict[str, Any]:
         """Return the answer to a submission that made a job."""
         return {"job_id": job.id}
 
-    def already_there(self, job: Job) -> Answer:
+    def already_there(self, job: PracticeJob) -> JsonAnswer:
         """Return the answer to a submission of a job that is there already."""
         text = "Job already queued, processing or complete"
-        return Answer(400, {"error": text, "error_code": 2, "job_id": job.id})
+        return JsonAnswer(400, {"error": text, "error_code": 2, "job_id": job.id})
 
     def _cancel(self, request: Request, target: Target) -> Reply:
         job = self.service.find(target.job_id)
@@ -63,7 +61,7 @@ class EndpointsV1(EndpointsToday, CookieEndpoints):
         self.service.cancel(job.id)
         return json_reply(200, {"job_id": job.id})
 
-    def document(self, row: Row) -> dict[str, Any]:
+    def document(self, row: ListingRow) -> dict[str, Any]:
         """Return the JSON object for a job in a listing."""
         times = self.service.times(row.job)
         return {
@@ -87,7 +85,7 @@ def _complaint(error: FieldError) -> str:
     return f"{error.key}: {error.message}"
 
 
-def _params(job: Job) -> dict[str, Any]:
+def _params(job: PracticeJob) -> dict[str, Any]:
     """Return the keys of the submission, as text, and those that the service adds."""
     params = {key: _text(value) for key, value in job.params.items()}
     if params.get("download_type") in METADATA_WORDS:

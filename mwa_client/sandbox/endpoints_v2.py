@@ -16,15 +16,15 @@ from .fault_kinds import Point
 from .faults import Faults
 from .folders import Folders
 from .interfaces import Interface
-from .jobs import Job, JobState, JobType, ListedProduct, Row
-from .keys import FieldError, Key, ValueKind, field_errors, text
-from .messages import Answer, Reply, Request, Target, json_reply
+from .jobs import ListedProduct, ListingRow, PracticeJob, PracticeState, PracticeType
+from .keys import FieldError, FieldKind, Key, field_errors, text
+from .messages import JsonAnswer, Reply, Request, Target, json_reply
 from .object_store import ObjectStore
 from .routes import route_of
-from .service import Service
+from .service import PracticeService
 from .tokens import TokenKind, TokenMaker, is_in_time, is_of_kind
 
-LOGINS_A_MINUTE = 5
+_LOGINS_A_MINUTE = 5
 LISTED_DAYS = 30
 """Jobs that are older are not listed."""
 
@@ -32,19 +32,19 @@ _KEY_LOGIN = (text("login", 1, 36, needed=True), text("password", 1, needed=True
 _USER_LOGIN = (text("username", 1, 16, needed=True), text("password", 1, 16, needed=True))
 
 # The interface has words of its own for two of the states.
-_WORDS: dict[JobState | int | str, str] = {
-    JobState.PROCESSING: JobState.PREPROCESSING.value,
-    JobState.EXPIRED: "completed",
+_WORDS: dict[PracticeState | int | str, str] = {
+    PracticeState.PROCESSING: PracticeState.PREPROCESSING.value,
+    PracticeState.EXPIRED: "completed",
 }
 _ORDERINGS = ("id", "created", "job_type")
 
 _LISTING = (
-    Key("days", ValueKind.WHOLE, 1, LISTED_DAYS),
-    Key("limit", ValueKind.WHOLE, 1, 500),
-    Key("offset", ValueKind.WHOLE, 0),
-    Key("sort_by", ValueKind.CHOICE, choices=_ORDERINGS),
+    Key("days", FieldKind.WHOLE, 1, LISTED_DAYS),
+    Key("limit", FieldKind.WHOLE, 1, 500),
+    Key("offset", FieldKind.WHOLE, 0),
+    Key("sort_by", FieldKind.CHOICE, choices=_ORDERINGS),
     text("job_state"),
-    Key("job_type", ValueKind.WHOLE, 0),
+    Key("job_type", FieldKind.WHOLE, 0),
     text("date_from"),
     text("date_to"),
 )
@@ -56,7 +56,9 @@ class EndpointsV2(EndpointsToday):
     interface = Interface.V2
     cookie = TokenKind.ACCESS.cookie
 
-    def __init__(self, service: Service, faults: Faults, store: ObjectStore, folders: Folders) -> None:
+    def __init__(
+        self, service: PracticeService, faults: Faults, store: ObjectStore, folders: Folders
+    ) -> None:
         super().__init__(service, faults, store, folders)
         self._tokens = TokenMaker()
         self._recent_logins: list[float] = []
@@ -80,7 +82,7 @@ class EndpointsV2(EndpointsToday):
     def _login(self, request: Request, target: Target) -> Reply:
         wait = self._wait_before_login()
         if wait > 0:
-            text = f"At most {LOGINS_A_MINUTE} logins a minute"
+            text = f"At most {_LOGINS_A_MINUTE} logins a minute"
             return self.refuse(429, text, v2="RATE_LIMIT_EXCEEDED").with_header("Retry-After", str(wait))
         body, by_key = request.json, _is_by_key(request)
         found = _errors_in(_KEY_LOGIN if by_key else _USER_LOGIN, body)
@@ -108,7 +110,7 @@ class EndpointsV2(EndpointsToday):
         now = self.service.now()
         with self._lock:
             self._recent_logins = [then for then in self._recent_logins if now - 60 < then <= now]
-            if len(self._recent_logins) < LOGINS_A_MINUTE:
+            if len(self._recent_logins) < _LOGINS_A_MINUTE:
                 self._recent_logins.append(now)
                 return 0
             return int(self._recent_logins[0] + 60 - now) + 1
@@ -154,14 +156,14 @@ class EndpointsV2(EndpointsToday):
         given = {key: value for key, value in body.items() if value is not None}
         return self.take(target, route.form, given, again=bool(body.get("allow_resubmit")))
 
-    def accepted(self, job: Job) -> dict[str, Any]:
+    def accepted(self, job: PracticeJob) -> dict[str, Any]:
         """Return the answer to a submission that made a job."""
         return {"job_id": job.id, "status": "success", "message": "Job submitted"}
 
-    def already_there(self, job: Job) -> Answer:
+    def already_there(self, job: PracticeJob) -> JsonAnswer:
         """Return the answer to a submission of a job that is there already."""
         text = "Job already queued, processing or complete"
-        return Answer(409, {"error_code": "JOB_ALREADY_SUBMITTED", "message": text, "job_id": job.id})
+        return JsonAnswer(409, {"error_code": "JOB_ALREADY_SUBMITTED", "message": text, "job_id": job.id})
 
     def _list(self, request: Request, target: Target) -> Reply:
         found = _errors_in(_LISTING, request.json)
@@ -178,7 +180,7 @@ class EndpointsV2(EndpointsToday):
         listing = self.faults.apply(Point.LISTING, target, documents)
         return json_reply(200, {"jobs": listing, "total_count": len(jobs)})
 
-    def _chosen(self, wanted: Mapping[str, Any]) -> list[Job]:
+    def _chosen(self, wanted: Mapping[str, Any]) -> list[PracticeJob]:
         """Return the jobs that a listing asks for, in the order that it asks for."""
         days = wanted.get("days", LISTED_DAYS)
         first = max(self.service.now() - days * 86400, _seconds(wanted.get("date_from"), 0.0))
@@ -205,7 +207,7 @@ class EndpointsV2(EndpointsToday):
         if job is None:
             return self.no_such_job(target.job_id)
         state = self.service.state(job)
-        if state is JobState.CANCELLED:
+        if state is PracticeState.CANCELLED:
             said = {"status": "failed", "message": "Job is cancelled already"}
         elif not state.is_under_way:
             return self.refuse(400, f"Job {job.id} is {_word(state)}", v2="JOB_NOT_CANCELLABLE")
@@ -214,7 +216,7 @@ class EndpointsV2(EndpointsToday):
             said = {"status": "success", "message": "Job cancelled"}
         return json_reply(200, {"job_id": job.id, **said})
 
-    def document(self, row: Row) -> dict[str, Any]:
+    def document(self, row: ListingRow) -> dict[str, Any]:
         """Return the JSON object for a job in a listing."""
         job, times = row.job, self.service.times(row.job)
         # What has not happened yet is null or left out; clients have to live with both.
@@ -236,9 +238,9 @@ class EndpointsV2(EndpointsToday):
             "modified": moment(times.modified),
         }
 
-    def _product(self, row: Row) -> ListedProduct | None:
+    def _product(self, row: ListingRow) -> ListedProduct | None:
         # There is no word for a product that has expired: the job stays complete, its file is gone.
-        return self.service.product(row.job) if row.state is JobState.EXPIRED else row.product
+        return self.service.product(row.job) if row.state is PracticeState.EXPIRED else row.product
 
     def _observation(self, request: Request, target: Target) -> Reply:
         obs_id = target.obs_id or ""
@@ -267,17 +269,17 @@ def _errors_in(keys: Iterable[Key], body: object) -> list[FieldError]:
     return list(field_errors(keys, body))
 
 
-def _word(state: JobState | int | str) -> int | str:
+def _word(state: PracticeState | int | str) -> int | str:
     return _WORDS.get(state) or state_word(state)
 
 
-def _params(job: Job) -> dict[str, Any]:
+def _params(job: PracticeJob) -> dict[str, Any]:
     """Return the keys of the submission, and those that the service adds."""
     obs_id = int(job.obs_id) if job.obs_id.isdecimal() else job.obs_id
     params = {**job.params, "obs_id": obs_id}
     if params.get("download_type") in METADATA_WORDS:
         params["download_type"] = "meta"
-    return {**params, "flags": []} if job.type is JobType.CONVERSION else params
+    return {**params, "flags": []} if job.type is PracticeType.CONVERSION else params
 
 
 def _seconds(text: str | None, otherwise: float) -> float:

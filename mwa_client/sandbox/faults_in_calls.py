@@ -7,7 +7,7 @@ from typing import Any
 
 from .fault_kinds import AFTER_LOGIN, ALL, API, LISTED, Point, fault
 from .interfaces import Interface
-from .jobs import JobState, Row
+from .jobs import ListingRow, PracticeState
 from .messages import Call, Reply, Target, Text, refusal, text_reply, xml_refusal
 
 _PAGE = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
@@ -121,39 +121,39 @@ def broken_json(reply: Reply) -> Reply | None:
 
 
 @fault(Point.JOB, LISTED)
-def job_error(row: Row, *, text: str | None = "Practice error") -> Row | None:
+def job_error(row: ListingRow, *, text: str | None = "Practice error") -> ListingRow | None:
     """Let a job that was about to be ready end in error, for good."""
-    return _ended(row, JobState.ERROR, text) if row.state is JobState.READY else None
+    return _ended(row, PracticeState.ERROR, text) if row.state is PracticeState.READY else None
 
 
 @fault(Point.JOB, LISTED)
-def fail_at_once(row: Row, *, text: str | None = "Practice error") -> Row | None:
+def fail_at_once(row: ListingRow, *, text: str | None = "Practice error") -> ListingRow | None:
     """Let a job that has not ended end in error the first time that it is listed, for good."""
-    if isinstance(row.state, JobState) and row.state.has_ended:
+    if isinstance(row.state, PracticeState) and row.state.has_ended:
         return None
-    return _ended(row, JobState.ERROR, text)
+    return _ended(row, PracticeState.ERROR, text)
 
 
 @fault(Point.JOB, LISTED)
-def expire_job(row: Row) -> Row | None:
+def expire_job(row: ListingRow) -> ListingRow | None:
     """Let a job that was about to be ready be expired, for good."""
-    return _ended(row, JobState.EXPIRED) if row.state is JobState.READY else None
+    return _ended(row, PracticeState.EXPIRED) if row.state is PracticeState.READY else None
 
 
 @fault(Point.JOB, LISTED)
-def cancel_job(row: Row) -> Row | None:
+def cancel_job(row: ListingRow) -> ListingRow | None:
     """Let somebody else cancel a job, for good."""
-    if isinstance(row.state, JobState) and row.state.has_ended:
+    if isinstance(row.state, PracticeState) and row.state.has_ended:
         return None
-    return _ended(row, JobState.CANCELLED)
+    return _ended(row, PracticeState.CANCELLED)
 
 
-def _ended(row: Row, state: JobState, text: str | None = None) -> Row:
+def _ended(row: ListingRow, state: PracticeState, text: str | None = None) -> ListingRow:
     return replace(row, state=state, job=replace(row.job, fixed_state=state, error_text=text))
 
 
 @fault(Point.JOB, LISTED)
-def hostile_name(row: Row, *, name: str = "../../evil") -> Row | None:
+def hostile_name(row: ListingRow, *, name: str = "../../evil") -> ListingRow | None:
     """Give a job's product a name that means harm, for good; it can be fetched under that name."""
     return None if row.job.file_name == name else replace(row, job=replace(row.job, file_name=name))
 
@@ -162,43 +162,43 @@ def hostile_name(row: Row, *, name: str = "../../evil") -> Row | None:
 
 
 @fault(Point.ROW, {Call.LIST})
-def missing_job(row: Row) -> Row:
+def missing_job(row: ListingRow) -> ListingRow:
     """Leave a job out of the listing."""
     return replace(row, hidden=True)
 
 
 @fault(Point.ROW, {Call.LIST})
-def late_job(row: Row, *, seconds: float) -> Row | None:
+def late_job(row: ListingRow, *, seconds: float) -> ListingRow | None:
     """Leave a job out of the listing for so long after its submission."""
     return replace(row, hidden=True) if row.age < seconds else None
 
 
 @fault(Point.ROW, LISTED)
-def unknown_state(row: Row, *, state: int | str = 9) -> Row:
+def unknown_state(row: ListingRow, *, state: int | str = 9) -> ListingRow:
     """Show a job in a state that nobody has heard of."""
     return replace(row, state=state, product=None)
 
 
 @fault(Point.ROW, LISTED)
-def null_product(row: Row) -> Row | None:
+def null_product(row: ListingRow) -> ListingRow | None:
     """Show a job as ready, without a product."""
     return replace(row, product=None) if row.product else None
 
 
 @fault(Point.ROW, LISTED)
-def no_sha1(row: Row) -> Row | None:
+def no_sha1(row: ListingRow) -> ListingRow | None:
     """Leave out the SHA-1 of a product, as the oldest replies did."""
     return replace(row, product=replace(row.product, sha1=None)) if row.product else None
 
 
 @fault(Point.ROW, LISTED)
-def wrong_sha1(row: Row, *, sha1: str = "0" * 40) -> Row | None:
+def wrong_sha1(row: ListingRow, *, sha1: str = "0" * 40) -> ListingRow | None:
     """Tell a wrong SHA-1 of a product."""
     return replace(row, product=replace(row.product, sha1=sha1)) if row.product else None
 
 
 @fault(Point.ROW, LISTED)
-def wrong_size(row: Row, *, by: int = 1) -> Row | None:
+def wrong_size(row: ListingRow, *, by: int = 1) -> ListingRow | None:
     """Tell a size of a product that is so many bytes too large (below zero: too small)."""
     return replace(row, product=replace(row.product, size=row.product.size + by)) if row.product else None
 

@@ -11,14 +11,14 @@ from xml.sax.saxutils import escape
 from .delivery import BY_THE_BOOK, Offer, Part
 from .fault_kinds import API, LISTED, Point, fault
 from .interfaces import Interface
-from .jobs import Row
-from .messages import Answer, Call, Reply, Target, Text, refusal, xml_refusal
+from .jobs import ListingRow
+from .messages import Call, JsonAnswer, Reply, Target, Text, refusal, xml_refusal
 from .tokens import TokenKind, is_of_kind
 
 STORE = frozenset({Interface.STORE})
 TODAY = frozenset({Interface.V1, Interface.V2})
 V2 = frozenset({Interface.V2})
-NOT_SUBMITTED = "Your job cannot be submitted as there is a"
+_NOT_SUBMITTED = "Your job cannot be submitted as there is a"
 
 
 # --- Logins and tokens -------------------------------------------------------------------------------
@@ -57,7 +57,9 @@ def refuse_refresh(target: Target, *, status: int = 401, code: str = "AUTH_INVAL
 
 
 @fault(Point.ROW, LISTED, TODAY)
-def other_path(row: Row, *, at: str = "/scratch/practice/asvo/1", size: int | None = None) -> Row | None:
+def other_path(
+    row: ListingRow, *, at: str = "/scratch/practice/asvo/1", size: int | None = None
+) -> ListingRow | None:
     """Tell that a product is at a path, wherever it was to go; `size` is told instead of its own."""
     if row.product is None:
         return None
@@ -72,7 +74,7 @@ def other_path(row: Row, *, at: str = "/scratch/practice/asvo/1", size: int | No
 def outage(
     target: Target,
     *,
-    text: str = f"{NOT_SUBMITTED} full outage in progress.",
+    text: str = f"{_NOT_SUBMITTED} full outage in progress.",
     status: int = 400,
     code: str = "SERVICE_OUTAGE",
 ) -> Reply:
@@ -87,7 +89,7 @@ def partial_outage(
     """Take no job whose product is to go there."""
     if target.delivery != delivery:
         return None
-    text = f"{NOT_SUBMITTED} partial outage, please use a delivery location other than {delivery}."
+    text = f"{_NOT_SUBMITTED} partial outage, please use a delivery location other than {delivery}."
     return refusal(status, text, target.interface, v1=0, v2=code)
 
 
@@ -106,15 +108,15 @@ def permission_denied(target: Target, *, status: int = 403) -> Reply:
 
 
 @fault(Point.DUPLICATE, {Call.SUBMIT}, TODAY)
-def duplicate_reply(answer: Answer, *, status: int = 200, text: str | None = None) -> Answer:
+def duplicate_reply(answer: JsonAnswer, *, status: int = 200, text: str | None = None) -> JsonAnswer:
     """Say with another status, or in other words, that a job is there already."""
     key = "error" if "error" in answer.document else "message"
     document = answer.document if text is None else {**answer.document, key: text}
-    return Answer(status, document)
+    return JsonAnswer(status, document)
 
 
 @fault(Point.DUPLICATE, {Call.SUBMIT}, TODAY)
-def duplicate_without_id(answer: Answer) -> Answer:
+def duplicate_without_id(answer: JsonAnswer) -> JsonAnswer:
     """Say that a job is there already, and not which one."""
     return replace(answer, document={k: v for k, v in answer.document.items() if k != "job_id"})
 
@@ -186,7 +188,7 @@ def _files(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @fault(Point.ROW, LISTED, TODAY)
-def expired_link(row: Row) -> Row | None:
+def expired_link(row: ListingRow) -> ListingRow | None:
     """List a URL that has expired; a later listing has a good one."""
     if row.product is None or row.job.goes_to_folder:
         return None

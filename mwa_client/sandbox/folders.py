@@ -10,7 +10,7 @@ import shutil
 import threading
 from pathlib import Path
 
-from .jobs import Job
+from .jobs import PracticeJob
 from .products import Content
 
 ROOTS = {"scratch": "/scratch/practice/asvo", "dug": "/data/practice/asvo"}
@@ -31,7 +31,7 @@ class Folders:
         self._delivered: set[int] = set()
         self._lock = threading.Lock()
 
-    def deliver(self, job: Job) -> str:
+    def deliver(self, job: PracticeJob) -> str:
         """Return the path of a job's product, which is there when there is a root."""
         if self._root is None:
             return f"{ROOTS.get(job.delivery, ROOTS['scratch'])}/{job.id}"
@@ -44,7 +44,7 @@ class Folders:
         return str(folder)
 
 
-def folder_contents(job: Job) -> dict[str, Content]:
+def folder_contents(job: PracticeJob) -> dict[str, Content]:
     """Return the files of a delivery, by their paths in its folder; their sizes add up to the product's."""
     half, third = job.size // 2, job.size // 3
     sizes = {"data_1": half, "data_2": third, "header": job.size - half - third}
@@ -53,7 +53,7 @@ def folder_contents(job: Job) -> dict[str, Content]:
     return {f"{inner}/{name}.dat": Content(f"job {job.id} {name}", size) for name, size in sizes.items()}
 
 
-def _write(folder: Path, job: Job) -> None:
+def _write(folder: Path, job: PracticeJob) -> None:
     # Under another name first: a run that is killed here leaves no half of a product.
     draft = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(draft, ignore_errors=True)

@@ -14,7 +14,7 @@ from .interfaces import Interface
 from .products import Content
 
 
-class JobType(enum.Enum):
+class PracticeType(enum.Enum):
     """What a job asks for."""
 
     CONVERSION = "conversion"
@@ -32,19 +32,19 @@ class JobType(enum.Enum):
     @property
     def usual_delivery(self) -> str:
         """Where its product goes if a submission does not say it."""
-        return "scratch" if self is JobType.VOLTAGE else "acacia"
+        return "scratch" if self is PracticeType.VOLTAGE else "acacia"
 
     @property
     def is_download(self) -> bool:
         """Whether it takes files from the archive as they are."""
-        return self in (JobType.VISIBILITIES, JobType.METADATA)
+        return self in (PracticeType.VISIBILITIES, PracticeType.METADATA)
 
 
 # 4 is a job that cancels another.
-_NUMBERS = dict(zip(JobType, (0, 1, 2, 3, 5, 6)))
+_NUMBERS = dict(zip(PracticeType, (0, 1, 2, 3, 5, 6)))
 
 
-class JobState(enum.Enum):
+class PracticeState(enum.Enum):
     """Where a job stands."""
 
     PREPARING = "preparing"
@@ -67,17 +67,17 @@ class JobState(enum.Enum):
     @property
     def is_waiting(self) -> bool:
         """Whether the work has not begun."""
-        return self in (JobState.PREPARING, JobState.QUEUED)
+        return self in (PracticeState.PREPARING, PracticeState.QUEUED)
 
     @property
     def has_product(self) -> bool:
         """Whether there is something to download."""
-        return self is JobState.READY
+        return self is PracticeState.READY
 
     @property
     def has_ended(self) -> bool:
         """Whether there is not, and never will be again."""
-        return self in (JobState.ERROR, JobState.EXPIRED, JobState.CANCELLED)
+        return self in (PracticeState.ERROR, PracticeState.EXPIRED, PracticeState.CANCELLED)
 
     @property
     def is_under_way(self) -> bool:
@@ -86,14 +86,14 @@ class JobState(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Job:
+class PracticeJob:
     """One job, as the service remembers it.
 
     Attributes
     ----------
     id : int
         Number of the job.
-    type : JobType
+    type : PracticeType
         What was asked for.
     params : Mapping of str to object
         The keys and values of the submission; the values are text unless it came as JSON.
@@ -103,7 +103,7 @@ class Job:
         Length of its product in bytes.
     file_name : str
         Name of its product.
-    fixed_state : JobState or None
+    fixed_state : PracticeState or None
         The state that it was put into; None while it follows the clock.
     error_text : str or None
         Why it failed.
@@ -118,12 +118,12 @@ class Job:
     """
 
     id: int
-    type: JobType
+    type: PracticeType
     params: Mapping[str, Any]
     created: float
     size: int = 0
     file_name: str = ""
-    fixed_state: JobState | None = None
+    fixed_state: PracticeState | None = None
     error_text: str | None = None
     made_by: Interface = Interface.V2018
     given_sha1: str | None = None
@@ -158,9 +158,9 @@ class Job:
     @property
     def kind(self) -> str:
         """What its product is, as today's file names say."""
-        if self.type is JobType.CONVERSION:
+        if self.type is PracticeType.CONVERSION:
             return str(self.params.get("output") or self.params.get("conversion") or "ms")
-        names = {JobType.METADATA: "meta", JobType.IMAGING: "image"}
+        names = {PracticeType.METADATA: "meta", PracticeType.IMAGING: "image"}
         return names.get(self.type) or str(self.type.value)
 
     @property
@@ -171,29 +171,29 @@ class Job:
         return f"{self.obs_id}_{self.id}_{self.kind}.tar"
 
     @property
-    def course(self) -> tuple[JobState, ...]:
+    def course(self) -> tuple[PracticeState, ...]:
         """The states that it passes through until it is ready."""
         return _COURSES[self.made_by, self.type]
 
 
-_WORK: dict[JobType, tuple[JobState, ...]] = {
-    JobType.CONVERSION: (JobState.PREPROCESSING,),
-    JobType.VISIBILITIES: (JobState.RETRIEVING,),
-    JobType.METADATA: (JobState.RETRIEVING,),
-    JobType.VOLTAGE: (JobState.RETRIEVING,),
-    JobType.BEAMFORMER: (JobState.PREPROCESSING,),
-    JobType.IMAGING: (JobState.PREPROCESSING, JobState.IMAGING),
+_WORK: dict[PracticeType, tuple[PracticeState, ...]] = {
+    PracticeType.CONVERSION: (PracticeState.PREPROCESSING,),
+    PracticeType.VISIBILITIES: (PracticeState.RETRIEVING,),
+    PracticeType.METADATA: (PracticeState.RETRIEVING,),
+    PracticeType.VOLTAGE: (PracticeState.RETRIEVING,),
+    PracticeType.BEAMFORMER: (PracticeState.PREPROCESSING,),
+    PracticeType.IMAGING: (PracticeState.PREPROCESSING, PracticeState.IMAGING),
 }
 
 
-def _course(made_by: Interface, type: JobType) -> tuple[JobState, ...]:
+def _course(made_by: Interface, type: PracticeType) -> tuple[PracticeState, ...]:
     if made_by is Interface.V2018:
-        return JobState.QUEUED, JobState.PROCESSING
-    start = (JobState.PREPARING,) if made_by is Interface.V2 else ()
-    return (*start, JobState.QUEUED, JobState.STAGING, *_WORK[type], JobState.DELIVERING)
+        return PracticeState.QUEUED, PracticeState.PROCESSING
+    start = (PracticeState.PREPARING,) if made_by is Interface.V2 else ()
+    return (*start, PracticeState.QUEUED, PracticeState.STAGING, *_WORK[type], PracticeState.DELIVERING)
 
 
-_COURSES = {(made_by, type): _course(made_by, type) for made_by in Interface for type in JobType}
+_COURSES = {(made_by, type): _course(made_by, type) for made_by in Interface for type in PracticeType}
 
 
 @dataclass(frozen=True)
@@ -232,14 +232,14 @@ class ListedProduct:
 
 
 @dataclass(frozen=True)
-class Row:
+class ListingRow:
     """What a listing says about a job.
 
     Attributes
     ----------
-    job : Job
+    job : PracticeJob
         The job.
-    state : JobState or int or str
+    state : PracticeState or int or str
         Where it stands; a number or word is shown as it is (see the fault ``unknown_state``).
     product : ListedProduct or None
         Its product, when it is ready.
@@ -249,31 +249,31 @@ class Row:
         Seconds since the job was submitted.
     """
 
-    job: Job
-    state: JobState | int | str
+    job: PracticeJob
+    state: PracticeState | int | str
     product: ListedProduct | None
     hidden: bool = False
     age: float = 0.0
 
 
-def usual_file_name(type: JobType, params: Mapping[str, Any]) -> str:
+def usual_file_name(type: PracticeType, params: Mapping[str, Any]) -> str:
     """Return the name that a product had in 2018, when two jobs on one observation could share one."""
     conversion = params.get("conversion") or params.get("output") or "ms"
-    kind = conversion if type is JobType.CONVERSION else type.value
+    kind = conversion if type is PracticeType.CONVERSION else type.value
     return f"{params['obs_id']}_{kind}.zip"
 
 
 _SIZES = {
-    JobType.CONVERSION: 24_000_000,
-    JobType.VISIBILITIES: 16_000_000,
-    JobType.METADATA: 1_000_000,
-    JobType.VOLTAGE: 3_000_000,
-    JobType.BEAMFORMER: 8_000_000,
-    JobType.IMAGING: 4_000_000,
+    PracticeType.CONVERSION: 24_000_000,
+    PracticeType.VISIBILITIES: 16_000_000,
+    PracticeType.METADATA: 1_000_000,
+    PracticeType.VOLTAGE: 3_000_000,
+    PracticeType.BEAMFORMER: 8_000_000,
+    PracticeType.IMAGING: 4_000_000,
 }
 
 
-def default_product_size(job: Job) -> int:
+def default_product_size(job: PracticeJob) -> int:
     """Return a size in bytes: about 24 MB for a conversion, 16 MB for visibilities, 1 MB for metadata."""
     # A multiple of the id by a prime spreads the sizes over a fifth of the middle, and repeats on a rerun.
     middle = _SIZES[job.type]

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .jobs import JobType
+from .jobs import PracticeType
 
 _WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(\d{1,18}(\.\d*)?|\.\d+)(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
 
 
-class ValueKind(enum.Enum):
+class FieldKind(enum.Enum):
     """What a value is."""
 
     WHOLE = "a whole number"
@@ -37,7 +37,7 @@ class Key:
     ----------
     name : str
         Its name.
-    kind : ValueKind
+    kind : FieldKind
         What its value is.
     minimum, maximum : float or None
         Limits of a number, or of the length of a text, both included.
@@ -48,7 +48,7 @@ class Key:
     """
 
     name: str
-    kind: ValueKind
+    kind: FieldKind
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str | int, ...] = ()
@@ -56,7 +56,7 @@ class Key:
 
     def error_in(self, value: object) -> str | None:
         """Return what is wrong with a value from JSON, if something is."""
-        if self.kind is ValueKind.CHOICE:
+        if self.kind is FieldKind.CHOICE:
             fits = any(type(value) is type(choice) and value == choice for choice in self.choices)
             return None if fits else f"must be one of {', '.join(map(str, self.choices))}"
         if type(value) not in _TYPES[self.kind] or not _is_finite(value):
@@ -72,11 +72,11 @@ class Key:
 
     def read(self, text: str) -> object:
         """Return the value of a text from a form; the text itself where it does not fit."""
-        if self.kind is ValueKind.WHOLE and _WHOLE.fullmatch(text):
+        if self.kind is FieldKind.WHOLE and _WHOLE.fullmatch(text):
             return int(text)
-        if self.kind is ValueKind.NUMBER and _DECIMAL.fullmatch(text):
+        if self.kind is FieldKind.NUMBER and _DECIMAL.fullmatch(text):
             return float(text)
-        if self.kind is ValueKind.SWITCH and text in ("true", "false"):
+        if self.kind is FieldKind.SWITCH and text in ("true", "false"):
             return text == "true"
         return next((choice for choice in self.choices if str(choice) == text), text)
 
@@ -86,11 +86,11 @@ def _is_finite(value: object) -> bool:
     return not isinstance(value, (int, float)) or abs(value) < 2**63
 
 
-_TYPES: dict[ValueKind, tuple[type, ...]] = {
-    ValueKind.WHOLE: (int,),
-    ValueKind.NUMBER: (int, float),
-    ValueKind.SWITCH: (bool,),
-    ValueKind.TEXT: (str,),
+_TYPES: dict[FieldKind, tuple[type, ...]] = {
+    FieldKind.WHOLE: (int,),
+    FieldKind.NUMBER: (int, float),
+    FieldKind.SWITCH: (bool,),
+    FieldKind.TEXT: (str,),
 }
 
 
@@ -107,7 +107,7 @@ class FieldError:
 class JobForm:
     """What one path of an interface takes: jobs of one type, with these keys."""
 
-    type: JobType
+    type: PracticeType
     keys: tuple[Key, ...]
 
 
@@ -140,18 +140,18 @@ def from_form(keys: Iterable[Key], form: Mapping[str, str]) -> dict[str, object]
 
 def text(name: str, minimum: int | None = None, maximum: int | None = None, *, needed: bool = False) -> Key:
     """Return a key whose value is a text of so many characters."""
-    return Key(name, ValueKind.TEXT, minimum, maximum, is_needed=needed)
+    return Key(name, FieldKind.TEXT, minimum, maximum, is_needed=needed)
 
 
 _CUSTOM_CENTRE = ("custom_centre_ra", "custom_centre_dec", "phase_centre_ra", "phase_centre_dec")
 
 _JOBS = {
-    "conversion": (JobType.CONVERSION, "conversion_job"),
-    "download": (JobType.VISIBILITIES, "download_vis_job"),
-    "voltage": (JobType.VOLTAGE, "voltage_job"),
-    "beamformer": (JobType.BEAMFORMER, "beamformer_job"),
-    "imaging": (JobType.IMAGING, "imaging_job"),
-    "image_from_job": (JobType.IMAGING, "image_from_job"),
+    "conversion": (PracticeType.CONVERSION, "conversion_job"),
+    "download": (PracticeType.VISIBILITIES, "download_vis_job"),
+    "voltage": (PracticeType.VOLTAGE, "voltage_job"),
+    "beamformer": (PracticeType.BEAMFORMER, "beamformer_job"),
+    "imaging": (PracticeType.IMAGING, "imaging_job"),
+    "image_from_job": (PracticeType.IMAGING, "image_from_job"),
 }
 """The jobs of the table: their type, and the last part of the path that they are submitted to."""
 _V1_PATHS = {"image_from_job": "preprocessed_imaging_job"}
@@ -167,7 +167,7 @@ def _read_table() -> list[tuple[Key, dict[str, str]]]:
 def _key(row: dict[str, str]) -> Key:
     return Key(
         row["key"],
-        ValueKind[row["kind"].upper()],
+        FieldKind[row["kind"].upper()],
         float(row["minimum"]) if row["minimum"] else None,
         float(row["maximum"]) if row["maximum"] else None,
         tuple(int(choice) if choice.isdecimal() else choice for choice in row["choices"].split()),

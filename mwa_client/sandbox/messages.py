@@ -219,7 +219,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Answer:
+class JsonAnswer:
     """A status and the JSON object that goes with it."""
 
     status: int

@@ -17,9 +17,9 @@ from .delivery import CEPH
 from .endpoints import Responder
 from .faults import Faults
 from .interfaces import Interface
-from .jobs import Job
+from .jobs import PracticeJob
 from .messages import Call, Reply, Request, Target, of_the_store, xml_refusal
-from .service import Service
+from .service import PracticeService
 
 BUCKET = "/mwa-asvo/"
 ACCESS_KEY_ID = "practice"
@@ -32,7 +32,7 @@ class ObjectStore(Responder):
 
     Parameters
     ----------
-    service : Service
+    service : PracticeService
         The accounts and jobs.
     faults : Faults
         What is to go wrong.
@@ -49,13 +49,13 @@ class ObjectStore(Responder):
     product_type = "application/x-tar"
     manner = CEPH
 
-    def __init__(self, service: Service, faults: Faults, link_seconds: float) -> None:
+    def __init__(self, service: PracticeService, faults: Faults, link_seconds: float) -> None:
         super().__init__(service, faults)
         self.address = ""
         self._link_seconds = link_seconds
         self._secret = secrets.token_bytes(20)
 
-    def url_of(self, job: Job, *, stale: bool = False) -> str:
+    def url_of(self, job: PracticeJob, *, stale: bool = False) -> str:
         """Return a URL for a job's product, signed now, or so long ago that it is no good any more."""
         return self.signed(f"{BUCKET}{quote(job.object_name, safe='')}", stale=stale)
 
@@ -105,7 +105,7 @@ class ObjectStore(Responder):
             return xml_refusal(404, "NoSuchKey")
         return self.deliver(request, target, job)
 
-    def _find(self, name: str) -> Job | None:
+    def _find(self, name: str) -> PracticeJob | None:
         return next((job for job in self.service.jobs() if job.object_name == name), None)
 
     def _signature(self, path: str, expires: str) -> str:

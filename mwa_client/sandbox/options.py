@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from .jobs import Job, default_product_size
+from .jobs import PracticeJob, default_product_size
 
 APIS = ("2018", "v1", "v2")
 """The interfaces, by name."""
@@ -46,11 +46,11 @@ class ServiceOptions:
     api_key: str = "practice-key"
     seconds_per_state: float = 1.0
     clock: Callable[[], float] = time.time
-    product_size: Callable[[Job], int] | None = None
+    product_size: Callable[[PracticeJob], int] | None = None
     state_file: Path | None = None
     job_limit: int | None = None
 
-    def size_of(self, job: Job) -> int:
+    def size_of(self, job: PracticeJob) -> int:
         """Return the size in bytes of a new job's product."""
         return (self.product_size or default_product_size)(job)
 

@@ -18,14 +18,14 @@ from .endpoints_v2 import EndpointsV2
 from .fault_kinds import Point
 from .faults import Faults
 from .folders import Folders
-from .jobs import Job
+from .jobs import PracticeJob
 from .messages import Call, Reply, Request, Target, refusal, text_reply
 from .object_store import ObjectStore
 from .options import Options
 from .request_log import LoggedRequest, RequestLog
 from .routes import is_for
 from .server import Server
-from .service import Service
+from .service import PracticeService
 
 
 class Sandbox:
@@ -43,7 +43,7 @@ class Sandbox:
 
     Attributes
     ----------
-    service : Service
+    service : PracticeService
         The jobs, and what can be done to them behind the client's back.
     faults : Faults
         What is to go wrong.
@@ -64,7 +64,7 @@ class Sandbox:
     def __init__(self, **options: Any) -> None:
         self.options = Options(**options)
         self.faults = Faults()
-        self.service = Service(self.options)
+        self.service = PracticeService(self.options)
         self._store = ObjectStore(self.service, self.faults, self.options.link_seconds)
         self._apis = self._spoken(self.options.apis, Folders(self.options.scratch_folder))
         self._log = RequestLog(self.options.log_file)
@@ -123,7 +123,7 @@ class Sandbox:
         return self.service.logins
 
     @property
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[PracticeJob]:
         """Every job, oldest first."""
         return self.service.jobs()
 

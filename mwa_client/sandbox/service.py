@@ -14,11 +14,11 @@ from typing import Any
 
 from .interfaces import Interface
 from .jobs import (
-    Job,
-    JobState,
-    JobType,
     ListedProduct,
-    Row,
+    ListingRow,
+    PracticeJob,
+    PracticeState,
+    PracticeType,
     Times,
     usual_file_name,
 )
@@ -34,7 +34,7 @@ MOST_SESSIONS = 1000
 class AlreadyThere(Exception):
     """The same job was asked for before, and has not been lost since."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: PracticeJob) -> None:
         super().__init__(f"job {job.id}")
         self.job = job
 
@@ -43,7 +43,7 @@ class LimitReached(Exception):
     """There are as many unfinished jobs as there may be."""
 
 
-class Service:
+class PracticeService:
     """Accounts and jobs. Safe to use from several threads.
 
     Parameters
@@ -76,7 +76,7 @@ class Service:
         self._options = options
         self._lock = threading.RLock()
         self._sessions: frozenset[str] = frozenset()
-        self._jobs: dict[int, Job] = {}
+        self._jobs: dict[int, PracticeJob] = {}
         self._next_id = FIRST_JOB_ID
         self._state_file = None if options.state_file is None else StateFile(options.state_file)
         if self._state_file is not None:
@@ -133,12 +133,12 @@ class Service:
 
     def submit(
         self,
-        type: JobType,
+        type: PracticeType,
         params: Mapping[str, Any],
         *,
         made_by: Interface = Interface.V2018,
         allow_resubmit: bool = True,
-    ) -> Job:
+    ) -> PracticeJob:
         """Take a new job. The same thing asked for twice makes two jobs, where that is allowed.
 
         Raises
@@ -157,16 +157,16 @@ class Service:
                 raise LimitReached
             return self.add(params, type, made_by=made_by)
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[PracticeJob]:
         """Return every job, oldest first."""
         with self._lock:
             return list(self._jobs.values())
 
-    def find(self, job_id: int | None) -> Job | None:
+    def find(self, job_id: int | None) -> PracticeJob | None:
         """Return one job, or None when there is no such job."""
         return self._jobs.get(job_id) if job_id is not None else None
 
-    def state(self, job: Job) -> JobState:
+    def state(self, job: PracticeJob) -> PracticeState:
         """Return where a job stands now."""
         if job.fixed_state is not None:
             return job.fixed_state
@@ -174,9 +174,9 @@ class Service:
         ready_age = len(job.course) * self.seconds_per_state
         if age < ready_age:
             return job.course[self._step(job, age)]
-        return JobState.READY if age < ready_age + EXPIRES_AFTER else JobState.EXPIRED
+        return PracticeState.READY if age < ready_age + EXPIRES_AFTER else PracticeState.EXPIRED
 
-    def times(self, job: Job) -> Times:
+    def times(self, job: PracticeJob) -> Times:
         """Return when what happened to a job."""
         state = self.state(job)
         if job.fixed_state is not None:
@@ -189,17 +189,17 @@ class Service:
         started = None if state.is_waiting else job.created + begun * self.seconds_per_state
         return Times(job.created, started, None if state.is_under_way else modified, modified)
 
-    def row(self, job: Job) -> Row:
+    def row(self, job: PracticeJob) -> ListingRow:
         """Return what an honest listing says about a job."""
         state = self.state(job)
         product = self.product(job) if state.has_product else None
-        return Row(job, state, product, age=self.now() - job.created)
+        return ListingRow(job, state, product, age=self.now() - job.created)
 
-    def product(self, job: Job) -> ListedProduct:
+    def product(self, job: PracticeJob) -> ListedProduct:
         """Return what an honest listing says about a job's product."""
         return ListedProduct(job.file_name, job.size, None if job.goes_to_folder else job.sha1)
 
-    def put(self, job: Job) -> Job:
+    def put(self, job: PracticeJob) -> PracticeJob:
         """Remember a job, in the place of what was known of it, and return it with the time noted."""
         with self._lock:
             if job.fixed_state is not None and job.fixed_at is None:
@@ -212,7 +212,7 @@ class Service:
         if self._state_file is not None:
             self._state_file.save(self._jobs.values(), self._next_id)
 
-    def _step(self, job: Job, age: float) -> int:
+    def _step(self, job: PracticeJob, age: float) -> int:
         """Return how many states a job that is under way has behind it."""
         return min(max(0, int(age // self.seconds_per_state)), len(job.course) - 1)
 
@@ -221,9 +221,9 @@ class Service:
             return False
         return sum(self.state(job).is_under_way for job in self._jobs.values()) >= self.job_limit
 
-    def _twin(self, type: JobType, params: Mapping[str, Any]) -> Job | None:
+    def _twin(self, type: PracticeType, params: Mapping[str, Any]) -> PracticeJob | None:
         """Return a job that asks for the same thing, if there is one that has not been lost."""
-        wanted = Job(0, type, params, 0.0)
+        wanted = PracticeJob(0, type, params, 0.0)
         alike = (job for job in self._jobs.values() if job.type is type and job.obs_id == wanted.obs_id)
         same = (job for job in alike if _asked(job) == _asked(wanted))
         return next((job for job in same if not self.state(job).has_ended), None)
@@ -233,29 +233,29 @@ class Service:
     def add(
         self,
         params: Mapping[str, Any],
-        type: JobType = JobType.CONVERSION,
+        type: PracticeType = PracticeType.CONVERSION,
         *,
         created: float | None = None,
         size: int | None = None,
-        state: JobState | None = None,
+        state: PracticeState | None = None,
         error_text: str | None = None,
         sha1: str | None = None,
         url: str | None = None,
         made_by: Interface = Interface.V2018,
-    ) -> Job:
+    ) -> PracticeJob:
         """Put a job into the service, of any age, size and state.
 
         Parameters
         ----------
         params : Mapping of str to object
             The keys and values of the submission; ``obs_id`` must be among them.
-        type : JobType, optional
+        type : PracticeType, optional
             What the job asks for.
         created : float, optional
             When it was submitted, in seconds since 1970; now if left out.
         size : int, optional
             Size of its product in bytes.
-        state : JobState, optional
+        state : PracticeState, optional
             The state that it is in and stays in; it follows the clock if left out.
         error_text : str, optional
             Why it failed.
@@ -269,7 +269,7 @@ class Service:
         """
         with self._lock:
             now = self.now()
-            job = Job(
+            job = PracticeJob(
                 id=self._next_id,
                 type=type,
                 params=dict(params),
@@ -288,17 +288,17 @@ class Service:
 
     def cancel(self, job_id: int) -> None:
         """Cancel a job."""
-        self._change(job_id, fixed_state=JobState.CANCELLED)
+        self._change(job_id, fixed_state=PracticeState.CANCELLED)
 
     def fail(self, job_id: int, text: str | None = "Practice error") -> None:
         """Let a job fail for the reason `text`."""
-        self._change(job_id, fixed_state=JobState.ERROR, error_text=text)
+        self._change(job_id, fixed_state=PracticeState.ERROR, error_text=text)
 
     def expire(self, job_id: int) -> None:
         """Delete a job's product as too old."""
-        self._change(job_id, fixed_state=JobState.EXPIRED)
+        self._change(job_id, fixed_state=PracticeState.EXPIRED)
 
-    def hold(self, job_id: int, state: JobState) -> None:
+    def hold(self, job_id: int, state: PracticeState) -> None:
         """Put a job into a state and keep it there."""
         self._change(job_id, fixed_state=state)
 
@@ -321,7 +321,7 @@ class Service:
 _NOT_ASKED = ("allow_resubmit", "job_type", "download_type")
 
 
-def _asked(job: Job) -> dict[str, str]:
+def _asked(job: PracticeJob) -> dict[str, str]:
     """Return what a job asks for, told in one way: 20, "20" and "20.0" are the same."""
     asked = {key: _plain(value) for key, value in job.params.items() if key not in _NOT_ASKED}
     return {**asked, "delivery": job.delivery}

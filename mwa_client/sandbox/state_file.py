@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .interfaces import Interface
-from .jobs import Job, JobState, JobType
+from .jobs import PracticeJob, PracticeState, PracticeType
 
 LONGEST_STATE = 1 << 26
 """Characters that the file may have."""
@@ -25,7 +25,7 @@ class StateFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def load(self, first_id: int) -> tuple[list[Job], int]:
+    def load(self, first_id: int) -> tuple[list[PracticeJob], int]:
         """Return the jobs and the next job's id; none and `first_id` if there is no file.
 
         Raises
@@ -41,7 +41,7 @@ class StateFile:
         except _NOT_JOBS as error:
             raise ValueError(f"{self._path}: not a list of jobs ({error!r})") from error
 
-    def save(self, jobs: Iterable[Job], next_id: int) -> None:
+    def save(self, jobs: Iterable[PracticeJob], next_id: int) -> None:
         """Write the jobs."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # A rename is all or nothing: a run that is killed here leaves the old file or the new one.
@@ -63,18 +63,18 @@ def _text_of(path: Path) -> str:
     return text
 
 
-def _job_to_json(job: Job) -> dict[str, Any]:
+def _job_to_json(job: PracticeJob) -> dict[str, Any]:
     fixed = job.fixed_state.value if job.fixed_state else None
     return {**asdict(job), "type": job.type.value, "fixed_state": fixed, "made_by": job.made_by.value}
 
 
-def _job_from_json(entry: dict[str, Any]) -> Job:
+def _job_from_json(entry: dict[str, Any]) -> PracticeJob:
     fixed = entry["fixed_state"]
-    return Job(
+    return PracticeJob(
         **{
             **entry,
-            "type": JobType(entry["type"]),
-            "fixed_state": JobState(fixed) if fixed else None,
+            "type": PracticeType(entry["type"]),
+            "fixed_state": PracticeState(fixed) if fixed else None,
             "made_by": Interface(entry.get("made_by", Interface.V2018.value)),
         }
     )

@@ -16,9 +16,8 @@ from conftest import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mwa_client.sandbox import JobState, JobType, Sandbox
+from mwa_client.sandbox import Job, JobState, JobType, Sandbox
 from mwa_client.sandbox.delivery import parse_range_as_ceph
-from mwa_client.sandbox.jobs import Job
 from mwa_client.sandbox.products import UPLOADED_AT_ONCE, Content
 
 OBS = 1191828584

@@ -14,11 +14,10 @@ from conftest import wait_until
 
 from mwa_client.cli import tasks
 from mwa_client.cli.settings import Service, Settings
-from mwa_client.sandbox import JobType, Sandbox, request_log
+from mwa_client.sandbox import Job, JobType, Sandbox, request_log
 from mwa_client.sandbox import server as serving
 from mwa_client.sandbox import service as serves
 from mwa_client.sandbox.folders import Folders
-from mwa_client.sandbox.jobs import Job
 
 OBS = 1191828584
 VIS = {"obs_id": str(OBS), "download_type": "vis"}

@@ -20,7 +20,7 @@ from mwa_client.sandbox import Interface, Job, JobState, JobType, LoggedRequest,
 from mwa_client.sandbox.__main__ import main
 from mwa_client.sandbox.folders import folder_contents
 from mwa_client.sandbox.jobs import default_product_size
-from mwa_client.sandbox.keys import FORMS_V1, FORMS_V2, Key, ValueKind
+from mwa_client.sandbox.keys import FORMS_V1, FORMS_V2, FieldKind, Key
 from mwa_client.sandbox.options import Options
 from mwa_client.sandbox.products import Content
 from mwa_client.sandbox.tokens import payload_of
@@ -1507,10 +1507,10 @@ LETTERS = {
     "i": ["imaging_job", "image_from_job"],
 }
 KINDS = {
-    "integer": ValueKind.WHOLE,
-    "decimal": ValueKind.NUMBER,
-    "boolean": ValueKind.SWITCH,
-    "choice": ValueKind.CHOICE,
+    "integer": FieldKind.WHOLE,
+    "decimal": FieldKind.NUMBER,
+    "boolean": FieldKind.SWITCH,
+    "choice": FieldKind.CHOICE,
 }
 
 
@@ -1533,7 +1533,7 @@ def test_v2_knows_every_key_of_the_table(row: dict[str, str]) -> None:
             continue
         key = keys_of(FORMS_V2, path)[row["key"]]
         assert key.kind is KINDS[row["kind"]]
-        if key.kind is ValueKind.CHOICE:
+        if key.kind is FieldKind.CHOICE:
             choices = [word.replace("vis_meta", "meta") for word in row["choices"].split("|")]
             assert {str(choice) for choice in key.choices} <= set(choices)
             continue
