@@ -137,7 +137,7 @@ class HttpClient:
         Stopped
             `close` was called meanwhile.
         """
-        with self._answer(method, path, query=query, form=form, json=json) as (response, call):
+        with self._answer(method, path, params=query, data=form, json=json) as (response, call):
             self.received_cookies = _cookies_of(call)
             try:
                 return replies.read_answer(response, allowance or replies.Allowance.for_one())
@@ -220,9 +220,8 @@ class HttpClient:
                 origin = origin_of(url)
                 is_ours = is_ours and origin == service
                 call = HttpCall(str(origin), deadline, self._stall, self._sockets, self._answered)
-                response = self._request(
-                    call, "GET", url, origin, is_ours, session, query=query, headers=headers
-                )
+                request = requests.Request("GET", url, {**headers}, params=query)
+                response = self._request(session, call, request, is_ours)
                 if not response.is_redirect:
                     call.remove_deadline()
                     return StreamedResponse(
@@ -236,69 +235,64 @@ class HttpClient:
             raise
 
     def _call(
-        self, session: requests.Session, method: str, path: str, **what: Any
+        self, session: requests.Session, request: requests.Request
     ) -> tuple[requests.Response, HttpCall]:
         """Make a call of the API and return its answer, the body unread; a refusal is an error."""
-        origin = origin_of(self.address)
         deadline = time.monotonic() + self._timeout
+        origin = origin_of(self.address)
         call = HttpCall(str(origin), deadline, self._timeout, self._sockets, self._answered)
-        response = self._request(call, method, self.address + path, origin, True, session, **what)
+        response = self._request(session, call, request, is_ours=True)
         if not 200 <= response.status_code < 300:
             with closing(response):
                 raise error_of(response, call, self.address)
         return response, call
 
     def _request(
-        self,
-        call: HttpCall,
-        method: str,
-        url: str,
-        origin: Origin,
-        is_ours: bool,
-        session: requests.Session,
-        *,
-        query: Mapping[str, str] | None = None,
-        form: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        json: Mapping[str, object] | None = None,
-        auth: requests.auth.AuthBase | None = None,
+        self, session: requests.Session, call: HttpCall, request: requests.Request, is_ours: bool
     ) -> requests.Response:
-        """Send a request and return the answer, its body unread."""
+        """Send a request and return the answer, its body unread; cookies go with it if it `is_ours`."""
+        origin = origin_of(request.url)
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        headers = {**(headers or {}), **({"Cookie": cookie} if is_ours and cookie else {})}
+        if is_ours and cookie:
+            request.headers = {**request.headers, "Cookie": cookie}
         with errors_explained(call):
-            request = session.prepare_request(
-                requests.Request(method, url, headers, params=query, data=form, json=json, auth=auth)
-            )
-            if origin_of(request.url or "") != origin:
+            prepared = session.prepare_request(request)
+            # The library must read the URL as we do, or the cookies go to a stranger.
+            if origin_of(prepared.url or "") != origin:
                 raise ServiceRefused(f"{origin} is not an address that can be called.")
-            settings = session.merge_environment_settings(request.url, {}, True, self._verify, None)
-            if is_on_this_machine(origin.host):
-                settings["proxies"] = {}
-            call.proxy = Proxy.of(request.url or "", settings["proxies"])
-            self._check_authorities(settings["verify"], origin, call.proxy)
-            with running(call):
-                limits = (CONNECT_TIMEOUT, call.silence)
-                send = partial(session.send, request, timeout=limits, allow_redirects=False, **settings)
-                try:
-                    response = send()
-                except Exception as error:
-                    if not is_out_of_descriptors(error):
-                        raise
-                    session.close()
-                    self.close_idle()
-                    response = send()
+            response = self._send(session, call, prepared, origin)
         if call.proxy is not None and response.status_code == 407:
             response.close()
             raise no_proxy_login(call.proxy)
         call.note_answer()
         # Without the query: it can hold a signature.
-        path = re.split("[?#]", request.path_url)[0]
+        path = re.split("[?#]", prepared.path_url)[0]
         LOG.debug(
             "%s %s%s: %d in %.2f s",
-            method, origin, path, response.status_code, response.elapsed.total_seconds(),
+            request.method, origin, path, response.status_code, response.elapsed.total_seconds(),
         )  # fmt: skip
         return response
+
+    def _send(
+        self, session: requests.Session, call: HttpCall, request: requests.PreparedRequest, origin: Origin
+    ) -> requests.Response:
+        """Send a request through the proxy that the environment names, if any."""
+        settings = session.merge_environment_settings(request.url, {}, True, self._verify, None)
+        if is_on_this_machine(origin.host):
+            settings["proxies"] = {}
+        call.proxy = Proxy.of(request.url or "", settings["proxies"])
+        self._check_authorities(settings["verify"], origin, call.proxy)
+        limits = (CONNECT_TIMEOUT, call.silence)
+        send = partial(session.send, request, timeout=limits, allow_redirects=False, **settings)
+        with running(call):
+            try:
+                return send()
+            except Exception as error:
+                if not is_out_of_descriptors(error):
+                    raise
+                session.close()
+                self.close_idle()
+                return send()
 
     def _check_authorities(self, verify: bool | str | None, origin: Origin, proxy: Proxy | None) -> None:
         """Check once the bundle of authorities that the environment names; `verify` was checked before."""
@@ -310,11 +304,11 @@ class HttpClient:
         self._checked_bundles.add(verify)
 
     @contextmanager
-    def _answer(self, method: str, path: str, **what: Any) -> Iterator[tuple[requests.Response, HttpCall]]:
+    def _answer(self, method: str, path: str, **sent: Any) -> Iterator[tuple[requests.Response, HttpCall]]:
         """Make a call of the API, yield its answer, and give the session back afterwards."""
         session = self._sessions.take()
         try:
-            response, call = self._call(session, method, path, **what)
+            response, call = self._call(session, requests.Request(method, self.address + path, **sent))
             with closing(response), errors_explained(call):
                 yield response, call
         finally:
