@@ -1,4 +1,4 @@
-"""One reading of a URL: where it leads, or that nobody can say."""
+"""The one place that reads URLs: which server a URL names, or that it is too odd to be used."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ URL = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 ODD = re.compile(r"[\\\x00-\x1f\x7f]")
-"""A backslash or a control character: some libraries read it as a slash, or leave it out."""
+"""Backslashes and control characters: some libraries read them as a slash, or leave them out."""
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Whom a URL asks: scheme, host and port. As text, what can be shown: the rest can hold a signature."""
+    """Scheme, host and port of a URL. Its text can be shown; the rest of a URL can hold a signature."""
 
     scheme: str
     host: str
@@ -35,7 +35,7 @@ class Origin:
 
 
 def origin_of(url: str) -> Origin:
-    """Return whom a URL asks.
+    """Return the origin of a URL.
 
     Two libraries may read an odd one differently, one when it is judged and one when it is called: the
     session's cookie would go to a stranger. So what has a user name, a backslash, a blank in the host or a
@@ -44,7 +44,7 @@ def origin_of(url: str) -> Origin:
     Raises
     ------
     ServiceRefused
-        It is none, or not a plain one.
+        It is no URL, or an odd one.
     """
     match = None if ODD.search(url) else URL.fullmatch(url)
     if match is not None:
@@ -62,9 +62,9 @@ def redirected(url: str, location: str) -> str:
     Raises
     ------
     ServiceRefused
-        Nobody can say.
+        It leads to no URL that can be used.
     """
-    # Headers are read as Latin-1, and are UTF-8 where they are more than ASCII.
+    # The library reads headers as Latin-1, but those that are not ASCII are UTF-8.
     location = location.encode("latin-1", "replace").decode("utf-8", "replace")
     if ODD.search(location) or ABSOLUTE.match(location):
         there = location

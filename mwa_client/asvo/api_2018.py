@@ -42,7 +42,7 @@ JOB_STATES = {
 }
 
 DOWNLOAD_TYPES = {1: "vis", 2: "vis_meta"}
-"""What a download job fetches, where its parameters do not say it."""
+"""What a download job fetches, if its parameters do not say it."""
 
 SUBMIT_PATHS = {
     JobType.CONVERSION: "/api/conversion_job",
@@ -117,7 +117,7 @@ class Api2018:
         return Submission(new_job_id(reply))
 
     def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
-        """Read the whole job list; an entry that makes no sense is passed over."""
+        """Read the whole job list; entries that cannot be read are skipped."""
         return list(read_listing(list_entries(self._http), _read_job))
 
     def job(self, job_id: int) -> Job | None:
@@ -140,7 +140,7 @@ class Api2018:
 
 
 def submission(job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> HttpRequest:
-    """Return the request that submits a job; all may be made again, so there is no word for that."""
+    """Return the request that submits a job. Every job may be made again, so `allow_resubmit` is not sent."""
     return HttpRequest("POST", SUBMIT_PATHS[job_type], form=parameters)
 
 
@@ -178,7 +178,7 @@ def _read_job(row: dict[str, object]) -> Job | None:
 def _read_product(product: object) -> tuple[ProductFile, ...]:
     """Read ``{"files": [[name, size], [name, size, sha1]]}``; null until the job is ready.
 
-    A product with a file that makes no sense is none: half of it would not do.
+    A product of which one file cannot be read counts as none, since half of it is of no use.
     """
     files = [_read_file(entry) for entry in files_of(product)]
     return tuple(file for file in files if file is not None) if None not in files else ()

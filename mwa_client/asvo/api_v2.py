@@ -85,10 +85,10 @@ class ApiV2:
         self._http.close_idle()
 
     def login(self) -> None:
-        """Get tokens that work: kept ones, refreshed ones, or those of a login."""
+        """Get good tokens: those from the file, else refreshed ones, else those of a new login."""
         with self._store.locked():
             tokens = self._kept() or self._refreshed() or self._logged_in()
-            # In this order: a call of another thread must not blame the new tokens for the old cookies.
+            # Cookies first: a call that fails with the old ones must not count against these tokens.
             self._http.cookies = {"mwa_access_token": tokens.access}
             self._tokens = tokens
 
@@ -105,7 +105,7 @@ class ApiV2:
         return Submission(new_job_id(reply), existed=reply.get("error_code") == ALREADY_THERE)
 
     def jobs(self, known: Collection[int] = ()) -> Iterable[Job]:
-        """Read the job list page by page; it ends after 30 days, so older known jobs are asked for singly."""
+        """Read the job list page by page; it has 30 days, so older known jobs are looked up one by one."""
         listed = {job.job_id: job for job in read_jobs(self._pages())}
         for job_id in known:
             if job_id not in listed:
@@ -121,11 +121,11 @@ class ApiV2:
         except SessionLost:
             raise
         except ServiceRefused:
-            return None  # Not there, or not ours: that is one row's trouble.
+            return None  # Not there, or another user's: that concerns one row.
         return read_job(row) if isinstance(row, dict) else None
 
     def cancel(self, job_id: int) -> None:
-        """Cancel a job. The HTTP status decides: cancelling a cancelled job is well."""
+        """Cancel a job. The HTTP status decides, so cancelling a cancelled job succeeds."""
         try:
             self._call("DELETE", f"/api/v2/jobs/{job_id}")
         except BadReply:
@@ -236,7 +236,7 @@ def submission(job_type: JobType, parameters: Mapping[str, str], *, allow_resubm
 
 
 def typed(parameters: Mapping[str, str]) -> dict[str, object]:
-    """Return a job's parameters as JSON wants them: numbers as numbers, booleans as booleans."""
+    """Return a job's parameters for JSON: numbers as numbers, booleans as booleans."""
     return {word: _typed(word, value) for word, value in parameters.items()}
 
 
@@ -247,7 +247,7 @@ def _typed(word: str, value: str) -> object:
         return value == "true"
     if kind is ValueKind.DECIMAL:
         return float(value)
-    # The sizes of images are choices, and numbers all the same.
+    # Image sizes are choices, but numbers in JSON.
     return int(value) if kind is ValueKind.INTEGER or value.isdigit() else value
 
 
@@ -256,7 +256,7 @@ def _code(error: ServiceRefused) -> object:
 
 
 def _existing(body: object) -> Submission:
-    """Return the job that is there already, where the answer names it."""
+    """Return the job that exists already, if the answer names it."""
     body = body if isinstance(body, dict) else {}
     detail = body.get("detail")
     for place in (body, detail if isinstance(detail, dict) else {}):

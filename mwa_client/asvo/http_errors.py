@@ -1,4 +1,4 @@
-"""What the HTTP libraries raise, in words: what happened, whose fault it is, and which setting to look at.
+"""Errors of the HTTP libraries in words: what happened, who is at fault, which setting to check.
 
 No message has a URL in it: it can hold a signature. Of a proxy it has the place, not the password.
 """
@@ -37,15 +37,15 @@ NO_ADDRESS = (
     UnicodeError,
 )
 NOT_ENCRYPTED = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
-"""What the encryption library says where the other side speaks without it."""
+"""What OpenSSL says if the server does not speak TLS."""
 ALERT = "\x15\x03"
-"""How an answer begins of a server that speaks encrypted alone, and was spoken to otherwise."""
+"""The first bytes of a TLS server's answer to plain HTTP."""
 BUNDLES = "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE"
 
 
 @contextmanager
 def errors_explained(call: HttpCall) -> Iterator[None]:
-    """Turn whatever the libraries raise into one of our errors: an odd answer ends one call, no more."""
+    """Turn whatever the libraries raise into one of our errors, so that an odd answer ends only its call."""
     try:
         yield
     except MwaClientError:
@@ -85,7 +85,7 @@ class _Failure:
 
     @property
     def tunnel_status(self) -> int:
-        """The status with which a proxy has refused a way to the service; 0 where it has not."""
+        """The status with which the proxy refused to connect to the service; 0 if it did not refuse."""
         for cause in self.chain:
             match = re.match(r"Tunnel connection failed: ([0-9]{3})\b", str(cause))
             if match is not None:
@@ -94,12 +94,12 @@ class _Failure:
 
     @property
     def numbers(self) -> list[int | None]:
-        """The operating system's numbers for what went wrong."""
+        """The operating system's error numbers."""
         return [cause.errno for cause in self.chain if isinstance(cause, OSError)]
 
     @property
     def words(self) -> str:
-        """The operating system's words for what went wrong, without addresses."""
+        """The operating system's description of the error, without addresses."""
         for cause in self.chain:
             is_plain = isinstance(cause, OSError) and not isinstance(cause, requests.RequestException)
             if is_plain and isinstance(cause, OSError) and cause.strerror and not self.is_of_encryption:
@@ -204,7 +204,7 @@ def no_proxy_login(proxy: Proxy) -> ServiceRefused:
 
 
 def no_authorities() -> ServiceRefused:
-    """Return the error for a bundle of authorities that the environment names and that is none."""
+    """Return the error for a path in the environment that has no certificates of authorities."""
     return ServiceRefused(
         "The certificates of authorities, which servers are checked with, are not where they should be.",
         f"Correct {BUNDLES} in the environment, or unset it.",
@@ -221,7 +221,7 @@ def _of_certificates(address: str) -> ServiceRefused:
 
 
 def _whom(call: HttpCall) -> str:
-    """Return who was asked, and through which proxy."""
+    """Return the server's address, and the proxy's if there is one."""
     return call.address if call.proxy is None else f"{call.address} through {call.proxy}"
 
 
@@ -232,7 +232,7 @@ def _speaks_encrypted(failure: _Failure) -> bool:
 
 
 def _makes_no_sense(failure: _Failure) -> bool:
-    """Say whether an answer came that cannot be read, rather than none or half of one."""
+    """Say whether an answer came that is no HTTP, rather than none or half of one."""
     if failure.is_a(http_client.RemoteDisconnected, http_client.IncompleteRead):
         return False
     if failure.is_a(http_client.HTTPException):
@@ -241,7 +241,7 @@ def _makes_no_sense(failure: _Failure) -> bool:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and all that caused it, also those that the libraries carry in other places."""
+    """Yield an error and its causes, wherever the libraries keep them."""
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
@@ -249,5 +249,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         if isinstance(cause, BaseException) and id(cause) not in seen:
             seen.add(id(cause))
             yield cause
-            # A reason can also be a word.
+            # `reason` can also be a text.
             waiting += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]

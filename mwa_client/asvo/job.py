@@ -1,4 +1,4 @@
-"""What the service says about a job: its state, its product, and the words for both.
+"""What the service says about a job: its state and its product, and how answers are read.
 
 Everything here is read tolerantly: ids come as numbers or strings, fields can be missing or null.
 """
@@ -40,7 +40,7 @@ class JobState(enum.Enum):
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     UNKNOWN = ""
-    """A state that this program has never heard of. New ones have come without notice: wait on it."""
+    """A state that this program does not know. New ones have come without notice, so it is waited on."""
 
     @property
     def label(self) -> str:
@@ -167,14 +167,14 @@ class Job:
 
     @property
     def label(self) -> str:
-        """The state in words for people; a state that nobody has seen goes by its own name."""
+        """The state in words for people; an unknown state is shown by the service's own word."""
         if self.state is JobState.UNKNOWN and self.state_word:
             return clean_text(self.state_word, 40).capitalize()
         return self.state.label
 
     @property
     def expires_at(self) -> float | None:
-        """When its product can be fetched no more, in seconds since 1970; None where nobody can say.
+        """When its product expires, in seconds since 1970; None if that is not known.
 
         Today's service says when a job was completed; v2 has no state for what comes after that.
         """
@@ -183,7 +183,7 @@ class Job:
         signed = [re.search(r"[?&]Expires=([0-9]{1,12})", file.url) for file in self.product]
         ends = [float(match[1]) for match in signed if match is not None]
         completed = read_time(self.raw.get("completed"))
-        # A link that is signed anew with each listing promises more than there is.
+        # A link that is signed anew with each listing outlives the product.
         return min(ends if completed is None else [*ends, completed + PRODUCT_LIFE], default=None)
 
 
@@ -198,13 +198,13 @@ JOB_TYPES = {
     5: JobType.BEAMFORMER,
     6: JobType.IMAGING,
 }
-"""The service's numbers; 4 is a cancellation, which is no job of the user's."""
+"""Job types by the service's numbers; 4 is the cancellation of another job."""
 
 
 def read_listing(
     listing: Iterable[object], read_job: Callable[[dict[str, object]], Job | None]
 ) -> Iterator[Job]:
-    """Yield the jobs of a listing, with or without an envelope; what makes no sense is passed over."""
+    """Yield the jobs of a listing, with or without an envelope; entries that cannot be read are skipped."""
     for entry in listing:
         row = entry.get("row", entry) if isinstance(entry, dict) else None
         job = read_job(row) if isinstance(row, dict) else None
@@ -219,7 +219,7 @@ def files_of(product: object) -> list[object]:
 
 
 def read_integer(value: object) -> int | None:
-    """Return a number that came as a number or as a string, or None; its size is at most `MOST`."""
+    """Return a whole number that came as a number or a string; None if it is none or beyond `MOST`."""
     if isinstance(value, str):
         is_number = re.fullmatch(r"\s*[0-9]{1,19}\s*", value) is not None
     elif isinstance(value, float):
@@ -231,18 +231,18 @@ def read_integer(value: object) -> int | None:
 
 
 def read_size(value: object) -> int | None:
-    """Return a size in bytes, or None where there is none that makes sense."""
+    """Return a size in bytes, or None if the value is none."""
     size = read_integer(value)
     return size if size is not None and size >= 0 else None
 
 
 def read_id(value: object) -> int | None:
-    """Return the number of a job or an observation, or None: they are counted from 1."""
+    """Return a job id or an obs_id, which are above 0, or None."""
     return read_size(value) or None
 
 
 def read_word(value: object) -> str:
-    """Return a word from outside as it is to be looked up: in lower case; empty where it is none."""
+    """Return a word in lower case, to be looked up; empty if the value is no text."""
     return value.strip().lower() if isinstance(value, str) else ""
 
 
@@ -254,12 +254,12 @@ def read_sha1(value: object) -> str | None:
 
 
 def clean_text(text: object, most: int = 300) -> str:
-    """Return a text from outside as one printable line of at most so many characters."""
+    """Return any value as one printable line of at most `most` characters, without secrets."""
     try:
-        # Cut before it is looked at: it may have millions of characters. But not in the middle of a secret.
+        # Secrets first, so that none is cut in two; then cut, since it may have millions of characters.
         line = "" if text is None else hide(str(text), is_foreign=True)[: 100 * most]
     except (ValueError, RecursionError):
-        return ""  # A number of thousands of digits, or lists in lists in lists.
+        return ""  # A number of thousands of digits, or very deeply nested lists.
     if not line.isprintable():
         line = "".join(character if character.isprintable() else " " for character in line)
     line = " ".join(line.split())

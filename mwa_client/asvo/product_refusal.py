@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from mwa_client.asvo.stream import StreamedResponse
 
 MOST_REFUSAL = 4096
-"""Bytes of a refusal that are looked at: more than the store or the service ever says."""
+"""Bytes of a refusal that are read: more than the store or the service ever sends."""
 MOST_PIECES = 16
-"""Pieces in which they may come: a page that drips is not waited for."""
+"""Reads that this may take: a page that comes drop by drop is not waited for."""
 GONE = ("NoSuchKey",)
-"""What the store calls a product that it has no more. That it lacks the whole bucket is its own trouble."""
+"""The store's codes for a product that is gone. A missing bucket is an outage of the store."""
 ERROR = re.compile(
     r"(?s)\ufeff?\s*(?:<\?xml[^>]*\?>\s*)?<Error(?:\s[^>]*)?>(?:(?!</Error>).)*?"
     r"<Code>\s*([A-Za-z0-9]{1,60})\s*</Code>.*</Error>\s*"
@@ -66,7 +66,7 @@ class Refusal:
         return self.status in (404, 410)
 
     def of_store(self) -> MwaClientError:
-        """Return what it means where the store was asked."""
+        """Return the error for a refusal by the object store."""
         if self.is_for_absence and self.code in GONE:
             return self._gone(self.code)
         if self.code:
@@ -74,7 +74,7 @@ class Refusal:
         return self._outage(f"Something else answers in the store's place (HTTP {self.status}).")
 
     def of_service(self) -> MwaClientError:
-        """Return what it means where the service was asked, which sends its products itself."""
+        """Return the error for a refusal by the service, which in 2018 sent its products itself."""
         if self.is_for_absence and self.words:
             return self._gone(self.words)
         if self.words:
@@ -92,12 +92,12 @@ class Refusal:
 
 
 def is_refusal(status: int) -> bool:
-    """Say whether an answer with this status says no, rather than sends something or asks to come back."""
+    """Say whether a status refuses the product, rather than sends it or asks to come back later."""
     return 400 <= status < 500 and status not in (408, 416, 425, 429)
 
 
 def _text_of(reply: StreamedResponse) -> str:
-    """Return the beginning of a body, as far as it comes without much ado."""
+    """Return the beginning of a body, as much as comes in a few reads."""
     room = memoryview(bytearray(MOST_REFUSAL))
     there = 0
     try:
@@ -107,12 +107,12 @@ def _text_of(reply: StreamedResponse) -> str:
                 break
             there += count
     except ServiceUnavailable:
-        pass  # What breaks off is not the store's own, or its status says as much as is needed.
+        pass  # The status is enough.
     return bytes(room[:there]).decode("utf-8", "replace")
 
 
 def _words_in(text: str) -> str:
-    """Return the reason in an error of the service's, which is a JSON object."""
+    """Return the reason in an error of the service, which is a JSON object; empty if it is none."""
     try:
         body = read_json(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which proxy a request goes through, and what to call it in a message: never with its password."""
+"""Which proxy a request goes through, and its name in messages, which never has the password."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Proxy:
 
     @property
     def hint(self) -> str:
-        """What the user can look at."""
+        """Which settings the user can check."""
         capitals = self.variable.upper()
         return f"Look at {self.variable} (or {capitals}) and no_proxy in the environment."
 
     @classmethod
     def of(cls, url: str, proxies: Mapping[str, str]) -> Proxy | None:
-        """Return the proxy through which a URL is asked for; None where it is asked for directly.
+        """Return the proxy for a URL, or None if none is used.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class Proxy:
             return None
         kind = url.partition(":")[0].lower()
         variable = f"{kind if chosen == proxies.get(kind) else 'all'}_proxy"
-        # A password can hold anything; what follows its @ is the proxy's place.
+        # A password can hold anything, so the host begins after the last @.
         scheme, separator, rest = chosen.rpartition("@")[2].rpartition("://")
         if "@" in chosen:
             scheme, separator, _ = chosen.partition("://")
@@ -72,7 +72,7 @@ class Proxy:
 
 
 def is_on_this_machine(host: str) -> bool:
-    """Say whether a host is this machine itself: no proxy has a way to that."""
+    """Say whether a host is this machine itself, which no proxy can reach."""
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True

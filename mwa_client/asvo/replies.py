@@ -23,33 +23,33 @@ from mwa_client.json_text import read_json, read_value
 PIECE_SIZE = 1 << 16
 """Bytes that are read and unpacked at a time."""
 MOST_OF_REFUSAL = 1 << 16
-"""Bytes of an error page that are read: nobody reads more."""
+"""Bytes of an error page that are read."""
 MOST_AT_ONCE = 70 << 20
-"""Bytes of memory that a list may take to be read as a whole, which is faster: some 20,000 jobs."""
+"""Bytes of memory up to which a list is read as a whole, which is faster: some 20,000 jobs."""
 MOST_OF_ENTRY = 1 << 18
-"""Characters of one entry of a list."""
+"""Characters that one entry of a list may have."""
 GZIP = b"\x1f\x8b"
 GAP = re.compile(r"[ \t\n\r]*")
 
 
 class NotJson(Exception):
-    """A text is no JSON."""
+    """The text is not JSON."""
 
 
 class NotAList(Exception):
-    """A text is JSON, but no list."""
+    """The text is JSON, but not a list."""
 
 
 @dataclass
 class Allowance:
-    """How much an answer may still bring, or several that belong together.
+    """How much an answer, or several that belong together, may still contain.
 
     Attributes
     ----------
     size : int
         Bytes, unpacked.
     memory : int
-        Bytes of memory that they will take when they have been read, roughly.
+        Bytes of memory that the JSON takes once read, roughly.
     entries : int
         Entries of a list.
     """
@@ -60,16 +60,16 @@ class Allowance:
 
     @classmethod
     def for_one(cls) -> Allowance:
-        """Return what one answer may bring: a page of 500 jobs has half a megabyte."""
+        """Return what one answer may contain: a page of 500 jobs has half a megabyte."""
         return cls(8 << 20, 40 << 20, 10_000)
 
     @classmethod
     def for_listing(cls) -> Allowance:
-        """Return what a list of jobs may bring: one of 100,000 has 80 to 120 MB."""
+        """Return what a list of jobs may contain: one of 100,000 has 80 to 120 MB."""
         return cls(200 << 20, 450 << 20, 150_000)
 
     def take(self, size: int = 0, memory: int = 0, entries: int = 0) -> None:
-        """Take so much of it.
+        """Use up a part of it.
 
         Raises
         ------
@@ -111,7 +111,7 @@ def _received(raw: Any) -> Iterator[bytes]:
 
 
 def _unpacked(received: Iterable[bytes]) -> Iterator[bytes]:
-    """Unpack what the standard library can, 64 kB at a time: as a whole, 64 kB can become 64 MB."""
+    """Unpack 64 kB at a time, since 64 kB can become 64 MB."""
     unpacker, is_empty = _unpacker(), True
     for data in received:
         is_empty = False
@@ -119,7 +119,7 @@ def _unpacked(received: Iterable[bytes]) -> Iterator[bytes]:
             if unpacker.eof:
                 if not data.startswith(GZIP):
                     return
-                unpacker = _unpacker()  # Packed data can follow packed data.
+                unpacker = _unpacker()  # gzip data may have several members.
             yield unpacker.decompress(data, PIECE_SIZE)
             data = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
     while not (unpacker.eof or is_empty):
@@ -154,7 +154,7 @@ def read_answer(response: requests.Response, allowance: Allowance) -> Any:
 
 
 def read_entries(response: requests.Response, allowance: Allowance) -> Iterator[object]:
-    """Yield the entries of a JSON list: of one that is long as they come, as a whole it would take too much.
+    """Yield the entries of a JSON list; a long one is read entry by entry, to save memory.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def read_entries(response: requests.Response, allowance: Allowance) -> Iterator[
 
 
 def _texts(response: requests.Response, allowance: Allowance) -> Iterator[str]:
-    """Yield an answer as text, bit by bit; what it will cost is taken before it is read."""
+    """Yield an answer's text in pieces; each is taken from the allowance before it is read."""
     decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
     for piece in pieces_of(response):
         text = decode(piece)
@@ -188,7 +188,7 @@ def _texts(response: requests.Response, allowance: Allowance) -> Iterator[str]:
 
 
 def _entries(texts: Iterator[str], allowance: Allowance) -> Iterator[object]:
-    """Yield the entries of a list whose text comes bit by bit."""
+    """Yield the entries of a list whose text comes in pieces."""
     text = next((text for text in texts if text.strip()), "").lstrip()
     if not text.startswith("["):
         raise NotJson
@@ -209,7 +209,7 @@ def _entries(texts: Iterator[str], allowance: Allowance) -> Iterator[object]:
             continue
         if len(text) - at > MOST_OF_ENTRY:
             raise NotJson
-        # What is there may be half of an entry, or half of a number.
+        # The text may end in the middle of an entry, or of a number.
         allowance.take()
         more = next(texts, None)
         if more is None:
@@ -222,7 +222,7 @@ def _entries(texts: Iterator[str], allowance: Allowance) -> Iterator[object]:
 
 
 def _decoded(text: str, at: int) -> tuple[object, int]:
-    """Return the entry that begins there and where the next character after it stands; none yet: the end."""
+    """Return the entry at `at` and the position after it; the end of the text if the entry is incomplete."""
     try:
         entry, end = read_value(text, at)
     except ValueError:
@@ -238,5 +238,5 @@ def _loads(text: str) -> Any:
 
 
 def _memory_of(text: str) -> int:
-    """Return roughly how many bytes of memory a text takes as objects, from the marks in it."""
+    """Return roughly how many bytes of memory JSON text takes as objects, from its punctuation."""
     return len(text) + 200 * text.count("{") + 70 * text.count("[") + 40 * text.count(",")

@@ -64,7 +64,7 @@ class Session:
             interface.close_idle()
 
     def login(self) -> None:
-        """Log in, if that has not happened yet.
+        """Log in, unless that has been done.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class Session:
         return self._logged_in(lambda: {job.job_id: job for job in self._interface.jobs(known)})
 
     def job(self, job_id: int) -> Job | None:
-        """Return one job, None where the service has none of that id.
+        """Return one job, or None if the service has no job of that id.
 
         Raises
         ------
@@ -173,7 +173,7 @@ class Session:
                 continue
             except ServiceUnreachable:
                 if refusals and isinstance(refusals[0], ServiceMoved):
-                    raise refusals[0] from None  # Nobody there either: what was said first helps more.
+                    raise refusals[0] from None  # The first refusal helps the user more.
                 raise
             self._interface = candidate
             return
@@ -185,5 +185,5 @@ class Session:
         except LoginRefused as error:
             if error.is_own:
                 raise
-            # These credentials were good before, and somebody's web page is no word of the service's.
+            # These credentials were good before: a web page of another server is no refusal.
             raise BadReply(error.what) from None

@@ -1,10 +1,10 @@
 """The tokens of the v2 interface, kept between runs in a file that the other clients share.
 
-The service allows few logins a minute; whoever finds good tokens here needs none. Nothing read from the
-file is trusted blindly: it may be torn, old, or another account's, which another client wrote there.
+The service allows few logins a minute, and a run that finds good tokens here needs none. Nothing read from
+the file is trusted blindly: another client may have written it, for another account, or only half of it.
 
 The shared file has the keys of the other clients and no others, for one of them refuses it otherwise. What
-we alone need to know stands in a file of our own beside it: who the user of a key is, as the login said.
+only we need stands in a file of our own beside it: who the user of an API key is, as the login said.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from mwa_client.secrecy import keep_secret
 from mwa_client.timing import Clock
 
 LOGINS_A_MINUTE = 5
-"""What the service allows."""
+"""Logins that the service allows."""
 STALE_LOCK = 60.0
-"""Seconds after which a lock's owner counts as dead: a login takes a moment, not a minute."""
+"""Seconds after which a lock counts as abandoned: a login takes a moment, not a minute."""
 LOCK_TRIES, LOCK_WAIT = 50, 0.2
 """How often, and how many seconds apart, a lock that another client holds is tried."""
 LAST_MOMENT = 1e11
-"""Seconds since 1970 (in the year 5138) from which on an end makes no sense."""
+"""The latest plausible expiry, in seconds since 1970 (the year 5138)."""
 LEAST_LEFT = 30.0
-"""Seconds before its end at which a token is not used any more."""
+"""Seconds of life that a token must have left to be used."""
 LOGINS = "mwa_client_logins.json"
 """Our file with the times of the last logins."""
 MOST_OF_FILE = 1 << 20
 """Bytes that a file of our own may have."""
 MOST_ACCOUNTS = 20
-"""How many accounts are remembered, the last used ones."""
+"""How many accounts are remembered; the least recently used are dropped."""
 USER_KEYS = ("user_id", "user_login", "user_email")
 WHOSE = ("sub", "user_id", "user", "login", "username", "email")
 """The claims of a JSON web token that can say whose it is; the first is the standard's (RFC 7519)."""
 EARLIER_KEY = "mwa_client_account"
-"""What an earlier version of ours added to the shared file."""
+"""A key that an earlier version of mwa_client added to the shared file."""
 
 Document = dict[str, Any]
 
@@ -77,7 +77,7 @@ class Tokens:
 
 
 class TokenStore:
-    """The file of tokens, for one account. Without a path it is kept in memory alone.
+    """The tokens of one account: in the file, or in memory alone if there is no path.
 
     What cannot be written is kept in memory, too, and counts from then on, whatever an old file says.
 
@@ -101,7 +101,7 @@ class TokenStore:
         self._unsaved: dict[str, Any] = {}
 
     def load(self) -> Tokens | None:
-        """Return the account's tokens that are there, good or not, or None."""
+        """Return the account's tokens, expired or not; None if there are none."""
         account = self._account()
         shared = self._read_shared()
         tokens = _tokens_in(shared) if shared and _is_of(account, shared) else None
@@ -109,7 +109,7 @@ class TokenStore:
         return tokens or (_tokens_in(kept) if isinstance(kept, dict) else None)
 
     def save(self, reply: Mapping[str, object]) -> Tokens | None:
-        """Keep the tokens of a login or a refresh; return them, or None where the reply has none."""
+        """Keep and return the tokens of a login or a refresh; None if the reply has none."""
         now = self._clock.now()
         access, refresh = reply.get("access_token"), reply.get("refresh_token")
         document: Document = {
@@ -154,11 +154,11 @@ class TokenStore:
         return tokens is not None and self.is_good(tokens.refresh_until)
 
     def is_good(self, until: float) -> bool:
-        """Say whether a token that ends then can still be used."""
+        """Say whether a token that expires at `until` can still be used."""
         return until - LEAST_LEFT > self._clock.now()
 
     def count_login(self) -> None:
-        """Note that a login is about to be made.
+        """Count a login that is about to be made.
 
         Raises
         ------
@@ -173,12 +173,12 @@ class TokenStore:
         self._write(LOGINS, [*recent, now])
 
     def discount_login(self) -> None:
-        """Take back the last note: the server has no such login to count."""
+        """Take the last login back: the server did not count it."""
         self._write(LOGINS, self._logins()[:-1])
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the file, so that of several clients one logs in and the others find its tokens.
+        """Lock the file, so that one of several clients logs in and the others find its tokens.
 
         Raises
         ------
@@ -205,7 +205,7 @@ class TokenStore:
     # --- Files ----------------------------------------------------------------------------------------
 
     def _home(self) -> Path | None:
-        """Return the folder of the files; None where we cannot use it, or others can write to it."""
+        """Return the folder of the files; None if we cannot write there, or others can."""
         if self._folder is not None and not self._is_looked_at:
             self._is_looked_at = True
             try:
@@ -213,11 +213,11 @@ class TokenStore:
                 if not os.access(self._folder, os.W_OK):
                     self._folder = None
             except (DirectoryUnusable, DiskFull):
-                self._folder = None  # The files save logins; without them everything works all the same.
+                self._folder = None  # The files only save logins.
         return self._folder
 
     def _read_shared(self) -> Document | None:
-        """Return what the shared file says; None where there is something that is not ours to replace."""
+        """Return the shared file's content; None if there is something that we must not replace."""
         folder = self._home()
         if self._shared in self._unsaved or folder is None:
             return dict(self._unsaved.get(self._shared, {}))
@@ -244,7 +244,7 @@ class TokenStore:
         return [float(when) for when in times if isinstance(when, (int, float)) and math.isfinite(when)]
 
     def _read(self, name: str) -> object:
-        """Return what a file of our own says; None where it says nothing."""
+        """Return the content of a file of our own; None if there is none."""
         folder = self._home()
         if name in self._unsaved or folder is None:
             return self._unsaved.get(name)
@@ -268,7 +268,7 @@ def _tokens_in(document: Document) -> Tokens | None:
         isinstance(access, str) and isinstance(refresh, str) and _is_plain(access) and _is_plain(refresh)
     ):
         return None
-    # Other clients write times in their own ways: what counts is what the token itself says.
+    # Other clients write times differently, so the token's own expiry counts.
     ends = [
         _end_of(token) or _seconds(document.get(f"{kind}_expires_at"))
         for kind, token in (("access", access), ("refresh", refresh))
@@ -277,9 +277,9 @@ def _tokens_in(document: Document) -> Tokens | None:
 
 
 def _is_of(account: Document, document: Document) -> bool:
-    """Say whether tokens are an account's: nothing says otherwise, and something says so.
+    """Say whether tokens belong to an account: some claim agrees with it and none contradicts it.
 
-    Whoever is not known yet has no tokens here: the first login tells who they are.
+    An account that is not known yet has no tokens here: its first login tells whose it is.
     """
     if account and account.get("tokens") == _fingerprint(document):
         return True  # We wrote them ourselves.
@@ -292,7 +292,7 @@ def _is_of(account: Document, document: Document) -> bool:
 
 
 def _claims(document: Document) -> dict[str, str]:
-    """Return what a pair of tokens says of whose it is."""
+    """Return the claims of a pair of tokens that say whose they are."""
     return dict([*_whose(document["refresh_token"]), *_whose(document["access_token"])])
 
 
@@ -307,7 +307,7 @@ def _fingerprint(document: Document) -> str:
 
 
 def _take(lock: Path) -> bool:
-    """Make a lock file, if there is none; one whose owner must have died is taken away first."""
+    """Make the lock file and return whether that worked; remove an abandoned one first."""
     with suppress(OSError, DirectoryUnusable):  # There is none, or another client has just taken it away.
         if _is_abandoned(lock):
             lock.unlink()
@@ -318,16 +318,16 @@ def _take(lock: Path) -> bool:
         finally:
             os.close(handle)
     except FileExistsError:
-        return lock.is_dir()  # Nobody's lock is a folder, and none is made while it is there.
+        return lock.is_dir()  # A folder is nobody's lock, so do not wait for it.
     except OSError:
-        pass  # No room, say: without the file everything works all the same.
+        pass  # Such as a full disk: go on without a lock.
     return True
 
 
 def _is_abandoned(lock: Path) -> bool:
-    """Say whether a lock's owner has died: on this machine that can be seen, elsewhere time tells."""
+    """Say whether a lock's owner has died: its process on this machine is gone, or the lock is old."""
     state = lock.lstat()
-    # One from the future was made before the clock was put back.
+    # A lock from the future was made before the clock was put back.
     if not stat.S_ISREG(state.st_mode) or abs(time.time() - state.st_mtime) > STALE_LOCK:
         return True
     owner = Owner.of(lock)
@@ -335,7 +335,7 @@ def _is_abandoned(lock: Path) -> bool:
 
 
 def _payload(token: object) -> Document:
-    """Return what a JSON web token says; nothing where it is none."""
+    """Return the claims of a JSON web token; none if it is not one."""
     try:
         payload = str(token).split(".")[1]
         fields = read_json(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)).decode("utf-8"))
@@ -345,7 +345,7 @@ def _payload(token: object) -> Document:
 
 
 def _end_of(token: object) -> float | None:
-    """Return the ``exp`` of a JWT, in seconds since 1970, or None where it has none."""
+    """Return the ``exp`` of a JWT, in seconds since 1970, or None."""
     end = _payload(token).get("exp")
     return float(end) if isinstance(end, (int, float)) and 0 < end < LAST_MOMENT else None
 
@@ -361,7 +361,7 @@ def _rfc3339(seconds: float) -> str:
 
 
 def _seconds(text: object) -> float:
-    """Return an RFC 3339 time in seconds since 1970; one that makes no sense is long over.
+    """Return an RFC 3339 time in seconds since 1970; 0 if it cannot be read.
 
     One client writes ``…+00:00Z``, and Python before 3.11 knows neither ``Z`` nor nanoseconds.
     """

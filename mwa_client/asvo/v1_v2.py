@@ -45,7 +45,7 @@ DOWNLOAD_TYPES: dict[object, str] = {
     "download_visibilities": "vis",
     "download_metadata": "vis_meta",
 }
-"""What a download job fetches, where its parameters do not say it."""
+"""What a download job fetches, if its parameters do not say it."""
 
 
 def read_jobs(listing: Iterable[object]) -> Iterator[Job]:
@@ -54,7 +54,7 @@ def read_jobs(listing: Iterable[object]) -> Iterator[Job]:
 
 
 def read_job(row: dict[str, object]) -> Job | None:
-    """Return the job that a row of a listing describes, or None where it has no id."""
+    """Return the job that a row of a listing describes, or None if it has no id."""
     job_id = read_id(row.get("id"))
     if job_id is None:
         return None
@@ -91,13 +91,13 @@ def _number_or_word(value: object) -> int | str:
 
 
 def _read_product(product: object, job_id: int) -> tuple[ProductFile, ...]:
-    """Read a product; one with a file that makes no sense is none, for half of it would not do."""
+    """Read a product. If one file cannot be read it counts as none, since half of it is of no use."""
     files = [_read_file(entry, job_id) if isinstance(entry, dict) else None for entry in files_of(product)]
     return tuple(file for file in files if file is not None) if None not in files else ()
 
 
 def _read_file(entry: dict[str, object], job_id: int) -> ProductFile | None:
-    """Read one file; None where it says neither where to fetch it nor where it is."""
+    """Read one file; None if it has neither a URL nor a path."""
     url, path = entry.get("url"), entry.get("path")
     size, sha1 = read_size(entry.get("size")), read_sha1(entry.get("sha1"))
     if isinstance(url, str) and url:
