@@ -1,4 +1,4 @@
-"""A product becomes a reply: whole, or the part of it that was asked for.
+"""Turns a product into a reply: the whole product, or the range of it that was asked for.
 
 Ranges and validators as RFC 9110 (sections 13 and 14) has them, or as the archive's object store does.
 """
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"\s*[+-]?\d{1,18}", re.ASCII)
 
 @dataclass(frozen=True)
 class Manner:
-    """How a server takes a request for a part of a product.
+    """How a server answers a request for a range of a product.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Gzipped:
-    """Another body, compressed."""
+    """A body that is compressed as it is sent."""
 
     inner: Body
 
@@ -163,7 +163,7 @@ def _not_satisfiable(offer: Offer) -> Reply:
 
 
 def _wanted_range(offer: Offer, request: Request) -> tuple[int, int] | None:
-    """Return what to send, None for all of it; an empty range cannot be satisfied."""
+    """Return the range to send, None for all; an empty range stands for one that is refused."""
     if not offer.ranges or request.method != "GET":
         return None
     # The comparison is strong: a weak tag equals nothing, itself included.
@@ -177,7 +177,7 @@ def _wanted_range(offer: Offer, request: Request) -> tuple[int, int] | None:
 
 
 def _is_of_another_unit(offer: Offer, request: Request) -> bool:
-    """Say whether a range was asked for in another unit than bytes, and the server takes notice of it."""
+    """Say whether the server answers a range in another unit than bytes with a ``Content-Range``."""
     header = request.headers.get("Range")
     is_noticed = header is not None and offer.ranges and not offer.manner.ignores_odd_ranges
     return is_noticed and parse_range_as_ceph(header, offer.content.size) is None
@@ -201,10 +201,10 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def parse_range_as_ceph(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return where a range starts and stops, an empty one for what is refused, None for another unit.
+    """Return where a range starts and stops; an empty one if it is refused, None for another unit.
 
-    Numbers are read as C's ``atoll`` reads them: what follows one is passed over, and what is none is zero.
-    So of several ranges the first counts, where it has an end.
+    Numbers are read as C's ``atoll`` reads them: what follows a number is ignored, and a text without one is
+    zero. So of several ranges the first counts, if it has an end.
 
     Examples
     --------

@@ -219,7 +219,7 @@ class EndpointsV2(EndpointsToday):
     def document(self, row: ListingRow) -> dict[str, Any]:
         """Return the JSON object for a job in a listing."""
         job, times = row.job, self.service.times(row.job)
-        # What has not happened yet is null or left out; clients have to live with both.
+        # A missing time is null or absent in the real service, so both occur here.
         completed = {} if times.completed is None else {"completed": moment(times.completed)}
         return {
             "id": job.id,

@@ -22,7 +22,7 @@ AFTER_LOGIN = ALL - {Call.LOGIN}
 
 
 class Point(enum.Enum):
-    """Where on the way from request to reply a fault strikes, and what it is given there."""
+    """Where a fault strikes between request and reply, and what it is given there."""
 
     SESSIONS = "the tokens of those who are logged in, when a request comes in"
     REQUEST = "the target of a request that has not been carried out, and will not be if it is answered"
@@ -61,13 +61,13 @@ class FaultKind:
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
-        """The options that it takes, beside those that every fault takes."""
+        """The options of this kind alone."""
         parameters = inspect.signature(self.spoil).parameters
         return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
     @property
     def summary(self) -> str:
-        """A line that says what it does; ``python -OO`` leaves only its name."""
+        """One line on what the fault does; under ``python -OO``, which has no docstrings, its name."""
         return (self.spoil.__doc__ or self.name.replace("_", " ")).splitlines()[0]
 
 

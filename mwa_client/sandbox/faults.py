@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 class Fault:
-    """One fault that is switched on; made by `Faults.add`.
+    """One fault that is switched on. `Faults.add` makes it.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Fault:
         return f"<fault {self.kind.name}{options}, {self.hits} hits>"
 
     def is_aimed_at(self, target: Target) -> bool:
-        """Return whether a request, or one job in a listing, is among those that it strikes."""
+        """Return whether the fault strikes a request, or one job in a listing."""
         if self.path is None:
             if target.call not in self.kind.calls:
                 return False
@@ -78,7 +78,7 @@ class Fault:
         return _agrees(self.obs_id, target.obs_id) and _agrees(self.job_id, target.job_id)
 
     def strike(self, thing: Any) -> Any | None:
-        """Return the thing spoilt, or None if it comes to no harm."""
+        """Return the thing spoilt, or None if it stays as it is."""
         with self._lock:
             if self.times is not None and self.hits >= self.times:
                 return None
@@ -99,7 +99,7 @@ class Fault:
 
 
 class Faults:
-    """All faults that are switched on, in the order in which they were."""
+    """All faults that are switched on, in the order of `add`."""
 
     def __init__(self) -> None:
         self._active: tuple[Fault, ...] = ()
@@ -180,7 +180,7 @@ class Faults:
         self._active = ()
 
     def answer(self, target: Target) -> Reply | None:
-        """Return the reply of the first fault that answers in the place of the service, if one does."""
+        """Return the reply of the first fault that answers instead of the service, or None."""
         for fault in self._aimed(Point.REQUEST, target):
             reply: Reply | None = fault.strike(target)
             if reply is not None:
@@ -188,7 +188,7 @@ class Faults:
         return None
 
     def apply(self, point: Point, target: Target, thing: _T) -> _T:
-        """Return what becomes of a thing when every fault that strikes here has struck."""
+        """Return a thing as it is after all faults at this point."""
         for fault in self._aimed(point, target):
             spoilt: _T | None = fault.strike(thing)
             if spoilt is not None:

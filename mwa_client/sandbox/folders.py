@@ -1,4 +1,4 @@
-"""Products that are not fetched but put into a folder: deliveries to ``scratch`` and ``dug``.
+"""Products that are put into a folder instead of downloaded: deliveries to ``scratch`` and ``dug``.
 
 Where a real folder is given they are written, small files with a content of their own.
 """
@@ -18,7 +18,7 @@ ROOTS = {"scratch": "/scratch/practice/asvo", "dug": "/data/practice/asvo"}
 
 
 class Folders:
-    """Where deliveries go. Safe to use from several threads.
+    """The folders that deliveries go to. Safe to use from several threads.
 
     Parameters
     ----------
@@ -32,12 +32,12 @@ class Folders:
         self._lock = threading.Lock()
 
     def deliver(self, job: PracticeJob) -> str:
-        """Return the path of a job's product, which is there when there is a root."""
+        """Return the path of a job's product. With a root, the product is written there first."""
         if self._root is None:
             return f"{ROOTS.get(job.delivery, ROOTS['scratch'])}/{job.id}"
         folder = self._root / str(job.id)
         with self._lock:
-            # Once: whoever removes it afterwards, as happens to real ones, finds it removed.
+            # Once only, so that a delivery that somebody removed stays removed.
             if job.id not in self._delivered and not folder.exists():
                 _write(folder, job)
             self._delivered.add(job.id)
@@ -48,13 +48,13 @@ def folder_contents(job: PracticeJob) -> dict[str, Content]:
     """Return the files of a delivery, by their paths in its folder; their sizes add up to the product's."""
     half, third = job.size // 2, job.size // 3
     sizes = {"data_1": half, "data_2": third, "header": job.size - half - third}
-    # Whoever submits a job chooses these words, and not where the files go.
+    # A client chooses these words; they must not decide where files are written.
     inner = re.sub("[^0-9A-Za-z_]", "_", f"{job.obs_id}_{job.kind}")[:100]
     return {f"{inner}/{name}.dat": Content(f"job {job.id} {name}", size) for name, size in sizes.items()}
 
 
 def _write(folder: Path, job: PracticeJob) -> None:
-    # Under another name first: a run that is killed here leaves no half of a product.
+    # Under another name first, so that a killed run leaves no half of a product.
     draft = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(draft, ignore_errors=True)
     for name, content in folder_contents(job).items():

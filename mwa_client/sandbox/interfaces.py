@@ -9,7 +9,7 @@ import enum
 
 
 class Interface(enum.Enum):
-    """How the practice service can be spoken to."""
+    """An interface of the practice service, or its object store."""
 
     V2018 = "2018"
     """User name and password; the products come from the service itself."""

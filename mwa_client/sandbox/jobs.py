@@ -1,4 +1,4 @@
-"""Jobs, as the service remembers them and as a listing tells of them.
+"""Jobs as the service keeps them, and as a listing shows them.
 
 They know nothing of the time, and nothing of HTTP.
 """
@@ -26,17 +26,17 @@ class PracticeType(enum.Enum):
 
     @property
     def number(self) -> int:
-        """What every interface calls it."""
+        """The number of the type in every interface."""
         return _NUMBERS[self]
 
     @property
     def usual_delivery(self) -> str:
-        """Where its product goes if a submission does not say it."""
+        """The delivery of a job whose submission names none."""
         return "scratch" if self is PracticeType.VOLTAGE else "acacia"
 
     @property
     def is_download(self) -> bool:
-        """Whether it takes files from the archive as they are."""
+        """Whether the job delivers files of the archive unchanged."""
         return self in (PracticeType.VISIBILITIES, PracticeType.METADATA)
 
 
@@ -45,7 +45,7 @@ _NUMBERS = dict(zip(PracticeType, (0, 1, 2, 3, 5, 6)))
 
 
 class PracticeState(enum.Enum):
-    """Where a job stands."""
+    """The state of a job."""
 
     PREPARING = "preparing"
     QUEUED = "queued"
@@ -55,7 +55,7 @@ class PracticeState(enum.Enum):
     RETRIEVING = "downloading"
     """The service fetches the files from the archive."""
     PROCESSING = "processing"
-    """What the service does in one word; it was the only one until March 2025."""
+    """The one word for all work until March 2025."""
     PREPROCESSING = "preprocessing"
     IMAGING = "imaging"
     DELIVERING = "delivering"
@@ -76,7 +76,7 @@ class PracticeState(enum.Enum):
 
     @property
     def has_ended(self) -> bool:
-        """Whether there is not, and never will be again."""
+        """Whether there is nothing to download, now or later."""
         return self in (PracticeState.ERROR, PracticeState.EXPIRED, PracticeState.CANCELLED)
 
     @property
@@ -87,7 +87,7 @@ class PracticeState(enum.Enum):
 
 @dataclass(frozen=True)
 class PracticeJob:
-    """One job, as the service remembers it.
+    """One job as the service keeps it.
 
     Attributes
     ----------
@@ -157,7 +157,7 @@ class PracticeJob:
 
     @property
     def kind(self) -> str:
-        """What its product is, as today's file names say."""
+        """The kind of product in the names of today's files."""
         if self.type is PracticeType.CONVERSION:
             return str(self.params.get("output") or self.params.get("conversion") or "ms")
         names = {PracticeType.METADATA: "meta", PracticeType.IMAGING: "image"}
@@ -167,7 +167,7 @@ class PracticeJob:
     def object_name(self) -> str:
         """Name of its product in the object store."""
         if self.file_name != usual_file_name(self.type, self.params):
-            return self.file_name  # It was given another; see the fault hostile_name.
+            return self.file_name  # The fault hostile_name gave it another.
         return f"{self.obs_id}_{self.id}_{self.kind}.tar"
 
     @property
@@ -198,7 +198,7 @@ _COURSES = {(made_by, type): _course(made_by, type) for made_by in Interface for
 
 @dataclass(frozen=True)
 class Times:
-    """When what happened to a job, in seconds since 1970; None for what has not happened yet."""
+    """The times of a job, in seconds since 1970; None for what has not happened yet."""
 
     created: float
     started: float | None
@@ -275,7 +275,7 @@ _SIZES = {
 
 def default_product_size(job: PracticeJob) -> int:
     """Return a size in bytes: about 24 MB for a conversion, 16 MB for visibilities, 1 MB for metadata."""
-    # A multiple of the id by a prime spreads the sizes over a fifth of the middle, and repeats on a rerun.
+    # The id times a prime spreads the sizes over a fifth of the middle, the same in every run.
     middle = _SIZES[job.type]
     spread = middle // 5
     return middle - spread // 2 + job.id * 7_919_783 % spread

@@ -20,7 +20,7 @@ _DECIMAL = re.compile(r"[+-]?(\d{1,18}(\.\d*)?|\.\d+)(e[+-]?\d{1,2})?", re.ASCII
 
 
 class FieldKind(enum.Enum):
-    """What a value is."""
+    """The kind of a value."""
 
     WHOLE = "a whole number"
     NUMBER = "a number"
@@ -55,7 +55,7 @@ class Key:
     is_needed: bool = False
 
     def error_in(self, value: object) -> str | None:
-        """Return what is wrong with a value from JSON, if something is."""
+        """Return what is wrong with a value from JSON, or None."""
         if self.kind is FieldKind.CHOICE:
             fits = any(type(value) is type(choice) and value == choice for choice in self.choices)
             return None if fits else f"must be one of {', '.join(map(str, self.choices))}"
@@ -63,7 +63,7 @@ class Key:
             return f"must be {self.kind.value}"
         measure = len(value) if isinstance(value, str) else value
         assert isinstance(measure, (int, float))
-        # "Not within" and not "beyond": NaN, which JSON lets through, is neither.
+        # "not >=" instead of "<", because NaN, which Python's JSON lets through, compares false.
         if self.minimum is not None and not measure >= self.minimum:
             return f"must be {self.minimum:.10g} or more"
         if self.maximum is not None and not measure <= self.maximum:
@@ -71,7 +71,7 @@ class Key:
         return None
 
     def read(self, text: str) -> object:
-        """Return the value of a text from a form; the text itself where it does not fit."""
+        """Return the value that a form's text stands for; the text itself if it cannot be read."""
         if self.kind is FieldKind.WHOLE and _WHOLE.fullmatch(text):
             return int(text)
         if self.kind is FieldKind.NUMBER and _DECIMAL.fullmatch(text):
@@ -82,7 +82,7 @@ class Key:
 
 
 def _is_finite(value: object) -> bool:
-    """Return whether a number is one that a file of JSON can hold, and every reader take for one."""
+    """Return whether a number is finite and fits in 64 bits, so that every JSON reader takes it."""
     return not isinstance(value, (int, float)) or abs(value) < 2**63
 
 
@@ -112,7 +112,7 @@ class JobForm:
 
 
 def field_errors(keys: Iterable[Key], values: Mapping[str, Any]) -> Iterator[FieldError]:
-    """Yield every mistake in values from JSON; null counts as left out."""
+    """Yield every error in values from JSON; null counts as left out."""
     known = {key.name: key for key in keys}
     for name, value in values.items():
         error = known[name].error_in(value) if name in known and value is not None else None
@@ -130,7 +130,7 @@ def field_errors(keys: Iterable[Key], values: Mapping[str, Any]) -> Iterator[Fie
 
 
 def from_form(keys: Iterable[Key], form: Mapping[str, str]) -> dict[str, object]:
-    """Return the values of a form, read as their keys want them."""
+    """Return the values of a form, each read as its key's kind."""
     known = {key.name: key for key in keys}
     return {name: known[name].read(text) if name in known else text for name, text in form.items()}
 
@@ -155,7 +155,7 @@ _JOBS = {
 }
 """The jobs of the table: their type, and the last part of the path that they are submitted to."""
 _V1_PATHS = {"image_from_job": "preprocessed_imaging_job"}
-"""Where v1's path is another."""
+"""The paths that v1 calls otherwise."""
 
 
 def _read_table() -> list[tuple[Key, dict[str, str]]]:

@@ -1,4 +1,4 @@
-"""What is asked and what is answered: requests and replies, before and after they are bytes on a socket.
+"""Requests and replies, apart from the bytes on a socket that carry them.
 
 A reply also says how it goes over the wire, so that a fault is a change to a reply and nothing more.
 """
@@ -49,14 +49,14 @@ class Request:
 
     @property
     def form(self) -> dict[str, str]:
-        """The body's keys and values, when it is a form."""
+        """The keys and values of a body that is a form."""
         if self.headers.get_content_type() != "application/x-www-form-urlencoded":
             return {}
         return dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
 
     @property
     def json(self) -> Any:
-        """What the body says, when it is JSON; None when it is not."""
+        """The value of a body that is JSON; None for another body."""
         if self.headers.get_content_type() != "application/json":
             return None
         try:
@@ -87,7 +87,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Target:
-    """What a request is about; faults are aimed with it.
+    """What a request is about. Faults choose by it what they strike.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class Target:
 
 
 class Body(Protocol):
-    """What a reply carries; `length` is None when it is not known beforehand."""
+    """The body of a reply; `length` is None if it is not known beforehand."""
 
     @property
     def length(self) -> int | None:
@@ -144,7 +144,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Wire:
-    """How a reply goes over the wire. The default is good behaviour.
+    """How a reply is sent. The default is as it should be.
 
     Attributes
     ----------
@@ -214,7 +214,7 @@ class Reply:
         )
 
     def on_wire(self, **changes: Any) -> Reply:
-        """Return this reply, sent in another way; see `Wire`."""
+        """Return this reply with a changed `Wire`."""
         return replace(self, wire=replace(self.wire, **changes))
 
 
@@ -245,7 +245,7 @@ def refusal(
     v2: str = "REFUSED",
     **more: Any,
 ) -> Reply:
-    """Return a reply that says no, in the shape of an interface.
+    """Return a refusal in the form of an interface.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def refusal(
 
 
 def xml_refusal(status: int, code: str, why: str = "") -> Reply:
-    """Return how an object store says no; the archive's gives a code and leaves the message empty."""
+    """Return a refusal of an object store; the archive's gives a code and leaves the message empty."""
     request_id = _request_id()
     said = f"<Code>{escape(code)}</Code><Message>{escape(why)}</Message>"
     where = f"<RequestId>{request_id}</RequestId><HostId>practice</HostId>"
@@ -284,7 +284,7 @@ def xml_refusal(status: int, code: str, why: str = "") -> Reply:
 
 
 def of_the_store(reply: Reply) -> Reply:
-    """Return a reply with the headers that the object store puts on everything that it says."""
+    """Return a reply with the headers that the object store puts on every reply."""
     if not any(name == _REQUEST_ID for name, _ in reply.headers):
         reply = reply.with_header(_REQUEST_ID, _request_id())
     return reply.with_header("Accept-Ranges", "bytes")

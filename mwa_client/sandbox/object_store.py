@@ -28,7 +28,7 @@ _IN_QUERY = str.maketrans({"+": "%2B", "/": "%2F", "=": "%3D"})
 
 
 class ObjectStore(Responder):
-    """Gives products to whoever comes with a good URL.
+    """Sends products to everybody who has a good URL.
 
     Parameters
     ----------
@@ -56,11 +56,11 @@ class ObjectStore(Responder):
         self._secret = secrets.token_bytes(20)
 
     def url_of(self, job: PracticeJob, *, stale: bool = False) -> str:
-        """Return a URL for a job's product, signed now, or so long ago that it is no good any more."""
+        """Return a signed URL for a job's product, one that has expired if `stale`."""
         return self.signed(f"{BUCKET}{quote(job.object_name, safe='')}", stale=stale)
 
     def signed(self, path: str, *, stale: bool = False) -> str:
-        """Return a URL for a path, whether anything is there or not."""
+        """Return a signed URL for a path, whether an object is there or not."""
         now = int(self.service.now())
         expires = now - 1 if stale else now + int(self._link_seconds)
         signature = self._signature(path, str(expires)).translate(_IN_QUERY)
@@ -92,7 +92,7 @@ class ObjectStore(Responder):
         signature, given = self._signature(request.path, expires), query.get("Signature", "")
         if not given:
             return xml_refusal(400, "InvalidArgument")
-        # The method is signed, too: a URL for GET is no good for HEAD.
+        # The method is signed, too, so a URL for GET is refused for HEAD.
         if request.method != "GET" or not hmac.compare_digest(given.encode(), signature.encode()):
             return xml_refusal(403, "SignatureDoesNotMatch")
         return None

@@ -18,7 +18,7 @@ PAGE = 4096
 
 
 UPLOADED_AT_ONCE = 8 << 20
-"""Bytes from which on a product comes into the store in parts of this size."""
+"""Products above this size were uploaded in parts of this size."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Content:
 
     @property
     def etag(self) -> str:
-        """A strong entity tag, different for different bytes, and for the same ones uploaded otherwise.
+        """A strong entity tag; it depends on the bytes and on the parts of the upload.
 
         As a store gives it: 32 hex digits, and the number of parts where something large came in parts.
         """
@@ -73,8 +73,7 @@ def _pattern(seed: str, length: int) -> bytes:
 
 
 def _stamp(block: bytearray, number: int) -> None:
-    # Every page, not the block's head alone: bytes that a client puts one block too far are found wherever
-    # in the block they are.
+    # Every page of it, so that a client's bytes that are off by a block are found wherever in the block.
     for index, value in enumerate(number.to_bytes(4, "big")):
         block[index::PAGE] = bytes([value]) * (len(block) // PAGE)
 

@@ -129,16 +129,16 @@ class Sandbox:
 
     @property
     def requests(self) -> list[LoggedRequest]:
-        """What was asked so far, in the order in which the replies ended."""
+        """The requests so far, in the order in which their replies ended."""
         return self._log.entries()
 
     @property
     def connections(self) -> int:
-        """How many connections are open; what was asked by one that is not is done and noted."""
+        """How many connections are open; the requests of closed ones have been logged."""
         return sum(server.connections for server in self._servers)
 
     def reset_log(self) -> None:
-        """Forget what was asked so far."""
+        """Forget the requests so far."""
         self._log.clear()
 
     def _spoken(self, names: Collection[str], folders: Folders) -> list[Endpoints]:
@@ -163,7 +163,7 @@ class Sandbox:
     def _answer(self, request: Request) -> Reply:
         if not request.headers.get("User-Agent"):
             return text_reply(403, "Forbidden by the firewall")
-        # Some paths are those of two interfaces. Who has a session tells by its cookie which one is meant.
+        # Two interfaces share some paths; the session's cookie tells which one is meant.
         speakers = [api for api in self._apis if is_for(api.interface, request)]
         api = max(speakers, key=lambda api: api.familiarity(request), default=None)
         target = api.target(request) if api else Target(request.path, Call.OTHER)

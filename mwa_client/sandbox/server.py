@@ -26,7 +26,7 @@ from .options import Options
 from .request_log import LogEntry, LoggedRequest, RequestLog, length_of
 
 LOGGER = logging.getLogger("mwa_client.sandbox")
-# The threads of a server that runs inside another program never print.
+# A server inside another program must not print.
 LOGGER.addHandler(logging.NullHandler())
 
 _BURST = 1 << 18
@@ -34,16 +34,16 @@ _BURSTS_PER_SECOND = 20
 _LONGEST_PAUSE = 86400.0
 _LINGER = struct.Struct("ii")
 
-# Whoever is on this machine can talk to a server on its loopback interface.
+# Any program on this machine can send requests, so there are limits.
 MOST_BODY = 1 << 18
 """Bytes of a request's body; an honest one has some hundreds."""
 MOST_HEADERS = 1 << 16
 """Bytes of a request's headers."""
 MOST_CONNECTIONS = 500
 _READING_SECONDS = 30.0
-"""How long a request may take to arrive, however slowly it drips."""
+"""Seconds that a request may take to arrive."""
 _IDLE_SECONDS = 900.0
-"""How long a connection may say nothing."""
+"""Seconds that a connection may be silent."""
 
 
 # --- One connection ----------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         self.request.settimeout(self.timeout)
-        # Here and not where connections are accepted: a client that says nothing holds up nobody else.
+        # Not where connections are accepted, so that a silent client holds up nobody else.
         if isinstance(self.request, ssl.SSLSocket):
             self.request.do_handshake()
         super().setup()
@@ -80,11 +80,11 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         refusal = self._refusal()
         if refusal is not None:
-            self.send_error(refusal)  # And the connection is closed: what else comes over it is not read.
+            self.send_error(refusal)  # This closes the connection, whose rest is not read.
         return refusal is None
 
     def _refusal(self) -> int | None:
-        """Return the status for a request that is too large, or whose end nobody can see."""
+        """Return the status for a request that is too large or has no clear end, or None."""
         if length_of(self.headers) > MOST_HEADERS:
             return 431
         if "Transfer-Encoding" in self.headers:
@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         return 413 if int(self.headers.get("Content-Length", "0")) > MOST_BODY else None
 
     def send_response(self, code: int, message: str | None = None) -> None:
-        """Begin a reply; the store does not say what it is made of."""
+        """Begin a reply; the store sends no ``Server`` header."""
         if not self.server.is_store:
             super().send_response(code, message)
             return
@@ -200,14 +200,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(1, 0))
 
     def _let_arrive(self) -> None:
-        # A reset throws away what has not yet arrived, and the client is to get all that was meant for it.
+        # A reset discards what has not arrived, and the client must get all bytes before the cut.
         deadline = time.monotonic() + 5
         while _bytes_on_the_way(self.connection) and time.monotonic() < deadline:
             self._pause(0.001)
 
 
 def _bursts(body: Body, rate: float | None, marks: Iterable[int | None]) -> Iterator[memoryview]:
-    """Yield the bytes of a body; none of the bursts is too long, or goes beyond a mark."""
+    """Yield the bytes of a body in short bursts, none of which crosses a mark."""
     longest = _BURST if rate is None else max(1, min(_BURST, int(rate / _BURSTS_PER_SECOND)))
     sent = 0
     for piece in body.pieces():
@@ -221,7 +221,7 @@ def _bursts(body: Body, rate: float | None, marks: Iterable[int | None]) -> Iter
 
 
 def _bytes_on_the_way(connection: socket.socket) -> int:
-    """Return how many bytes the other side has not acknowledged; 0 where the system does not tell."""
+    """Return how many bytes are not acknowledged; 0 if the system does not tell."""
     if not sys.platform.startswith("linux"):
         return 0
     import fcntl
@@ -231,9 +231,9 @@ def _bytes_on_the_way(connection: socket.socket) -> int:
 
 
 def _shut_down(connection: socket.socket) -> None:
-    """End a socket that another thread may be using."""
+    """Shut a connection down that another thread may be using."""
     try:
-        # The plain socket's method: that of a TLS socket takes the cipher from under its reader.
+        # Not SSLSocket.shutdown, which would break the thread that reads.
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
     except OSError:
         pass  # It has ended by itself.
@@ -337,7 +337,7 @@ class Server(ThreadingHTTPServer):
         )
 
     def expect(self, connection: Any, seconds: float | None) -> None:
-        """Give a connection so long to say what it has to say; None: as long as it likes."""
+        """Close a connection that sends nothing for so many seconds; None for no limit."""
         with self._lock:
             self._due[connection] = math.inf if seconds is None else time.monotonic() + seconds
 
@@ -357,7 +357,7 @@ class Server(ThreadingHTTPServer):
         return connection, address
 
     def service_actions(self) -> None:
-        """Hang up on those who let us wait too long; called several times a second."""
+        """Hang up connections that are overdue; called several times a second."""
         with self._lock:
             late = [connection for connection, due in self._due.items() if due < time.monotonic()]
         for connection in late:
@@ -368,7 +368,7 @@ class Server(ThreadingHTTPServer):
         return len(self._connections) < MOST_CONNECTIONS
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Start a thread for a connection, and keep both in mind."""
+        """Start a thread for a connection."""
         thread = threading.Thread(
             target=self.process_request_thread, args=(request, client_address), name="sandbox", daemon=True
         )
@@ -389,5 +389,5 @@ class Server(ThreadingHTTPServer):
             self._due.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Note an error of a connection; the base class prints it."""
+        """Log an error of a connection; the base class would print it."""
         LOGGER.debug("a connection of %s ended", client_address, exc_info=True)

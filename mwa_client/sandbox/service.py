@@ -27,12 +27,12 @@ from .state_file import StateFile
 
 FIRST_JOB_ID = 10001
 MOST_JOBS = 10_000
-"""Jobs that can be submitted: whoever is on this machine may try to fill its disk."""
+"""Jobs that can be submitted: other programs on this machine may try to fill its disk."""
 MOST_SESSIONS = 1000
 
 
 class AlreadyThere(Exception):
-    """The same job was asked for before, and has not been lost since."""
+    """The same job exists, and has not failed, expired or been cancelled."""
 
     def __init__(self, job: PracticeJob) -> None:
         super().__init__(f"job {job.id}")
@@ -40,7 +40,7 @@ class AlreadyThere(Exception):
 
 
 class LimitReached(Exception):
-    """There are as many unfinished jobs as there may be."""
+    """The limit of unfinished jobs is reached."""
 
 
 class PracticeService:
@@ -114,12 +114,12 @@ class PracticeService:
         return token
 
     def count_login(self) -> None:
-        """Note that somebody has logged in."""
+        """Count a login."""
         with self._lock:
             self.logins += 1
 
     def admit(self, *tokens: str) -> None:
-        """Let those who have these tokens in from now on."""
+        """Accept these tokens from now on."""
         with self._lock:
             kept = self._sessions if len(self._sessions) < MOST_SESSIONS else frozenset()
             self._sessions = kept | set(tokens)
@@ -139,7 +139,7 @@ class PracticeService:
         made_by: Interface = Interface.V2018,
         allow_resubmit: bool = True,
     ) -> PracticeJob:
-        """Take a new job. The same thing asked for twice makes two jobs, where that is allowed.
+        """Take a new job. The same submission twice makes two jobs, if that is allowed.
 
         Raises
         ------
@@ -167,7 +167,7 @@ class PracticeService:
         return self._jobs.get(job_id) if job_id is not None else None
 
     def state(self, job: PracticeJob) -> PracticeState:
-        """Return where a job stands now."""
+        """Return the state of a job now."""
         if job.fixed_state is not None:
             return job.fixed_state
         age = self.now() - job.created
@@ -177,7 +177,7 @@ class PracticeService:
         return PracticeState.READY if age < ready_age + EXPIRES_AFTER else PracticeState.EXPIRED
 
     def times(self, job: PracticeJob) -> Times:
-        """Return when what happened to a job."""
+        """Return the times of a job."""
         state = self.state(job)
         if job.fixed_state is not None:
             since = job.created if job.fixed_at is None else job.fixed_at
@@ -200,7 +200,7 @@ class PracticeService:
         return ListedProduct(job.file_name, job.size, None if job.goes_to_folder else job.sha1)
 
     def put(self, job: PracticeJob) -> PracticeJob:
-        """Remember a job, in the place of what was known of it, and return it with the time noted."""
+        """Keep a job, in the place of its earlier version, and return it."""
         with self._lock:
             if job.fixed_state is not None and job.fixed_at is None:
                 job = replace(job, fixed_at=self.now())
@@ -222,7 +222,7 @@ class PracticeService:
         return sum(self.state(job).is_under_way for job in self._jobs.values()) >= self.job_limit
 
     def _twin(self, type: PracticeType, params: Mapping[str, Any]) -> PracticeJob | None:
-        """Return a job that asks for the same thing, if there is one that has not been lost."""
+        """Return a job of the same type and keys that has not been lost, or None."""
         wanted = PracticeJob(0, type, params, 0.0)
         alike = (job for job in self._jobs.values() if job.type is type and job.obs_id == wanted.obs_id)
         same = (job for job in alike if _asked(job) == _asked(wanted))
@@ -307,7 +307,7 @@ class PracticeService:
         self._change(job_id, fixed_state=None, error_text=None)
 
     def remove(self, job_id: int) -> None:
-        """Forget that there was such a job."""
+        """Remove a job."""
         with self._lock:
             del self._jobs[job_id]
             self._save()
@@ -317,12 +317,12 @@ class PracticeService:
             self.put(replace(self._jobs[job_id], **changes, fixed_at=None))
 
 
-# What a job is, not what it asks for: the interfaces have words of their own for it.
+# Keys that do not make two jobs different.
 _NOT_ASKED = ("allow_resubmit", "job_type", "download_type")
 
 
 def _asked(job: PracticeJob) -> dict[str, str]:
-    """Return what a job asks for, told in one way: 20, "20" and "20.0" are the same."""
+    """Return a job's keys and values in one spelling: 20, "20" and "20.0" are the same."""
     asked = {key: _plain(value) for key, value in job.params.items() if key not in _NOT_ASKED}
     return {**asked, "delivery": job.delivery}
 

@@ -22,12 +22,12 @@ class TokenKind(enum.Enum):
 
     @property
     def seconds(self) -> int:
-        """How long it is good."""
+        """Seconds until a token expires."""
         return 900 if self is TokenKind.ACCESS else 7 * 86400
 
     @property
     def cookie(self) -> str:
-        """The cookie that carries it."""
+        """The cookie that carries the token."""
         return f"mwa_{self.value}_token"
 
 
@@ -51,7 +51,7 @@ class TokenMaker:
 
 
 def payload_of(token: str) -> dict[str, Any]:
-    """Return what a token says; nothing where it is none."""
+    """Return the claims of a token; none if it is not a token."""
     parts = token.split(".")
     if len(parts) != 3:
         return {}
@@ -63,12 +63,12 @@ def payload_of(token: str) -> dict[str, Any]:
 
 
 def is_of_kind(token: str, kind: TokenKind) -> bool:
-    """Return whether a token says that it is for this."""
+    """Return whether a token is of this kind."""
     return bool(payload_of(token).get("type") == kind.value)
 
 
 def is_in_time(token: str, now: float) -> bool:
-    """Return whether a token has not ended."""
+    """Return whether a token has not expired."""
     return bool(payload_of(token).get("exp", 0) > now)
 
 
