@@ -16,7 +16,7 @@ from mwa_client.jobs.keys import JobType
 from mwa_client.secrecy import hide
 from mwa_client.timing import read_time
 
-MOST = 2**63 - 1
+MAX_INTEGER = 2**63 - 1
 """The largest number that makes sense as an id or a size; no file system and no database has larger ones."""
 PRODUCT_LIFE = 7 * 86400.0
 """Seconds after the end of a job for which its product can be fetched."""
@@ -219,7 +219,7 @@ def files_of(product: object) -> list[object]:
 
 
 def read_integer(value: object) -> int | None:
-    """Return a whole number that came as a number or a string; None if it is none or beyond `MOST`."""
+    """Return a whole number that came as a number or a string; None if it is none or beyond `MAX_INTEGER`."""
     if isinstance(value, str):
         is_number = re.fullmatch(r"\s*[0-9]{1,19}\s*", value) is not None
     elif isinstance(value, float):
@@ -227,7 +227,7 @@ def read_integer(value: object) -> int | None:
     else:
         is_number = isinstance(value, int) and not isinstance(value, bool)
     number = int(value) if is_number else None  # type: ignore[call-overload]
-    return number if number is not None and abs(number) <= MOST else None
+    return number if number is not None and abs(number) <= MAX_INTEGER else None
 
 
 def read_size(value: object) -> int | None:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-BLOCK = 1 << 20
+BLOCK_SIZE = 1 << 20
 """Bytes are made in blocks of this size."""
 
 PAGE = 4096
@@ -58,11 +58,11 @@ class Content:
     def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes from `start` up to, not including, `stop`, at most a block at a time."""
         stop = self.size if stop is None else stop
-        block = bytearray(_pattern(self.seed, min(BLOCK, -(-self.size // PAGE) * PAGE)))
+        block = bytearray(_pattern(self.seed, min(BLOCK_SIZE, -(-self.size // PAGE) * PAGE)))
         while start < stop:
-            number, offset = divmod(start, BLOCK)
+            number, offset = divmod(start, BLOCK_SIZE)
             _stamp(block, number)
-            end = min(BLOCK, offset + stop - start)
+            end = min(BLOCK_SIZE, offset + stop - start)
             yield bytes(memoryview(block)[offset:end])
             start += end - offset
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import FastClock, run_batch, service_of
 
 from mwa_client.asvo import open_session
-from mwa_client.asvo.job import MOST, clean_text, read_id, read_integer, read_size
+from mwa_client.asvo.job import MAX_INTEGER, clean_text, read_id, read_integer, read_size
 from mwa_client.batch.pacing import Pacing
 from mwa_client.display.lines import Display
 from mwa_client.display.listing import table
@@ -116,8 +116,8 @@ def test_odd_jobs_in_a_listing_spoil_no_other(
     with closing(open_session(service_of(sandbox, api), clock=clock)) as session:
         jobs = session.jobs()
     assert jobs[7].obs_id == OBS and jobs[7].state.is_ready and len(jobs[7].product) == 1
-    assert all(0 < job.job_id <= MOST for job in jobs.values())
-    assert all(0 <= (file.size or 0) <= MOST for job in jobs.values() for file in job.product)
+    assert all(0 < job.job_id <= MAX_INTEGER for job in jobs.values())
+    assert all(0 <= (file.size or 0) <= MAX_INTEGER for job in jobs.values() for file in job.product)
     assert len(jobs) > 200  # Most are odd in one place and well in the others.
     shown = table(jobs.values(), clock.now())
     assert len(shown.splitlines()) == len(jobs) + 1 and max(map(len, shown.splitlines())) < 160
@@ -174,8 +174,12 @@ def test_a_journal_with_a_number_that_cannot_be(tmp_path: Path, odd: dict[str, A
 
 
 def test_numbers_have_bounds() -> None:
-    assert [read_integer(n) for n in (MOST, -MOST, str(MOST))] == [MOST, -MOST, MOST]
-    for huge in (MOST + 1, -MOST - 1, str(MOST + 1), 2.0**63, 1e300, 10**400, 10**5000):
+    assert [read_integer(n) for n in (MAX_INTEGER, -MAX_INTEGER, str(MAX_INTEGER))] == [
+        MAX_INTEGER,
+        -MAX_INTEGER,
+        MAX_INTEGER,
+    ]
+    for huge in (MAX_INTEGER + 1, -MAX_INTEGER - 1, str(MAX_INTEGER + 1), 2.0**63, 1e300, 10**400, 10**5000):
         assert read_integer(huge) is None and read_size(huge) is None and read_id(huge) is None
     assert [read_id(n) for n in (1, "1", 0, "0", -1, False)] == [1, 1, None, None, None, None]
 

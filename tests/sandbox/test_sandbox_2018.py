@@ -15,7 +15,7 @@ from mwa_client.sandbox import Job, JobState, JobType, Sandbox, Service
 from mwa_client.sandbox.delivery import parse_range
 from mwa_client.sandbox.jobs import default_product_size
 from mwa_client.sandbox.options import Options
-from mwa_client.sandbox.products import BLOCK, Content
+from mwa_client.sandbox.products import BLOCK_SIZE, Content
 
 client = steps.client
 clock = steps.clock
@@ -29,24 +29,30 @@ WEEK = 7 * 86400.0
 
 
 def test_any_range_of_a_content_is_what_stands_there() -> None:
-    content = Content("job 1", 3 * BLOCK + 17)
+    content = Content("job 1", 3 * BLOCK_SIZE + 17)
     whole = b"".join(content.pieces())
     assert len(whole) == content.size
-    for start, stop in [(0, 1), (BLOCK - 1, BLOCK + 1), (5, 2 * BLOCK + 5), (3 * BLOCK, len(whole)), (9, 9)]:
+    for start, stop in [
+        (0, 1),
+        (BLOCK_SIZE - 1, BLOCK_SIZE + 1),
+        (5, 2 * BLOCK_SIZE + 5),
+        (3 * BLOCK_SIZE, len(whole)),
+        (9, 9),
+    ]:
         assert b"".join(content.pieces(start, stop)) == whole[start:stop]
 
 
 def test_no_two_blocks_are_alike_and_neither_are_their_pages() -> None:
-    content = Content("job 1", 300 * BLOCK)
+    content = Content("job 1", 300 * BLOCK_SIZE)
     numbers = (0, 1, 2, 255, 256, 299)
-    pages = {b"".join(content.pieces(n * BLOCK + 8192, n * BLOCK + 12288)) for n in numbers}
+    pages = {b"".join(content.pieces(n * BLOCK_SIZE + 8192, n * BLOCK_SIZE + 12288)) for n in numbers}
     assert len(pages) == len(numbers)
 
 
 def test_sha1_is_true_and_bytes_depend_on_the_seed() -> None:
-    content = Content("job 1", BLOCK + 1)
+    content = Content("job 1", BLOCK_SIZE + 1)
     assert content.sha1 == hashlib.sha1(b"".join(content.pieces())).hexdigest()
-    assert Content("job 2", BLOCK + 1).sha1 != content.sha1
+    assert Content("job 2", BLOCK_SIZE + 1).sha1 != content.sha1
     assert content.changed().sha1 != content.sha1
     assert content.changed().etag != content.etag
 
@@ -286,7 +292,7 @@ def test_the_whole_product(client: Client) -> None:
     ("wanted", "start", "stop"),
     [
         ("bytes=0-99", 0, 100),
-        (f"bytes={BLOCK - 5}-{BLOCK + 4}", BLOCK - 5, BLOCK + 5),
+        (f"bytes={BLOCK_SIZE - 5}-{BLOCK_SIZE + 4}", BLOCK_SIZE - 5, BLOCK_SIZE + 5),
         (f"bytes={SIZE - 1}-", SIZE - 1, SIZE),
         ("bytes=-7", SIZE - 7, SIZE),
         (f"bytes=0-{10 * SIZE}", 0, SIZE),

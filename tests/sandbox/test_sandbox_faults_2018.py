@@ -14,7 +14,7 @@ import sandbox_2018_steps as steps
 from sandbox_2018_steps import OBS, SIZE, TIMEOUT, Client, Clock, product_head, raw_get, true_bytes
 
 from mwa_client.sandbox import KINDS, Faults, Sandbox
-from mwa_client.sandbox.products import BLOCK
+from mwa_client.sandbox.products import BLOCK_SIZE
 
 client = steps.client
 clock = steps.clock
@@ -415,7 +415,7 @@ def test_change_content(client: Client) -> None:
 
 def test_corrupt_byte(client: Client) -> None:
     job_id = client.new_job()
-    at = BLOCK + 3
+    at = BLOCK_SIZE + 3
     handle = client.sandbox.faults.add("corrupt_byte", at=at, times=1)
     assert client.download(job_id, Range=f"bytes=0-{at - 1}").content == true_bytes(client.sandbox, 0, at)
     wrong = client.download(job_id).content
