@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -12,9 +13,6 @@ from typing import Any, TypeVar
 from . import faults_in_calls, faults_in_products, faults_of_today  # noqa: F401
 from .fault_kinds import KINDS, FaultKind, Point
 from .messages import Reply, Target
-
-COMMON_OPTIONS = ("times", "skip", "path", "obs_id", "job_id", "api")
-"""The options that every fault takes."""
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "int": int,
@@ -27,6 +25,54 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True)
+class Aim:
+    """Which requests a fault strikes, and how often: the options that every fault takes.
+
+    Attributes
+    ----------
+    times : int or None
+        How often it strikes; without end if None.
+    skip : int
+        How many requests that it could have struck it lets pass first.
+    path : str or None
+        Strike the requests with this path (``*`` and ``?`` as in a shell), not the usual ones.
+    obs_id, job_id : int or str or None
+        Strike only what is about this observation, this job.
+    api : str or None
+        Strike only this interface: ``2018``, ``v1``, ``v2``, or ``store`` for the object store.
+    """
+
+    times: int | None = None
+    skip: int = 0
+    path: str | None = None
+    obs_id: int | str | None = None
+    job_id: int | str | None = None
+    api: str | None = None
+
+    def check(self, kind: FaultKind) -> None:
+        """Raise ``ValueError`` if a kind of fault cannot be aimed like this."""
+        if not isinstance(self.times, (int, type(None))) or not isinstance(self.skip, int):
+            raise ValueError(f"{kind.name}: times and skip must be whole numbers")
+        if self.api is not None and self.api not in {interface.value for interface in kind.interfaces}:
+            raise ValueError(f"{kind.name}: no such api here: {self.api}")
+
+    def matches(self, kind: FaultKind, target: Target) -> bool:
+        """Return whether a fault of a kind strikes a request, or one job in a listing."""
+        if self.path is None:
+            if target.call not in kind.calls:
+                return False
+        elif not fnmatchcase(target.path, self.path):
+            return False
+        if self.api not in (None, target.interface.value) or target.interface not in kind.interfaces:
+            return False
+        return _agrees(self.obs_id, target.obs_id) and _agrees(self.job_id, target.job_id)
+
+
+COMMON_OPTIONS = tuple(field.name for field in fields(Aim))
+"""The options that every fault takes."""
+
+
 class Fault:
     """One fault that is switched on. `Faults.add` makes it.
 
@@ -36,29 +82,14 @@ class Fault:
         How often it has struck.
     """
 
-    def __init__(
-        self,
-        kind: FaultKind,
-        options: dict[str, Any],
-        *,
-        times: int | None = None,
-        skip: int = 0,
-        path: str | None = None,
-        obs_id: int | str | None = None,
-        job_id: int | str | None = None,
-        api: str | None = None,
-    ) -> None:
-        # A list of values is used up, one value a hit.
-        lengths = [len(value) for value in options.values() if isinstance(value, list)]
+    def __init__(self, kind: FaultKind, aim: Aim, options: dict[str, Any]) -> None:
         self.kind = kind
+        self.aim = aim
         self.options = options
-        self.times = min([*lengths, *([] if times is None else [times])], default=None)
-        self.skip = skip
-        self.path = path
-        self.obs_id = obs_id
-        self.job_id = job_id
-        self.api = api
         self.hits = 0
+        # A list of values is used up, one value a hit.
+        lists = [len(value) for value in options.values() if isinstance(value, list)]
+        self._most = min([*lists, *([] if aim.times is None else [aim.times])], default=None)
         self._passed = 0
         self._lock = threading.Lock()
 
@@ -66,26 +97,15 @@ class Fault:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())
         return f"<fault {self.kind.name}{options}, {self.hits} hits>"
 
-    def is_aimed_at(self, target: Target) -> bool:
-        """Return whether the fault strikes a request, or one job in a listing."""
-        if self.path is None:
-            if target.call not in self.kind.calls:
-                return False
-        elif not fnmatchcase(target.path, self.path):
-            return False
-        if self.api not in (None, target.interface.value) or target.interface not in self.kind.interfaces:
-            return False
-        return _agrees(self.obs_id, target.obs_id) and _agrees(self.job_id, target.job_id)
-
     def strike(self, thing: Any) -> Any | None:
         """Return the thing spoilt, or None if it stays as it is."""
         with self._lock:
-            if self.times is not None and self.hits >= self.times:
+            if self._most is not None and self.hits >= self._most:
                 return None
             spoilt = self.kind.spoil(thing, **self._current_options())
             if spoilt is None:
                 return None
-            if self._passed < self.skip:
+            if self._passed < self.aim.skip:
                 self._passed += 1
                 return None
             self.hits += 1
@@ -110,19 +130,7 @@ class Faults:
     def __iter__(self) -> Iterator[Fault]:
         return iter(self._active)
 
-    def add(
-        self,
-        name: str,
-        /,
-        times: int | None = None,
-        *,
-        skip: int = 0,
-        path: str | None = None,
-        obs_id: int | str | None = None,
-        job_id: int | str | None = None,
-        api: str | None = None,
-        **options: Any,
-    ) -> Fault:
+    def add(self, name: str, /, times: int | None = None, **options: Any) -> Fault:
         """Switch a fault on.
 
         Parameters
@@ -131,18 +139,9 @@ class Faults:
             Its name; `KINDS` has them all.
         times : int, optional
             How often it strikes; without end if left out.
-        skip : int, optional
-            How many that it could have struck it lets pass first.
-        path : str, optional
-            Strike the requests with this path (``*`` and ``?`` as in a shell), not the usual ones.
-        obs_id, job_id : int or str, optional
-            Strike only what is about this observation, this job.
-        api : str, optional
-            Strike only what is spoken in this interface: ``2018``, ``v1``, ``v2``, or ``store`` for the
-            object store.
         **options
-            What is particular to the fault. A list gives one value for each hit; after the last, the
-            fault is over.
+            The other attributes of `Aim`, and the options of the fault itself. A list gives one value for
+            each hit; after the last, the fault is over.
 
         Returns
         -------
@@ -162,12 +161,10 @@ class Faults:
         0
         """
         kind = _known_kind(name)
+        aim = Aim(times, **{option: options.pop(option) for option in COMMON_OPTIONS if option in options})
         _check_options(kind, options)
-        if not isinstance(times, (int, type(None))) or not isinstance(skip, int):
-            raise ValueError(f"{name}: times and skip must be whole numbers")
-        if api is not None and api not in {interface.value for interface in kind.interfaces}:
-            raise ValueError(f"{name}: no such api here: {api}")
-        fault = Fault(kind, options, times=times, skip=skip, path=path, obs_id=obs_id, job_id=job_id, api=api)
+        aim.check(kind)
+        fault = Fault(kind, aim, options)
         self._active = (*self._active, fault)
         return fault
 
@@ -196,7 +193,11 @@ class Faults:
         return thing
 
     def _aimed(self, point: Point, target: Target) -> Iterator[Fault]:
-        return (fault for fault in self._active if fault.kind.point is point and fault.is_aimed_at(target))
+        return (
+            fault
+            for fault in self._active
+            if fault.kind.point is point and fault.aim.matches(fault.kind, target)
+        )
 
 
 def _agrees(wanted: int | str | None, found: int | str | None) -> bool:
