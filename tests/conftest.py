@@ -19,11 +19,11 @@ from typing import Any, Callable, TypeVar
 import pytest
 
 from mwa_client.asvo import open_session
+from mwa_client.asvo.service import Credentials, Service
 from mwa_client.batch.batch import Batch
 from mwa_client.batch.events import Event, Summary
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.pacing import Pacing
-from mwa_client.cli.settings import Credentials, Service
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Sandbox

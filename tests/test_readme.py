@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from json_events import FIELDS
 
+from mwa_client.asvo import variables
 from mwa_client.asvo.job import JobState
-from mwa_client.cli import main as cli
-from mwa_client.cli import settings
+from mwa_client.cli.options import option_parser
 from mwa_client.errors import ExitStatus
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.key_table import KEYS
@@ -97,13 +97,13 @@ def test_the_two_commands_are_lines_that_can_be_pasted() -> None:
 def test_every_option_is_in_the_readme() -> None:
     table = README.read_text(encoding="utf-8").partition("## All options")[2].partition("\n## ")[0]
     listed = set(re.findall(r"`(--?[a-z-]+)[` ]", table.replace("`-`", "")))
-    options = {word for action in cli._parser()._actions for word in action.option_strings}
+    options = {word for action in option_parser()._actions for word in action.option_strings}
     assert listed == options
 
 
 def test_every_variable_is_in_the_readme() -> None:
     read = re.findall(
-        r'"((?:MWA_ASVO|ASVO|SSL)_[A-Z_]+)"', Path(settings.__file__).read_text(encoding="utf-8")
+        r'"((?:MWA_ASVO|ASVO|SSL)_[A-Z_]+)"', Path(variables.__file__).read_text(encoding="utf-8")
     )
     by_family = {f"{family}_{name}" for family in ("ASVO", "MWA_ASVO") for name in ("HOST", "PORT")}
     text = README.read_text(encoding="utf-8").partition("| variable | meaning |")[2].partition("\n\n")[0]

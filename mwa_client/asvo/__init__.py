@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mwa_client import __version__
-from mwa_client.asvo.api_client import ApiClient, HttpRequest
-from mwa_client.asvo.session import Session
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.secrecy import keep_secret
-from mwa_client.timing import Clock, SystemClock
 
-# The interfaces are imported when a session is opened: a run with nothing to do must not wait for them.
+# The rest is imported when a session is opened: a run with nothing to do must not wait for it.
 if TYPE_CHECKING:
-    from mwa_client.cli.settings import Service
+    from mwa_client.asvo.api_client import ApiClient, HttpRequest
+    from mwa_client.asvo.service import Service
+    from mwa_client.asvo.session import Session
     from mwa_client.jobs.request import JobRequest
+    from mwa_client.timing import Clock
 
 
 def open_session(*services: Service, clock: Clock | None = None) -> Session:
@@ -27,6 +27,9 @@ def open_session(*services: Service, clock: Clock | None = None) -> Session:
     clock : Clock, optional
         Time; default is the machine's.
     """
+    from mwa_client.asvo.session import Session
+    from mwa_client.timing import SystemClock
+
     return Session([_interface(service, clock or SystemClock()) for service in services])
 
 

@@ -1,17 +1,22 @@
-"""The file of errors that scripts read: each run writes it anew, and over nobody's other file."""
+"""The error file, which scripts read (--error-file). Each run writes it anew, and never over another file."""
 
 from __future__ import annotations
 
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mwa_client.directory.disk import read_ours, write_in_place
-from mwa_client.errors import DirectoryUnusable, SettingsError
+from mwa_client.errors import DirectoryUnusable, MwaClientError, SettingsError
 from mwa_client.json_text import read_json
+from mwa_client.secrecy import hide
+
+if TYPE_CHECKING:
+    from mwa_client.batch.events import RowFailed
 
 LARGEST = 1 << 24
 """Bytes of the largest file that is looked at: a thousand errors take some hundred kB."""
@@ -31,7 +36,7 @@ def write_errors(path: Path | None, errors: list[dict[str, object]]) -> None:
     Raises
     ------
     SettingsError
-        It cannot be written, or something else stands there: a job file, say, or a link.
+        The file cannot be written, or it is something else than an error file: a job file, say, or a link.
     """
     if path is None:
         return
@@ -45,7 +50,7 @@ def write_errors(path: Path | None, errors: list[dict[str, object]]) -> None:
 
 
 def check_error_file(path: Path | None) -> None:
-    """Refuse a place for the errors where something else stands.
+    """Refuse to write the errors over something else than an error file.
 
     Raises
     ------
@@ -58,6 +63,17 @@ def check_error_file(path: Path | None) -> None:
         if not _may_be_written(path):
             what = f"{path} is there already and is not a list of errors; it stays as it is."
             raise SettingsError(what, REMEDY)
+
+
+def errors_of(failed: Iterable[RowFailed], ended_by: MwaClientError | None = None) -> list[dict[str, object]]:
+    """Return the errors to write: those of the rows, and last the one that ended the run, if one did."""
+    errors: list[dict[str, object]] = [
+        {"obs_id": failure.row.obs_id, "job_id": failure.row.job_id, "result": hide(failure.error.what)}
+        for failure in failed
+    ]
+    if ended_by is not None:
+        errors.append({"obs_id": None, "job_id": None, "result": hide(ended_by.what)})
+    return errors
 
 
 @contextmanager
@@ -81,7 +97,7 @@ def _is_stream(path: Path) -> bool:
 
 
 def _write_into(path: Path, text: str) -> None:
-    # A pipe that nobody reads must not hold us for ever.
+    # Opening a pipe that nobody reads would wait for ever.
     handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     os.set_blocking(handle, True)
     with os.fdopen(handle, "w", encoding="utf-8") as stream:

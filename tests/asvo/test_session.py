@@ -25,8 +25,8 @@ from mwa_client.asvo.job import (
     read_sha1,
     read_size,
 )
+from mwa_client.asvo.service import Credentials, Service
 from mwa_client.asvo.session import Session
-from mwa_client.cli.settings import Credentials, Service
 from mwa_client.errors import (
     BadReply,
     LoginRefused,

@@ -21,8 +21,9 @@ from conftest import (
 from interface_steps import EXAMPLE, OTHER, TODAY, VISIBILITIES, asked, listed, session_with
 
 from mwa_client.asvo import open_session
+from mwa_client.asvo.service import Credentials, Service
 from mwa_client.asvo.tokens import LOGINS_A_MINUTE
-from mwa_client.cli.settings import Credentials, Service, services_from
+from mwa_client.asvo.variables import services_from
 from mwa_client.errors import (
     ExitStatus,
     LoginRefused,

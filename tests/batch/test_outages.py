@@ -562,7 +562,8 @@ def command(days: Days, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     for name in ("MWA_ASVO_API_KEY", "MWA_ASVO_HTTPS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("mwa_client.timing.SystemClock", lambda: days)
+    for module in ("mwa_client.timing", "mwa_client.cli.batch_run"):
+        monkeypatch.setattr(f"{module}.SystemClock", lambda: days)
     (tmp_path / "jobs.csv").write_text(vis(OBS))
 
     def run(*options: str) -> int:

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 import mwa_client.transfer.files as files_module
 from mwa_client.asvo.job import Job, ProductFile
 from mwa_client.asvo.job import JobState as State
+from mwa_client.asvo.variables import services_from
 from mwa_client.batch.events import Notice
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.products import bytes_to_come, name_files
 from mwa_client.cli.error_file import write_errors
-from mwa_client.cli.settings import services_from
 from mwa_client.errors import ExitStatus, JobFailed, SettingsError
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import JobState, JobType, Sandbox

@@ -37,11 +37,11 @@ from hypothesis import strategies as st
 
 from mwa_client.asvo import api_2018, open_session, v1_v2
 from mwa_client.asvo.job import Job, ProductFile, read_listing
+from mwa_client.asvo.service import Credentials, Service
 from mwa_client.asvo.tokens import TokenStore
 from mwa_client.batch.ledger import MEMORY, Ledger
 from mwa_client.batch.pacing import Pacing
 from mwa_client.cli.error_file import write_errors
-from mwa_client.cli.settings import Credentials, Service
 from mwa_client.directory.lock import Owner, directory_lock
 from mwa_client.display.lines import Display, JsonDisplay
 from mwa_client.display.listing import documents, table

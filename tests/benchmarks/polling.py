@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from mwa_client.asvo import open_session
-from mwa_client.cli.settings import Credentials, Service
+from mwa_client.asvo.service import Credentials, Service
 from mwa_client.jobs.keys import ApiVersion
 
 GOAL_CPU, GOAL_MB = 0.3, 120.0

@@ -7,15 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mwa_client.cli.settings import (
-    Credentials,
-    Service,
-    Settings,
-    Task,
-    address_of,
-    services_from,
-    settings_from,
-)
+from mwa_client.asvo.service import Credentials, Service, address_of
+from mwa_client.asvo.variables import services_from
+from mwa_client.cli.settings import Output, Settings, Task, settings_from
 from mwa_client.errors import CredentialsMissing, ExitStatus, SettingsError
 from mwa_client.jobs.keys import ApiVersion
 
@@ -345,7 +339,7 @@ def test_all_options() -> None:
         sandbox=True,
         once=True,
         allow_resubmit=True,
-        quiet=True,
+        output=Output(quiet=True),
         parallel=32,
         connections=16,
         poll=0.5,

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job import clean_text
+from mwa_client.asvo.service import Credentials
 from mwa_client.batch.events import (
     Complete,
     Counts,
@@ -39,7 +40,6 @@ from mwa_client.batch.events import (
     Summary,
 )
 from mwa_client.cli import main as cli
-from mwa_client.cli.settings import Credentials
 from mwa_client.directory.lock import Owner
 from mwa_client.display.lines import Display, JsonDisplay
 from mwa_client.errors import (

@@ -12,8 +12,9 @@ import pytest
 import requests
 from conftest import wait_until
 
-from mwa_client.cli import tasks
-from mwa_client.cli.settings import Service, Settings
+from mwa_client.asvo.service import Service
+from mwa_client.cli.practice import practice_service
+from mwa_client.cli.settings import Settings
 from mwa_client.sandbox import Job, JobType, Sandbox, request_log
 from mwa_client.sandbox import server as serving
 from mwa_client.sandbox import service as serves
@@ -275,7 +276,7 @@ def test_the_account_of_a_practice_run_is_known_to_nobody(tmp_path: Path) -> Non
         return [by_password.ok, by_key.ok]
 
     for _ in range(2):
-        with tasks._practice(Settings(tmp_path, sandbox=True), lambda *lines: None) as (service,):
+        with practice_service(Settings(tmp_path, sandbox=True), lambda *lines: None) as service:
             account = service.credentials
             assert logs_in(service, "practice", "practice-key") == [False, False]
             assert logs_in(service, account.password, account.key) == [True, True]
@@ -287,7 +288,7 @@ def test_the_account_of_a_practice_run_is_known_to_nobody(tmp_path: Path) -> Non
 def test_practice_deliveries_are_found_whatever_way_leads_to_the_directory(tmp_path: Path) -> None:
     (tmp_path / "jobs").mkdir()
     directory = tmp_path / "jobs" / ".." / "data"
-    with tasks._practice(Settings(directory, sandbox=True), lambda *lines: None) as (service,):
+    with practice_service(Settings(directory, sandbox=True), lambda *lines: None) as service:
         (root,) = service.delivery_roots.roots
         delivered = root / "scratch" / "practice" / "asvo" / "7"
         assert service.delivery_roots.check(str(delivered), directory) == delivered

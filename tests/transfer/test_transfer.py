@@ -1033,7 +1033,7 @@ from mwa_client.asvo import open_session
 from mwa_client.asvo.job import ProductFile
 from mwa_client.errors import DiskFull
 from mwa_client.jobs.keys import ApiVersion
-from mwa_client.cli.settings import Credentials, Service
+from mwa_client.asvo.service import Credentials, Service
 from mwa_client.transfer.part_file import ExpectedFile
 from mwa_client.transfer.download import DownloadDirectory, fetch
 

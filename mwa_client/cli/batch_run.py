@@ -1,0 +1,207 @@
+"""Running a batch: the rows of a job file, or jobs that the service has already (--download-only)."""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Callable, TypeVar
+
+from mwa_client.asvo import open_session
+from mwa_client.batch.batch import Batch
+from mwa_client.batch.events import Event, RowFailed
+from mwa_client.batch.ledger import Ledger
+from mwa_client.batch.pacing import Pacing
+from mwa_client.batch.rows import ListedJob
+from mwa_client.batch.workers import Workers
+from mwa_client.cli.checking import RowSource
+from mwa_client.cli.context import TaskContext
+from mwa_client.cli.error_file import errors_of, write_errors
+from mwa_client.cli.interrupts import interrupts_held_back
+from mwa_client.cli.settings import Task
+from mwa_client.display.lines import display_for
+from mwa_client.errors import ExitStatus, NotFinished, ServiceRefused, ServiceUnavailable
+from mwa_client.jobs.jobfile import JobFile
+from mwa_client.jobs.keys import ApiVersion
+from mwa_client.timing import FIRST_POLL, Outage, SystemClock
+
+if TYPE_CHECKING:
+    from mwa_client.asvo.job import Job
+    from mwa_client.asvo.session import Session
+    from mwa_client.jobs.request import JobRequest
+
+FIRST_OBS_ID = 888888889
+"""Below it a number can only be a job id."""
+MOMENT = 1.0
+"""The least number of seconds that is allowed for an answer."""
+
+T = TypeVar("T")
+
+
+def run_rows(context: TaskContext, source: RowSource, jobs: JobFile, expected: ApiVersion) -> ExitStatus:
+    """Submit the rows and, unless only that is wanted, watch and fetch the jobs.
+
+    Parameters
+    ----------
+    context : TaskContext
+        What to work with.
+    source : RowSource
+        The text of the rows.
+    jobs : JobFile
+        The rows as they were parsed for the interface that is expected to answer.
+    expected : ApiVersion
+        That interface.
+    """
+
+    def check(api: ApiVersion) -> None:
+        if api is not expected:
+            for warning in source.parse(api).warnings:
+                if warning not in jobs.warnings:
+                    context.say(f"Warning: {warning}")
+
+    force = context.settings.allow_resubmit
+    requests = [replace(job, allow_resubmit=True) if force else job for job in jobs.jobs]
+    return _run_batch(context, lambda connect: requests, check)
+
+
+def fetch(context: TaskContext) -> ExitStatus:
+    """Fetch jobs of the service: the named ones, waiting where they are not ready, or all ready ones."""
+
+    def wanted(connect: Callable[[], Session]) -> Sequence[ListedJob]:
+        return _ask_until_answered(context, lambda: _chosen(connect(), context.settings.targets))
+
+    return _run_batch(context, wanted)
+
+
+def _run_batch(
+    context: TaskContext,
+    wanted: Callable[[Callable[[], Session]], Sequence[JobRequest | ListedJob]],
+    check: Callable[[ApiVersion], None] = lambda api: None,
+) -> ExitStatus:
+    """Run a batch, show it, and write its errors into the error file."""
+    settings, clock = context.settings, SystemClock()
+    output = settings.output
+    environment = dict(os.environ)
+    looks = {"quiet": output.quiet, "json": output.json, "verbose": output.verbose}
+    with _not_in_environment("TQDM_"):  # The user has set them for other programs' bars.
+        display = display_for(sys.stdout, sys.stderr, clock, environment, **looks)
+
+    def show(event: Event) -> None:
+        if isinstance(event, RowFailed):
+            context.failed.append(event)
+        with interrupts_held_back():  # A bar that is only half drawn could not be removed.
+            display(event)
+
+    pacing = Pacing(
+        settings.parallel,
+        settings.poll,
+        settings.give_up_after,
+        settings.connections,
+        context.services[0].call_timeout,
+        is_prompt=settings.sandbox,
+    )
+    with ExitStack() as open_things:
+        session = cache(
+            lambda: open_things.enter_context(closing(open_session(*context.services, clock=clock)))
+        )
+        ledger = Ledger(settings.directory, context.services[0].name, context.check_lock)
+        open_things.callback(ledger.close)
+        open_things.callback(display.close)
+        batch = Batch(
+            wanted(session),
+            session,
+            ledger,
+            clock,
+            show,
+            pacing,
+            check=check,
+            only_submit=settings.task is Task.SUBMIT,
+            once=settings.once,
+            # A crontab repeats the same command all night, and means one new job by it, not one each time.
+            is_asked_again=settings.allow_resubmit and not settings.once,
+            roots=context.services[0].delivery_roots,
+        )
+        summary = batch.run()
+    write_errors(output.error_file, errors_of(summary.failed))
+    return summary.exit_status
+
+
+@contextmanager
+def _not_in_environment(prefix: str) -> Iterator[None]:
+    """Hide the environment variables with a prefix from libraries that are loaded in the block."""
+    hidden = {name: value for name, value in os.environ.items() if name.startswith(prefix)}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+# --- Which jobs to fetch ------------------------------------------------------------------------------
+
+
+def _chosen(session: Session, targets: Sequence[str]) -> list[ListedJob]:
+    """Return the listed jobs that the user has named, by job id, by obs_id, or as ``all`` that are ready."""
+    numbers = [int(target) for target in targets if target != "all"]
+    listing = session.jobs(known=[number for number in numbers if number < FIRST_OBS_ID])
+    chosen: dict[int, Job] = {}
+    for number in numbers:
+        found = [job for job in listing.values() if number in (job.job_id, job.obs_id)]
+        if not found:
+            raise ServiceRefused(f"The service lists no job {number}, and none on an observation {number}.")
+        usable = [job for job in found if number == job.job_id or not job.state.is_lost]
+        if not usable:
+            raise ServiceRefused(f"Every job on observation {number} has failed, expired or been cancelled.")
+        chosen |= {job.job_id: job for job in usable}
+    if "all" in targets:
+        chosen |= {job.job_id: job for job in listing.values() if job.state.is_ready}
+    return [ListedJob.of(chosen[job_id], session.api) for job_id in sorted(chosen)]
+
+
+def _ask_until_answered(context: TaskContext, ask: Callable[[], T]) -> T:
+    """Ask the service until it answers, with the waits of the polling loop.
+
+    Raises
+    ------
+    NotFinished
+        The time to give up has come, or the run is a single pass.
+    """
+    settings, clock = context.settings, SystemClock()
+    outage, ends = Outage(clock, first=settings.poll or FIRST_POLL), math.inf
+    if settings.give_up_after is not None:
+        ends = clock.monotonic() + settings.give_up_after
+    while True:
+        try:
+            return _ask_within(ends - clock.monotonic(), ask)
+        except ServiceUnavailable as error:
+            is_first, waiting = not outage.is_on, outage.failed(error.retry_after)
+            if settings.once or clock.monotonic() + waiting > ends:
+                raise NotFinished(error.what, "Run the same command again.") from error
+            if is_first:
+                context.say(f"{error.what} Trying again in {waiting:.0f} s, until it answers.")
+            clock.sleep(waiting, threading.Event())
+
+
+def _ask_within(seconds: float, ask: Callable[[], T]) -> T:
+    """Ask in a thread, and stop waiting for the answer after a time (`MOMENT` at least)."""
+    if seconds == math.inf:
+        return ask()
+    answers: queue.Queue[tuple[T] | BaseException] = queue.Queue()
+    Workers(1, answers).give(lambda: (ask(),))
+    try:
+        answer = answers.get(timeout=max(seconds, MOMENT))
+    except queue.Empty:
+        raise NotFinished(
+            "The time given with --give-up-after is over, and the service has not answered.",
+            "Run the same command again.",
+        ) from None
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer[0]

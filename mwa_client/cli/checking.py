@@ -1,0 +1,90 @@
+"""Reading the rows of a run before anything is sent, and showing what they ask for (--check)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mwa_client.cli.settings import Settings
+from mwa_client.errors import JobFileError
+from mwa_client.jobs.jobfile import JobFile, parse, plan, read_bytes
+from mwa_client.jobs.keys import ApiVersion
+
+# The rest is imported where it is needed: checking a file must not wait for it.
+if TYPE_CHECKING:
+    from mwa_client.asvo.api_client import HttpRequest
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """The text of the rows, kept to be parsed again if another interface answers than was expected."""
+
+    data: bytes | str
+    source: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> RowSource:
+        """Read the job file, or take the rows of the command line."""
+        if settings.csv is not None:
+            return cls(*read_bytes(settings.csv))
+        return cls("\n".join(settings.rows), "row")
+
+    def parse(self, api: ApiVersion) -> JobFile:
+        """Turn the rows into jobs for an interface."""
+        return parse(self.data, api, self.source)
+
+    def parse_for_one_of(self, apis: Sequence[ApiVersion]) -> tuple[ApiVersion, JobFile]:
+        """Turn the rows into jobs for the first interface that can do what they ask.
+
+        Raises
+        ------
+        JobFileError
+            None of them can; the mistakes are those for the interface that finds the fewest.
+        """
+        errors = []
+        for api in apis:
+            try:
+                return api, self.parse(api)
+            except JobFileError as error:
+                errors.append(error)
+        raise min(errors, key=lambda error: len(error.mistakes))
+
+
+def likely_apis(settings: Settings) -> tuple[ApiVersion, ...]:
+    """Return the interfaces that may be spoken, the likeliest first, without asking the network."""
+    if settings.api is not None:
+        return (settings.api,)
+    if settings.sandbox:
+        return (ApiVersion.V2018,)
+    return (
+        (ApiVersion.V2, ApiVersion.V1)
+        if os.environ.get("MWA_ASVO_API_KEY")
+        else (ApiVersion.V2018, ApiVersion.V2)
+    )
+
+
+def describe(settings: Settings, jobs: JobFile, api: ApiVersion) -> list[str | Mapping[str, object]]:
+    """Say what a good job file asks for; with ``--verbose``, also the request for each row."""
+    requests = list(_requests(settings, jobs, api)) if settings.output.verbose else []
+    if not settings.output.json:
+        shown = [f"{jobs.source}:{line}: {request}" for line, request in requests]
+        heading = [f"The requests to the {api.value} interface:"] if shown else []
+        return [*plan(jobs).split("\n"), *heading, *shown, "Nothing was sent."]
+    checked = {"event": "checked", "jobs": len(jobs.jobs), "warnings": list(jobs.warnings)}
+    if settings.output.verbose:
+        checked["requests"] = [
+            {"line": line, "method": request.method, "path": request.path, "body": dict(request.body)}
+            for line, request in requests
+        ]
+    return [checked]
+
+
+def _requests(settings: Settings, jobs: JobFile, api: ApiVersion) -> Iterator[tuple[int, HttpRequest]]:
+    """Yield line and request of each job."""
+    from mwa_client.asvo import submission_of
+
+    for job in jobs.jobs:
+        allow_resubmit = settings.allow_resubmit or job.allow_resubmit
+        yield job.line, submission_of(job, api, allow_resubmit=allow_resubmit)

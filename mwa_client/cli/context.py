@@ -1,0 +1,106 @@
+"""What every task of the command works with: the service, the directory, a way to show results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Callable, Protocol
+
+from mwa_client.asvo.service import Service
+from mwa_client.asvo.variables import services_from
+from mwa_client.cli.error_file import write_errors
+from mwa_client.cli.settings import Settings, Task
+from mwa_client.errors import DiskFull, MwaClientError
+
+# The rest is imported where it is needed: checking a file must not wait for it.
+if TYPE_CHECKING:
+    from mwa_client.batch.events import RowFailed
+
+
+class Show(Protocol):
+    """Shows lines of text, and JSON objects as lines; a line break within a text is not shown as one."""
+
+    def __call__(self, *lines: str | Mapping[str, object]) -> None:
+        """Show them."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """What a task works with.
+
+    Attributes
+    ----------
+    settings : Settings
+        What the user wants.
+    services : sequence of Service
+        The ways to reach the service, in the order to try them.
+    check_lock : callable
+        Raises if this process does not hold the lock of the download directory any more.
+    say : Show
+        Shows a remark or a warning.
+    show : Show
+        Shows a result.
+    failed : list of RowFailed
+        The rows that have failed so far, kept for the error file in case the run ends early.
+    """
+
+    settings: Settings
+    services: Sequence[Service]
+    check_lock: Callable[[], None]
+    say: Show
+    show: Show
+    failed: list[RowFailed]
+
+
+@contextmanager
+def open_context(settings: Settings, say: Show, show: Show, failed: list[RowFailed]) -> Iterator[TaskContext]:
+    """Hold the directory's lock if the task writes there, and run the practice service if it is wanted."""
+    with ExitStack() as open_things:
+        services = () if settings.sandbox else _real_services(settings, say)
+        check_lock = open_things.enter_context(_lock(settings, say))
+        # Written now, too: hours of work must not end with a file that cannot be written.
+        write_errors(settings.output.error_file, [])
+        if settings.sandbox:
+            from mwa_client.cli.practice import practice_service
+
+            services = (open_things.enter_context(practice_service(settings, say)),)
+        yield TaskContext(settings, services, check_lock, say, show, failed)
+
+
+def _real_services(settings: Settings, say: Show) -> tuple[Service, ...]:
+    services = services_from(os.environ, settings.api)
+    if services[0].verify is False:
+        say("Warning: certificates are not verified (SSL_VERIFY=0): anybody in between can read along.")
+    for service in services:
+        if service.sends_password_in_clear:
+            say(f"Warning: {service.address} is not encrypted: anybody in between can read the password.")
+            break
+    return services
+
+
+@contextmanager
+def _lock(settings: Settings, say: Show) -> Iterator[Callable[[], None]]:
+    """Hold the directory's lock while a task writes there; yield the function that checks the lock."""
+    changes_sandbox = settings.sandbox and settings.task is Task.CANCEL
+    if not (settings.task.needs_directory or changes_sandbox):
+        yield lambda: None
+        return
+    from mwa_client.batch.ledger import MEMORY
+    from mwa_client.directory.lock import directory_lock
+    from mwa_client.timing import SystemClock
+
+    lock = directory_lock(settings.directory, settings.directory / MEMORY, SystemClock(), say)
+    with ExitStack() as open_things:
+        try:
+            check_lock = open_things.enter_context(lock)
+        except DiskFull as error:
+            check_lock = partial(_fail, error)  # If everything is complete already, nothing need be written.
+        yield check_lock
+
+
+def _fail(error: MwaClientError) -> None:
+    raise error
