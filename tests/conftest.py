@@ -1,91 +1,18 @@
-"""What the tests share: a clock that lives through a week in a second, and the sandbox to talk to."""
+"""Fixtures of all tests."""
 
 from __future__ import annotations
 
-import os
-import queue
-import resource
 import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, TypeVar
 
 import pytest
+from shared import THREE_ROWS, FastClock
 
-from mwa_client.asvo import open_session
-from mwa_client.asvo.service import Credentials, Service
-from mwa_client.batch.batch import Batch
-from mwa_client.batch.events import Event, Summary
-from mwa_client.batch.ledger import Ledger
-from mwa_client.batch.pacing import Pacing
-from mwa_client.jobs.jobfile import parse
-from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Sandbox
 
-T = TypeVar("T")
-
-# A shell starts what it puts into the background deaf to Ctrl-C, and so would be the processes started here.
+# What a shell starts in the background ignores Ctrl-C, and so would the processes that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-THREE_ROWS = """\
-obs_id=1191828584, job_type=c, timeres=20, freqres=20, edgewidth=80, conversion=ms
-obs_id=1191828584, job_type=d, download_type=vis
-obs_id=1191828528, job_type=d, download_type=vis_meta
-"""
-
-LOGIN = {ApiVersion.V2018: "/api/login", ApiVersion.V1: "/api/api_login", ApiVersion.V2: "/api/v2/api_login"}
-LISTING = {
-    ApiVersion.V2018: "/api/get_jobs",
-    ApiVersion.V1: "/api/get_jobs",
-    ApiVersion.V2: "/api/v2/get_jobs",
-}
-SUBMISSION = {
-    ApiVersion.V2018: "/api/download_vis_job",
-    ApiVersion.V1: "/api/download_vis_job",
-    ApiVersion.V2: "/api/v2/download_vis_job",
-}
-"""Where each interface is asked, and what for."""
-
-
-class FastClock:
-    """A clock whose waits take no time. It stands still while nobody waits."""
-
-    def __init__(self, now: float = 1.8e9) -> None:
-        self._now = now
-        self._lock = threading.Lock()
-        self.slept: list[float] = []
-
-    def now(self) -> float:
-        with self._lock:
-            return self._now
-
-    def monotonic(self) -> float:
-        return self.now()
-
-    def advance(self, seconds: float) -> None:
-        with self._lock:
-            self._now += seconds
-
-    def sleep(self, seconds: float, stop: threading.Event) -> None:
-        self.slept.append(seconds)
-        self.advance(seconds)
-
-    def receive(self, inbox: queue.Queue[T], seconds: float, *, is_coming: bool = False) -> T | None:
-        try:
-            # Real threads get a real moment; only when they are silent does the time pass.
-            return inbox.get(timeout=20.0 if is_coming else 0.01)
-        except queue.Empty:
-            self.advance(max(seconds, 0.0))
-            return None
-
-    def chance(self) -> float:
-        return 0.5
 
 
 @pytest.fixture
@@ -100,129 +27,21 @@ def sandbox(clock: FastClock) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def service_of(
-    sandbox: Sandbox,
-    api: ApiVersion = ApiVersion.V2018,
-    *,
-    password: str = "practice",
-    key: str = "practice-key",
-    stall_timeout: float = 5.0,
-    tokens: Path | None = None,
-) -> Service:
-    """How to reach a sandbox; today's interfaces by key."""
-    return Service(
-        api=api,
-        address=sandbox.url,
-        name="practice.example",
-        credentials=Credentials("practice", password) if api is ApiVersion.V2018 else Credentials(key=key),
-        call_timeout=5.0,
-        stall_timeout=stall_timeout,
-        tokens=tokens,
-    )
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    """A job file with three rows."""
+    file = tmp_path / "jobs.csv"
+    file.write_text(THREE_ROWS)
+    return file
 
 
-@dataclass
-class Run:
-    """One run of a batch: how it ended and what it told."""
-
-    summary: Summary
-    events: list[Event] = field(default_factory=list)
-
-    def told(self, kind: type[T]) -> list[T]:
-        return [event for event in self.events if isinstance(event, kind)]
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A download directory that is not there yet."""
+    return tmp_path / "data"
 
 
-def run_batch(
-    sandbox: Sandbox,
-    directory: Path,
-    clock: FastClock,
-    text: str = THREE_ROWS,
-    *,
-    api: ApiVersion = ApiVersion.V2018,
-    pacing: Pacing | None = None,
-    service: Service | None = None,
-    listen: Callable[[Event], None] = lambda event: None,
-    once: bool = False,
-    **more: Any,
-) -> Run:
-    """Run a job file against a sandbox, in this process, on the fast clock."""
-    service = service or service_of(sandbox, api)
-    events: list[Event] = []
-
-    def hear(event: Event) -> None:
-        events.append(event)
-        listen(event)
-
-    ledger = Ledger(directory, service.name, now=clock.now)
-    with closing(ledger), closing(open_session(service, clock=clock)) as session:
-        means = (lambda: session, ledger, clock, hear, pacing or Pacing())
-        return Run(Batch(parse(text, service.api).jobs, *means, once=once, **more).run(), events)
-
-
-def command(*arguments: str | Path) -> list[str]:
-    """The command line of the client, as a process of its own."""
-    return [sys.executable, "-m", "mwa_client", *map(str, arguments)]
-
-
-def environment(sandbox: Sandbox | None = None, **more: str) -> dict[str, str]:
-    """An environment that points the client at a sandbox, and at nothing else."""
-    ours = ("ASVO_", "MWA_ASVO_", "SSL_")
-    plain = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    if sandbox is not None:
-        plain |= {"ASVO_HOST": sandbox.url, "ASVO_USER": "practice", "ASVO_PASS": "practice"}
-    return {**plain, **more}
-
-
-def run_command(
-    *arguments: str | Path, env: dict[str, str], cwd: Path | None = None, stdin: bytes = b""
-) -> subprocess.CompletedProcess[str]:
-    """Run the client as a process and wait for it."""
-    return subprocess.run(
-        command(*arguments),
-        env=env,
-        cwd=cwd,
-        input=stdin.decode() if stdin else "",
-        capture_output=True,
-        text=True,
-        timeout=15,
-        check=False,
-    )
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait for another process or thread, as short as possible; fail when it does not come."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what the test waited for did not happen"
-        time.sleep(0.01)
-
-
-def together(calls: int, call: Callable[[], object]) -> list[BaseException]:
-    """Make a call in several threads at the same moment; return what went wrong."""
-    gate = threading.Barrier(calls)
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        gate.wait()
-        try:
-            call()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    return errors
-
-
-@contextmanager
-def longest_file(size: int) -> Iterator[None]:
-    """The system writes no file of this process beyond this size: what fits is written, then an error."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another working directory than the repository's, which stays clean whatever a test leaves behind."""
+    monkeypatch.chdir(tmp_path)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
-from conftest import environment, wait_until
+from shared import environment, wait_until
 
 from mwa_client.cli.settings import CONNECTIONS, DOWNLOADS
 from mwa_client.errors import ExitStatus

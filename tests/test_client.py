@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import THREE_ROWS, FastClock
+from shared import THREE_ROWS, FastClock
 
 import mwa_client
 from mwa_client import timing

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from conftest import (
+from shared import (
     FastClock,
     Run,
     service_of,

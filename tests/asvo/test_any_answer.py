@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from conftest import (
-    FastClock,
-)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from interface_steps import VISIBILITIES
+from shared import (
+    FastClock,
+)
 
 from mwa_client.asvo.api_client import Submission
 from mwa_client.asvo.api_v1 import ApiV1

@@ -6,12 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import (
-    LISTING,
-    SUBMISSION,
-    FastClock,
-    run_batch,
-)
 from interface_steps import (
     DAY,
     EVERY,
@@ -26,6 +20,12 @@ from interface_steps import (
     notices,
     remember,
     vis,
+)
+from shared import (
+    LISTING,
+    SUBMISSION,
+    FastClock,
+    run_batch,
 )
 
 from mwa_client.batch.events import Downloading, Notice, Submitted

@@ -20,7 +20,7 @@ import pytest
 import requests
 import trustme
 import urllib3
-from conftest import FastClock, wait_until
+from shared import FastClock, wait_until
 
 from mwa_client.asvo import http as http_module
 from mwa_client.asvo import limits, stream

@@ -9,16 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import (
-    LISTING,
-    LOGIN,
-    SUBMISSION,
-    FastClock,
-    Run,
-    environment,
-    run_batch,
-    run_command,
-)
 from interface_steps import (
     DAY,
     EVERY,
@@ -40,6 +30,16 @@ from interface_steps import (
     screen,
     session_with,
     vis,
+)
+from shared import (
+    LISTING,
+    LOGIN,
+    SUBMISSION,
+    FastClock,
+    Run,
+    environment,
+    run_batch,
+    run_command,
 )
 
 from mwa_client.asvo.job import JobState

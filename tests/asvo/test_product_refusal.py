@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import LISTING, FastClock, Run, run_batch, service_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from shared import LISTING, FastClock, Run, run_batch, service_of
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.product_refusal import ERROR

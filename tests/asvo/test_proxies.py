@@ -13,7 +13,7 @@ from typing import Callable
 
 import pytest
 import trustme
-from conftest import FastClock, environment, run_command
+from shared import FastClock, environment, run_command
 
 from mwa_client.asvo.http import HttpClient
 from mwa_client.asvo.proxies import Proxy, is_on_this_machine

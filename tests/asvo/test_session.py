@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from conftest import FastClock, service_of, together, wait_until
+from shared import FastClock, service_of, together, wait_until
 
 from mwa_client import __version__
 from mwa_client.asvo import open_session

@@ -6,11 +6,6 @@ import queue
 from pathlib import Path
 from typing import TypeVar
 
-from conftest import (
-    FastClock,
-    run_batch,
-    wait_until,
-)
 from interface_steps import (
     DAY,
     OBS,
@@ -22,6 +17,11 @@ from interface_steps import (
     failures,
     stored,
     vis,
+)
+from shared import (
+    FastClock,
+    run_batch,
+    wait_until,
 )
 
 from mwa_client.asvo.product_source import FRESH_LINKS

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import FastClock, longest_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared import FastClock, longest_file
 
 from mwa_client.asvo.tokens import LOGINS_A_MINUTE, Tokens, TokenStore
 from mwa_client.directory.lock import Owner

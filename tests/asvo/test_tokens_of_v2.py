@@ -9,17 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import (
-    LISTING,
-    LOGIN,
-    FastClock,
-    environment,
-    longest_file,
-    run_batch,
-    run_command,
-    service_of,
-    together,
-)
 from interface_steps import (
     DAY,
     OBS,
@@ -33,6 +22,17 @@ from interface_steps import (
     notices,
     session_with,
     vis,
+)
+from shared import (
+    LISTING,
+    LOGIN,
+    FastClock,
+    environment,
+    longest_file,
+    run_batch,
+    run_command,
+    service_of,
+    together,
 )
 
 from mwa_client.asvo.tokens import LOGINS_A_MINUTE, TokenStore

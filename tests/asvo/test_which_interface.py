@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import (
+from interface_steps import EXAMPLE, OTHER, TODAY, VISIBILITIES, asked, listed, session_with
+from shared import (
     LOGIN,
     FastClock,
     environment,
@@ -18,7 +19,6 @@ from conftest import (
     run_command,
     service_of,
 )
-from interface_steps import EXAMPLE, OTHER, TODAY, VISIBILITIES, asked, listed, session_with
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.service import Credentials, Service

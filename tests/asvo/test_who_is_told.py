@@ -7,12 +7,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from conftest import (
-    LISTING,
-    FastClock,
-    run_batch,
-    service_of,
-)
 from interface_steps import (
     OBS,
     OTHER,
@@ -26,6 +20,12 @@ from interface_steps import (
     session_with,
     stored,
     vis,
+)
+from shared import (
+    LISTING,
+    FastClock,
+    run_batch,
+    service_of,
 )
 
 from mwa_client.asvo import open_session

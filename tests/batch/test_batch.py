@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Callable, TypeVar
 
 import pytest
-from conftest import FastClock, Run, environment, run_batch, run_command, service_of, wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shared import FastClock, Run, environment, run_batch, run_command, service_of, wait_until
 
 from mwa_client.asvo.api_client import Submission
 from mwa_client.asvo.session import Session

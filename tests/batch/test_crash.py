@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import FastClock, command, environment, run_batch, run_command, wait_until
 from ordeal import (
     Ordeal,
     let_go_wrong,
@@ -20,6 +19,7 @@ from ordeal import (
     some_moment,
     some_rows,
 )
+from shared import FastClock, command, environment, run_batch, run_command, wait_until
 
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Job, LoggedRequest, Sandbox

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FastClock, Run, environment, run_batch, run_command, service_of
+from shared import FastClock, Run, environment, run_batch, run_command, service_of
 
 from mwa_client import Client
 from mwa_client.asvo.v1_v2 import read_job

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import THREE_ROWS, FastClock, longest_file, run_batch, service_of
+from shared import THREE_ROWS, FastClock, longest_file, run_batch, service_of
 
 from mwa_client.batch.ledger import MEMORY, PRACTICE, FetchedProduct, Ledger, RowRecord
 from mwa_client.directory import disk

@@ -25,7 +25,7 @@ from types import FrameType
 
 import pexpect  # type: ignore[import-untyped]
 import pytest
-from conftest import THREE_ROWS, FastClock, command, environment, run_batch, wait_until
+from shared import THREE_ROWS, FastClock, command, environment, run_batch, wait_until
 
 from mwa_client.batch.events import Begun, Complete, Counts
 from mwa_client.batch.workers import Workers

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Callable, TypeVar
 
 import pytest
-from conftest import (
+from shared import (
     LISTING,
     LOGIN,
     SUBMISSION,

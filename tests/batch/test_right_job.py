@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LISTING, SUBMISSION, FastClock, Run, environment, run_batch, run_command, service_of
+from shared import LISTING, SUBMISSION, FastClock, Run, environment, run_batch, run_command, service_of
 
 from mwa_client.asvo import open_session
 from mwa_client.batch.batch import Batch

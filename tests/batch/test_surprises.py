@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FastClock, run_batch, service_of
+from shared import FastClock, run_batch, service_of
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job import MAX_INTEGER, clean_text, read_id, read_integer, read_size

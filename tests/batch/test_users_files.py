@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FastClock, Run, environment, run_batch, run_command
 from hypothesis import given
 from hypothesis import strategies as st
+from shared import FastClock, Run, environment, run_batch, run_command
 
 import mwa_client.transfer.files as files_module
 from mwa_client.asvo.job import Job, ProductFile

@@ -31,8 +31,8 @@ from urllib.parse import quote, urlencode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # What the tests share.
 
-from conftest import command, environment, wait_until
 from servers import HERE, File, _free_ports, list_job, slow_line
+from shared import command, environment, wait_until
 
 from mwa_client.sandbox import Sandbox
 from mwa_client.sandbox.products import Content

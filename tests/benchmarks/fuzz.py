@@ -31,9 +31,9 @@ from typing import Any, Callable
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from conftest import FastClock, run_batch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from shared import FastClock, run_batch
 
 from mwa_client.asvo import api_2018, open_session, v1_v2
 from mwa_client.asvo.job import Job, ProductFile, read_listing

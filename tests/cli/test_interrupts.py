@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import command, environment, run_command, wait_until
+from shared import command, environment, run_command, wait_until
 
 from mwa_client.cli.interrupts import SIGNALS, Interrupted, interrupts_caught, interrupts_held_back
 from mwa_client.sandbox import Sandbox

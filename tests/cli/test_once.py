@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import FastClock, Run, environment, run_batch, run_command
+from shared import FastClock, Run, environment, run_batch, run_command
 
 from mwa_client.batch.events import Notice
 from mwa_client.batch.pacing import Pacing

@@ -15,8 +15,8 @@ from typing import Any, Callable
 from urllib.parse import urlencode
 
 import pytest
-from conftest import THREE_ROWS, command, environment, run_command, wait_until
 from json_events import FIELDS
+from shared import command, environment, run_command, wait_until
 
 from mwa_client.batch import watching
 from mwa_client.cli import main as cli
@@ -66,18 +66,6 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
         seconds_per_state=0, product_size=lambda job: 300_000, scratch_folder=tmp_path / "scratch"
     ) as sandbox:
         yield sandbox
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def csv(tmp_path: Path) -> Path:
-    file = tmp_path / "jobs.csv"
-    file.write_text(THREE_ROWS)
-    return file
 
 
 Run = Callable[..., Done]

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import FastClock, Run, command, environment, run_batch, run_command, wait_until
+from shared import FastClock, Run, command, environment, run_batch, run_command, wait_until
 
 from mwa_client.asvo.job import Delivery, ProductFile
 from mwa_client.batch.events import Downloading, Notice

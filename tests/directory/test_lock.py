@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from conftest import THREE_ROWS, FastClock, command, environment, run_command, wait_until
+from shared import THREE_ROWS, FastClock, command, environment, run_command, wait_until
 
 from mwa_client.directory import lock
 from mwa_client.directory.disk import boot_id

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FastClock, run_batch, wait_until
+from shared import FastClock, run_batch, wait_until
 from tqdm import tqdm
 
 from mwa_client.batch.events import (

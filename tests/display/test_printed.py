@@ -20,9 +20,9 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from conftest import LISTING, LOGIN, SUBMISSION, FastClock, service_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shared import LISTING, LOGIN, SUBMISSION, FastClock, service_of
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job import clean_text

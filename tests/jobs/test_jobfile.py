@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import environment, run_command
 from job_rows import C_TODAY, DOWNLOAD, VOLTAGE
+from shared import environment, run_command
 
 from mwa_client.errors import ExitStatus, JobFileError, SettingsError
 from mwa_client.jobs.jobfile import JobFile, parse, parse_row, plan, read_file

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from conftest import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
+from shared import wait_until
 
 from mwa_client.sandbox import Job, JobState, JobType, Sandbox
 from mwa_client.sandbox.delivery import parse_range_as_ceph

@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import pytest
 import requests
-from conftest import wait_until
+from shared import wait_until
 
 from mwa_client.asvo.service import Service
 from mwa_client.cli.practice import practice_service

@@ -10,9 +10,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import FastClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared import FastClock
 
 from mwa_client.directory.disk import remove_tree, tree_size, walk_tree
 from mwa_client.errors import Stopped, TransferFailed

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import FastClock, Run, run_batch
+from shared import FastClock, Run, run_batch
 
 from mwa_client.batch.events import Notice
 from mwa_client.batch.ledger import MEMORY

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import longest_file
 from hypothesis import given
 from hypothesis import strategies as st
+from shared import longest_file
 
 from mwa_client.directory.disk import boot_id
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped

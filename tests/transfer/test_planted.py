@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FastClock, environment, run_batch, run_command
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared import FastClock, environment, run_batch, run_command
 
 from mwa_client.batch.ledger import MEMORY, Ledger
 from mwa_client.directory import disk

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FastClock, service_of, wait_until
+from shared import FastClock, service_of, wait_until
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job import ProductFile
@@ -1028,7 +1028,7 @@ FETCH_TO_A_TINY_DISK = """
 import subprocess, sys, threading
 from pathlib import Path
 sys.path.insert(0, sys.argv[5])
-from conftest import FastClock
+from shared import FastClock
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job import ProductFile
 from mwa_client.errors import DiskFull

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from conftest import FastClock, service_of
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from shared import FastClock, service_of
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job import ProductFile
