@@ -1,6 +1,6 @@
-"""Ctrl-C, SIGTERM and SIGHUP: everything is put down in order, and the program ends within two seconds.
+"""Ctrl-C, SIGTERM and SIGHUP: the program stops its work in good order, and ends within two seconds.
 
-The first one is raised in the main thread; those that follow change nothing, for the end is near.
+The first signal is raised as an exception in the main thread; later ones are ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mwa_client.errors import ExitStatus
 from mwa_client.threads import has_started
 
 GRACE = 1.6
-"""Seconds in which the work must be put down; whatever hangs then (a name look-up, a disk) is left."""
+"""Seconds in which the work must stop. After that the process ends, even if a name look-up or a disk hangs."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -42,12 +42,22 @@ class Interrupted(BaseException):
         return f"{self._word}. Everything so far is kept: run the same command again to go on."
 
 
-class _Ending:
-    """Whether the program has been told to end. There is one main thread, so there is one of these."""
+class _State:
+    """Which signals have come. Signals concern the whole process, so the state is the process's, too.
 
-    raised = False
-    held_back = 0
-    waiting: int | None = None
+    Attributes
+    ----------
+    is_raised : bool
+        A signal was raised as an exception.
+    blocks : int
+        How many `interrupts_held_back` blocks the main thread is in.
+    pending : int or None
+        The signal that came in such a block, to be raised at its end.
+    """
+
+    is_raised = False
+    blocks = 0
+    pending: int | None = None
 
 
 @contextmanager
@@ -55,78 +65,78 @@ def interrupts_caught() -> Iterator[None]:
     """Raise `Interrupted` in the main thread when a signal wants the program to end.
 
     A signal that the program was started to ignore (nohup) stays ignored. If the block does not end
-    within `GRACE` seconds of the signal, the process ends all the same. After the block all signals mean
-    what they meant before; if one was raised, they are ignored, for then the program is about to end.
+    within `GRACE` seconds of the signal, the process ends all the same. After the block the earlier handlers
+    are back; if a signal was raised, all are ignored instead, because the program is about to end.
     """
     before = {number: signal.getsignal(number) for number in SIGNALS}
     ours = [n for n, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)]
-    _Ending.raised, _Ending.held_back, _Ending.waiting = False, 0, None
-    with _end_seen_to(ours):
+    _State.is_raised, _State.blocks, _State.pending = False, 0, None
+    with _watchdog(ours):
         for number in ours:
-            signal.signal(number, _hear)
+            signal.signal(number, _on_signal)
         try:
             yield
         finally:
             for number in ours:
-                signal.signal(number, signal.SIG_IGN if _Ending.raised else before[number])
+                signal.signal(number, signal.SIG_IGN if _State.is_raised else before[number])
 
 
 @contextmanager
-def _end_seen_to(signals: Collection[int]) -> Iterator[None]:
-    """Have a thread wait for these signals, while there is one to be had for it."""
-    ear, mouth = os.pipe()
-    os.set_blocking(mouth, False)
-    if not has_started(threading.Thread(target=_see_to_the_end, args=(ear, signals), daemon=True)):
-        # Only a main thread that hangs is missed then.
-        os.close(ear)
-        os.close(mouth)
+def _watchdog(signals: Collection[int]) -> Iterator[None]:
+    """Have a thread end the process if the main thread does not end within `GRACE` seconds of a signal."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    if not has_started(threading.Thread(target=_end_if_stuck, args=(read_end, signals), daemon=True)):
+        # No thread can be started: then a main thread that hangs is not ended.
+        os.close(read_end)
+        os.close(write_end)
         yield
         return
-    wakeup_before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    wakeup_before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     try:
         yield
     finally:
         signal.set_wakeup_fd(wakeup_before)
-        os.close(mouth)
+        os.close(write_end)
 
 
 @contextmanager
 def interrupts_held_back() -> Iterator[None]:
-    """Let no interrupt come in the middle of what is done here; it comes at the end of it."""
-    _Ending.held_back += 1
+    """Let no interrupt come within the block; one that would have comes at its end."""
+    _State.blocks += 1
     try:
         yield
     finally:
-        _Ending.held_back -= 1
-    if _Ending.waiting is not None and not _Ending.held_back:
-        number, _Ending.waiting = _Ending.waiting, None
+        _State.blocks -= 1
+    if _State.pending is not None and not _State.blocks:
+        number, _State.pending = _State.pending, None
         _raise(number)
 
 
-def _hear(number: int, frame: FrameType | None) -> None:
-    if _Ending.held_back:
-        _Ending.waiting = number
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    if _State.blocks:
+        _State.pending = number
     else:
         _raise(number)
 
 
 def _raise(number: int) -> None:
-    if not _Ending.raised:
-        _Ending.raised = True
+    if not _State.is_raised:
+        _State.is_raised = True
         raise Interrupted(number)
 
 
-def _see_to_the_end(ear: int, signals: Collection[int]) -> None:
-    """Wait for a signal, in a thread of its own; end the process if the main thread does not.
+def _end_if_stuck(read_end: int, signals: Collection[int]) -> None:
+    """Wait for a signal, and end the process if the main thread does not.
 
     The main thread may hang in a system call (looking up a name, say) in which no exception reaches it.
     """
-    with os.fdopen(ear, "rb", buffering=0) as heard:
-        # Python writes the number of each signal; the end of the file is the end of the work.
-        number = next((byte[0] for byte in iter(lambda: heard.read(1), b"") if byte[0] in signals), None)
+    with os.fdopen(read_end, "rb", buffering=0) as pipe:
+        # Python writes the number of each signal into the pipe, which is closed when the work has ended.
+        number = next((byte[0] for byte in iter(lambda: pipe.read(1), b"") if byte[0] in signals), None)
         deadline = time.monotonic() + GRACE
-        while number is not None and select.select([heard], [], [], max(deadline - time.monotonic(), 0.0))[0]:
-            if not heard.read(1):
+        while number is not None and select.select([pipe], [], [], max(deadline - time.monotonic(), 0.0))[0]:
+            if not pipe.read(1):
                 return
     if number is not None:
         _end_at_once(number)
@@ -137,6 +147,6 @@ def _end_at_once(number: int) -> None:
     with suppress(OSError, ValueError):
         screen = sys.stderr.fileno()
         clean = "\r\x1b[J" if os.isatty(screen) else ""
-        if select.select([], [screen], [], 0)[1]:  # A terminal that is held (Ctrl-S) would hold us too.
+        if select.select([], [screen], [], 0)[1]:  # Writing to a stopped terminal (Ctrl-S) would block.
             os.write(screen, f"{clean}{interrupted}\n".encode())
     os._exit(interrupted.exit_status)

@@ -33,16 +33,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mend_streams()
     options = read_options(arguments)
     try:
-        with interrupts_caught():  # Around the last words, too: a stream that nobody reads could hold them.
+        # finish_streams() can be interrupted, too: it may wait for a stream that nobody reads.
+        with interrupts_caught():
             exit_status = int(_run(options))
             finish_streams()
             return exit_status
-    except Interrupted as interrupted:  # It came while they were said.
+    except Interrupted as interrupted:
         return int(interrupted.exit_status)
 
 
 def _run(options: argparse.Namespace) -> ExitStatus:
-    """Do what the options say; whatever goes wrong is said."""
+    """Do what the options say, and print every error."""
     from mwa_client.cli.settings import settings_from
     from mwa_client.cli.tasks import perform
 
@@ -64,7 +65,7 @@ def _run(options: argparse.Namespace) -> ExitStatus:
 
 
 def _silence_libraries() -> None:
-    """Let the library that speaks HTTP warn of nothing: it would show whole URLs, and what a server sent."""
+    """Keep urllib3 from logging: its warnings show whole URLs, with signatures, and what a server sent."""
     import logging
 
     library = logging.getLogger("urllib3")
@@ -73,7 +74,7 @@ def _silence_libraries() -> None:
 
 
 def _show_requests() -> None:
-    """Show each request on standard error, a line for each."""
+    """Log each request on standard error, in a line of its own."""
     import logging
 
     class Formatter(logging.Formatter):
@@ -89,7 +90,7 @@ def _show_requests() -> None:
 
 def _say_error(error: MwaClientError) -> None:
     first, *more = error.lines
-    # What is wrong in a file is said as compilers say it: file, line, mistake.
+    # Mistakes in a file are printed as compilers print them: file, line, mistake.
     _say(first if error.exit_status is ExitStatus.BAD_FILE else f"mwa_client: {first}", *more)
 
 
@@ -99,4 +100,4 @@ def _say(*lines: str | Mapping[str, object], stream: TextIO | None = None) -> No
     try:
         print(*texts, sep="\n", file=stream or sys.stderr, flush=True)
     except (OSError, ValueError):
-        pass  # Nobody listens any more; the exit status still speaks.
+        pass  # The reader has gone; the exit status still tells how it ended.

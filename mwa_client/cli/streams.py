@@ -1,4 +1,4 @@
-"""Standard streams that another program has a say in: closed, in another encoding, or set not to block."""
+"""Standard streams that are shared with other programs: closed, in another encoding, or set not to block."""
 
 from __future__ import annotations
 
@@ -12,29 +12,35 @@ from contextlib import suppress
 from pathlib import Path
 
 PATIENCE = 60.0
-"""Seconds without a byte taken after which a reader counts as absent; what it has missed waits for it."""
+"""Seconds without progress after which a reader counts as absent; what it has missed is kept for it."""
 MOST_WAITING = 1 << 20
-"""Bytes that wait for a reader who is absent; what is written beyond them is lost."""
+"""Bytes that are kept for an absent reader; what is written beyond them is lost."""
 BLOCK = 1 << 16
 """Bytes that are written at a time."""
-LOOK, MOMENT = 1.0, 0.002
-"""Seconds after which it is tried whether there is room, and between two tries where there seems to be."""
+LOOK = 1.0
+"""Seconds to wait for room before trying to write anyway."""
+MOMENT = 0.002
+"""Seconds between two tries, for systems that report room where there is too little."""
 
 
 def mend_streams() -> None:
-    """Let no state in which a standard stream can be end the program, or lose a part of what is written."""
+    """Make standard output and error safe to write to, in whatever state they were handed over.
+
+    Neither a closed stream, nor a character that its encoding lacks, nor a full pipe ends the program or
+    loses text.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-            if stream is getattr(sys, f"__{name}__"):  # Not one that a program which calls us has put there.
+            if stream is getattr(sys, f"__{name}__"):  # A calling program may have put its own there.
                 setattr(sys, name, _patient(stream))
 
 
 def finish_streams() -> None:
-    """Give a reader who has fallen behind a last chance, before the program ends."""
+    """Before the program ends, wait once more for readers that have fallen behind."""
     for stream in (sys.stdout, sys.stderr):
         writer = getattr(stream, "buffer", None)
         if isinstance(writer, PatientWriter):
@@ -44,7 +50,7 @@ def finish_streams() -> None:
 
 
 def _patient(stream: io.TextIOWrapper) -> io.TextIOWrapper:
-    """Return a stream that writes to the same place, all of it, whatever somebody has set that to."""
+    """Return a stream that writes everything to the same file, even where that is set not to block."""
     try:
         stream.flush()
         writer = PatientWriter(stream.fileno())
@@ -60,41 +66,41 @@ def _patient(stream: io.TextIOWrapper) -> io.TextIOWrapper:
 
 
 class PatientWriter(io.BufferedIOBase):
-    """Writes to an open file, and waits where that cannot take more at the moment.
+    """Writes to an open file, and waits where the file cannot take more at the moment.
 
-    Whether a pipe or a terminal blocks is not ours alone: every program that has it open can change that,
-    at any time, for all of them.
+    Whether a pipe or a terminal blocks is a setting of the pipe itself: every program that has it open can
+    change it, at any time, for all of them.
 
     Parameters
     ----------
     file : int
-        The open file. It stays open.
+        Descriptor of the open file, which is not closed.
     patience : float
-        Seconds to wait for a reader who takes nothing. After that nobody waits for it any more until it takes
-        something again; then it gets what it has missed.
+        Seconds to wait for a reader that takes nothing. After that no write waits any more, until the reader
+        takes something again; then it gets what it has missed.
     """
 
     def __init__(self, file: int, patience: float = PATIENCE) -> None:
         self._file = self.name = file
         self._patience = patience
         self._lock = threading.RLock()
-        self._waiting = bytearray()
+        self._unwritten = bytearray()
         self._is_absent = False
 
     def writable(self) -> bool:
-        """Say that it can be written to."""
+        """Return True: the stream can be written to."""
         return True
 
     def fileno(self) -> int:
-        """Return the open file."""
+        """Return the descriptor of the open file."""
         return self._file
 
     def isatty(self) -> bool:
-        """Say whether it is a terminal."""
+        """Say whether the file is a terminal."""
         return os.isatty(self._file)
 
     def write(self, data: object) -> int:
-        """Write all of it, or keep for later what a reader who is absent does not take.
+        """Write all of the data, or keep what an absent reader does not take.
 
         Raises
         ------
@@ -103,45 +109,45 @@ class PatientWriter(io.BufferedIOBase):
         """
         view = memoryview(data)  # type: ignore[arg-type]
         with self._lock:
-            if len(self._waiting) < MOST_WAITING:
-                self._waiting += view
-            self._write_waiting()
+            if len(self._unwritten) < MOST_WAITING:
+                self._unwritten += view
+            self._write_out()
         return view.nbytes
 
     def flush(self) -> None:
-        """Write what is waiting, as `write` does."""
+        """Write what is kept, as `write` does."""
         with self._lock:
-            self._write_waiting()
+            self._write_out()
 
     def finish(self) -> None:
-        """Write what is waiting, and wait once more for a reader who was absent."""
+        """Write what is kept, and wait once more for an absent reader."""
         self._is_absent = False
         self.flush()
 
     def close(self) -> None:
-        """Write what is waiting, if that can be."""
+        """Write what is kept, if the reader is still there."""
         with suppress(OSError):
             super().close()
 
-    def _write_waiting(self) -> None:
+    def _write_out(self) -> None:
         last = time.monotonic()
-        while self._waiting:
+        while self._unwritten:
             try:
-                written = os.write(self._file, bytes(self._waiting[:BLOCK]))
+                written = os.write(self._file, bytes(self._unwritten[:BLOCK]))
             except BlockingIOError:
                 self._is_absent = self._is_absent or time.monotonic() - last >= self._patience
                 if self._is_absent:
                     return
                 self._wait()
             except OSError:
-                self._waiting.clear()  # Nobody will ever read it.
+                self._unwritten.clear()  # The reader has gone.
                 raise
             else:
-                del self._waiting[:written]
+                del self._unwritten[:written]
                 self._is_absent, last = False, time.monotonic()
 
     def _wait(self) -> None:
         poll = select.poll()
         poll.register(self._file, select.POLLOUT)
         if poll.poll(min(self._patience, LOOK) * 1000):
-            time.sleep(MOMENT)  # Some say at once that there is room, and have too little.
+            time.sleep(MOMENT)
