@@ -19,7 +19,7 @@ from mwa_client.errors import ExitStatus
 from mwa_client.threads import has_started
 
 GRACE = 1.6
-"""Seconds in which the work must stop. After that the process ends, even if a name look-up or a disk hangs."""
+"""Seconds in which the work must stop. After that the process ends, even where a look-up or a disk hangs."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
