@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from shared import *  # noqa: F403
 from shared import THREE_ROWS, FastClock
 
 from mwa_client.sandbox import Sandbox

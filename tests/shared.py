@@ -18,12 +18,12 @@ from typing import Any, Callable, TypeVar
 from mwa_client.asvo import open_session
 from mwa_client.asvo.service import Credentials, Service
 from mwa_client.batch.batch import Batch
-from mwa_client.batch.events import Event, Summary
+from mwa_client.batch.events import Event, Notice, Summary
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.pacing import Pacing
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
-from mwa_client.sandbox import Sandbox
+from mwa_client.sandbox import Job, Sandbox
 
 T = TypeVar("T")
 
@@ -139,6 +139,31 @@ def run_batch(
     with closing(ledger), closing(open_session(service, clock=clock)) as session:
         means = (lambda: session, ledger, clock, hear, pacing or Pacing())
         return Run(Batch(parse(text, service.api).jobs, *means, once=once, **more).run(), events)
+
+
+def vis(*obs_ids: int, more: str = "") -> str:
+    """A job file with one visibility download for each observation."""
+    return "".join(f"obs_id={obs_id}, job_type=d, download_type=vis{more}\n" for obs_id in obs_ids)
+
+
+def true_bytes(job: Job) -> bytes:
+    """The product of a job of the sandbox, as it should arrive."""
+    return b"".join(job.content.pieces())
+
+
+def products(directory: Path) -> set[str]:
+    """What a user sees in the download directory, apart from the checksums."""
+    return {file.name for file in directory.iterdir() if not file.name.startswith((".", "SHA1"))}
+
+
+def notices(run: Run, word: str = "") -> list[str]:
+    """The notices of a run that have a word in them."""
+    return [event.text for event in run.told(Notice) if word in event.text]
+
+
+def failures(run: Run) -> dict[int, str]:
+    """What has gone wrong, by the line of the row."""
+    return {failed.row.line: failed.error.what for failed in run.summary.failed}
 
 
 def command(*arguments: str | Path) -> list[str]:

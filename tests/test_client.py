@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shared import THREE_ROWS, FastClock
+from shared import THREE_ROWS, FastClock, true_bytes
 
 import mwa_client
 from mwa_client import timing
@@ -65,10 +65,6 @@ def add_three(sandbox: Sandbox) -> list[Job]:
         sandbox.service.add(VIS, JobType.VISIBILITIES, state=ready),
         sandbox.service.add(metadata, JobType.METADATA, state=ready),
     ]
-
-
-def true_bytes(job: Job) -> bytes:
-    return b"".join(job.content.pieces())
 
 
 # --- Logging in --------------------------------------------------------------------------------------

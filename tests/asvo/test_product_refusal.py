@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from shared import LISTING, FastClock, Run, run_batch, service_of
+from shared import LISTING, FastClock, Run, run_batch, service_of, vis
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.product_refusal import ERROR
@@ -45,10 +45,6 @@ OWN = (
     '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{}</Code><Message></Message>'
     "<RequestId>tx1-default</RequestId></Error>"
 )
-
-
-def vis(*obs_ids: int) -> str:
-    return "".join(f"obs_id={obs_id}, job_type=d, download_type=vis\n" for obs_id in obs_ids)
 
 
 @pytest.fixture

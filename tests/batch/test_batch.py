@@ -16,7 +16,7 @@ from typing import Any, Callable, TypeVar
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from shared import FastClock, Run, environment, run_batch, run_command, service_of, wait_until
+from shared import FastClock, Run, environment, notices, run_batch, run_command, service_of, vis, wait_until
 
 from mwa_client.asvo.api_client import Submission
 from mwa_client.asvo.session import Session
@@ -65,11 +65,6 @@ class PatientClock(FastClock):
         return inbox.get(timeout=20.0)
 
 
-def vis(*obs_ids: int, more: str = "") -> str:
-    """A job file with one visibility download for each observation."""
-    return "".join(f"obs_id={obs_id}, job_type=d, download_type=vis{more}\n" for obs_id in obs_ids)
-
-
 ANEW = ", allow_resubmit=true"
 
 
@@ -111,10 +106,6 @@ def assert_right(sandbox: Sandbox, run: Run) -> None:
 
 def labels(run: Run, line: int = 1) -> list[str]:
     return [event.label for event in run.told(StateChanged) if event.row.line == line]
-
-
-def notices(run: Run) -> list[str]:
-    return [event.text for event in run.told(Notice)]
 
 
 def failure(run: Run, line: int = 1) -> str:

@@ -19,7 +19,7 @@ from ordeal import (
     some_moment,
     some_rows,
 )
-from shared import FastClock, command, environment, run_batch, run_command, wait_until
+from shared import FastClock, command, environment, run_batch, run_command, vis, wait_until
 
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Job, LoggedRequest, Sandbox
@@ -28,10 +28,6 @@ from mwa_client.transfer.part_file import WRITE_SIZE
 OBS = 1191828528
 PRODUCT = "/api/download"
 MEGABYTE = 1_000_000
-
-
-def vis(*obs_ids: int, more: str = "") -> str:
-    return "".join(f"obs_id={obs_id}, job_type=d, download_type=vis{more}\n" for obs_id in obs_ids)
 
 
 def products(directory: Path) -> list[Path]:

@@ -25,14 +25,16 @@ from shared import (
     FastClock,
     Run,
     environment,
+    notices,
     run_batch,
     run_command,
     service_of,
+    vis,
 )
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.pool import SessionPool
-from mwa_client.batch.events import Event, Notice, RowFailed, Submitted
+from mwa_client.batch.events import Event, RowFailed, Submitted
 from mwa_client.batch.pacing import Pacing
 from mwa_client.cli.main import main
 from mwa_client.display.lines import Display
@@ -218,11 +220,6 @@ def outage(sandbox: Sandbox, resolver: Resolver, kind: str) -> Iterator[Outage]:
     outage.end()
 
 
-def vis(*obs_ids: int) -> str:
-    """A job file with one visibility download for each observation."""
-    return "".join(f"obs_id={obs_id}, job_type=d, download_type=vis\n" for obs_id in obs_ids)
-
-
 def listed(
     sandbox: Sandbox, obs_id: int = OBS, state: JobState | None = None, *, delivery: str | None = None
 ) -> Job:
@@ -236,10 +233,6 @@ def listed(
 
 def asked(sandbox: Sandbox, path: str) -> list[LoggedRequest]:
     return [request for request in sandbox.requests if request.path == path]
-
-
-def notices(run: Run) -> list[str]:
-    return [event.text for event in run.told(Notice)]
 
 
 def screen(events: list[Event]) -> list[str]:

@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shared import LISTING, SUBMISSION, FastClock, Run, environment, run_batch, run_command, service_of
+from shared import (
+    LISTING,
+    SUBMISSION,
+    FastClock,
+    Run,
+    environment,
+    failures,
+    notices,
+    run_batch,
+    run_command,
+    service_of,
+    vis,
+)
 
 from mwa_client.asvo import open_session
 from mwa_client.batch.batch import Batch
@@ -31,10 +43,6 @@ EVERY = pytest.mark.parametrize("api", list(ApiVersion), ids=[api.value for api 
 TODAY = pytest.mark.parametrize("api", [ApiVersion.V1, ApiVersion.V2], ids=["v1", "v2"])
 TWO_MINUTES = 120.0
 READY = "Ready for Download"
-
-
-def vis(*obs_ids: int, more: str = "") -> str:
-    return "".join(f"obs_id={obs_id}, job_type=d, download_type=vis{more}\n" for obs_id in obs_ids)
 
 
 ANEW = ", allow_resubmit=true"
@@ -68,14 +76,6 @@ def intend(directory: Path, sandbox: Sandbox, api: ApiVersion, text: str, after:
 
 def asked(sandbox: Sandbox, path: str) -> list[LoggedRequest]:
     return [request for request in sandbox.requests if request.path == path]
-
-
-def notices(run: Run) -> list[str]:
-    return [event.text for event in run.told(Notice)]
-
-
-def failures(run: Run) -> dict[int, str]:
-    return {failed.row.line: failed.error.what for failed in run.summary.failed}
 
 
 def events_of(directory: Path) -> list[dict[str, Any]]:

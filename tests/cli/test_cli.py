@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 import trustme
-from shared import THREE_ROWS, FastClock, command, environment, run_command, wait_until
+from shared import THREE_ROWS, FastClock, command, environment, products, run_command, true_bytes, wait_until
 
 from mwa_client import __version__
-from mwa_client.sandbox import Job, JobType, Sandbox
+from mwa_client.sandbox import JobType, Sandbox
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "jobs.csv"
 ONE_ROW = "obs_id=1191828584, job_type=d, download_type=vis\n"
@@ -66,15 +66,6 @@ def without_network(**more: str) -> dict[str, str]:
     }
     proxies = {"HTTPS_PROXY": proxy, "https_proxy": proxy, "HTTP_PROXY": proxy, "http_proxy": proxy}
     return {**plain, **proxies, "ASVO_USER": "someone", "ASVO_PASS": "s3cret-word", **more}
-
-
-def products(directory: Path) -> set[str]:
-    """What a user sees in the directory, apart from the sums."""
-    return {file.name for file in directory.iterdir() if not file.name.startswith((".", "SHA1"))}
-
-
-def true_bytes(job: Job) -> bytes:
-    return b"".join(job.content.pieces())
 
 
 def no_trace(done: Done) -> bool:

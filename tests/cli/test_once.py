@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from shared import FastClock, Run, environment, run_batch, run_command
+from shared import FastClock, Run, environment, run_batch, run_command, vis
 
 from mwa_client.batch.events import Notice
 from mwa_client.batch.pacing import Pacing
@@ -18,10 +18,6 @@ from mwa_client.sandbox import JobState, Sandbox
 
 OBS = 1191828528
 APIS = list(ApiVersion)
-
-
-def vis(*obs_ids: int) -> str:
-    return "".join(f"obs_id={obs_id}, job_type=d, download_type=vis\n" for obs_id in obs_ids)
 
 
 ROWS = vis(OBS, OBS + 1, OBS + 2)

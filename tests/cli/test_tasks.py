@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import pytest
 from json_events import FIELDS
-from shared import command, environment, run_command, wait_until
+from shared import command, environment, products, run_command, wait_until
 
 from mwa_client.batch import watching
 from mwa_client.cli import main as cli
@@ -103,10 +103,6 @@ def todays(sandbox: Sandbox, tmp_path: Path, **more: str) -> dict[str, str]:
     account = {"MWA_ASVO_HOST": sandbox.url, "MWA_ASVO_API_KEY": "practice-key"}
     places = {"HOME": str(tmp_path / "home"), "MWA_ASVO_SCRATCH_ROOTS": str(tmp_path / "scratch")}
     return {**environment(), **account, **places, **more}
-
-
-def products(directory: Path) -> set[str]:
-    return {file.name for file in directory.iterdir() if not file.name.startswith((".", "SHA1"))}
 
 
 def brought(sandbox: Sandbox, directory: Path) -> set[int]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pexpect  # type: ignore[import-untyped]
 import pytest
-from shared import command, environment, run_command
+from shared import command, environment, products, run_command
 
-from mwa_client.sandbox import Job, Sandbox
+from mwa_client.sandbox import Sandbox
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -31,15 +31,6 @@ def sandbox() -> Iterator[Sandbox]:
     """A practice service on the clock of the machine, whose jobs are ready at once."""
     with Sandbox(seconds_per_state=0, product_size=lambda job: 300_000 + job.id) as sandbox:
         yield sandbox
-
-
-def products(directory: Path) -> set[str]:
-    """What a user sees in the directory, apart from the sums."""
-    return {file.name for file in directory.iterdir() if not file.name.startswith((".", "SHA1"))}
-
-
-def true_bytes(job: Job) -> bytes:
-    return b"".join(job.content.pieces())
 
 
 class Window:

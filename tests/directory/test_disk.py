@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from shared import FastClock, Run, command, environment, run_batch, run_command, wait_until
+from shared import FastClock, Run, command, environment, run_batch, run_command, vis, wait_until
 
 from mwa_client.asvo.job import Delivery, ProductFile
 from mwa_client.batch.events import Downloading, Notice
@@ -26,10 +26,6 @@ from mwa_client.transfer.part_file import ExpectedFile
 
 OBS = 1191828528
 SIZE = 300_000
-
-
-def vis(*obs_ids: int) -> str:
-    return "".join(f"obs_id={obs_id}, job_type=d, download_type=vis\n" for obs_id in obs_ids)
 
 
 @pytest.fixture
