@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 FIRST_OBS_ID = 888888889
 """Below it a number can only be a job id."""
-MOMENT = 1.0
+LEAST_ANSWER_TIME = 1.0
 """The least number of seconds that is allowed for an answer."""
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ def run_rows(context: TaskContext, source: RowSource, jobs: JobFile, expected: A
     return _run_batch(context, lambda connect: requests, check)
 
 
-def fetch(context: TaskContext) -> ExitStatus:
+def fetch_jobs(context: TaskContext) -> ExitStatus:
     """Fetch jobs of the service: the named ones, waiting where they are not ready, or all ready ones."""
 
     def wanted(connect: Callable[[], Session]) -> Sequence[ListedJob]:
@@ -190,13 +190,13 @@ def _ask_until_answered(context: TaskContext, ask: Callable[[], T]) -> T:
 
 
 def _ask_within(seconds: float, ask: Callable[[], T]) -> T:
-    """Ask in a thread, and stop waiting for the answer after a time (`MOMENT` at least)."""
+    """Ask in a thread, and stop waiting for the answer after a time (`LEAST_ANSWER_TIME` at least)."""
     if seconds == math.inf:
         return ask()
     answers: queue.Queue[tuple[T] | BaseException] = queue.Queue()
     Workers(1, answers).give(lambda: (ask(),))
     try:
-        answer = answers.get(timeout=max(seconds, MOMENT))
+        answer = answers.get(timeout=max(seconds, LEAST_ANSWER_TIME))
     except queue.Empty:
         raise NotFinished(
             "The time given with --give-up-after is over, and the service has not answered.",

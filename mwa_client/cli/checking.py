@@ -65,7 +65,7 @@ def likely_apis(settings: Settings) -> tuple[ApiVersion, ...]:
     )
 
 
-def describe(settings: Settings, jobs: JobFile, api: ApiVersion) -> list[str | Mapping[str, object]]:
+def check_report(settings: Settings, jobs: JobFile, api: ApiVersion) -> list[str | Mapping[str, object]]:
     """Say what a good job file asks for; with ``--verbose``, also the request for each row."""
     requests = list(_requests(settings, jobs, api)) if settings.output.verbose else []
     if not settings.output.json:

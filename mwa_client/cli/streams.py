@@ -15,11 +15,11 @@ PATIENCE = 60.0
 """Seconds without progress after which a reader counts as absent; what it has missed is kept for it."""
 MOST_WAITING = 1 << 20
 """Bytes that are kept for an absent reader; what is written beyond them is lost."""
-BLOCK = 1 << 16
+WRITE_BLOCK = 1 << 16
 """Bytes that are written at a time."""
-LOOK = 1.0
+ROOM_TIMEOUT = 1.0
 """Seconds to wait for room before trying to write anyway."""
-MOMENT = 0.002
+RETRY_PAUSE = 0.002
 """Seconds between two tries, for systems that report room where there is too little."""
 
 
@@ -133,7 +133,7 @@ class PatientWriter(io.BufferedIOBase):
         last = time.monotonic()
         while self._unwritten:
             try:
-                written = os.write(self._file, bytes(self._unwritten[:BLOCK]))
+                written = os.write(self._file, bytes(self._unwritten[:WRITE_BLOCK]))
             except BlockingIOError:
                 self._is_absent = self._is_absent or time.monotonic() - last >= self._patience
                 if self._is_absent:
@@ -149,5 +149,5 @@ class PatientWriter(io.BufferedIOBase):
     def _wait(self) -> None:
         poll = select.poll()
         poll.register(self._file, select.POLLOUT)
-        if poll.poll(min(self._patience, LOOK) * 1000):
-            time.sleep(MOMENT)
+        if poll.poll(min(self._patience, ROOM_TIMEOUT) * 1000):
+            time.sleep(RETRY_PAUSE)

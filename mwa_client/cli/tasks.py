@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from mwa_client.cli.checking import RowSource, describe, likely_apis
+from mwa_client.cli.checking import RowSource, check_report, likely_apis
 from mwa_client.cli.context import Show, TaskContext, open_context
 from mwa_client.cli.error_file import check_error_file, errors_of, write_errors
 from mwa_client.cli.settings import Settings, Task
@@ -68,7 +68,7 @@ def _perform(settings: Settings, say: Show, show: Show, failed: list[RowFailed])
         say(f"Warning: {warning}")
     if settings.task is Task.CHECK:
         write_errors(settings.output.error_file, [])
-        show(*describe(settings, jobs, api))
+        show(*check_report(settings, jobs, api))
         return ExitStatus.COMPLETE
     with open_context(settings, say, show, failed) as context:
         from mwa_client.cli.batch_run import run_rows
@@ -77,9 +77,9 @@ def _perform(settings: Settings, say: Show, show: Show, failed: list[RowFailed])
 
 
 def _fetch(context: TaskContext) -> ExitStatus:
-    from mwa_client.cli.batch_run import fetch
+    from mwa_client.cli.batch_run import fetch_jobs
 
-    return fetch(context)
+    return fetch_jobs(context)
 
 
 def _list_jobs(context: TaskContext) -> ExitStatus:

@@ -24,9 +24,9 @@ from mwa_client.jobs.rowcheck import CheckedRow
 from mwa_client.jobs.text import excerpt, rows_of
 from mwa_client.jobs.wording import count, no_counterpart
 
-BLOCK = 1 << 17
+READ_BLOCK = 1 << 17
 """Bytes that are read together."""
-MOST_BYTES = 64 << 20
+MOST_FILE_BYTES = 64 << 20
 """Bytes of the longest job file that is accepted: a hundred thousand rows with all keys have less."""
 MOST_MISTAKES = 10_000
 """Mistakes after which no more are looked for: nobody reads them, and they take memory."""
@@ -112,13 +112,15 @@ def read_bytes(path: str | Path, *, stdin: BinaryIO | None = None) -> tuple[byte
 def _read_bounded(file: BinaryIO, source: str) -> bytes:
     data = bytearray()
     # A pipe that another program has set not to block gives what it has, or None where that is nothing yet.
-    while len(data) <= MOST_BYTES and (block := file.read(BLOCK)) != b"":
+    while len(data) <= MOST_FILE_BYTES and (block := file.read(READ_BLOCK)) != b"":
         if block is None:
             select.select([file], [], [])
         else:
             data += block
-    if len(data) > MOST_BYTES:
-        raise JobFileError(source, [Mistake(1, f"more than {MOST_BYTES >> 20} MB; no job file is so long")])
+    if len(data) > MOST_FILE_BYTES:
+        raise JobFileError(
+            source, [Mistake(1, f"more than {MOST_FILE_BYTES >> 20} MB; no job file is so long")]
+        )
     return bytes(data)
 
 

@@ -16,7 +16,7 @@ from mwa_client.jobs.request import (
     required_keys,
 )
 from mwa_client.jobs.text import excerpt
-from mwa_client.jobs.values import read_listed_value, shortest
+from mwa_client.jobs.values import parse_listed_value, shortest
 from mwa_client.jobs.wording import with_article
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def identity_of(job_type: JobType, parameters: Mapping[str, object], api: ApiVer
             return None
         if listed == "":
             continue
-        value = read_listed_value(key, name, listed)
+        value = parse_listed_value(key, name, listed)
         if value is None or values.setdefault(key.name, value) != value:
             return None
     if not required_keys(job_type, api) <= values.keys():
@@ -131,7 +131,7 @@ def _compared(job: Job, request: JobRequest, api: ApiVersion) -> Iterator[tuple[
         key = find_key(name) if isinstance(name, str) else None
         if key is None or key.name not in asked or value in (None, ""):
             continue
-        listed = read_listed_value(key, name, value)
+        listed = parse_listed_value(key, name, value)
         if listed is not None:
             yield key.name, listed, shortest(key, asked[key.name])
 

@@ -11,7 +11,7 @@ from mwa_client.jobs.key_table import KEY_BY_NAME, find_key, keys_of
 from mwa_client.jobs.keys import ApiVersion, JobKey, JobType, Required
 from mwa_client.jobs.request import CONVERSION_KEYS, NOT_PART_OF_THE_PRODUCT, JobRequest
 from mwa_client.jobs.text import LONGEST_EXCERPT, Cell, cells_of, excerpt
-from mwa_client.jobs.values import is_within, read_value, shortest, survives_json, text_of
+from mwa_client.jobs.values import is_within, parse_value, shortest, survives_json, text_of
 from mwa_client.jobs.wording import (
     did_you_mean,
     guess_name,
@@ -129,7 +129,7 @@ class CheckedRow:
             for other in re.findall(r"(\w+)\s*=", text[:LONGEST_EXCERPT]):
                 self._note_guess(other)
             return "separate the cells with commas"
-        value = read_value(key, name, text)
+        value = parse_value(key, name, text)
         if value is None:
             return f"must be {requirement(key, name)}{did_you_mean(guess_value(key, name, text))}"
         if key.kind.is_number and not survives_json(value):

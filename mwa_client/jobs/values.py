@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from mwa_client.jobs.keys import JobKey, Limits, ValueKind
 
-LONGEST_NUMBER = 40
+LONGEST_NUMBER_TEXT = 40
 """Characters of the longest number: no digit beyond them could matter."""
 SWITCH = ("true", "false")
 """The values of a boolean."""
@@ -18,7 +18,7 @@ _INTEGER = re.compile("[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?0*[0-9]{1,3})?")
 
 
-def read_value(key: JobKey, name: str, text: str) -> str | None:
+def parse_value(key: JobKey, name: str, text: str) -> str | None:
     """Return the value that a row gives under one of a key's names.
 
     Returns
@@ -30,9 +30,9 @@ def read_value(key: JobKey, name: str, text: str) -> str | None:
     Examples
     --------
     >>> from mwa_client.jobs.key_table import find_key
-    >>> read_value(find_key("centre"), "usepcentre", "true")
+    >>> parse_value(find_key("centre"), "usepcentre", "true")
     'pointing'
-    >>> read_value(find_key("avg_time_res"), "avg_time_res", "2e0")
+    >>> parse_value(find_key("avg_time_res"), "avg_time_res", "2e0")
     '2'
     """
     kind = key.kind_of_value(name)
@@ -47,7 +47,7 @@ def read_value(key: JobKey, name: str, text: str) -> str | None:
     return text if name == key.name_2018 else shortest(key, text)
 
 
-def read_listed_value(key: JobKey, name: str, value: object) -> str | None:
+def parse_listed_value(key: JobKey, name: str, value: object) -> str | None:
     """Return the value that the service lists for a job under one of a key's names.
 
     A listing may have numbers and booleans as such or as text, and numbers beyond today's limits.
@@ -64,7 +64,7 @@ def read_listed_value(key: JobKey, name: str, value: object) -> str | None:
         return shortest(key, text) if _NUMBER.fullmatch(text) else None
     if key.kind_of_value(name) is ValueKind.BOOLEAN:
         text = {"1": "true", "0": "false"}.get(text, text)
-    return read_value(key, name, text)
+    return parse_value(key, name, text)
 
 
 def is_within(text: str, limits: Limits) -> bool:
@@ -78,10 +78,10 @@ def is_within(text: str, limits: Limits) -> bool:
 
 def _is_number(text: str, pattern: re.Pattern[str]) -> bool:
     """Say whether a text is a number that can be written out, with or without its exponent."""
-    if len(text) > LONGEST_NUMBER or not pattern.fullmatch(text):
+    if len(text) > LONGEST_NUMBER_TEXT or not pattern.fullmatch(text):
         return False
     number = Decimal(text)
-    return not number or abs(number.adjusted()) <= LONGEST_NUMBER
+    return not number or abs(number.adjusted()) <= LONGEST_NUMBER_TEXT
 
 
 def survives_json(number: str) -> bool:
