@@ -38,7 +38,7 @@ def login(
     key : str, optional
         The API key for today's service; default is ``MWA_ASVO_API_KEY``.
     api : str, optional
-        The interface to speak, ``2018``, ``v1`` or ``v2``; default is to find out.
+        The interface to use, ``2018``, ``v1`` or ``v2``; default is the one that answers.
     host : str, optional
         Host name or URL; default is ``MWA_ASVO_HOST`` (``ASVO_HOST`` for 2018), or the service's address.
     port : int, optional
@@ -47,11 +47,11 @@ def login(
     Raises
     ------
     CredentialsMissing
-        No key, or no user name or password.
+        Neither the arguments nor the environment have a key, or a user name and password.
     LoginRefused
-        They are not accepted.
+        The service does not accept the account.
     ServiceError
-        The service refuses or does not answer.
+        The service refuses the call or does not answer.
     """
     from mwa_client.asvo.variables import services_from
     from mwa_client.jobs.keys import ApiVersion
@@ -70,12 +70,12 @@ def login(
 
 
 class Client:
-    """The service, for Python programs. Made by `login`.
+    """A session with the service, for Python programs; `login` returns one.
 
     Parameters
     ----------
     services : Service
-        The ways to the service to try, in order, and the account there.
+        The ways to reach the service, in the order to try them.
     """
 
     def __init__(self, *services: Service) -> None:
@@ -86,11 +86,11 @@ class Client:
         self._delivery_roots = services[0].delivery_roots
 
     def login(self) -> None:
-        """Log in now rather than with the first call; raises as the function `login` does."""
+        """Log in now rather than with the first call; raises what the function `login` raises."""
         self._session.login()
 
     def close(self) -> None:
-        """Close the connections. A ``with`` block does it by itself."""
+        """Close the connections; a ``with`` block does so at its end."""
         self._session.close()
 
     def __enter__(self) -> Client:
@@ -102,29 +102,30 @@ class Client:
     def submit(self, row: str | Mapping[str, object]) -> int:
         """Submit one job and return its job id.
 
-        Where today's service has the same job already, its id is returned; that of 2018 makes a new one.
+        If today's service has the same job already, that job's id is returned; the service of 2018 makes a
+        new job.
 
         Parameters
         ----------
         row : str or mapping
-            What a row of a job file holds: ``"obs_id=1191828584, job_type=d, download_type=vis"``, or the
-            same as a mapping.
+            A row as in a job file, ``"obs_id=1191828584, job_type=d, download_type=vis"``, or its keys and
+            values as a mapping.
 
         Raises
         ------
         JobFileError
             The row has mistakes; nothing was sent.
         JobDiffers
-            The job that the service takes for the same was asked for something else.
+            The service returned the id of a job that was asked for something else.
         ServiceRefused
             The service does not want this job.
         ServiceUnavailable
-            No usable answer. The job may have been made: look for it in `jobs` before trying again.
+            No usable answer. The job may exist all the same: look for it in `jobs` before trying again.
         """
         from mwa_client.batch.duplicates import submit
         from mwa_client.jobs.jobfile import parse_row
 
-        self._session.login()  # Only then it is known which interface the row is for.
+        self._session.login()  # Before the login it is not known which interface the row is for.
         request = parse_row(row, self._session.api)
         return submit(self._session, request, allow_resubmit=request.allow_resubmit).job_id
 
@@ -133,33 +134,34 @@ class Client:
         return self._session.jobs()
 
     def cancel(self, job_id: int) -> None:
-        """Cancel a job; `ServiceRefused` if there is none or it cannot be cancelled."""
+        """Cancel a job; raises `ServiceRefused` if the job does not exist or cannot be cancelled."""
         self._session.cancel(job_id)
 
     def download(
         self, job_id: int, directory: str | Path = ".", *, connections: int = 8
     ) -> tuple[FetchedFile, ...]:
-        """Bring the product of a ready job into a directory, complete and verified.
+        """Download the product of a ready job into a directory, complete and verified.
 
-        What an earlier call has left there is continued; what you have changed since stays as it is.
+        A download that an earlier call has begun is continued; files that you have changed since stay as they
+        are.
 
         Parameters
         ----------
         job_id : int
             The job.
         directory : str or Path
-            Where its product goes; made if missing.
+            Where the product goes; made if missing.
         connections : int
-            The most connections to fetch it with; as many are used as help.
+            The most connections to use for the product; only as many are used as make it faster.
 
         Raises
         ------
         NotFinished
             The job is not ready yet, or another client is working in the directory.
         JobFailed
-            It has failed, its product is gone, or it arrived wrong twice.
+            The job has failed, its product is gone, or the product arrived wrong twice.
         ServiceRefused
-            There is no such job.
+            The service lists no such job.
         """
         from mwa_client.batch.batch import Batch
         from mwa_client.batch.pacing import Pacing
@@ -200,7 +202,7 @@ class Client:
         once: bool = False,
         listen: Callable[[Event], None] = lambda event: None,
     ) -> Summary:
-        """Do what the command does with a job file: submit, watch, fetch, verify.
+        """Run a job file as the command does: submit, watch, download and verify every row.
 
         Parameters
         ----------
@@ -211,11 +213,11 @@ class Client:
         parallel : int
             Downloads at a time.
         connections : int
-            The most connections to fetch products with, over all downloads; as many are used as help.
+            The most connections to use, over all downloads; only as many are used as make it faster.
         once : bool
-            One pass: submit what is missing, fetch what is ready, return.
+            Make one pass and return: submit what is missing, download what is ready.
         listen : callable, optional
-            Is told each event of `mwa_client.batch.events` as it happens.
+            Called with each event of `mwa_client.batch.events` as it happens.
 
         Returns
         -------
@@ -229,11 +231,11 @@ class Client:
         SettingsError
             The file cannot be read, or `parallel` or `connections` is below 1.
         ServiceError
-            The service refuses to let us in.
+            The service does not let the user in.
         DirectoryUnusable, DiskFull
             The directory cannot be written.
         DirectoryBusy
-            Another client is working there.
+            Another client is working in the directory.
         """
         from mwa_client.batch.batch import Batch
         from mwa_client.batch.pacing import Pacing
