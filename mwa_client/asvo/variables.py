@@ -32,7 +32,8 @@ HOW_TO_SET_KEY = (
     "    export MWA_ASVO_API_KEY=your_key"
 )
 HOW_TO_PRACTISE = "To practise without an account, add --sandbox."
-NO = ("0", "false", "no", "off")
+OFF = ("0", "false", "no", "off")
+"""Values that switch a variable off."""
 MOST_SECONDS = 1e8
 """The longest time that a setting may be: some three years."""
 
@@ -86,7 +87,7 @@ def _v2_beside(of_2018: Service, environment: Mapping[str, str]) -> Service:
 def _service(environment: Mapping[str, str], api: ApiVersion) -> Service:
     family = "ASVO" if api is ApiVersion.V2018 else "MWA_ASVO"
     given = {name: environment.get(f"{family}_{name}", "") for name in ("HOST", "PORT")}
-    is_plain = family == "MWA_ASVO" and environment.get("MWA_ASVO_HTTPS", "").strip().lower() in NO
+    is_plain = family == "MWA_ASVO" and environment.get("MWA_ASVO_HTTPS", "").strip().lower() in OFF
     address = address_of(given["HOST"], given["PORT"], api, scheme="http" if is_plain else "https")
     parts = urlsplit(address)
     is_default = parts.hostname == DEFAULT_HOST and parts.port == DEFAULT_PORTS[api]
@@ -196,7 +197,7 @@ def _verify(value: str) -> bool | str:
     word = value.strip().lower()
     if word in ("", "1", "true", "yes", "on"):
         return True
-    if word in NO:
+    if word in OFF:
         return False
     if Path(value.strip()).exists():
         return value.strip()
