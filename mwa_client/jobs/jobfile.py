@@ -16,10 +16,7 @@ from typing import BinaryIO
 from mwa_client.errors import JobFileError, Mistake, SettingsError
 from mwa_client.formatting import printable
 from mwa_client.jobs.keys import ApiVersion, JobType
-from mwa_client.jobs.listed import agreement as agreement
-from mwa_client.jobs.listed import contradicts as contradicts
-from mwa_client.jobs.listed import identity_of as identity_of
-from mwa_client.jobs.request import JobRequest as JobRequest
+from mwa_client.jobs.request import JobRequest
 from mwa_client.jobs.rowcheck import CheckedRow
 from mwa_client.jobs.text import excerpt, rows_of
 from mwa_client.jobs.wording import count, no_counterpart
