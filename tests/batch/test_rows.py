@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mwa_client.batch.events import Complete, RowFailed
@@ -37,6 +37,7 @@ def some_rows() -> Rows:
     return Rows(parse(TEXT, ApiVersion.V2).jobs)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(sorted(TAKE))), max_size=60))
 def test_counts_are_those_of_all_rows_after_each_step(steps: list[tuple[int, str]]) -> None:
     rows = some_rows()
@@ -65,6 +66,7 @@ def test_what_is_settled_stays_so() -> None:
         assert Stage.COMPLETE not in came_from and Stage.FAILED not in came_from
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6).flatmap(lambda count: st.permutations(range(count))))
 def test_what_ends_first_is_told_in_the_order_in_which_it_was_begun(ends: list[int]) -> None:
     told: list[tuple[int, str]] = []
