@@ -17,11 +17,12 @@ from typing import Any, Callable
 from mwa_client.asvo.session import Session
 from mwa_client.batch.events import Begun, Complete, Counts, Event, RowFailed, Summary
 from mwa_client.batch.fetching import DownloadEnded, Fetching
-from mwa_client.batch.ledger import FetchedProduct, Ledger
+from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.losing import LostJobs
 from mwa_client.batch.open_files import OpenFiles
 from mwa_client.batch.pacing import Pacing
 from mwa_client.batch.recalling import ReadAgain, Recalling
+from mwa_client.batch.records import FetchedProduct
 from mwa_client.batch.rows import AT_WORK, SETTLED, ListedJob, Rows, Stage
 from mwa_client.batch.submitting import SUBMITTERS, SubmissionEnded, Submitting
 from mwa_client.batch.updates import RowUpdates

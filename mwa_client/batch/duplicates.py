@@ -1,4 +1,4 @@
-"""One submission, and whose job it is where the service says that it has "this job already"."""
+"""One submission; where the service answers that it has this job already, which job it means."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def submit(
     allow_resubmit: bool = False,
     listed: Mapping[int, Job] = NOTHING_LISTED,
 ) -> Submission:
-    """Submit a job; where the service has it already, find it and look at what it was asked for.
+    """Submit a job; where the service has it already, check that it asks for the same.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ def submit(
     request : JobRequest
         The job.
     allow_resubmit : bool
-        Have it made even if it is there already.
+        Make a new job even if the service has one already.
     listed : mapping of int to Job
-        Jobs by id that were listed a moment ago, so that they need not be asked for.
+        The latest listing, by job id; jobs in it are not requested again.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def submit(
 
 
 def _same_job(jobs: Iterable[Job], request: JobRequest, api: ApiVersion) -> Job | None:
-    """Return a job that asks for what a row asks for and nothing else: a ready one, else the newest."""
+    """Return a job that asks for exactly what the row asks for: a ready one, else the newest."""
     wanted = request.identity_on(api)
     same = [
         job
@@ -78,12 +78,12 @@ def _same_job(jobs: Iterable[Job], request: JobRequest, api: ApiVersion) -> Job 
 
 
 def _job_meant(jobs: Iterable[Job], request: JobRequest, api: ApiVersion) -> Job | None:
-    """Return the job that the service must mean, for it says that there is one: that which agrees most."""
+    """Return the job that the service means without naming it: the one that agrees in most keys."""
     listed = [job for job in jobs if not job.state.is_lost and job.obs_id == request.obs_id]
     same = _same_job(listed, request, api)
     if same is not None:
         return same
-    # The listing may leave something out.
+    # The listing may leave keys out, so look for the jobs that contradict nothing.
     agreeing = [(agreement(job, request, api), job) for job in listed if not contradicts(job, request, api)]
     most = max((number for number, _ in agreeing), default=0)
     best = [job for number, job in agreeing if number == most]

@@ -1,4 +1,4 @@
-"""What happens to a batch, as small dataclasses: the work tells, the display listens."""
+"""The events of a batch, as small dataclasses: the batch sends them, and a display shows them."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class RowName:
 
 @dataclass(frozen=True)
 class Begun:
-    """The batch has so many rows."""
+    """The batch begins, with this number of rows."""
 
     rows: int
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A row has a job: a new one, or (`found`) one that was there already."""
+    """A row has a job: a new one, or, where `found`, one that existed already."""
 
     row: RowName
     found: bool
@@ -47,7 +47,7 @@ class Submitted:
 
 @dataclass(frozen=True)
 class StateChanged:
-    """A row's job is in another state, here in words for people."""
+    """The state of a row has changed; `label` names the new state in words for people."""
 
     row: RowName
     label: str
@@ -77,7 +77,7 @@ class Complete:
     directory : Path
         The download directory.
     is_changed : bool
-        Its files are not as an earlier run left them: somebody has worked on them. They are kept so.
+        Somebody has changed its files since an earlier run completed it. They are kept as they are.
     """
 
     row: RowName
@@ -109,7 +109,7 @@ class Notice:
     Attributes
     ----------
     is_warning : bool
-        Whether it is to be seen even by those who want to see little.
+        Whether it is shown even with --quiet.
     """
 
     text: str
@@ -118,7 +118,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many rows are where; told whenever it has changed.
+    """How many rows are in each state; sent whenever one of the numbers has changed.
 
     Attributes
     ----------
@@ -142,15 +142,15 @@ class Summary:
     failed : tuple of RowFailed
         The rows that cannot be completed, in order of the file.
     submitted : tuple of RowName
-        The rows that are at the service, where no more was wanted.
+        The rows that have a job, in a run that only submits.
     pending : tuple of RowName
         The rows that a later run will complete.
     directory : Path
         Where the products are.
     why_pending : str
-        What kept the pending rows from being finished.
+        Why the pending rows are not finished, in words for people.
     error : MwaClientError or None
-        What has ended the run early, where that was something that nobody expected.
+        The unexpected error that has ended the run early.
     """
 
     directory: Path
@@ -177,12 +177,12 @@ class Summary:
 
     @property
     def elsewhere(self) -> tuple[str, ...]:
-        """The places of what was delivered where this host cannot see it."""
+        """The paths of the products that were delivered to a file system which this host cannot see."""
         return tuple(path for row in self.complete for path in row.elsewhere)
 
     @property
     def changed(self) -> int:
-        """How many rows have products that somebody has worked on since they were complete."""
+        """How many rows have products that somebody has changed since they were complete."""
         return sum(row.is_changed for row in self.complete)
 
     @property

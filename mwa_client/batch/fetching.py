@@ -10,9 +10,9 @@ from typing import Any, Callable
 
 from mwa_client.asvo.session import Session
 from mwa_client.batch.events import Downloading
-from mwa_client.batch.ledger import FetchedProduct
 from mwa_client.batch.open_files import OpenFiles
 from mwa_client.batch.products import bytes_to_come, fetch_all
+from mwa_client.batch.records import FetchedProduct
 from mwa_client.batch.rows import Row, Stage
 from mwa_client.batch.updates import RowUpdates
 from mwa_client.batch.watching import Watching

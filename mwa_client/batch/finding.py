@@ -1,4 +1,4 @@
-"""Which of the jobs that the service lists a row is looking for: one index for all rows, once a listing."""
+"""Finding the listed job that belongs to a row: each listing is indexed once, for all rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mwa_client.jobs.request import JobRequest
 
 
 class Finder:
-    """The jobs of the last listing, by what they ask for."""
+    """An index of the latest listing: its jobs by what they ask for."""
 
     def __init__(self) -> None:
         self._api = ApiVersion.V2
@@ -26,7 +26,7 @@ class Finder:
         asked: Mapping[str, int],
         taken: Collection[int],
     ) -> None:
-        """Make the index of a listing.
+        """Index a listing.
 
         Parameters
         ----------
@@ -35,9 +35,10 @@ class Finder:
         api : ApiVersion
             The interface that has listed them.
         asked : mapping of str to int
-            What is looked for, as the identities of listed jobs say it, and the observation of each.
+            The identities of the rows without a job, worded as `identity_of` words those of listed jobs; the
+            observation of each.
         taken : collection of int
-            The jobs that are known to be those of other rows.
+            The jobs that other rows have already.
         """
         observations = set(asked.values())
         self._api, self._same, self._unclaimed = api, {}, {}
@@ -51,14 +52,14 @@ class Finder:
                 self._unclaimed.setdefault(job.obs_id or 0, []).append(job)
 
     def same(self, identity: str) -> list[Job]:
-        """Return the jobs that ask for exactly the same."""
+        """Return the listed jobs that ask for exactly what this identity says."""
         return self._same.get(identity, [])
 
     def answer(self, identity: str, request: JobRequest, after: int) -> Job | None:
-        """Return the job that an unanswered submission has made: its id is above `after`.
+        """Return the job that a submission whose answer was lost has made: its id is above `after`.
 
-        Services leave keys out of what they list, and add some; so what contradicts nothing will do, where
-        there is no job that says exactly the same.
+        Services leave keys out of their listings and add others. So where no job has exactly the same keys,
+        one that contradicts none of them is taken.
         """
         newer = [job for job in self.same(identity) if job.job_id > after]
         if not newer:
@@ -70,7 +71,7 @@ class Finder:
         return max(newer, key=_worth, default=None)
 
     def _identity(self, job: Job) -> str | None:
-        """Return what a job asks for; it takes a while to work out, and does not change between listings."""
+        """Return what a job asks for. Slow to work out, so it is kept from one listing to the next."""
         if job.job_type is None:
             return None
         parameters, identity = self._identities.get(job.job_id, (None, None))
@@ -81,5 +82,5 @@ class Finder:
 
 
 def _worth(job: Job) -> tuple[bool, int]:
-    """Rank jobs: one that lives before one that came to nothing, then the newest."""
+    """Rank jobs: one that has not failed or expired above one that has, then the newest highest."""
     return not job.state.is_lost, job.job_id

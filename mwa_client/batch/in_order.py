@@ -1,4 +1,4 @@
-"""What happens to several rows at once, told in the order in which it was begun."""
+"""Sends the events of work done in parallel in the order in which the work was begun."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ Event = TypeVar("Event")
 
 
 @dataclass
-class _Held(Generic[Event]):
+class _Waiting(Generic[Event]):
     events: list[Event] = field(default_factory=list)
     has_ended: bool = False
 
 
 class InOrder(Generic[Subject, Event]):
-    """Tells what happens to those who were begun earlier first, whoever comes to an end first.
+    """Sends the events of subjects in the order in which these were begun, whichever ends first.
+
+    Four submissions run at a time, and their lines still appear in the order of the job file.
 
     Parameters
     ----------
     listen : callable
-        Is told each event, at once or when its turn has come.
+        Is called with each event, at once or when its turn has come.
     """
 
     def __init__(self, listen: Callable[[Event], None]) -> None:
         self._listen = listen
-        self._held: dict[Subject, _Held[Event]] = {}
+        self._held: dict[Subject, _Waiting[Event]] = {}
 
     def begin(self, subject: Subject) -> None:
-        """Hold back from now on what happens to this one while one that was begun before it has not ended."""
-        self._held[subject] = _Held()
+        """From now on, hold back the events of this subject until all subjects begun before it have ended."""
+        self._held[subject] = _Waiting()
 
     def tell(self, subject: Subject, event: Event) -> None:
-        """Tell an event, or hold it back."""
+        """Send an event, or hold it back until the turn of its subject."""
         held = self._held.get(subject)
         if held is None or subject is next(iter(self._held)):
             self._listen(event)
@@ -41,7 +43,7 @@ class InOrder(Generic[Subject, Event]):
             held.events.append(event)
 
     def end(self, subject: Subject) -> None:
-        """Note that this one has come to its end; tell what has waited for that."""
+        """Note that a subject has ended, and send the events that were held back because of it."""
         if subject in self._held:
             self._held[subject].has_ended = True
         while self._held:
@@ -52,12 +54,12 @@ class InOrder(Generic[Subject, Event]):
             del self._held[first]
 
     def flush(self) -> None:
-        """Tell everything that is held back, and hold back no more of those who have been begun."""
+        """Send all events that are held back, and forget which subjects have begun."""
         waiting, self._held = list(self._held.values()), {}
         for held in waiting:
             self._tell_all(held)
 
-    def _tell_all(self, held: _Held[Event]) -> None:
+    def _tell_all(self, held: _Waiting[Event]) -> None:
         events, held.events = held.events, []
         for event in events:
             self._listen(event)

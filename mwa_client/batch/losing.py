@@ -6,7 +6,8 @@ import time
 from collections.abc import Collection
 
 from mwa_client.asvo.job import Job, JobState, clean_text
-from mwa_client.batch.ledger import FetchedProduct, Ledger
+from mwa_client.batch.ledger import Ledger
+from mwa_client.batch.records import FetchedProduct
 from mwa_client.batch.rows import ListedJob, Row
 from mwa_client.batch.updates import RowUpdates
 from mwa_client.errors import JobFailed, MwaClientError

@@ -1,4 +1,4 @@
-"""The product of a ready job: under which names it is to stand, and how each file gets there."""
+"""The product of a ready job: the name of each file in the download directory, and how it is fetched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Callable
 
 from mwa_client.asvo.job import Delivery, Job, ProductFile
 from mwa_client.asvo.session import Session
-from mwa_client.batch.ledger import FetchedProduct
+from mwa_client.batch.records import FetchedProduct
 from mwa_client.directory.disk import tree_size
 from mwa_client.errors import JobFailed, TransferFailed
 from mwa_client.timing import Clock
@@ -26,7 +26,7 @@ FOLDER_DELIVERIES = tuple(delivery.value for delivery in Delivery if delivery.is
 def name_files(
     job: Job, place: DownloadDirectory, asked: str, roots: DeliveryRoots
 ) -> tuple[tuple[ExpectedFile, ProductFile], ...]:
-    """Return each file of a ready job with what it must be under which name in the directory.
+    """Return each file of a ready job, with its name in the directory and the size and SHA-1 it must have.
 
     Parameters
     ----------
@@ -51,23 +51,23 @@ def name_files(
         claimed = place.names.claim(name, job.job_id)
         while claimed in named:
             claimed = place.names.claim_another(claimed, job.job_id)
-        # Nothing at all, and no SHA-1 of it either: more likely that nobody knows the size. Ask the server.
+        # A size of 0 without a SHA-1 most likely means that the size is unknown: the server will tell it.
         size = file.size if file.size or file.sha1 else None
         named[claimed] = ExpectedFile(job.job_id, claimed, size, file.sha1, job.obs_id), file
     return tuple(named.values())
 
 
 def _different_names(job: Job) -> list[str]:
-    """Return a safe name for each file of a product, of which no two are the same, in whatever case."""
+    """Return a safe name for each file of a product; they differ even if case is ignored."""
     names: list[str] = []
     taken: set[str] = set()
-    spare = len(job.product)  # It only grows: a product can have many files of one name.
+    spare = len(job.product)  # Counts up, because many files of a product can have one name.
     for number, file in enumerate(job.product, start=1):
         name = safe_name(file.name, job.obs_id, job.job_id)
         if file.delivery.is_folder and job.obs_id is not None and name == str(job.job_id):
             name = f"{job.obs_id}_{name}"
         candidate = name
-        # Nor the name that another one gets where its own stands in the directory already.
+        # A file whose name is taken in the directory gets its job id as a prefix: keep that name free, too.
         while taken & (both := {candidate.casefold(), f"{job.job_id}_{candidate}".casefold()}):
             candidate, number = f"{number}_{name}", (spare := spare + 1)
         taken |= both
@@ -76,7 +76,7 @@ def _different_names(job: Job) -> list[str]:
 
 
 def _check_path(file: ProductFile, asked: str, place: DownloadDirectory, roots: DeliveryRoots) -> None:
-    """Refuse a path on this host that nobody has asked for, or where no delivery can be."""
+    """Refuse a path on this host if no delivery to a file system was asked for, or if none can be there."""
     if asked not in FOLDER_DELIVERIES:
         raise JobFailed(
             f"The service says that the product is at {file.path}, but delivery={asked} was asked for.",
@@ -86,7 +86,7 @@ def _check_path(file: ProductFile, asked: str, place: DownloadDirectory, roots: 
 
 
 def bytes_to_come(files: Iterable[tuple[ExpectedFile, ProductFile]], place: DownloadDirectory) -> int:
-    """Return for how many bytes these files need room in the directory, as far as their sizes are known."""
+    """Return how many bytes are still to be fetched for these files, as far as their sizes are known."""
     return sum(
         max((wanted.size or 0) - _bytes_there(wanted, place), 0)
         for wanted, file in files
@@ -95,17 +95,17 @@ def bytes_to_come(files: Iterable[tuple[ExpectedFile, ProductFile]], place: Down
 
 
 def _bytes_there(wanted: ExpectedFile, place: DownloadDirectory) -> int:
-    """Return how much of a file or folder an earlier run has left, in the part or under the final name."""
+    """Return how many bytes of a file or folder are there already, as a part or under its final name."""
     part, final = place.part(wanted.name), place.directory / wanted.name
     try:
         if part.exists():
             return bytes_in_part(part) if part.is_file() else tree_size(part)
-        state = final.lstat()  # It may be the user's, and a link to anything.
+        state = final.lstat()  # Not stat: it may be the user's link to anything.
     except OSError:
         return 0
     if stat.S_ISDIR(state.st_mode):
         return sum(file.size for file in place.names.made_by(wanted.job_id, wanted.name))
-    # A smaller file that an older client has left there stays until it is replaced.
+    # A file of another size needs its room until it is replaced, so it saves none.
     return state.st_size if stat.S_ISREG(state.st_mode) and state.st_size == wanted.size else 0
 
 
@@ -120,7 +120,7 @@ def fetch_all(
     connections: ConnectionBudget,
     roots: DeliveryRoots,
 ) -> FetchedProduct:
-    """Bring the files of a ready job into the directory, each the way that its delivery asks for.
+    """Fetch the files of a ready job into the directory: download them, or copy what was delivered to a disk.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def fetch_all(
     Returns
     -------
     FetchedProduct
-        The files, and the places of what was delivered to a file system that this host cannot see.
+        The files, and the paths of what was delivered to a file system that this host cannot see.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def fetch_all(
             source = session.source(job.job_id, file)
             fetched.append(fetch(wanted, source, place, clock, stop, listen, connections))
         elif roots.is_visible(file.path):
-            # Once more: others can write there, and hours may have passed since it was looked at.
+            # Checked again, because others can write there and the first check may be hours old.
             delivered = roots.check(file.path, place.directory)
             fetched += folder.copy(wanted, delivered, place, clock, stop, listen)
         elif roots.should_be_visible(file.path):

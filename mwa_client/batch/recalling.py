@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, replace
 
-from mwa_client.batch.ledger import FetchedProduct, RowRecord
 from mwa_client.batch.losing import LostJobs, was_complete
+from mwa_client.batch.records import FetchedProduct, RowRecord
 from mwa_client.batch.rows import ListedJob, Row
 from mwa_client.batch.updates import RowUpdates
 from mwa_client.batch.workers import Workers

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from mwa_client.asvo.job import Job, ProductFile
 from mwa_client.batch.events import Complete, RowFailed, RowName
-from mwa_client.batch.ledger import FetchedProduct
+from mwa_client.batch.records import FetchedProduct
 from mwa_client.errors import MwaClientError
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.listed import identity_of

@@ -7,7 +7,8 @@ from typing import Callable
 from mwa_client.asvo.job import JobState
 from mwa_client.batch.events import Complete, Event, Notice, RowFailed, StateChanged, Submitted
 from mwa_client.batch.in_order import InOrder
-from mwa_client.batch.ledger import FetchedProduct, Ledger
+from mwa_client.batch.ledger import Ledger
+from mwa_client.batch.records import FetchedProduct
 from mwa_client.batch.rows import Row, Rows, Stage
 from mwa_client.errors import MwaClientError
 from mwa_client.timing import Clock

@@ -1,4 +1,4 @@
-"""A few threads that do what they are given, and tell what comes of it."""
+"""A small pool of threads whose results go into the inbox of the loop."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mwa_client.threads import has_started
 
 
 class Workers:
-    """A few threads that do what they are given and put what comes of it into an inbox.
+    """A small pool of threads that run callables and put what they return into an inbox.
 
-    They are daemons, so that one that hangs in a dead connection cannot keep the program from ending. Where
-    the system gives no more threads, those that are there do all of it; where it gives none, whoever gives
-    the work does it.
+    The threads are daemons, so that one that hangs in a dead connection cannot keep the program from ending.
+    Where the system allows no more threads, the existing ones do all the work; where it allows none, `give`
+    does the work itself.
 
     Parameters
     ----------
     most : int
-        Threads; they are started as they are needed.
+        The number of threads; each is started when it is first needed.
     inbox : queue.Queue
-        Where what comes of the work goes; None does not.
+        Where the results go; None is no result.
     """
 
     def __init__(self, most: int, inbox: queue.Queue[Any]) -> None:
@@ -32,7 +32,7 @@ class Workers:
         self._threads: list[threading.Thread] = []
 
     def give(self, work: Callable[[], object]) -> None:
-        """Have something done; what it returns, or the error it raises, goes into the inbox."""
+        """Let a thread run `work`; what it returns, or the exception it raises, goes into the inbox."""
         if len(self._threads) < self._most:
             thread = threading.Thread(target=self._run, daemon=True)
             if has_started(thread):
@@ -43,7 +43,7 @@ class Workers:
             self._do(work)
 
     def finish(self, deadline: float) -> None:
-        """Let the threads go, and wait until `deadline` for those that have something to put down."""
+        """Tell the threads to end, and wait for them until `deadline`, by `time.monotonic`."""
         for _ in self._threads:
             self._work.put(None)
         for thread in self._threads:
@@ -56,7 +56,7 @@ class Workers:
                 return
             try:
                 self._do(work)
-            except BaseException as error:  # A mistake in this program: let the loop's thread die of it.
+            except BaseException as error:  # A mistake in this program: raise it in the loop's thread.
                 self._inbox.put(error)
 
     def _do(self, work: Callable[[], object]) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from shared import THREE_ROWS, FastClock, longest_file, run_batch, service_of
 
-from mwa_client.batch.ledger import MEMORY, PRACTICE, FetchedProduct, Ledger, RowRecord
+from mwa_client.batch.ledger import MEMORY, PRACTICE, Ledger
+from mwa_client.batch.records import FetchedProduct, RowRecord
 from mwa_client.directory import disk
 from mwa_client.errors import DirectoryUnusable, DiskFull, ExitStatus
 from mwa_client.jobs.jobfile import parse

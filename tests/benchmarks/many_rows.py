@@ -29,8 +29,9 @@ from mwa_client.asvo.api_client import Submission
 from mwa_client.asvo.job import Job, JobState
 from mwa_client.asvo.session import Session
 from mwa_client.batch.batch import Batch
-from mwa_client.batch.ledger import FetchedProduct, Ledger
+from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.pacing import Pacing
+from mwa_client.batch.records import FetchedProduct
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion, JobType
 from mwa_client.jobs.request import JobRequest

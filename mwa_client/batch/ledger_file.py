@@ -1,0 +1,93 @@
+"""The file of the ledger: one JSON object a line, only ever appended to, and readable after any crash."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Callable
+
+from mwa_client.directory.disk import disk_errors, json_lines, open_ours
+
+
+class LedgerFile:
+    """The lines of a ledger. Safe to append to from several threads.
+
+    Parameters
+    ----------
+    path : Path
+        Where the file is. It is made by `open`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+        self._writing = threading.Lock()
+
+    def read(self, take: Callable[[dict[str, Any], str], None]) -> None:
+        """Pass each entry and the text of its line to `take`, the oldest first.
+
+        A line that cannot be read (a torn last one, say) is skipped. A missing file has no entries.
+
+        Raises
+        ------
+        DirectoryUnusable
+            The file cannot be read.
+        """
+        with disk_errors(self._path), suppress(FileNotFoundError), _garbage_collection_off():
+            for entry, line in json_lines(self._path):
+                take(entry, line)
+
+    def open(self) -> None:
+        """Open the file for appending; make it if it is missing.
+
+        Raises
+        ------
+        DirectoryUnusable
+            The file cannot be written, or it is not ours.
+        """
+        with disk_errors(self._path):
+            self._descriptor = open_ours(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def append(self, entry: Mapping[str, object], *, sync: bool) -> None:
+        """Add a line. Without `sync` it may reach the disk only together with a later line.
+
+        Raises
+        ------
+        DiskFull, DirectoryUnusable
+            The line cannot be written.
+        """
+        line = json.dumps(entry) + "\n"
+        with self._writing, disk_errors(self._path), memoryview(line.encode("utf-8")) as rest:
+            self._end_torn_line()
+            written = 0
+            while written < len(rest):
+                written += os.write(self._descriptor, rest[written:])
+            if sync:
+                os.fsync(self._descriptor)
+
+    def _end_torn_line(self) -> None:
+        """End a last line that a crash or a full disk has cut off, so that the next line can be read."""
+        length = os.fstat(self._descriptor).st_size
+        if length and os.pread(self._descriptor, 1, length - 1) != b"\n":
+            os.write(self._descriptor, b"\n")
+
+
+@contextmanager
+def _garbage_collection_off() -> Iterator[None]:
+    """Switch the garbage collector off: every entry is kept, and it would take a fifth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

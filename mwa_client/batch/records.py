@@ -1,0 +1,152 @@
+"""What the ledger records about a row, and about the product of its job."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mwa_client.directory.disk import path_below
+from mwa_client.json_text import read_strictly
+from mwa_client.transfer.files import FetchedFile, by_name
+
+
+@dataclass(frozen=True)
+class FetchedProduct:
+    """The product of a row's job, once it has been fetched.
+
+    Attributes
+    ----------
+    files : tuple of FetchedFile
+        The files in the directory.
+    elsewhere : tuple of str
+        What was delivered to file systems that this host cannot see: where it is.
+    """
+
+    files: tuple[FetchedFile, ...] = ()
+    elsewhere: tuple[str, ...] = ()
+
+
+class UnreadProduct:
+    """A fetched product as its line in the ledger, which is parsed when somebody asks for the product.
+
+    A ledger can have a hundred thousand such lines, and a run needs few of them.
+
+    Parameters
+    ----------
+    directory : Path
+        The download directory.
+    line : str
+        The line.
+    """
+
+    __slots__ = ("_directory", "_line")
+
+    def __init__(self, directory: Path, line: str) -> None:
+        self._directory = directory
+        self._line = line
+
+    @property
+    def fetched(self) -> FetchedProduct | None:
+        """The product; None where a part of the line cannot be read, for half a product is no product."""
+        entry = read_strictly(self._line)
+        files, elsewhere = entry.get("files"), entry.get("elsewhere")
+        try:
+            fetched = FetchedProduct(
+                tuple(self._read_file(file) for file in (files if isinstance(files, list) else [])),
+                tuple(str(path) for path in (elsewhere if isinstance(elsewhere, list) else [])),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
+        return fetched if fetched.files or fetched.elsewhere else None
+
+    def under(self, name: str) -> tuple[FetchedFile, ...]:
+        """Return the files that were put under this name in the directory."""
+        fetched = self.fetched
+        return () if fetched is None else tuple(by_name(self._directory, fetched.files).get(name, ()))
+
+    def _read_file(self, file: dict[str, Any]) -> FetchedFile:
+        path, size, sha1 = path_below(self._directory, file["name"]), file["size"], file["sha1"]
+        if not (isinstance(size, int) and size >= 0 and re.fullmatch("[0-9a-f]{40}", sha1)):
+            raise ValueError("no size or no SHA-1")
+        mtime_ns = file.get("mtime_ns")
+        is_time = isinstance(mtime_ns, int)
+        return FetchedFile(path, size, sha1, file["verified"] is True, mtime_ns=mtime_ns if is_time else None)
+
+
+@dataclass
+class RowRecord:
+    """What the ledger has recorded about one row.
+
+    Attributes
+    ----------
+    job_id : int or None
+        Its job at the service, once submitted.
+    state : str
+        The last state that was seen of that job, in the service's word.
+    product : UnreadProduct or None
+        The product of that job, once it has been fetched.
+    intended_after : int or None
+        Set while the answer to a submission is not known: the highest job id that was listed before it. If
+        the submission made a job, its id is higher.
+    intended_at : float or None
+        When that submission was begun, in seconds since 1970; the latest one, if it was tried again.
+    completed_at : float or None
+        When the product was complete, in seconds since 1970.
+    tries : int
+        Submissions of which it is not known whether they have made a job.
+    unclear : int
+        Submissions whose answers made no sense, since the row last had a job.
+    missed : int
+        Consecutive listings without its job, or, before it has one, without any job that its submission may
+        have made. The ledger stops counting where a higher number would change nothing.
+    missed_since : float or None
+        When the first of these listings was, in seconds since 1970.
+    renewals : int
+        Jobs that have failed and were made anew because the user asked for it.
+    disowned : int
+        Jobs that the row was attached to, and that the service then listed with other parameters.
+    """
+
+    job_id: int | None = None
+    state: str = ""
+    product: UnreadProduct | None = None
+    intended_after: int | None = None
+    intended_at: float | None = None
+    completed_at: float | None = None
+    tries: int = 0
+    unclear: int = 0
+    missed: int = 0
+    missed_since: float | None = None
+    renewals: int = 0
+    disowned: int = 0
+
+    @property
+    def fetched(self) -> FetchedProduct | None:
+        """The product of that job, once it has been fetched; None where its line cannot be read."""
+        return None if self.product is None else self.product.fetched
+
+    def intend(self, after: int, at: float | None) -> None:
+        """Note that a submission was begun."""
+        self.intended_after, self.intended_at = after, at
+        self.tries += 1
+        self.missed, self.missed_since = 0, None
+
+    def withdraw(self) -> None:
+        """Note that the last submission has made no job."""
+        self.tries -= 1
+        if self.tries <= 0:
+            self.tries, self.intended_after, self.intended_at = 0, None, None
+
+    def attach(self, job_id: int | None) -> None:
+        """Note which job the row has, or that it has none any more."""
+        self.job_id, self.state = job_id, ""
+        self.tries, self.unclear, self.intended_after, self.intended_at = 0, 0, None, None
+        self.missed, self.missed_since = 0, None
+
+    def miss(self, at: float | None) -> None:
+        """Note a listing without the row's job."""
+        self.missed += 1
+        if at is not None:
+            self.missed_since = min(at, self.missed_since or at)
