@@ -25,7 +25,7 @@ from mwa_client.cli.context import TaskContext
 from mwa_client.cli.error_file import errors_of, write_errors
 from mwa_client.cli.interrupts import interrupts_held_back
 from mwa_client.cli.settings import Task
-from mwa_client.display.lines import display_for
+from mwa_client.display import display_for
 from mwa_client.errors import ExitStatus, NotFinished, ServiceRefused, ServiceUnavailable
 from mwa_client.jobs.jobfile import JobFile
 from mwa_client.jobs.keys import ApiVersion

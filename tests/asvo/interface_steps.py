@@ -20,7 +20,7 @@ from mwa_client.asvo import open_session
 from mwa_client.asvo.session import Session
 from mwa_client.batch.events import Notice
 from mwa_client.batch.ledger import Ledger
-from mwa_client.display.lines import Display
+from mwa_client.display.lines import LineDisplay
 from mwa_client.errors import (
     ExitStatus,
 )
@@ -115,7 +115,7 @@ def assert_no_secret(sandbox: Sandbox, text: str) -> None:
 
 def screen(run: Run) -> str:
     stream = io.StringIO()
-    display = Display(stream, stream, FastClock())
+    display = LineDisplay(stream, stream, FastClock())
     for event in run.events:
         display(event)
     return stream.getvalue()

@@ -37,7 +37,7 @@ from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.pacing import Pacing
 from mwa_client.batch.submitting import UNCLEAR_SUBMISSIONS
 from mwa_client.batch.watching import MISSING_TIME
-from mwa_client.display.lines import Display
+from mwa_client.display.lines import LineDisplay
 from mwa_client.errors import ExitStatus, LoginRefused, ServiceRefused
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
@@ -115,7 +115,7 @@ def failure(run: Run, line: int = 1) -> str:
 def screen(run: Run) -> list[str]:
     """The lines that a person would have read."""
     stream = io.StringIO()
-    display = Display(stream, stream, FastClock())
+    display = LineDisplay(stream, stream, FastClock())
     for event in run.events:
         display(event)
     return stream.getvalue().splitlines()

@@ -32,7 +32,7 @@ from mwa_client.batch.workers import Workers
 from mwa_client.cli.streams import PatientWriter
 from mwa_client.directory import disk
 from mwa_client.directory.lock import HEARTBEAT, directory_lock
-from mwa_client.display.lines import BarDisplay
+from mwa_client.display.bars import BarDisplay
 from mwa_client.errors import NoFileOpened
 from mwa_client.jobs.jobfile import read_bytes
 from mwa_client.sandbox import Sandbox

@@ -37,7 +37,7 @@ from mwa_client.asvo.pool import SessionPool
 from mwa_client.batch.events import Event, RowFailed, Submitted
 from mwa_client.batch.pacing import Pacing
 from mwa_client.cli.main import main
-from mwa_client.display.lines import Display
+from mwa_client.display.lines import LineDisplay
 from mwa_client.errors import ExitStatus, ServiceRefused
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Job, JobState, JobType, LoggedRequest, Sandbox
@@ -238,7 +238,7 @@ def asked(sandbox: Sandbox, path: str) -> list[LoggedRequest]:
 def screen(events: list[Event]) -> list[str]:
     """The lines that a person would have read."""
     stream = io.StringIO()
-    display = Display(stream, stream, FastClock())
+    display = LineDisplay(stream, stream, FastClock())
     for event in events:
         display(event)
     return stream.getvalue().splitlines()

@@ -16,7 +16,7 @@ from shared import FastClock, run_batch, service_of
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job import MAX_INTEGER, clean_text, read_id, read_integer, read_size
 from mwa_client.batch.pacing import Pacing
-from mwa_client.display.lines import Display
+from mwa_client.display.lines import LineDisplay
 from mwa_client.display.listing import table
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.json_text import read_json
@@ -154,7 +154,7 @@ def test_an_odd_job_spoils_the_run_of_no_other(
     assert OTHER in [row.row.obs_id for row in run.summary.complete]
     assert not any("internal error" in failed.error.what for failed in run.summary.failed)
     stream = io.StringIO()
-    display = Display(stream, stream, clock)
+    display = LineDisplay(stream, stream, clock)
     for event in run.events:
         display(event)
     assert "Download Complete" in stream.getvalue()

@@ -43,7 +43,8 @@ from mwa_client.batch.ledger import MEMORY, Ledger
 from mwa_client.batch.pacing import Pacing
 from mwa_client.cli.error_file import write_errors
 from mwa_client.directory.lock import Owner, directory_lock
-from mwa_client.display.lines import Display, JsonDisplay
+from mwa_client.display.json_lines import JsonDisplay
+from mwa_client.display.lines import LineDisplay
 from mwa_client.display.listing import documents, table
 from mwa_client.errors import MwaClientError
 from mwa_client.formatting import json_line, printable
@@ -449,7 +450,7 @@ def run() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
         ENDED.update(type(row.error).__name__ for row in done.summary.failed)
         ENDED["well"] += len(done.summary.complete)
         stream = io.StringIO()
-        for display in (Display(stream, stream, clock), JsonDisplay(io.StringIO(), stream, clock)):
+        for display in (LineDisplay(stream, stream, clock), JsonDisplay(io.StringIO(), stream, clock)):
             for event in done.events:
                 display(event)
 

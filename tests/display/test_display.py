@@ -35,7 +35,11 @@ from mwa_client.batch.events import (
     Submitted,
     Summary,
 )
-from mwa_client.display.lines import BarDisplay, Display, JsonDisplay, display_for
+from mwa_client.display import display_for
+from mwa_client.display.bars import BarDisplay
+from mwa_client.display.display import Display
+from mwa_client.display.json_lines import JsonDisplay
+from mwa_client.display.lines import LineDisplay
 from mwa_client.errors import JobFailed
 from mwa_client.sandbox import Sandbox
 from mwa_client.transfer.download import Progress, Setback
@@ -69,7 +73,7 @@ class Log:
     def __init__(self, *, quiet: bool = False) -> None:
         self.clock = FastClock()
         self.out, self.errors = io.StringIO(), io.StringIO()
-        self.display = Display(self.out, self.errors, self.clock, quiet=quiet)
+        self.display = LineDisplay(self.out, self.errors, self.clock, quiet=quiet)
 
     def show(self, *events: Event) -> list[str]:
         """Show events; return the lines that came of them, from both streams."""
@@ -201,7 +205,7 @@ def test_a_long_download_has_a_heartbeat(log: Log) -> None:
 
 def test_a_whole_run_that_waits_has_a_heartbeat(tmp_path: Path) -> None:
     out, clock = io.StringIO(), FastClock()
-    display = Display(out, out, clock)
+    display = LineDisplay(out, out, clock)
     with Sandbox(clock=clock.now, seconds_per_state=1800.0, product_size=lambda job: 1000) as sandbox:
         run_batch(sandbox, tmp_path, clock, listen=display)
     lines = out.getvalue().splitlines()
@@ -212,7 +216,7 @@ def test_a_whole_run_that_waits_has_a_heartbeat(tmp_path: Path) -> None:
 
 def test_a_long_outage_has_a_heartbeat(tmp_path: Path) -> None:
     out, clock = io.StringIO(), FastClock()
-    display = Display(out, out, clock)
+    display = LineDisplay(out, out, clock)
     with Sandbox(clock=clock.now, seconds_per_state=10.0, product_size=lambda job: 1000) as sandbox:
         sandbox.faults.add("fail_call", path="/api/get_jobs", skip=2, times=24)
         run_batch(sandbox, tmp_path, clock, listen=display)
@@ -280,14 +284,14 @@ def test_the_work_goes_on_without_an_audience() -> None:
     closed = io.StringIO()
     closed.close()
     for stream in (GoneStream(), closed):
-        display = Display(stream, stream, FastClock())
+        display = LineDisplay(stream, stream, FastClock())
         display(StateChanged(ROW, "Queued"))
         display(Notice("An outage."))
         display(Summary(Path("/data")))
         display.close()
 
 
-@pytest.mark.parametrize("kind", [Display, JsonDisplay])
+@pytest.mark.parametrize("kind", [LineDisplay, JsonDisplay])
 def test_what_is_no_warning_is_seen_by_whoever_looks(kind: type[Display]) -> None:
     out, errors = io.StringIO(), io.StringIO()
     kind(out, errors, FastClock())(Notice("It is fetched again.", is_warning=False))
@@ -390,7 +394,7 @@ def test_bars_where_there_is_a_terminal_and_lines_elsewhere(terminal: Terminal) 
         (tty, {}, True),
         (tty, {"TERM": "dumb"}, False),
     ):
-        assert type(display_for(tty, errors, FastClock(), environment, quiet=quiet)) is Display
+        assert type(display_for(tty, errors, FastClock(), environment, quiet=quiet)) is LineDisplay
 
 
 def test_a_bar_over_all_and_one_for_each_running_download(terminal: Terminal) -> None:

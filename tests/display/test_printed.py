@@ -41,7 +41,8 @@ from mwa_client.batch.events import (
 )
 from mwa_client.cli import main as cli
 from mwa_client.directory.lock import Owner
-from mwa_client.display.lines import Display, JsonDisplay
+from mwa_client.display.json_lines import JsonDisplay
+from mwa_client.display.lines import LineDisplay
 from mwa_client.errors import (
     CredentialsMissing,
     JobFailed,
@@ -156,7 +157,7 @@ def events_with(odd: str) -> list[tuple[Event, int]]:
 def test_no_event_forges_a_line(nasty: str) -> None:
     for event, number in events_with(f"x{nasty}{FORGED}"):
         stream = io.StringIO()
-        display = Display(stream, stream, FastClock())
+        display = LineDisplay(stream, stream, FastClock())
         display(StateChanged(ROW, "Processing"))
         display(event)
         lines = lines_of(stream.getvalue())[1:]
@@ -166,7 +167,7 @@ def test_no_event_forges_a_line(nasty: str) -> None:
 
 def test_the_heartbeat_forges_no_line() -> None:
     stream, clock = io.StringIO(), FastClock()
-    display = Display(stream, stream, clock)
+    display = LineDisplay(stream, stream, clock)
     clock.advance(10_000.0)
     display(Counts(1, 0, ((f"x\n{FORGED}", 1),)))
     assert len(lines_of(stream.getvalue())) == 1 and FORGED in stream.getvalue()
@@ -184,7 +185,7 @@ def test_json_stays_json_and_one_line(nasty: str) -> None:
 
 
 def test_bars_show_no_raw_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mwa_client.display.lines import BarDisplay
+    from mwa_client.display.bars import BarDisplay
 
     class Screen(io.StringIO):
         def isatty(self) -> bool:

@@ -1,0 +1,67 @@
+"""What every display does: write whole lines at once, and know which row a job belongs to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TextIO
+
+from mwa_client.batch.events import Downloading, Event, RowName, StateChanged, Submitted
+from mwa_client.formatting import printable
+from mwa_client.timing import Clock
+
+
+class Display(ABC):
+    """Shows the events of a run.
+
+    Parameters
+    ----------
+    out : text stream
+        Where the story of the run goes.
+    errors : text stream
+        Where errors and warnings go.
+    clock : Clock
+        The time.
+    """
+
+    def __init__(self, out: TextIO, errors: TextIO, clock: Clock) -> None:
+        self._out = out
+        self._errors = errors
+        self._clock = clock
+        self._last_text = ""
+        self._last_time = clock.monotonic()
+        self._row_of_job: dict[int, RowName] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, (Submitted, StateChanged, Downloading)):
+            # The events of a transfer name only the job.
+            self._row_of_job[event.row.job_id or 0] = event.row
+        self._show(event)
+
+    def warn(self, text: str) -> None:
+        """Write a line that concerns the whole batch to the error stream."""
+        self._print(text, self._errors)
+
+    def close(self) -> None:  # noqa: B027  (lines leave nothing behind)
+        """Leave the terminal as it was."""
+
+    @abstractmethod
+    def _show(self, event: Event) -> None:
+        """Show one event, once it is known which row its job belongs to."""
+
+    def _row_of(self, job_id: int) -> RowName:
+        return self._row_of_job.get(job_id) or RowName(0, 0, job_id)
+
+    def _print(self, text: str, stream: TextIO) -> None:
+        """Print one line, unless it is the same as the last."""
+        if text == self._last_text:
+            return
+        self._last_text, self._last_time = text, self._clock.monotonic()
+        self._write(f"{printable(text)}\n", stream)
+
+    def _write(self, text: str, stream: TextIO) -> None:
+        try:
+            stream.write(text)
+            stream.flush()
+        except (OSError, ValueError):
+            pass  # Nobody reads any more (a closed pipe or terminal): the work goes on all the same.

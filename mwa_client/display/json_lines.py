@@ -1,0 +1,121 @@
+"""What programs read: one JSON object a line, with field names that scripts can rely on."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TextIO
+
+from mwa_client.batch.events import (
+    Complete,
+    Event,
+    Notice,
+    RowFailed,
+    RowName,
+    StateChanged,
+    Submitted,
+    Summary,
+)
+from mwa_client.display.display import Display
+from mwa_client.secrecy import hide_in
+from mwa_client.timing import Clock
+from mwa_client.transfer.download import Progress
+from mwa_client.transfer.files import Remark
+
+PROGRESS_INTERVAL = 5.0
+"""Seconds between two reports of one download's progress."""
+
+
+class JsonDisplay(Display):
+    """Shows each event as a JSON object on a line; notices for people go to the error stream.
+
+    The fields are a promise: scripts read them.
+
+    Parameters
+    ----------
+    out : text stream
+        Where the JSON goes.
+    errors : text stream
+        Where notices and warnings go.
+    clock : Clock
+        The time that each line bears.
+    """
+
+    def __init__(self, out: TextIO, errors: TextIO, clock: Clock) -> None:
+        super().__init__(out, errors, clock)
+        self._last_progress: dict[tuple[int, str], float] = {}
+
+    def _show(self, event: Event) -> None:
+        if isinstance(event, Submitted):
+            self._tell("submitted", event.row, found=event.found)
+        elif isinstance(event, StateChanged):
+            self._tell("state", event.row, state=event.label)
+        elif isinstance(event, Progress):
+            self._tell_progress(event)
+        elif isinstance(event, Complete):
+            self._tell_complete(event)
+        elif isinstance(event, RowFailed):
+            self._tell("error", event.row, message=event.error.what, remedy=event.error.remedy)
+        elif isinstance(event, Summary):
+            self._tell_summary(event)
+        elif isinstance(event, (Notice, Remark)):
+            self.warn(event.text)
+
+    def _tell_progress(self, event: Progress) -> None:
+        now = self._clock.monotonic()
+        key = (event.job_id, event.name)
+        if (
+            key in self._last_progress
+            and event.done != event.size
+            and now - self._last_progress[key] < PROGRESS_INTERVAL
+        ):
+            return
+        self._last_progress[key] = now
+        self._tell(
+            "downloading", self._row_of(event.job_id), file=event.name, bytes=event.done, size=event.size
+        )
+
+    def _tell_complete(self, event: Complete) -> None:
+        for file in event.files:
+            self._tell(
+                "complete",
+                event.row,
+                path=str(file.path),
+                size=file.size,
+                sha1=file.sha1,
+                verified=file.verified,
+                here=True,
+                from_before=event.from_before,
+                **({"changed": True} if event.is_changed else {}),
+            )
+        for path in event.elsewhere:
+            self._tell(
+                "complete",
+                event.row,
+                path=path,
+                size=None,
+                sha1=None,
+                verified=False,
+                here=False,
+                from_before=event.from_before,
+            )
+
+    def _tell_summary(self, summary: Summary) -> None:
+        self._tell(
+            "summary",
+            None,
+            complete=len(summary.complete),
+            failed=len(summary.failed),
+            pending=len(summary.pending),
+            elsewhere=len(summary.elsewhere),
+            submitted=len(summary.submitted),
+            unverified=len(summary.unverified),
+            bytes=summary.size,
+            directory=str(summary.directory),
+            exit_status=int(summary.exit_status),
+        )
+
+    def _tell(self, event: str, row: RowName | None, **fields: object) -> None:
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock.now()))
+        about = {} if row is None else {"line": row.line, "obs_id": row.obs_id, "job_id": row.job_id}
+        self._write(json.dumps({"event": event, "time": when, **about, **hide_in(fields)}) + "\n", self._out)

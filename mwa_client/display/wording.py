@@ -1,0 +1,83 @@
+"""The words and numbers that lines and bars show."""
+
+from __future__ import annotations
+
+from mwa_client.asvo.job import JobState
+from mwa_client.batch.events import Counts, RowFailed, RowName, Summary
+from mwa_client.formatting import format_size
+
+COMPLETE = "Download Complete"
+LIFE = (
+    "Not submitted",
+    *(state.label for state in JobState if state.is_pending),
+    JobState.READY.label,
+    "Downloading",
+    COMPLETE,
+    *(state.label for state in (JobState.EXPIRED, JobState.CANCELLED, JobState.ERROR)),
+)
+"""The states of a row in the order of its life."""
+SHORT = {JobState.READY.label: "Ready", COMPLETE: "Complete"}
+"""Shorter words for some states, for the bar, where there is little room."""
+
+
+def about_row(state: str, row: RowName, more: str = "") -> str:
+    """Return the line that says in which state a row is."""
+    words = f"{state}: Job id: {row.job_id if row.job_id is not None else '-'} obs_id: {row.obs_id}"
+    return f"{words} {more}" if more else words
+
+
+def failure_lines(failure: RowFailed) -> list[str]:
+    """Return what the summary says of a row that failed: what happened, and what to do."""
+    row = failure.row
+    job = "no job" if row.job_id is None else f"job id {row.job_id}"
+    line = f"line {row.line}: " if row.line else ""  # Jobs that were asked for by their ids have none.
+    what, *remedy = failure.error.lines
+    return [f"  {line}obs_id {row.obs_id}, {job}: {what}", *(f"      {words}" for words in remedy)]
+
+
+def counts_in_words(counts: Counts) -> str:
+    """Return how many rows are in each state."""
+    return ", ".join(f"{number} {label}" for label, number in in_order_of_life(counts))
+
+
+def counts_that_fit(counts: Counts, room: int) -> str:
+    """Return as many of the counts as fit into `room` columns.
+
+    The first to go are the complete rows, then the states from the beginning of a row's life.
+    """
+    words = {label: f"{number} {SHORT.get(label, label)}" for label, number in in_order_of_life(counts)}
+    for left_out in (COMPLETE, *list(words)):
+        if len(", ".join(words.values())) <= room:
+            break
+        words.pop(left_out, None)
+    return ", ".join(words.values())
+
+
+def in_order_of_life(counts: Counts) -> list[tuple[str, int]]:
+    """Sort the states in the order of a row's life.
+
+    A state that we do not know stands before "Ready": it must be a step of the service's work.
+    """
+    unknown = LIFE.index(JobState.READY.label) - 0.5
+    return sorted(counts.states, key=lambda state: LIFE.index(state[0]) if state[0] in LIFE else unknown)
+
+
+def of_width(name: str, width: int) -> str:
+    """Return a name cut in its middle, or filled up, to exactly this width."""
+    if len(name) <= width:
+        return name.ljust(width)
+    end = (width - 2) // 2
+    return f"{name[: width - 2 - end]}..{name[len(name) - end :]}"
+
+
+def summary_line(summary: Summary) -> str:
+    """Return the last line of a run: how many rows ended in which way, how much came, and where it is."""
+    unverified = len(summary.unverified)
+    parts = [f"{len(summary.submitted)} submitted"] if summary.submitted else []
+    parts += [f"{len(summary.complete)} complete"] if summary.complete or not parts else []
+    parts += [f"{len(summary.elsewhere)} of them delivered elsewhere"] if summary.elsewhere else []
+    parts += [f"{unverified} of the files not verified"] if unverified else []
+    parts += [f"{summary.changed} changed since"] if summary.changed else []
+    parts += [f"{len(summary.failed)} failed"] if summary.failed else []
+    parts += [f"{len(summary.pending)} pending (run the same command again)"] if summary.pending else []
+    return f"{', '.join(parts)}: {format_size(summary.size)} in {summary.directory}"
