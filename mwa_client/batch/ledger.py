@@ -15,7 +15,9 @@ from typing import Any, Callable
 
 from mwa_client.batch.ledger_file import LedgerFile
 from mwa_client.batch.records import FetchedProduct, RowRecord, UnreadProduct
-from mwa_client.directory.disk import disk_errors, name_on_disk, state_directory
+from mwa_client.directory.disk import disk_errors
+from mwa_client.directory.names import name_on_disk
+from mwa_client.directory.our_files import state_directory
 from mwa_client.directory.sums import Sums
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.timing import read_time

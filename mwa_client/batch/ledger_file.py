@@ -11,7 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable
 
-from mwa_client.directory.disk import disk_errors, json_lines, open_ours
+from mwa_client.directory.disk import disk_errors
+from mwa_client.directory.json_files import json_lines
+from mwa_client.directory.our_files import open_ours
 
 
 class LedgerFile:

@@ -10,7 +10,7 @@ from typing import Callable
 from mwa_client.asvo.job import Delivery, Job, ProductFile
 from mwa_client.asvo.session import Session
 from mwa_client.batch.records import FetchedProduct
-from mwa_client.directory.disk import tree_size
+from mwa_client.directory.trees import tree_size
 from mwa_client.errors import JobFailed, TransferFailed
 from mwa_client.timing import Clock
 from mwa_client.transfer import folder

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mwa_client.directory.disk import path_below
+from mwa_client.directory.names import path_below
 from mwa_client.json_text import read_strictly
 from mwa_client.transfer.files import FetchedFile, by_name
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mwa_client.directory.disk import read_ours, write_in_place
+from mwa_client.directory.our_files import read_ours, write_in_place
 from mwa_client.errors import DirectoryUnusable, MwaClientError, SettingsError
 from mwa_client.json_text import read_json
 from mwa_client.secrecy import hide

@@ -21,14 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from mwa_client.directory.disk import (
-    boot_id,
-    disk_errors,
-    open_ours,
-    read_document,
-    refuse_anothers,
-    state_directory,
-)
+from mwa_client.directory.disk import boot_id, disk_errors
+from mwa_client.directory.json_files import read_document
+from mwa_client.directory.our_files import open_ours, refuse_anothers, state_directory
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull
 from mwa_client.threads import has_started
 from mwa_client.timing import Clock

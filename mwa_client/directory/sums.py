@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Callable
 
-from mwa_client.directory.disk import disk_errors, name_in_text, open_ours, read_ours, write_safely
+from mwa_client.directory.disk import disk_errors
+from mwa_client.directory.names import name_in_text
+from mwa_client.directory.our_files import open_ours, read_ours, write_safely
 
 NAME = "SHA1SUMS"
 MOST = 1 << 27

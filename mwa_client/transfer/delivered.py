@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mwa_client.directory.disk import name_on_disk, walk_tree
+from mwa_client.directory.names import name_on_disk
+from mwa_client.directory.trees import walk_tree
 from mwa_client.errors import JobFailed, TransferFailed
 
 USUAL_ROOTS = (Path("/scratch"), Path("/data"))

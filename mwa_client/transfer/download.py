@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Union
 
-from mwa_client.directory.disk import name_on_disk
+from mwa_client.directory.names import name_on_disk
 from mwa_client.errors import (
     OutOfDescriptors,
     ServiceUnavailable,

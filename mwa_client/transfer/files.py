@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Union
 
-from mwa_client.directory.disk import disk_errors, name_in_text
+from mwa_client.directory.disk import disk_errors
+from mwa_client.directory.names import name_in_text
 from mwa_client.errors import Stopped
 from mwa_client.transfer.part_file import WRITE_SIZE, ExpectedFile
 

@@ -16,13 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mwa_client.directory.disk import (
-    disk_errors,
-    remove_tree,
-    sync_directory,
-    sync_path,
-    walk_tree,
-)
+from mwa_client.directory.disk import disk_errors, sync_directory, sync_path
+from mwa_client.directory.trees import remove_tree, walk_tree
 from mwa_client.errors import ServiceUnavailable, Stopped, TransferFailed
 from mwa_client.timing import Backoff, Clock
 from mwa_client.transfer.delivered import Entry, entries_of, unreadable

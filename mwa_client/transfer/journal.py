@@ -11,7 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from mwa_client.directory.disk import boot_id, json_lines, name_in_text, name_on_disk, open_new
+from mwa_client.directory.disk import boot_id
+from mwa_client.directory.json_files import json_lines
+from mwa_client.directory.names import name_in_text, name_on_disk
+from mwa_client.directory.our_files import open_new
 from mwa_client.transfer.delivered import Entry
 
 

@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mwa_client.directory.disk import disk_errors, json_lines, remove_tree, tree_size
+from mwa_client.directory.disk import disk_errors
+from mwa_client.directory.json_files import json_lines
+from mwa_client.directory.trees import remove_tree, tree_size
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.transfer.files import DownloadDirectory
 from mwa_client.transfer.folder import journal_path

@@ -24,15 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from mwa_client.descriptors import OUT_OF_THEM
-from mwa_client.directory.disk import (
-    boot_id,
-    disk_errors,
-    open_growing,
-    open_ours,
-    read_ours,
-    sync_directory,
-    write_safely,
-)
+from mwa_client.directory.disk import boot_id, disk_errors, sync_directory
+from mwa_client.directory.our_files import open_growing, open_ours, read_ours, write_safely
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
 from mwa_client.json_text import read_strictly
 from mwa_client.threads import has_started

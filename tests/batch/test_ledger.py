@@ -17,7 +17,7 @@ from shared import THREE_ROWS, FastClock, longest_file, run_batch, service_of
 
 from mwa_client.batch.ledger import MEMORY, PRACTICE, Ledger
 from mwa_client.batch.records import FetchedProduct, RowRecord
-from mwa_client.directory import disk
+from mwa_client.directory import json_files
 from mwa_client.errors import DirectoryUnusable, DiskFull, ExitStatus
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
@@ -481,7 +481,7 @@ def test_no_file_holds_a_credential(clock: FastClock, tmp_path: Path) -> None:
 def test_a_ledger_is_read_the_same_in_pieces_of_any_size(
     book: Book, monkeypatch: pytest.MonkeyPatch, block: int, end: str
 ) -> None:
-    monkeypatch.setattr(disk, "BLOCK", block)
+    monkeypatch.setattr(json_files, "BLOCK", block)
     path_of(book.directory).parent.mkdir(parents=True)
     lines = []
     for number in range(40):

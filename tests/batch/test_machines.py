@@ -30,7 +30,7 @@ from shared import THREE_ROWS, FastClock, command, environment, run_batch, wait_
 from mwa_client.batch.events import Begun, Complete, Counts
 from mwa_client.batch.workers import Workers
 from mwa_client.cli.streams import PatientWriter
-from mwa_client.directory import disk
+from mwa_client.directory import disk, our_files
 from mwa_client.directory.lock import HEARTBEAT, directory_lock
 from mwa_client.display.bars import BarDisplay
 from mwa_client.errors import NoFileOpened
@@ -178,7 +178,7 @@ def test_a_part_whose_note_cannot_be_opened_now_is_kept(
         writer = there.writer(0)
         writer.append(b"12345")
         writer.flush()
-    opened = disk.read_ours
+    opened = our_files.read_ours
 
     def fail(path: Path) -> bytes:
         raise OSError(errno.EMFILE, "Too many open files")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shared import FastClock
 
-from mwa_client.directory.disk import remove_tree, tree_size, walk_tree
+from mwa_client.directory.trees import remove_tree, tree_size, walk_tree
 from mwa_client.errors import Stopped, TransferFailed
 from mwa_client.transfer import folder, journal
 from mwa_client.transfer.download import Progress, TransferEvent

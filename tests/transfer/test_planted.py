@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from shared import FastClock, environment, run_batch, run_command
 
 from mwa_client.batch.ledger import MEMORY, Ledger
-from mwa_client.directory import disk
+from mwa_client.directory import disk, json_files, our_files
 from mwa_client.directory.lock import Owner, directory_lock
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, ExitStatus
 from mwa_client.sandbox import Sandbox
@@ -103,11 +103,11 @@ LINKS: list[Plant] = [link, dangling_link, hard_link, fifo]
 def test_a_folder_of_ours_is_never_one_that_others_can_write(tmp_path: Path, mask: int) -> None:
     tmp_path.chmod(0o2777)
     with umask(mask):
-        made = disk.state_directory(tmp_path / "data" / MEMORY)
-        deep = disk.state_directory(made / "a" / "b", below=made)
+        made = our_files.state_directory(tmp_path / "data" / MEMORY)
+        deep = our_files.state_directory(made / "a" / "b", below=made)
     for path in (made, deep, deep.parent):
         assert mode_of(path) & 0o777 == 0o755 & ~mask
-    assert disk.state_directory(made) == made
+    assert our_files.state_directory(made) == made
 
 
 def test_no_file_of_ours_is_one_that_others_can_write(
@@ -254,7 +254,7 @@ def test_a_size_or_sha1_without_sense_makes_no_row_complete(data: Path, changed:
 
 
 def test_a_line_that_never_ends_costs_that_line_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(json_files, "LONGEST_LINE", 1000)
     before, after = (
         json.dumps({"service": SERVICE, "event": "job", "row": row, "job_id": 7}) for row in "ab"
     )
@@ -605,27 +605,27 @@ def test_a_file_that_others_could_plant_is_not_written_into(
 ) -> None:
     plant(tmp_path / "errors.json", private)
     with pytest.raises((DirectoryUnusable, OSError)):
-        disk.write_in_place(tmp_path / "errors.json", "[]\n")
+        our_files.write_in_place(tmp_path / "errors.json", "[]\n")
     assert not (tmp_path / "not there").exists()
 
 
 def test_a_file_of_our_own_is_written_over(tmp_path: Path) -> None:
     path = tmp_path / "errors.json"
     for text in ("a long text\n", "[]\n"):
-        disk.write_in_place(path, text)
+        our_files.write_in_place(path, text)
         path.chmod(0o664)
         assert path.read_text() == text
     give_away(path)
     with pytest.raises(DirectoryUnusable, match="belongs to"):
-        disk.write_in_place(path, "ours")
+        our_files.write_in_place(path, "ours")
     assert path.read_text() == "[]\n"
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
     path = tmp_path / "note"
-    disk.write_safely(path, "old")
+    our_files.write_safely(path, "old")
     with pytest.raises(UnicodeEncodeError):
-        disk.write_safely(path, "\ud800")
+        our_files.write_safely(path, "\ud800")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
@@ -633,8 +633,8 @@ def test_a_file_that_never_ends_is_read_to_its_bound(tmp_path: Path) -> None:
     with (tmp_path / "endless").open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(DirectoryUnusable, match="more than"):
-        disk.read_ours(tmp_path / "endless")
-    assert disk.read_document(tmp_path / "endless") is None
+        our_files.read_ours(tmp_path / "endless")
+    assert json_files.read_document(tmp_path / "endless") is None
 
 
 def test_nobody_is_told_to_use_a_directory_that_all_can_write() -> None:

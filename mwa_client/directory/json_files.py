@@ -1,0 +1,88 @@
+"""Read JSON files of our own: a small one as a whole, a long one line by line, skipping what is damaged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mwa_client.directory.our_files import SMALL, open_ours, read_ours
+from mwa_client.errors import DirectoryUnusable
+from mwa_client.json_text import read_strictly
+
+BLOCK = 1 << 17
+"""Bytes that are read at a time."""
+LONGEST_LINE = 1 << 24
+"""Bytes that a line may have: a delivery of 100,000 files is one line of the ledger."""
+
+
+def read_document(path: Path, most: int = SMALL, *, alone: bool = True) -> object:
+    """Return what a small JSON file of our own says; None where that makes no sense, whatever is there.
+
+    Raises
+    ------
+    OSError
+        It is not there, or cannot be read.
+    """
+    try:
+        return read_strictly(read_ours(path, most, alone=alone).decode("utf-8"))
+    except (DirectoryUnusable, ValueError):
+        return None
+
+
+def json_lines(path: Path) -> Iterator[tuple[dict[str, object], str]]:
+    """Yield the objects of a file of our own that has one a line, each with its line.
+
+    What is no object, or too long, is passed over.
+
+    Raises
+    ------
+    DirectoryUnusable
+        As `open_ours`.
+    OSError
+        It is not there, or cannot be read.
+    """
+    for text in _whole_lines(path):
+        lines = text.split("\n")
+        if len(text) > LONGEST_LINE:
+            lines = [line for line in lines if len(line) <= LONGEST_LINE]
+            text = "\n".join(lines)
+        for entry, line in zip(_objects(text, lines), lines):
+            if isinstance(entry, dict):
+                yield entry, line
+
+
+def _whole_lines(path: Path) -> Iterator[str]:
+    """Yield a file in pieces that end where a line ends; one that is too long is passed over."""
+    with os.fdopen(open_ours(path, os.O_RDONLY), "rb") as file:
+        rest, is_too_long = b"", False
+        while block := file.read(BLOCK):
+            whole, end, begun = block.rpartition(b"\n")
+            if end:
+                text = rest + whole
+                if is_too_long:
+                    text = text.partition(b"\n")[2]
+                yield text.decode("utf-8", "replace")
+            rest, is_too_long = (begun, False) if end else (rest + begun, is_too_long)
+            if len(rest) > LONGEST_LINE:
+                rest, is_too_long = b"", True
+        if not is_too_long:
+            yield rest.decode("utf-8", "replace")
+
+
+def _objects(text: str, lines: list[str]) -> list[object]:
+    """Return what each line says; None for a line that makes no sense."""
+    commas = text.replace("\n", ",")
+    try:
+        # Many at once take half the time; where one is damaged, they are read one by one.
+        objects = read_strictly(f"[{commas}]")
+    except ValueError:
+        objects = []
+    return objects if len(objects) == len(lines) else [_object(line) for line in lines]
+
+
+def _object(line: str) -> object:
+    try:
+        return read_strictly(line)
+    except ValueError:
+        return None

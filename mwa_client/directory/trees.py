@@ -1,0 +1,43 @@
+"""Walk, measure and remove a folder with all that is in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def walk_tree(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield everything below a folder, each folder before what is in it; links are not followed.
+
+    However deep the tree is, this takes no more of Python's stack.
+    """
+    waiting = [str(folder)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            inside = sorted(entries, key=lambda entry: entry.name)
+        yield from inside
+        waiting += [entry.path for entry in reversed(inside) if entry.is_dir(follow_symlinks=False)]
+
+
+def tree_size(folder: Path) -> int:
+    """Return the size of all files below a folder, in bytes."""
+    entries = (entry for entry in walk_tree(folder) if entry.is_file(follow_symlinks=False))
+    return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder of ours and all that is in it, if it is there."""
+    folders = [str(folder)]
+    if not folder.is_dir() or folder.is_symlink():
+        folder.unlink(missing_ok=True)
+        return
+    folder.chmod(0o700)
+    for entry in walk_tree(folder):
+        if entry.is_dir(follow_symlinks=False):
+            Path(entry.path).chmod(0o700)  # The copy of one that its owner cannot write into.
+            folders.append(entry.path)
+        else:
+            Path(entry.path).unlink()
+    for path in reversed(folders):
+        Path(path).rmdir()
