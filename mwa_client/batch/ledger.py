@@ -18,7 +18,7 @@ from mwa_client.batch.records import FetchedProduct, RowRecord, UnreadProduct
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.names import name_on_disk
 from mwa_client.directory.our_files import state_directory
-from mwa_client.directory.sums import Sums
+from mwa_client.directory.sums import Sha1Sums
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.timing import read_time
 from mwa_client.transfer.files import DownloadDirectory, FetchedFile, FinalNames, describe
@@ -67,7 +67,7 @@ class Ledger:
         self._file = LedgerFile(self._path)
         self._rows: dict[str, RowRecord] = {}
         self._given_up: set[int] = set()
-        self._sums = Sums(directory, self.place.memory)
+        self._sums = Sha1Sums(directory, self.place.memory)
         self._lost: set[str] = set()
         state_directory(self.place.memory)
         self._read()

@@ -14,7 +14,7 @@ from mwa_client.errors import DirectoryUnusable, DiskFull, NoFileOpened
 
 
 def free_bytes(directory: Path) -> float:
-    """Return how many bytes there is room for; infinite where the system does not say. Knows no quotas."""
+    """Return how many bytes there is room for, quotas aside; infinite where the system does not say."""
     with disk_errors(directory):
         state = os.statvfs(directory)
     return float(state.f_bavail * state.f_frsize) if state.f_blocks else float("inf")
@@ -22,16 +22,16 @@ def free_bytes(directory: Path) -> float:
 
 @contextmanager
 def disk_errors(path: str | Path) -> Iterator[None]:
-    """Turn what the operating system says about a file into one of our errors.
+    """Turn an error of the operating system about a file into one of our own.
 
     Raises
     ------
     DiskFull
-        No room, or no quota.
+        The disk is full, or the user's quota is.
     NoFileOpened
-        No more files can be opened.
+        This process cannot open any more files.
     DirectoryUnusable
-        Anything else.
+        Any other error.
     """
     try:
         yield
@@ -50,7 +50,7 @@ def disk_errors(path: str | Path) -> Iterator[None]:
 
 
 def sync_path(path: Path) -> None:
-    """Bring a file's bytes, or a directory's entries, to the disk."""
+    """Flush a file's bytes, or a directory's entries, to the disk."""
     if path.is_dir():
         sync_directory(path)
     else:
@@ -58,12 +58,11 @@ def sync_path(path: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Bring a directory's entries to the disk, so that a power cut does not undo a rename; if that can be.
+    """Flush a directory's entries to the disk, where possible, so that a power cut undoes no rename.
 
-    Many file systems cannot do it, and each says so in its own way; a directory that we may write need not
-    be one that we may open. What stands there is as true as before, it only may not outlive a power cut: the
-    next run would see that, and fetch it again. So whatever the system says is passed over, unless it says
-    that the directory is not there any more.
+    Many file systems cannot do it, each with an error of its own, and a directory that we may write is not
+    always one that we may open. Without the flush, a power cut may lose the rename; the next run would see
+    that, and fetch the file again. So every error is ignored, except that the directory does not exist.
     """
     try:
         _sync(directory)
@@ -82,7 +81,7 @@ def _sync(path: Path) -> None:
 
 @cache
 def boot_id() -> str:
-    """Return what names this boot of this machine; empty where the system does not say."""
+    """Return the system's id of this boot of this machine; empty where it has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -6,23 +6,21 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mwa_client.directory.our_files import SMALL, open_ours, read_ours
+from mwa_client.directory.our_files import BLOCK, SMALL, open_ours, read_ours
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.json_text import read_strictly
 
-BLOCK = 1 << 17
-"""Bytes that are read at a time."""
 LONGEST_LINE = 1 << 24
-"""Bytes that a line may have: a delivery of 100,000 files is one line of the ledger."""
+"""The most bytes that a line may have; a delivery of 100,000 files is one line of the ledger."""
 
 
 def read_document(path: Path, most: int = SMALL, *, alone: bool = True) -> object:
-    """Return what a small JSON file of our own says; None where that makes no sense, whatever is there.
+    """Return the content of a small JSON file of our own; None where it is damaged or not ours.
 
     Raises
     ------
     OSError
-        It is not there, or cannot be read.
+        The file is missing or cannot be read.
     """
     try:
         return read_strictly(read_ours(path, most, alone=alone).decode("utf-8"))
@@ -31,16 +29,16 @@ def read_document(path: Path, most: int = SMALL, *, alone: bool = True) -> objec
 
 
 def json_lines(path: Path) -> Iterator[tuple[dict[str, object], str]]:
-    """Yield the objects of a file of our own that has one a line, each with its line.
+    """Yield the objects of a file of our own that has one on each line, together with the text of the line.
 
-    What is no object, or too long, is passed over.
+    Lines that are damaged, too long, or no object are skipped.
 
     Raises
     ------
     DirectoryUnusable
         As `open_ours`.
     OSError
-        It is not there, or cannot be read.
+        The file is missing or cannot be read.
     """
     for text in _whole_lines(path):
         lines = text.split("\n")
@@ -53,7 +51,7 @@ def json_lines(path: Path) -> Iterator[tuple[dict[str, object], str]]:
 
 
 def _whole_lines(path: Path) -> Iterator[str]:
-    """Yield a file in pieces that end where a line ends; one that is too long is passed over."""
+    """Yield the text of a file in pieces that end where a line ends, without the lines that are too long."""
     with os.fdopen(open_ours(path, os.O_RDONLY), "rb") as file:
         rest, is_too_long = b"", False
         while block := file.read(BLOCK):
@@ -71,10 +69,10 @@ def _whole_lines(path: Path) -> Iterator[str]:
 
 
 def _objects(text: str, lines: list[str]) -> list[object]:
-    """Return what each line says; None for a line that makes no sense."""
+    """Return the JSON value of each line; None for a damaged line."""
     commas = text.replace("\n", ",")
     try:
-        # Many at once take half the time; where one is damaged, they are read one by one.
+        # Parsing all lines at once takes half the time; if one is damaged, each is parsed alone.
         objects = read_strictly(f"[{commas}]")
     except ValueError:
         objects = []

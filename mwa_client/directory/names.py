@@ -7,36 +7,36 @@ from pathlib import Path, PurePosixPath
 
 
 def name_on_disk(text: str) -> str:
-    """Return a name from outside as Python has it where it is on the disk.
+    """Return the string with which Python finds the file of this name on the disk.
 
-    To the system names are bytes. Ours are UTF-8 in every locale, so that each run finds what another has
-    left; where the locale is another one, Python has other characters for the same bytes.
+    To the system a name is bytes. We always write it in UTF-8, so that runs in different locales find each
+    other's files; in a locale that is not UTF-8 Python has another string for the same bytes.
 
     Raises
     ------
     UnicodeEncodeError
-        No file can be called so.
+        No file can have this name.
     """
     return text if text.isascii() else os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 def name_in_text(name: str) -> str:
-    """Return the name of a file as it is written down, which is the same in every locale."""
+    """Return the name of a file as it is written into our files, the same in every locale."""
     return name if name.isascii() else os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
 def path_below(directory: Path, name: object) -> Path:
-    """Return the place of a file that was noted down, by `name_in_text`, as one below a directory.
+    """Return the path of a file whose name below a directory was written down by `name_in_text`.
 
     Raises
     ------
     ValueError
-        It is absolute, hidden, has ``..`` or an empty part in it, or is no name that a file can have.
+        The name is absolute or hidden, has ``..`` or an empty part, or is one that no file can have.
     """
     if not isinstance(name, str) or name.startswith(".") or "\0" in name:
-        raise ValueError("no name of a file")
-    there = name_on_disk(name)  # Raises UnicodeEncodeError, a ValueError, where no file can be called so.
-    path = PurePosixPath(there)
-    if path.is_absolute() or ".." in path.parts or path.as_posix() != there:
+        raise ValueError("not the name of a file")
+    on_disk = name_on_disk(name)  # A UnicodeEncodeError is a ValueError.
+    path = PurePosixPath(on_disk)
+    if path.is_absolute() or ".." in path.parts or path.as_posix() != on_disk:
         raise ValueError("not below the directory")
     return directory / path

@@ -19,23 +19,23 @@ from mwa_client.directory.disk import disk_errors, sync_directory
 from mwa_client.errors import DirectoryUnusable
 
 SMALL = 1 << 16
-"""Bytes that a small file of ours may have: a lock or a note has some hundred."""
+"""The most bytes that a small file of ours may have; a lock or a note has some hundred."""
 BLOCK = 1 << 17
 """Bytes that are read at a time."""
 OTHERS_CAN_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def state_directory(path: Path, mode: int = 0o755, *, below: Path | None = None) -> Path:
-    """Make a folder for files of ours, or check that the one which is there is safe to use.
+    """Make a folder for files of our own, or check that an existing one is safe to use.
 
     Parameters
     ----------
     path : Path
-        The folder. What is above it is made, too, where it is missing.
+        The folder. Missing folders above it are made, too.
     mode : int
         The permissions of a new folder, less the umask.
     below : Path, optional
-        A folder of this kind that it is in, not necessarily at once: so are those between the two.
+        A folder of this kind somewhere above it; every folder between the two is made or checked as well.
 
     Returns
     -------
@@ -45,10 +45,10 @@ def state_directory(path: Path, mode: int = 0o755, *, below: Path | None = None)
     Raises
     ------
     DirectoryUnusable
-        It is a link or no folder, or somebody else can write there: whoever can decides what we take for
-        verified, and where our files go.
+        It is a link or no folder, or somebody else can write there, who could then decide what we take for
+        verified and where our files go.
     DiskFull
-        It cannot be made.
+        There is no room to make it.
     """
     if below is not None and path.parent != below:
         state_directory(path.parent, mode, below=below)
@@ -56,27 +56,27 @@ def state_directory(path: Path, mode: int = 0o755, *, below: Path | None = None)
         with suppress(FileNotFoundError):
             return _checked(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):  # Another client of ours was quicker.
+        with suppress(FileExistsError):  # Another client has made it meanwhile.
             path.mkdir(mode)
         return _checked(path)
 
 
 def open_ours(path: Path, flags: int, mode: int = 0o644, *, alone: bool = True, single: bool = False) -> int:
-    """Open a file of our own, never through a link; it is made if the flags say so.
+    """Open a file of our own, never through a link.
 
     Parameters
     ----------
     path : Path
         The file.
     flags : int
-        As for `os.open`.
+        As for `os.open`; with ``O_CREAT`` a missing file is made.
     mode : int
         The permissions of a new file, less the umask.
     alone : bool
-        Whether it must be one that nobody else can write: its text is to be trusted.
+        Refuse a file that others can write: its content is going to be trusted.
     single : bool
-        Whether it must have no second name (a hard link); one that is opened for writing never may. Where
-        others have files, too, they can give any file of ours a second name there.
+        Refuse a file with a second name (a hard link), even for reading; for writing it is always refused.
+        In a folder where others have files, they can give any file of ours a second name.
 
     Returns
     -------
@@ -86,15 +86,15 @@ def open_ours(path: Path, flags: int, mode: int = 0o644, *, alone: bool = True, 
     Raises
     ------
     DirectoryUnusable
-        It is a link, no ordinary file or somebody else's; or not `alone`, or not `single`.
+        It is a link, no ordinary file, or somebody else's; others can write it; or it has a second name.
     OSError
-        What the system says otherwise.
+        Any other error of the system.
     """
     try:
         # Without O_NONBLOCK a FIFO would hang until somebody writes into it.
         handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode)
     except OSError as error:
-        # These are what the system says of links, and of FIFOs and sockets.
+        # The first two stand for a link, the third for a FIFO or a socket.
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
             _refuse(path, "it is a link or no ordinary file", "Move it away")
         raise
@@ -112,30 +112,35 @@ def open_ours(path: Path, flags: int, mode: int = 0o644, *, alone: bool = True, 
 
 
 def open_new(path: Path, mode: int = 0o644) -> int:
-    """Make a file that was not there before, for writing; what a crash has left under its name is removed.
+    """Make a new file for writing, in the place of one that a crash may have left under its name.
 
-    Only for folders where nobody but us has files: see `state_directory`.
+    Only for folders where nobody but us has files (see `state_directory`).
     """
     path.unlink(missing_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
 def open_growing(path: Path) -> int:
-    """Open a file of our own that grows at its end, or make it; a link is removed, what it leads to stays.
+    """Open a file of our own for reading and writing, or make it.
 
-    Raises as `open_ours` does.
+    A link, or a file with a second name, is removed first; what the link leads to stays as it is.
+
+    Raises
+    ------
+    DirectoryUnusable, OSError
+        As `open_ours`.
     """
     with suppress(FileNotFoundError):
         state = path.lstat()
         is_folder, is_file = stat.S_ISDIR(state.st_mode), stat.S_ISREG(state.st_mode)
-        # The second name of a file may be a user's who wanted to keep it: it is not to be written into.
+        # The user may have made the second name to keep the file as it is.
         if not is_folder and (not is_file or state.st_nlink > 1):
             path.unlink()
     return open_ours(path, os.O_RDWR | os.O_CREAT)
 
 
 def read_ours(path: Path, most: int = SMALL, *, alone: bool = True, single: bool = False) -> bytes:
-    """Return what is in a file of our own.
+    """Return the content of a file of our own.
 
     Raises
     ------
@@ -146,7 +151,7 @@ def read_ours(path: Path, most: int = SMALL, *, alone: bool = True, single: bool
     """
     with open(open_ours(path, os.O_RDONLY, alone=alone, single=single), "rb") as file:
         data = bytearray()
-        # Asked for at once, memory for all that there may be would have to be there first.
+        # A single read of `most` bytes would reserve memory for all of them first.
         while len(data) <= most and (block := file.read(BLOCK)):
             data += block
     if len(data) > most:
@@ -157,21 +162,21 @@ def read_ours(path: Path, most: int = SMALL, *, alone: bool = True, single: bool
 def write_safely(
     path: Path, text: str, sync: bool = True, *, mode: int = 0o644, made_in: Path | None = None
 ) -> None:
-    """Write a small file so that it is at any moment the old one or the new one, never half of it.
+    """Write a small file so that a reader sees the old content or the new, never a part of it.
 
     Parameters
     ----------
     path : Path
         The file. A link of that name is replaced, not followed.
     text : str
-        What it is to hold.
+        The new content.
     sync : bool
-        Whether a power cut, too, leaves the old one or the new one; otherwise it can leave an empty file.
+        Keep this promise through a power cut, too; otherwise that can leave an empty file.
     mode : int
         The permissions, less the umask.
     made_in : Path, optional
-        A folder of the same file system where the new file grows; it must be one that only we can write.
-        Default is the file's own folder.
+        The folder in which the new file is written before it is renamed: one of the same file system that
+        only we can write. Default is the file's own folder.
     """
     temporary = (made_in or path.parent) / f"{path.name}.new"
     try:
@@ -182,7 +187,7 @@ def write_safely(
                 os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
-        # On a full disk half a file is in the way.
+        # Half a file would take room on a disk that is full already.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
@@ -191,14 +196,14 @@ def write_safely(
 
 
 def write_in_place(path: Path, text: str) -> None:
-    """Write a file where others may have files, too: a new one, or over one of our own, never through a link.
+    """Write a file where others may have files, too, never through a link or over a file of theirs.
 
     Raises
     ------
     DirectoryUnusable
-        What is there is a link, no ordinary file, or somebody else's.
+        A link, something that is no ordinary file, or somebody else's file has the name.
     OSError
-        What the system says otherwise.
+        Any other error of the system.
     """
     with open(open_ours(path, os.O_WRONLY | os.O_CREAT, alone=False), "w", encoding="utf-8") as file:
         os.ftruncate(file.fileno(), 0)
@@ -206,7 +211,7 @@ def write_in_place(path: Path, text: str) -> None:
 
 
 def refuse_anothers(path: Path) -> None:
-    """Raise `DirectoryUnusable` if something there belongs to another user."""
+    """Raise `DirectoryUnusable` if the file at `path` exists and belongs to another user."""
     with suppress(FileNotFoundError):
         _must_be_ours(path, path.lstat(), alone=False)
 
@@ -224,8 +229,8 @@ def _must_be_ours(path: Path, state: os.stat_result, *, alone: bool = True) -> N
     if state.st_uid != os.geteuid():
         _refuse(path, f"it belongs to {_user(state.st_uid)}", "Run this as that user")
     if alone and state.st_mode & OTHERS_CAN_WRITE:
-        # An earlier version made it so under a umask of 002. Only the user knows whether to trust what was
-        # put there since, so this is asked, not done.
+        # An earlier version left it so under a umask of 002. Only the user can tell whether to trust what is
+        # there now, so the permissions are not changed without asking.
         raise DirectoryUnusable(
             f"Cannot use {path}: other users can write to it.",
             "Choose another directory with --dir, or, if you trust what they may have put there, run: "
@@ -240,7 +245,7 @@ def _refuse(path: Path, why: str, remedy: str) -> NoReturn:
 
 
 def _user(number: int) -> str:
-    import pwd  # Seldom needed.
+    import pwd  # Rarely needed, and not free to load.
 
     try:
         return f"the user {pwd.getpwuid(number).pw_name}"

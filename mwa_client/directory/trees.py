@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def walk_tree(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield everything below a folder, each folder before what is in it; links are not followed.
+    """Yield everything below a folder, each folder before its content; links are not followed.
 
-    However deep the tree is, this takes no more of Python's stack.
+    It does not recurse, so a tree may be deeper than Python's stack.
     """
     waiting = [str(folder)]
     while waiting:
@@ -21,13 +21,13 @@ def walk_tree(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def tree_size(folder: Path) -> int:
-    """Return the size of all files below a folder, in bytes."""
+    """Return the total size of the files below a folder, in bytes."""
     entries = (entry for entry in walk_tree(folder) if entry.is_file(follow_symlinks=False))
     return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder of ours and all that is in it, if it is there."""
+    """Remove a folder of ours with all that is in it; a missing one is no error."""
     folders = [str(folder)]
     if not folder.is_dir() or folder.is_symlink():
         folder.unlink(missing_ok=True)
@@ -35,7 +35,7 @@ def remove_tree(folder: Path) -> None:
     folder.chmod(0o700)
     for entry in walk_tree(folder):
         if entry.is_dir(follow_symlinks=False):
-            Path(entry.path).chmod(0o700)  # The copy of one that its owner cannot write into.
+            Path(entry.path).chmod(0o700)  # It may be a copy of a folder that is read-only.
             folders.append(entry.path)
         else:
             Path(entry.path).unlink()
