@@ -258,11 +258,11 @@ class Client:
     @contextmanager
     def _open_ledger(self, directory: Path) -> Iterator[Ledger]:
         """Open the ledger of a directory, with the directory's lock held."""
-        from mwa_client.batch.ledger import MEMORY, Ledger
+        from mwa_client.batch.ledger import STATE_DIR, Ledger
         from mwa_client.directory.lock import directory_lock
         from mwa_client.timing import SystemClock
 
-        lock = directory_lock(directory, directory / MEMORY, SystemClock(), lambda text: None)
+        lock = directory_lock(directory, directory / STATE_DIR, SystemClock(), lambda text: None)
         with lock as check_lock, closing(Ledger(directory, self._session.service, check_lock)) as ledger:
             yield ledger
 

@@ -149,7 +149,7 @@ class Batch:
         try:
             self._recalling.recall()
             while not self._is_over():
-                self._updates.ledger.guard()
+                self._updates.ledger.check_lock()
                 if self._watching.polls.is_due() and self._watching.needs_listing:
                     self._watching.ask_for_listing()
                     self._counted = None  # So that the display hears from us, though nothing changes.

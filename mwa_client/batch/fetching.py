@@ -133,7 +133,9 @@ class Fetching:
         if isinstance(outcome, FetchedProduct):
             ledger = self._updates.ledger
             self._open_files.note_progress()
-            self._open_files.write_down(lambda: ledger.finished(row.identity, row.job_id or 0, outcome))
+            self._open_files.write_down(
+                lambda: ledger.record_complete(row.identity, row.job_id or 0, outcome)
+            )
             self._updates.complete(row, outcome, from_before=False)
         elif isinstance(outcome, DiskFull):
             # No room or no quota, whatever the disk says: nothing more is begun.

@@ -23,8 +23,8 @@ from mwa_client.errors import DirectoryUnusable
 from mwa_client.timing import read_time
 from mwa_client.transfer.files import DownloadDirectory, FetchedFile, FinalNames, describe
 
-MEMORY = ".mwa_client"
-SUMS = "SHA1SUMS"
+STATE_DIR = ".mwa_client"
+"""The folder of the download directory in which everything but the products stands."""
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 PRACTICE = "sandbox"
 """The service's name in the ledger while practising."""
@@ -33,13 +33,15 @@ PRACTICE = "sandbox"
 class Ledger:
     """The memory of one download directory, for one service.
 
+    Each ``record_`` method has the name of the event that it appends; a fact that is known is not appended.
+
     Parameters
     ----------
     directory : Path
         The download directory. It is made if it is missing.
     service : str
         The service's name. What another service has done is kept, but does not count here.
-    guard : callable
+    check_lock : callable
         Raises `DirectoryBusy` if another client works in the directory; called before each new line.
     now : callable
         The time, in seconds since 1970.
@@ -55,12 +57,12 @@ class Ledger:
         self,
         directory: Path,
         service: str,
-        guard: Callable[[], None] = lambda: None,
+        check_lock: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         names = FinalNames(service, lambda entry: self._append(entry, sync=False))
-        self.place = DownloadDirectory(directory, directory / MEMORY, guard, names)
-        self.guard = guard
+        self.place = DownloadDirectory(directory, directory / STATE_DIR, check_lock, names)
+        self.check_lock = check_lock
         self._now = now
         self._service = service
         self._path = self.place.memory / "ledger.jsonl"
@@ -88,56 +90,56 @@ class Ledger:
         row = self.row(identity)
         return row.fetched if job_id is not None and row.job_id == job_id else None
 
-    def intend(self, identity: str, after: int) -> None:
+    def record_intent(self, identity: str, after: int) -> None:
         """Record that a row is about to be submitted, when the highest job id listed is `after`."""
         first = self.row(identity).intended_after
         self._record({"event": "intent", "row": identity, "after": after if first is None else first})
 
-    def withdraw(self, identity: str) -> None:
-        """Record that the latest submission has made no job: it was refused, or never sent."""
+    def record_refused(self, identity: str) -> None:
+        """Record that the latest submission has made no job: it was refused, or it was never sent."""
         if self.row(identity).tries:
             self._record({"event": "refused", "row": identity}, sync=False)
 
-    def unclear(self, identity: str) -> None:
+    def record_unclear(self, identity: str) -> None:
         """Record that the answer to a submission made no sense."""
         self._record({"event": "unclear", "row": identity}, sync=False)
 
-    def submitted(self, identity: str, job_id: int, *, is_listed: bool = False) -> None:
+    def record_job(self, identity: str, job_id: int, *, is_listed: bool = False) -> None:
         """Record a row's job; with `is_listed` unsynced, as a listing has the job if the line is lost."""
         if self.row(identity).job_id != job_id:
             self._record({"event": "job", "row": identity, "job_id": job_id}, sync=not is_listed)
 
-    def given_up(self) -> set[int]:
+    def jobs_given_up(self) -> set[int]:
         """Return the jobs that rows once had, that have been given up, and that no row has now."""
         return self._given_up - {row.job_id for row in self._rows.values()} if self._given_up else set()
 
-    def forget_job(self, identity: str, *, is_asked_for: bool = False) -> None:
+    def record_job_given_up(self, identity: str, *, is_asked_for: bool = False) -> None:
         """Record that a row's job will bring nothing and the row needs another, which may use the same names.
 
         With `is_asked_for`, because the user has asked to resubmit a job that failed.
         """
         self._record({"event": "job", "row": identity, "job_id": None, "asked_for": is_asked_for})
 
-    def disown(self, identity: str, job_id: int) -> None:
+    def record_job_disowned(self, identity: str, job_id: int) -> None:
         """Record that the job a row was attached to was listed with other parameters, so it is another's."""
         self._record({"event": "job", "row": identity, "job_id": None, "disowned": job_id})
 
-    def missed(self, identity: str, most: int) -> None:
+    def record_missed(self, identity: str, most: int) -> None:
         """Record a listing without a row's job, or one that answers its submission; `most` at most."""
         if self.row(identity).missed < most:
             self._record({"event": "missed", "row": identity}, sync=False)
 
-    def listed(self, identity: str) -> None:
+    def record_listed(self, identity: str) -> None:
         """Record that a row's job is listed again."""
         if self.row(identity).missed:
             self._record({"event": "listed", "row": identity}, sync=False)
 
-    def changed(self, identity: str, job_id: int, state: str) -> None:
+    def record_state(self, identity: str, job_id: int, state: str) -> None:
         """Record a change of state."""
         if self.row(identity).state != state:
             self._record({"event": "state", "row": identity, "job_id": job_id, "state": state}, sync=False)
 
-    def finished(self, identity: str, job_id: int, fetched: FetchedProduct) -> None:
+    def record_complete(self, identity: str, job_id: int, fetched: FetchedProduct) -> None:
         """Record the fetched product of a row's job, and write its verified files into ``SHA1SUMS``."""
         described = [describe(self.place.directory, file) for file in fetched.files]
         entry: dict[str, object] = {
@@ -178,7 +180,7 @@ class Ledger:
 
         States are not synced: a listing can change a thousand at once, and the next listing has them again.
         """
-        self.guard()
+        self.check_lock()
         entry = {"time": time.strftime(TIME, time.gmtime(self._now())), "service": self._service, **event}
         self._file.append(entry, sync=sync)
         return entry

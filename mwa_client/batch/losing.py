@@ -57,9 +57,9 @@ class LostJobs:
             self._updates.fail(row, error)
             return
         self._updates.notice(f"Submitting line {row.request.line} anew: {error.what}")
-        self._ledger.forget_job(row.identity, is_asked_for=is_asked_for)
+        self._ledger.record_job_given_up(row.identity, is_asked_for=is_asked_for)
         row.renew()
-        self.remove_leftovers(self._ledger.given_up() & {row.history.lost_job})
+        self.remove_leftovers(self._ledger.jobs_given_up() & {row.history.lost_job})
 
     def remove_leftovers(self, lost: Collection[int | None]) -> None:
         """Remove what was fetched for lost jobs and not finished, and say so."""

@@ -69,7 +69,7 @@ class Recalling:
 
     def recall(self) -> None:
         """Settle the rows that an earlier run has completed; take up the jobs of the others."""
-        self._lost_jobs.remove_leftovers(self._ledger.given_up())
+        self._lost_jobs.remove_leftovers(self._ledger.jobs_given_up())
         for row in self._updates.rows:
             if isinstance(row.request, JobRequest) and row.request.former_identity:
                 self._rename(row.request.former_identity, row.identity)
@@ -90,7 +90,7 @@ class Recalling:
             self._settle_product(row, fetched, Standing.CHANGED)
             return
         fetched = replace(fetched, files=read.files)
-        self._ledger.finished(row.identity, row.job_id or 0, fetched)
+        self._ledger.record_complete(row.identity, row.job_id or 0, fetched)
         self._settle_product(row, fetched, Standing.AS_LEFT)
 
     def _recall_product(self, row: Row, fetched: FetchedProduct) -> None:
@@ -122,11 +122,11 @@ class Recalling:
         if self._ledger.row(identity) != RowRecord():
             return
         if known.job_id is not None:
-            self._ledger.submitted(identity, known.job_id)
+            self._ledger.record_job(identity, known.job_id)
         elif known.intended_after is not None:
-            self._ledger.intend(identity, after=known.intended_after)
+            self._ledger.record_intent(identity, after=known.intended_after)
         if known.job_id is not None and known.fetched is not None:
-            self._ledger.finished(identity, known.job_id, known.fetched)
+            self._ledger.record_complete(identity, known.job_id, known.fetched)
 
 
 def _recall_listed(row: Row, request: ListedJob) -> None:

@@ -145,7 +145,7 @@ class Submitting:
         if isinstance(answer.outcome, Submission):
             self._attach(answer.row, answer.outcome)
         elif answer.outcome is None or _has_made_no_job(answer.outcome):
-            self._updates.ledger.withdraw(answer.row.identity)
+            self._updates.ledger.record_refused(answer.row.identity)
 
     def note_job(self) -> None:
         """Note that a row has got its job: the service takes submissions, or has taken them."""
@@ -203,14 +203,14 @@ class Submitting:
         assert isinstance(request, JobRequest)
         # The service may take an expired job for the same one: then only a new one helps.
         allow_resubmit = request.allow_resubmit or row.history.was_renewed
-        ledger.intend(row.identity, after=max(self._newest_listed, row.history.lost_job or 0))
+        ledger.record_intent(row.identity, after=max(self._newest_listed, row.history.lost_job or 0))
 
         def submit() -> SubmissionEnded:
             if self._stop.is_set() or self._hold.is_set():
                 return SubmissionEnded(row, None)
             try:
                 # While this process was stopped, another client may have taken over and submitted it.
-                ledger.guard()
+                ledger.check_lock()
                 outcome = submit_job(self._session(), request, allow_resubmit=allow_resubmit, listed=listed)
             except MwaClientError as error:
                 if _concerns_all_rows(error):
@@ -228,7 +228,7 @@ class Submitting:
             self._attach(row, outcome)
             return
         if outcome is None or _has_made_no_job(outcome):
-            self._updates.ledger.withdraw(row.identity)
+            self._updates.ledger.record_refused(row.identity)
         if outcome is None:
             row.defer()
         elif isinstance(outcome, (LoginRefused, DirectoryBusy)):
@@ -252,7 +252,7 @@ class Submitting:
         row.attempts.ended_at = self._updates.clock.monotonic()
         if isinstance(error, BadReply):
             ledger = self._updates.ledger
-            ledger.unclear(row.identity)
+            ledger.record_unclear(row.identity)
             if ledger.row(row.identity).unclear >= UNCLEAR_SUBMISSIONS:
                 failure = JobFailed(f"Not submitted: {error.what}", "Run the command again later.")
                 self._updates.fail(row, failure)

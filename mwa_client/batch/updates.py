@@ -68,7 +68,7 @@ class RowUpdates:
         is_listed : bool
             A listing has the job.
         """
-        self.ledger.submitted(row.identity, job_id, is_listed=is_listed)
+        self.ledger.record_job(row.identity, job_id, is_listed=is_listed)
         row.attach(job_id, self.clock.monotonic())
         self.tell(row, Submitted(row.name, found))
         if not found:

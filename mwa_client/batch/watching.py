@@ -214,7 +214,7 @@ class Watching:
                 self._submitting.note_job()
                 row.job = job  # It has just been compared with the row.
             elif ledger.row(row.identity).tries and (row.attempts.ended_at or begun) <= begun:
-                ledger.missed(row.identity, most=LISTINGS_BEFORE_RETRY)
+                ledger.record_missed(row.identity, most=LISTINGS_BEFORE_RETRY)
         return [row for row in wanted if row.stage is Stage.WATCHED]
 
     def _end_unlisted(self) -> None:
@@ -252,10 +252,10 @@ class Watching:
         if job is None or (job.state.is_ready and not job.product and gone is None):
             return row.watch.since <= begun and self._note_missing(row, job)
         row.watch.missing_since = None
-        self._updates.ledger.listed(row.identity)
+        self._updates.ledger.record_listed(row.identity)
         row.job = job
         is_news = row.label != job.label
-        self._updates.ledger.changed(row.identity, job.job_id, job.state_word)
+        self._updates.ledger.record_state(row.identity, job.job_id, job.state_word)
         if job.state is not JobState.ERROR:  # That is told once, with the reason.
             self._updates.show_state(row, job.label)
         if job.state.is_lost:
@@ -299,7 +299,7 @@ class Watching:
             return True
         line = f"Line {row.request.line}: job {job.job_id} is not this row's: it has {wrong}."
         self._updates.notice(line)
-        self._updates.ledger.disown(row.identity, job.job_id)
+        self._updates.ledger.record_job_disowned(row.identity, job.job_id)
         row.disown()
         return True
 
@@ -308,7 +308,7 @@ class Watching:
         ledger, now = self._updates.ledger, self._updates.clock.monotonic()
         if row.watch.missing_since is None:
             row.watch.missing_since = now - self._age(ledger.row(row.identity).missed_since)
-        ledger.missed(row.identity, most=MISSING_LISTINGS)
+        ledger.record_missed(row.identity, most=MISSING_LISTINGS)
         known = ledger.row(row.identity)
         if known.missed < MISSING_LISTINGS or now - row.watch.missing_since < MISSING_TIME:
             return False

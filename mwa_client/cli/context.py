@@ -89,11 +89,11 @@ def _lock(settings: Settings, say: Show) -> Iterator[Callable[[], None]]:
     if not (settings.task.needs_directory or changes_sandbox):
         yield lambda: None
         return
-    from mwa_client.batch.ledger import MEMORY
+    from mwa_client.batch.ledger import STATE_DIR
     from mwa_client.directory.lock import directory_lock
     from mwa_client.timing import SystemClock
 
-    lock = directory_lock(settings.directory, settings.directory / MEMORY, SystemClock(), say)
+    lock = directory_lock(settings.directory, settings.directory / STATE_DIR, SystemClock(), say)
     with ExitStack() as open_things:
         try:
             check_lock = open_things.enter_context(lock)

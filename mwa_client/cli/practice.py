@@ -9,7 +9,7 @@ from pathlib import Path
 from secrets import token_urlsafe
 
 from mwa_client.asvo.service import Credentials, Service
-from mwa_client.batch.ledger import MEMORY, PRACTICE, Ledger
+from mwa_client.batch.ledger import PRACTICE, STATE_DIR, Ledger
 from mwa_client.cli.context import Show
 from mwa_client.cli.settings import Settings
 from mwa_client.errors import DirectoryUnusable, SettingsError
@@ -46,7 +46,7 @@ def practice_service(settings: Settings, say: Show) -> Iterator[Service]:
     # New secrets for each run: other users of this machine can reach the sandbox, and must not be let in.
     account = Credentials("practice", token_urlsafe(16), token_urlsafe(16))
     # The real path: the directory may be given with ".." or links in it.
-    memory = Path(os.path.realpath(settings.directory)) / MEMORY
+    memory = Path(os.path.realpath(settings.directory)) / STATE_DIR
     try:
         sandbox = Sandbox(
             user=account.user,

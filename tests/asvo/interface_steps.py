@@ -125,5 +125,5 @@ def remember(directory: Path, sandbox: Sandbox, api: ApiVersion, text: str, *job
     """Let the directory know the jobs of an earlier run, which had seen them listed."""
     with closing(Ledger(directory, service_of(sandbox).name)) as ledger:
         for request, job in zip(parse(text, api).jobs, jobs):
-            ledger.submitted(request.identity, job.id)
-            ledger.changed(request.identity, job.id, "queued")
+            ledger.record_job(request.identity, job.id)
+            ledger.record_state(request.identity, job.id, "queued")

@@ -566,7 +566,7 @@ def test_allow_resubmit_finds_its_new_job_after_a_crash(
     service = service_of(sandbox)
     identity = parse(vis(OBS), ApiVersion.V2018).jobs[0].identity
     with closing(Ledger(tmp_path, service.name)) as ledger:
-        ledger.intend(identity, after=old.id)  # And then the power went.
+        ledger.record_intent(identity, after=old.id)  # And then the power went.
     new = listed(sandbox)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, more=ANEW))
     assert [row.row.job_id for row in run.summary.complete] == [new.id] and len(sandbox.jobs) == 2
@@ -589,7 +589,7 @@ def test_a_failed_job_is_reported_again_and_resubmitted_if_wanted(
         sandbox.faults.add("product_gone", job_id=job.id)
     identity = parse(vis(OTHER), ApiVersion.V2018).jobs[0].identity
     with closing(Ledger(tmp_path, service_of(sandbox).name)) as ledger:
-        ledger.submitted(identity, job.id)
+        ledger.record_job(identity, job.id)
     for _ in range(2):
         run = run_batch(sandbox, tmp_path, clock, vis(OTHER))
         assert run.summary.exit_status is ExitStatus.JOBS_FAILED

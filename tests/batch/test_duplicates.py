@@ -301,10 +301,10 @@ def test_what_was_under_way_is_taken_up_under_the_new_name(
     (request,) = parse(IN_2018, api).jobs
     job = there(sandbox, dict(request.parameters(api)))
     with closing(Ledger(tmp_path / "data", service_of(sandbox, api).name)) as ledger:
-        ledger.submitted(FORMER, job.id)
+        ledger.record_job(FORMER, job.id)
     done = run(sandbox, tmp_path, clock, api, IN_2018)
     assert attached(done) == [(job.id, True)] and len(sandbox.jobs) == 1
     with closing(Ledger(tmp_path / "intent", service_of(sandbox, api).name)) as ledger:
-        ledger.intend(FORMER, after=job.id)
+        ledger.record_intent(FORMER, after=job.id)
     anew = run_batch(sandbox, tmp_path / "intent", clock, f"{IN_2018}, allow_resubmit=true", api=api)
     assert anew.summary.exit_status is ExitStatus.COMPLETE

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from shared import THREE_ROWS, FastClock, longest_file, run_batch, service_of
 
-from mwa_client.batch.ledger import MEMORY, PRACTICE, Ledger
+from mwa_client.batch.ledger import PRACTICE, STATE_DIR, Ledger
 from mwa_client.batch.records import FetchedProduct, RowRecord
 from mwa_client.directory import json_files
 from mwa_client.errors import DirectoryUnusable, DiskFull, ExitStatus
@@ -31,7 +31,7 @@ ROW = "job_type=d obs_id=1191828528"
 
 
 def finish(ledger: Ledger, row: str, job_id: int, files: Iterable[FetchedFile]) -> None:
-    ledger.finished(row, job_id, FetchedProduct(tuple(files)))
+    ledger.record_complete(row, job_id, FetchedProduct(tuple(files)))
 
 
 def files_of(ledger: Ledger, row: str) -> tuple[FetchedFile, ...]:
@@ -43,7 +43,7 @@ ONE_ROW = "obs_id=1191828528, job_type=d, download_type=vis"
 
 
 def path_of(directory: Path) -> Path:
-    return directory / MEMORY / "ledger.jsonl"
+    return directory / STATE_DIR / "ledger.jsonl"
 
 
 def entries(directory: Path) -> list[dict[str, Any]]:
@@ -96,21 +96,21 @@ def check_sums(directory: Path) -> subprocess.CompletedProcess[str]:
 def test_a_row_and_its_job_are_remembered(book: Book) -> None:
     assert book.row() == RowRecord()
     with book.opened() as ledger:
-        ledger.intend(ROW, after=41)
+        ledger.record_intent(ROW, after=41)
     assert book.row() == RowRecord(intended_after=41, intended_at=1.8e9, tries=1)
     book.now += 60.0
     with book.opened() as ledger:
-        ledger.intend(ROW, after=43)  # A second try of the same submission.
+        ledger.record_intent(ROW, after=43)  # A second try of the same submission.
     assert book.row() == RowRecord(intended_after=41, intended_at=1.8e9 + 60.0, tries=2)
     with book.opened() as ledger:
-        ledger.submitted(ROW, 42)
+        ledger.record_job(ROW, 42)
     assert book.row() == RowRecord(job_id=42)
     with book.opened() as ledger:
-        ledger.changed(ROW, 42, "state 1")
+        ledger.record_state(ROW, 42, "state 1")
         assert ledger.row("another row") == RowRecord()
     assert book.row() == RowRecord(job_id=42, state="state 1")
     with book.opened() as ledger:
-        ledger.forget_job(ROW)
+        ledger.record_job_given_up(ROW)
     assert book.row() == RowRecord()
     assert [entry["event"] for entry in entries(book.directory)] == [
         "intent",
@@ -124,8 +124,8 @@ def test_a_row_and_its_job_are_remembered(book: Book) -> None:
 def test_what_is_known_is_not_written_again(book: Book) -> None:
     for _ in range(3):
         with book.opened() as ledger:
-            ledger.submitted(ROW, 42)
-            ledger.changed(ROW, 42, "state 1")
+            ledger.record_job(ROW, 42)
+            ledger.record_state(ROW, 42, "state 1")
             assert ledger.place.names.claim("a.zip", 42) == "a.zip"
     assert [entry["event"] for entry in entries(book.directory)] == ["job", "state", "name"]
 
@@ -170,7 +170,7 @@ def test_rows_keep_their_jobs_wherever_they_stand(sandbox: Sandbox, clock: FastC
 def test_what_another_service_has_done_does_not_count(book: Book) -> None:
     other = Book(book.directory, "elsewhere.example")
     with other.opened() as ledger:
-        ledger.submitted(ROW, 42)
+        ledger.record_job(ROW, 42)
         assert ledger.place.names.claim("a.zip", 42) == "a.zip"
         finish(ledger, ROW, 42, [other.file("a.zip", b"their bytes")])
     assert book.row() == RowRecord()
@@ -193,7 +193,7 @@ def test_practice_and_the_real_thing_are_kept_apart(
     tmp_path: Path, first: str, second: str, words: str
 ) -> None:
     with Book(tmp_path, first).opened() as ledger:
-        ledger.submitted(ROW, 1)
+        ledger.record_job(ROW, 1)
     with pytest.raises(DirectoryUnusable, match=words):
         Ledger(tmp_path, second)
     assert Book(tmp_path, first).row().job_id == 1
@@ -206,7 +206,7 @@ def test_a_directory_that_cannot_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DirectoryUnusable, match="file"):
         Ledger(tmp_path / "file", SERVICE)
-    (tmp_path / "data" / MEMORY / "ledger.jsonl").mkdir(parents=True)
+    (tmp_path / "data" / STATE_DIR / "ledger.jsonl").mkdir(parents=True)
     with pytest.raises(DirectoryUnusable, match=r"ledger\.jsonl|data"):
         Ledger(tmp_path / "data", SERVICE)
 
@@ -216,15 +216,15 @@ def test_a_directory_that_cannot_be_is_said(tmp_path: Path) -> None:
 
 def test_a_torn_last_line_costs_that_line_alone(book: Book) -> None:
     with book.opened() as ledger:
-        ledger.submitted("first", 1)
-        ledger.submitted("second", 2)
+        ledger.record_job("first", 1)
+        ledger.record_job("second", 2)
     whole = path_of(book.directory).read_bytes()
     start = whole.index(b"\n") + 1
     for length in range(start, len(whole) - 1):
         path_of(book.directory).write_bytes(whole[:length])
         with book.opened() as ledger:
             assert ledger.row("first").job_id == 1 and ledger.row("second").job_id is None
-            ledger.submitted("third", 3)
+            ledger.record_job("third", 3)
         assert book.row("first").job_id == 1 and book.row("third").job_id == 3
     # Only the end of the line is missing: then nothing is.
     path_of(book.directory).write_bytes(whole[:-1])
@@ -233,7 +233,7 @@ def test_a_torn_last_line_costs_that_line_alone(book: Book) -> None:
 
 def test_lines_without_sense_are_passed_over(book: Book) -> None:
     with book.opened() as ledger:
-        ledger.submitted(ROW, 42)
+        ledger.record_job(ROW, 42)
     junk = [
         b"\x00" * 512,
         b"\xff\xfe\x80",
@@ -257,7 +257,7 @@ def test_lines_without_sense_are_passed_over(book: Book) -> None:
 
 def test_what_a_later_version_writes_does_no_harm(book: Book) -> None:
     with book.opened() as ledger:
-        ledger.submitted(ROW, 42)
+        ledger.record_job(ROW, 42)
         finish(ledger, ROW, 42, [book.file("a.zip", b"bytes")])
     changed = [{**entry, "version": 9, "more": {"deep": [1]}} for entry in entries(book.directory)]
     for file in changed[-1]["files"]:
@@ -287,7 +287,7 @@ def test_a_row_is_complete_only_where_every_file_can_be_read(book: Book, files: 
     book.directory.mkdir()
     book.file("a.zip", b"bytes")
     with book.opened() as ledger:
-        ledger.submitted(ROW, 42)
+        ledger.record_job(ROW, 42)
     entry = {"service": SERVICE, "event": "complete", "row": ROW, "job_id": 42, "files": files}
     with path_of(book.directory).open("a") as file:
         file.write(json.dumps(entry) + "\n")
@@ -303,13 +303,13 @@ def test_an_intent_of_an_earlier_version_counts_as_one(book: Book) -> None:
 
 def test_a_line_that_did_not_fit_spoils_no_other(book: Book) -> None:
     with book.opened() as ledger:
-        ledger.submitted("first", 1)
+        ledger.record_job("first", 1)
         before = path_of(book.directory).stat().st_size
         with longest_file(before + 20), pytest.raises(DiskFull):
-            ledger.submitted("second", 2)
+            ledger.record_job("second", 2)
         assert path_of(book.directory).stat().st_size == before + 20, "half of it was written"
         assert ledger.row("second").job_id is None, "what is not on disk is not known"
-        ledger.submitted("third", 3)
+        ledger.record_job("third", 3)
     assert (book.row("first").job_id, book.row("third").job_id) == (1, 3)
 
 
@@ -329,10 +329,10 @@ def test_a_name_belongs_to_one_job(book: Book) -> None:
 
 def test_the_name_of_a_job_that_is_of_no_use_is_free(book: Book) -> None:
     with book.opened() as ledger:
-        ledger.submitted(ROW, 1)
+        ledger.record_job(ROW, 1)
     assert book.claim("a.zip", 1) == "a.zip"
     with book.opened() as ledger:
-        ledger.forget_job(ROW)
+        ledger.record_job_given_up(ROW)
         assert ledger.place.names.claim("a.zip", 2) == "a.zip"
     assert book.claim("a.zip", 1) == "1_a.zip"
 
@@ -402,12 +402,12 @@ def test_lines_of_others_in_sha1sums_stay(book: Book) -> None:
 def test_sha1sums_forgets_a_product_that_had_to_be_made_anew(book: Book) -> None:
     book.directory.mkdir()
     with book.opened() as ledger:
-        ledger.submitted(ROW, 1)
+        ledger.record_job(ROW, 1)
         finish(ledger, ROW, 1, [book.file("1_vis.tar", b"bytes")])
     (book.directory / "1_vis.tar").unlink()
     with book.opened() as ledger:
-        ledger.forget_job(ROW)
-        ledger.submitted(ROW, 2)
+        ledger.record_job_given_up(ROW)
+        ledger.record_job(ROW, 2)
         finish(ledger, ROW, 2, [book.file("2_vis.tar", b"bytes")])
     done = check_sums(book.directory)
     assert done.returncode == 0 and done.stdout == "2_vis.tar: OK\n"
@@ -424,7 +424,7 @@ def test_a_row_is_not_complete_before_sha1sums_says_so(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:
     # The run ends when SHA1SUMS is written, as by a crash there.
-    draft = tmp_path / MEMORY / "SHA1SUMS.new"
+    draft = tmp_path / STATE_DIR / "SHA1SUMS.new"
     draft.mkdir(parents=True)
     with pytest.raises(DirectoryUnusable):
         run_batch(sandbox, tmp_path, clock, ONE_ROW)

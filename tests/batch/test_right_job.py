@@ -62,16 +62,16 @@ def remember(
     """Let the ledger know a row's job, and the state in which it was listed, if it ever was."""
     with closing(Ledger(directory, service_of(sandbox).name)) as ledger:
         for request in parse(text, api).jobs:
-            ledger.submitted(request.identity, job_id)
+            ledger.record_job(request.identity, job_id)
             if state:
-                ledger.changed(request.identity, job_id, state)
+                ledger.record_state(request.identity, job_id, state)
 
 
 def intend(directory: Path, sandbox: Sandbox, api: ApiVersion, text: str, after: int, at: float) -> None:
     """Let an earlier run have been killed when it had just submitted the rows."""
     with closing(Ledger(directory, service_of(sandbox).name, now=lambda: at)) as ledger:
         for request in parse(text, api).jobs:
-            ledger.intend(request.identity, after)
+            ledger.record_intent(request.identity, after)
 
 
 def asked(sandbox: Sandbox, path: str) -> list[LoggedRequest]:
@@ -291,14 +291,14 @@ def test_each_job_is_written_down_as_soon_as_it_is_known(
             order.append(event.row.line)
 
     order: list[int] = []
-    real = Ledger.submitted
+    real = Ledger.record_job
 
     def submitted(self: Ledger, identity: str, job_id: int, **more: bool) -> None:
         real(self, identity, job_id, **more)
         if sum(entry["event"] == "job" for entry in events_of(tmp_path)) == 5:
             written.set()
 
-    monkeypatch.setattr(Ledger, "submitted", submitted)
+    monkeypatch.setattr(Ledger, "record_job", submitted)
     monkeypatch.setitem(KINDS, "wait", FaultKind("wait", Point.REPLY, frozenset({Call.SUBMIT}), wait))
     sandbox.faults.add("wait", obs_id=OBS)
     run = run_batch(sandbox, tmp_path, clock, vis(*range(OBS, OBS + 6)), listen=listen)

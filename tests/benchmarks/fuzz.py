@@ -39,7 +39,7 @@ from mwa_client.asvo import api_2018, open_session, v1_v2
 from mwa_client.asvo.job import Job, ProductFile, read_listing
 from mwa_client.asvo.service import Credentials, Service
 from mwa_client.asvo.tokens import TokenStore
-from mwa_client.batch.ledger import MEMORY, Ledger
+from mwa_client.batch.ledger import STATE_DIR, Ledger
 from mwa_client.batch.pacing import Pacing
 from mwa_client.cli.error_file import write_errors
 from mwa_client.directory.lock import Owner, directory_lock
@@ -522,11 +522,11 @@ def ledger() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
     """Ledgers: those that the client writes, spoilt, and lines of all sorts."""
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        file = directory / MEMORY / "ledger.jsonl"
+        file = directory / STATE_DIR / "ledger.jsonl"
         with closing(Ledger(directory, "x.example")) as written:
-            written.intend("i", after=5)
-            written.submitted("i", 10001)
-            written.changed("i", 10001, "completed")
+            written.record_intent("i", after=5)
+            written.record_job("i", 10001)
+            written.record_state("i", 10001, "completed")
         honest = file.read_bytes()
 
         def check(data: bytes) -> None:
@@ -534,10 +534,10 @@ def ledger() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
             with documented(), closing(Ledger(directory, "x.example")) as ledger:
                 row = ledger.row("i")
                 ledger.fetched("i", row.job_id)
-                ledger.intend("i", after=7)
-                ledger.submitted("i", 10002)
-                ledger.missed("i", 3)
-                ledger.forget_job("i")
+                ledger.record_intent("i", after=7)
+                ledger.record_job("i", 10002)
+                ledger.record_missed("i", 3)
+                ledger.record_job_given_up("i")
 
         lines = st.lists(texts_of_json(ENTRIES), max_size=5).map(b"\n".join)
         yield (
@@ -551,7 +551,7 @@ def lock() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
     """Locks of others."""
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        file = directory / MEMORY / "lock"
+        file = directory / STATE_DIR / "lock"
         file.parent.mkdir()
         here = vars(Owner.here(1.8e9))
 
@@ -562,7 +562,7 @@ def lock() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
                 printable(f"{owner} {owner is not None and owner.is_gone}")
             if b"[" in data[:1] or owner is None or not owner.token:
                 os.utime(file, (1.0, 1.0))
-            alone = directory_lock(directory, directory / MEMORY, FastClock(), lambda text: None)
+            alone = directory_lock(directory, directory / STATE_DIR, FastClock(), lambda text: None)
             with documented(), alone as guard:
                 guard()
 

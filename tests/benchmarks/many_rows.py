@@ -218,7 +218,7 @@ def sums(count: int) -> bool:
                 path = directory / f"{FIRST_OBS + 8 * number}_{number}_vis.tar"
                 path.touch()
                 file = FetchedFile(path, 0, hashlib.sha1(str(number).encode()).hexdigest(), True)
-                memory.finished(
+                memory.record_complete(
                     f"job_type=d obs_id={FIRST_OBS + 8 * number}", number, FetchedProduct((file,))
                 )
             cost = time.process_time() - began

@@ -9,7 +9,7 @@ import pytest
 from shared import FastClock, Run, run_batch
 
 from mwa_client.batch.events import Notice
-from mwa_client.batch.ledger import MEMORY
+from mwa_client.batch.ledger import STATE_DIR
 from mwa_client.sandbox import Sandbox
 from mwa_client.transfer.part_file import ExpectedFile, open_part
 
@@ -22,11 +22,11 @@ def begun(sandbox: Sandbox, directory: Path, clock: FastClock, rows: str = ONE_R
     """Leave the beginning of each row's product behind; return the folder where it is."""
     run_batch(sandbox, directory, clock, rows, only_submit=True)
     for job in sandbox.jobs:
-        path = directory / MEMORY / f"{job.file_name}.part"
+        path = directory / STATE_DIR / f"{job.file_name}.part"
         wanted = ExpectedFile(job.id, job.file_name, job.size, job.sha1)
         with open_part(path, wanted, threading.Event()) as part:
             part.append(bytes(1000))
-    return directory / MEMORY
+    return directory / STATE_DIR
 
 
 def removed(run: Run) -> list[str]:

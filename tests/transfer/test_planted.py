@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shared import FastClock, environment, run_batch, run_command
 
-from mwa_client.batch.ledger import MEMORY, Ledger
+from mwa_client.batch.ledger import STATE_DIR, Ledger
 from mwa_client.directory import disk, json_files, our_files
 from mwa_client.directory.lock import Owner, directory_lock
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, ExitStatus
@@ -47,7 +47,7 @@ def private(tmp_path: Path) -> Iterator[Path]:
 def data(tmp_path: Path) -> Path:
     """A download directory that others can write, with what we remember in it."""
     path = tmp_path / "data"
-    (path / MEMORY).mkdir(parents=True)
+    (path / STATE_DIR).mkdir(parents=True)
     path.chmod(0o777)
     return path
 
@@ -103,7 +103,7 @@ LINKS: list[Plant] = [link, dangling_link, hard_link, fifo]
 def test_a_folder_of_ours_is_never_one_that_others_can_write(tmp_path: Path, mask: int) -> None:
     tmp_path.chmod(0o2777)
     with umask(mask):
-        made = our_files.state_directory(tmp_path / "data" / MEMORY)
+        made = our_files.state_directory(tmp_path / "data" / STATE_DIR)
         deep = our_files.state_directory(made / "a" / "b", below=made)
     for path in (made, deep, deep.parent):
         assert mode_of(path) & 0o777 == 0o755 & ~mask
@@ -114,12 +114,12 @@ def test_no_file_of_ours_is_one_that_others_can_write(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path
 ) -> None:
     with umask(0o000):
-        with directory_lock(tmp_path, tmp_path / MEMORY, clock, print):
-            held = mode_of(tmp_path / MEMORY / "lock")
+        with directory_lock(tmp_path, tmp_path / STATE_DIR, clock, print):
+            held = mode_of(tmp_path / STATE_DIR / "lock")
         sandbox.faults.add("product_status", status=400)
         run_batch(sandbox, tmp_path, clock, ROW)
         sandbox.faults.clear()
-        kept = [mode_of(path) for path in (tmp_path / MEMORY).iterdir()]
+        kept = [mode_of(path) for path in (tmp_path / STATE_DIR).iterdir()]
         run_batch(sandbox, tmp_path, clock, ROW)
     assert len(kept) > 1 and {held, *kept} == {0o644}
     assert mode_of(tmp_path / "SHA1SUMS") == mode_of(tmp_path / PRODUCT) == 0o644
@@ -139,22 +139,22 @@ def refused(memory: Path) -> DirectoryUnusable:
 def test_a_memory_that_is_no_folder_is_not_used(tmp_path: Path, plant: Plant) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
-    plant(tmp_path / MEMORY, victim)
-    refused(tmp_path / MEMORY)
+    plant(tmp_path / STATE_DIR, victim)
+    refused(tmp_path / STATE_DIR)
     assert list(victim.iterdir()) == [] and not (tmp_path / "not there").exists()
 
 
 def test_a_memory_of_another_user_is_not_used(data: Path) -> None:
-    give_away(data / MEMORY)
-    assert "belongs to" in refused(data / MEMORY).what
-    assert list((data / MEMORY).iterdir()) == []
+    give_away(data / STATE_DIR)
+    assert "belongs to" in refused(data / STATE_DIR).what
+    assert list((data / STATE_DIR).iterdir()) == []
 
 
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o2775, 0o1777])
 def test_a_memory_that_others_can_write_is_not_used_until_the_user_says_so(data: Path, mode: int) -> None:
-    (data / MEMORY).chmod(mode)
-    assert f"chmod -R go-w {data / MEMORY}" in refused(data / MEMORY).remedy
-    (data / MEMORY).chmod(mode & ~0o022)
+    (data / STATE_DIR).chmod(mode)
+    assert f"chmod -R go-w {data / STATE_DIR}" in refused(data / STATE_DIR).remedy
+    (data / STATE_DIR).chmod(mode & ~0o022)
     Ledger(data, SERVICE).close()
 
 
@@ -162,7 +162,7 @@ def test_the_command_says_so_before_anything_is_sent(sandbox: Sandbox, tmp_path:
     victim, data = tmp_path / "victim", tmp_path / "data"
     victim.mkdir()
     data.mkdir()
-    (data / MEMORY).symlink_to(victim)
+    (data / STATE_DIR).symlink_to(victim)
     done = run_command("-j", ROW, "--dir", data, env=environment(sandbox))
     assert done.returncode == 1 and "it is a link" in done.stderr and "Traceback" not in done.stderr
     assert list(victim.iterdir()) == [] and sandbox.requests == []
@@ -173,7 +173,7 @@ def test_the_command_says_so_before_anything_is_sent(sandbox: Sandbox, tmp_path:
 
 @pytest.mark.parametrize("plant", [*LINKS, folder])
 def test_a_ledger_that_is_no_file_of_its_own_is_not_used(data: Path, private: Path, plant: Plant) -> None:
-    plant(data / MEMORY / "ledger.jsonl", private)
+    plant(data / STATE_DIR / "ledger.jsonl", private)
     with pytest.raises(DirectoryUnusable, match=r"ledger\.jsonl"):
         Ledger(data, SERVICE)
     assert not (private.parent / "not there").exists()
@@ -181,7 +181,7 @@ def test_a_ledger_that_is_no_file_of_its_own_is_not_used(data: Path, private: Pa
 
 @pytest.mark.parametrize("how", ["another user's", "group", "others"])
 def test_a_ledger_that_somebody_else_can_write_is_not_used(data: Path, how: str) -> None:
-    path = data / MEMORY / "ledger.jsonl"
+    path = data / STATE_DIR / "ledger.jsonl"
     path.write_text(complete(size=4))
     (data / PRODUCT).write_bytes(b"evil")
     if how == "another user's":
@@ -226,7 +226,7 @@ def remembered(data: Path) -> Any:
     ],
 )
 def test_a_name_in_the_ledger_never_leads_out_of_the_directory(data: Path, private: Path, name: Any) -> None:
-    path = data / MEMORY / "ledger.jsonl"
+    path = data / STATE_DIR / "ledger.jsonl"
     path.write_text(complete(name=name, size=len(PRIVATE)))
     assert remembered(data) is None
     path.write_text(complete(name="a/b c/\udce4.ms", size=len(PRIVATE)))
@@ -249,7 +249,7 @@ def test_a_name_in_the_ledger_never_leads_out_of_the_directory(data: Path, priva
     ],
 )
 def test_a_size_or_sha1_without_sense_makes_no_row_complete(data: Path, changed: dict[str, Any]) -> None:
-    (data / MEMORY / "ledger.jsonl").write_text(complete(**changed))
+    (data / STATE_DIR / "ledger.jsonl").write_text(complete(**changed))
     assert remembered(data) is None
 
 
@@ -259,7 +259,7 @@ def test_a_line_that_never_ends_costs_that_line_alone(data: Path, monkeypatch: p
         json.dumps({"service": SERVICE, "event": "job", "row": row, "job_id": 7}) for row in "ab"
     )
     long = json.dumps({"service": SERVICE, "event": "job", "row": "c" * 5000, "job_id": 7})
-    (data / MEMORY / "ledger.jsonl").write_text("\n".join([before, long, after]))
+    (data / STATE_DIR / "ledger.jsonl").write_text("\n".join([before, long, after]))
     with closing(Ledger(data, SERVICE)) as ledger:
         assert ledger.row("a").job_id == ledger.row("b").job_id == 7
         assert ledger.row("c" * 5000).job_id is None
@@ -270,7 +270,7 @@ def test_a_job_id_without_sense_forgets_no_job(data: Path, number: str | None) -
     """Whoever forgets a job submits it once more."""
     line = json.dumps({"service": SERVICE, "event": "job", "row": ROW, "job_id": 7})
     damaged = line.replace(', "job_id": 7', "" if number is None else f', "job_id": {number}')
-    (data / MEMORY / "ledger.jsonl").write_text(f"{line}\n{damaged}\n")
+    (data / STATE_DIR / "ledger.jsonl").write_text(f"{line}\n{damaged}\n")
     with closing(Ledger(data, SERVICE)) as ledger:
         assert ledger.row(ROW).job_id == 7
 
@@ -296,9 +296,9 @@ def test_no_ledger_is_a_surprise(
     tmp_path_factory: pytest.TempPathFactory, entries: list[dict[str, Any]]
 ) -> None:
     data = tmp_path_factory.mktemp("junk")
-    (data / MEMORY).mkdir()
+    (data / STATE_DIR).mkdir()
     lines = [json.dumps({"row": ROW, "service": SERVICE, **entry}) for entry in entries]
-    (data / MEMORY / "ledger.jsonl").write_text("\n".join(lines))
+    (data / STATE_DIR / "ledger.jsonl").write_text("\n".join(lines))
     with closing(Ledger(data, SERVICE)) as ledger:
         row = ledger.row(ROW)
         assert row.job_id is None or isinstance(row.job_id, int)
@@ -378,7 +378,7 @@ def test_a_private_list_of_sums_stays_private(
 def test_what_is_planted_as_a_part_file_is_not_followed(
     sandbox: Sandbox, clock: FastClock, data: Path, private: Path, plant: Plant, name: str
 ) -> None:
-    plant(data / MEMORY / name, private)
+    plant(data / STATE_DIR / name, private)
     run = run_batch(sandbox, data, clock, ROW)
     assert run.summary.exit_status is ExitStatus.COMPLETE
     product = data / PRODUCT
@@ -388,7 +388,7 @@ def test_what_is_planted_as_a_part_file_is_not_followed(
 
 
 def test_a_part_file_of_another_user_is_not_written_into(data: Path) -> None:
-    part = data / MEMORY / f"{PRODUCT}.part"
+    part = data / STATE_DIR / f"{PRODUCT}.part"
     part.write_bytes(b"theirs")
     give_away(part)
     opened = open_part(part, ExpectedFile(7, PRODUCT, 6, None), threading.Event())
@@ -418,7 +418,7 @@ def test_a_part_file_of_another_user_is_not_written_into(data: Path) -> None:
     ],
 )
 def test_a_note_without_sense_vouches_for_nothing(data: Path, changed: dict[str, Any]) -> None:
-    part, wanted = data / MEMORY / f"{PRODUCT}.part", ExpectedFile(7, PRODUCT, 6, None)
+    part, wanted = data / STATE_DIR / f"{PRODUCT}.part", ExpectedFile(7, PRODUCT, 6, None)
     note = {"job_id": 7, "size": 6, "sha1": None, "etag": '"x"', "synced": 3, "boot": disk.boot_id()}
     for fields, length in ((note, 3), ({**note, **changed}, 0)):
         part.write_bytes(b"abc")
@@ -431,7 +431,7 @@ def test_a_note_without_sense_vouches_for_nothing(data: Path, changed: dict[str,
     "text", ["[" * 100_000, '{"job_id": 7, ', "[]", "7", '{"size": 1e999}', "\0", "{" + " " * 70_000 + "}"]
 )
 def test_a_note_that_is_none_vouches_for_nothing(data: Path, text: str) -> None:
-    part = data / MEMORY / f"{PRODUCT}.part"
+    part = data / STATE_DIR / f"{PRODUCT}.part"
     part.write_bytes(b"abc")
     part.with_name(f"{part.name}.json").write_text(text)
     with open_part(part, ExpectedFile(7, PRODUCT, 6, None), threading.Event()) as opened:
@@ -451,28 +451,28 @@ class Bounded(FastClock):
 
 def taken_over(data: Path) -> None:
     """Who cannot be known is given a few seconds, then the lock is ours."""
-    clock, path = Bounded(), data / MEMORY / "lock"
+    clock, path = Bounded(), data / STATE_DIR / "lock"
     if not path.is_symlink() or path.exists():
         os.utime(path, (clock.now(), clock.now()), follow_symlinks=False)
-    with directory_lock(data, data / MEMORY, clock, print):
+    with directory_lock(data, data / STATE_DIR, clock, print):
         owner = Owner.of(path)
         assert owner is not None and owner.pid == os.getpid() and not path.is_symlink()
     assert 5.0 <= sum(clock.slept) < 60.0
-    assert list((data / MEMORY).iterdir()) == []
+    assert list((data / STATE_DIR).iterdir()) == []
 
 
 @pytest.mark.parametrize("plant", [link, dangling_link, fifo])
 def test_a_lock_that_is_no_file_is_taken_over(data: Path, private: Path, plant: Plant) -> None:
-    plant(data / MEMORY / "lock", private)
+    plant(data / STATE_DIR / "lock", private)
     taken_over(data)
     assert not (private.parent / "not there").exists()
 
 
 def test_a_lock_that_is_a_folder_is_said(data: Path) -> None:
-    (data / MEMORY / "lock").mkdir()
+    (data / STATE_DIR / "lock").mkdir()
     with (
         pytest.raises(DirectoryUnusable, match="lock"),
-        directory_lock(data, data / MEMORY, Bounded(), print),
+        directory_lock(data, data / STATE_DIR, Bounded(), print),
     ):
         pass
 
@@ -503,13 +503,13 @@ def test_a_lock_that_is_a_folder_is_said(data: Path) -> None:
 )
 def test_a_lock_without_sense_is_taken_over(data: Path, changed: dict[str, Any]) -> None:
     owner = dataclasses.asdict(Owner.here(1.8e9))
-    (data / MEMORY / "lock").write_text(json.dumps({**owner, **changed}))
+    (data / STATE_DIR / "lock").write_text(json.dumps({**owner, **changed}))
     taken_over(data)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"pid": ' * 50_000, "\0", "{}" + " " * 70_000, '"x"'])
 def test_a_lock_that_is_no_lock_is_taken_over(data: Path, text: str) -> None:
-    (data / MEMORY / "lock").write_text(text)
+    (data / STATE_DIR / "lock").write_text(text)
     taken_over(data)
 
 
@@ -518,19 +518,19 @@ def test_what_is_planted_as_a_claim_to_a_dead_lock_is_in_nobodys_way(
     data: Path, private: Path, plant: Plant
 ) -> None:
     dead = dataclasses.replace(Owner.here(1.8e9), born="1")
-    (data / MEMORY / "lock").write_text(json.dumps(dataclasses.asdict(dead)))
-    plant(data / MEMORY / f"lock.{dead.token}", private)
+    (data / STATE_DIR / "lock").write_text(json.dumps(dataclasses.asdict(dead)))
+    plant(data / STATE_DIR / f"lock.{dead.token}", private)
     clock = Bounded(now=4e9)
-    with directory_lock(data, data / MEMORY, clock, print):
+    with directory_lock(data, data / STATE_DIR, clock, print):
         pass
-    assert list((data / MEMORY).iterdir()) == []
+    assert list((data / STATE_DIR).iterdir()) == []
 
 
 def test_the_lock_of_another_user_is_theirs(data: Path) -> None:
-    path = data / MEMORY / "lock"
+    path = data / STATE_DIR / "lock"
     path.write_text("whatever they wrote")
     give_away(path)
-    alone = directory_lock(data, data / MEMORY, Bounded(), print)
+    alone = directory_lock(data, data / STATE_DIR, Bounded(), print)
     with pytest.raises(DirectoryUnusable, match="lock: it belongs to"), alone:
         pass
     assert path.read_text() == "whatever they wrote"
@@ -540,11 +540,11 @@ def test_the_lock_of_another_user_is_theirs(data: Path) -> None:
 def test_a_lock_that_lives_keeps_others_out_however_its_file_looks(
     data: Path, tmp_path: Path, plant: str
 ) -> None:
-    path = data / MEMORY / "lock"
-    with directory_lock(data, data / MEMORY, Bounded(), print):
+    path = data / STATE_DIR / "lock"
+    with directory_lock(data, data / STATE_DIR, Bounded(), print):
         # A copy of a directory may share its files; an earlier version wrote as the umask said.
         os.link(path, tmp_path / "backup") if plant == "second name" else path.chmod(0o664)
-        with pytest.raises(DirectoryBusy), directory_lock(data, data / MEMORY, Bounded(), print):
+        with pytest.raises(DirectoryBusy), directory_lock(data, data / STATE_DIR, Bounded(), print):
             pass
     assert not path.exists()
 
@@ -574,17 +574,17 @@ def shared() -> Iterator[Path]:
 
 def test_everybody_has_a_memory_of_their_own_in_a_shared_directory(shared: Path, clock: FastClock) -> None:
     theirs, ours = shared / "theirs", shared / "ours"
-    with as_another_user(), directory_lock(theirs, theirs / MEMORY, clock, print):
+    with as_another_user(), directory_lock(theirs, theirs / STATE_DIR, clock, print):
         Ledger(theirs, SERVICE).close()
     Ledger(ours, SERVICE).close()
-    for user, memory in ((as_another_user, ours / MEMORY), (nullcontext, theirs / MEMORY)):
+    for user, memory in ((as_another_user, ours / STATE_DIR), (nullcontext, theirs / STATE_DIR)):
         before = sorted(memory.iterdir())
         with user():
             assert "belongs to" in refused(memory).what
         assert sorted(memory.iterdir()) == before
 
 
-@pytest.mark.parametrize("name", [MEMORY, "SHA1SUMS"])
+@pytest.mark.parametrize("name", [STATE_DIR, "SHA1SUMS"])
 @pytest.mark.parametrize("plant", [link, dangling_link, fifo, folder])
 def test_what_somebody_planted_in_a_shared_directory_is_said(shared: Path, name: str, plant: Plant) -> None:
     with as_another_user():
