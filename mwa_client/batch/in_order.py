@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from typing import Callable, Generic, TypeVar
 
 Subject = TypeVar("Subject")
-Event = TypeVar("Event")
+AnyEvent = TypeVar("AnyEvent")
 
 
 @dataclass
-class _Waiting(Generic[Event]):
-    events: list[Event] = field(default_factory=list)
+class _Waiting(Generic[AnyEvent]):
+    events: list[AnyEvent] = field(default_factory=list)
     has_ended: bool = False
 
 
-class InOrder(Generic[Subject, Event]):
+class InOrder(Generic[Subject, AnyEvent]):
     """Sends the events of subjects in the order in which these were begun, whichever ends first.
 
     Four submissions run at a time, and their lines still appear in the order of the job file.
@@ -26,15 +26,15 @@ class InOrder(Generic[Subject, Event]):
         Is called with each event, at once or when its turn has come.
     """
 
-    def __init__(self, listen: Callable[[Event], None]) -> None:
+    def __init__(self, listen: Callable[[AnyEvent], None]) -> None:
         self._listen = listen
-        self._held: dict[Subject, _Waiting[Event]] = {}
+        self._held: dict[Subject, _Waiting[AnyEvent]] = {}
 
     def begin(self, subject: Subject) -> None:
         """From now on, hold back the events of this subject until all subjects begun before it have ended."""
         self._held[subject] = _Waiting()
 
-    def tell(self, subject: Subject, event: Event) -> None:
+    def tell(self, subject: Subject, event: AnyEvent) -> None:
         """Send an event, or hold it back until the turn of its subject."""
         held = self._held.get(subject)
         if held is None or subject is next(iter(self._held)):
@@ -59,7 +59,7 @@ class InOrder(Generic[Subject, Event]):
         for held in waiting:
             self._tell_all(held)
 
-    def _tell_all(self, held: _Waiting[Event]) -> None:
+    def _tell_all(self, held: _Waiting[AnyEvent]) -> None:
         events, held.events = held.events, []
         for event in events:
             self._listen(event)

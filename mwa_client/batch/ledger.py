@@ -204,16 +204,16 @@ class Ledger:
             self._learn_job(row, entry, job_id)
         elif event == "intent":
             after = entry.get("after")
-            row.intend(after if isinstance(after, int) else 0, _time(entry.get("time")))
+            row.note_intent(after if isinstance(after, int) else 0, _time(entry.get("time")))
         elif event == "complete":
             row.job_id = row.job_id if job_id is None else job_id
             self._learn_complete(row, entry, product)
         elif event == "refused":
-            row.withdraw()
+            row.note_refused()
         elif event == "unclear":
             row.unclear += 1
         elif event == "missed":
-            row.miss(_time(entry.get("time")))
+            row.note_missed(_time(entry.get("time")))
         elif event == "listed":
             row.missed, row.missed_since = 0, None
 
@@ -236,7 +236,7 @@ class Ledger:
             self.place.names.release(row.job_id)
             row.renewals += entry.get("asked_for") is True
             row.disowned += "disowned" in entry
-        row.attach(job_id)
+        row.note_job(job_id)
 
     def _learn_complete(
         self, row: RowRecord, entry: dict[str, object], product: UnreadProduct | None

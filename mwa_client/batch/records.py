@@ -127,25 +127,25 @@ class RowRecord:
         """The product of that job, once it has been fetched; None where its line cannot be read."""
         return None if self.product is None else self.product.fetched
 
-    def intend(self, after: int, at: float | None) -> None:
+    def note_intent(self, after: int, at: float | None) -> None:
         """Note that a submission was begun."""
         self.intended_after, self.intended_at = after, at
         self.tries += 1
         self.missed, self.missed_since = 0, None
 
-    def withdraw(self) -> None:
+    def note_refused(self) -> None:
         """Note that the last submission has made no job."""
         self.tries -= 1
         if self.tries <= 0:
             self.tries, self.intended_after, self.intended_at = 0, None, None
 
-    def attach(self, job_id: int | None) -> None:
+    def note_job(self, job_id: int | None) -> None:
         """Note which job the row has, or that it has none any more."""
         self.job_id, self.state = job_id, ""
         self.tries, self.unclear, self.intended_after, self.intended_at = 0, 0, None, None
         self.missed, self.missed_since = 0, None
 
-    def miss(self, at: float | None) -> None:
+    def note_missed(self, at: float | None) -> None:
         """Note a listing without the row's job."""
         self.missed += 1
         if at is not None:

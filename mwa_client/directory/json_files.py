@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mwa_client.directory.our_files import BLOCK, SMALL, open_ours, read_ours
+from mwa_client.directory.our_files import BLOCK_SIZE, SMALL_FILE, open_ours, read_ours
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.json_text import read_strictly
 
@@ -14,7 +14,7 @@ LONGEST_LINE = 1 << 24
 """The most bytes that a line may have; a delivery of 100,000 files is one line of the ledger."""
 
 
-def read_document(path: Path, most: int = SMALL, *, alone: bool = True) -> object:
+def read_document(path: Path, most: int = SMALL_FILE, *, alone: bool = True) -> object:
     """Return the content of a small JSON file of our own; None where it is damaged or not ours.
 
     Raises
@@ -54,7 +54,7 @@ def _whole_lines(path: Path) -> Iterator[str]:
     """Yield the text of a file in pieces that end where a line ends, without the lines that are too long."""
     with os.fdopen(open_ours(path, os.O_RDONLY), "rb") as file:
         rest, is_too_long = b"", False
-        while block := file.read(BLOCK):
+        while block := file.read(BLOCK_SIZE):
             whole, end, begun = block.rpartition(b"\n")
             if end:
                 text = rest + whole

@@ -18,9 +18,9 @@ from typing import NoReturn
 from mwa_client.directory.disk import disk_errors, sync_directory
 from mwa_client.errors import DirectoryUnusable
 
-SMALL = 1 << 16
+SMALL_FILE = 1 << 16
 """The most bytes that a small file of ours may have; a lock or a note has some hundred."""
-BLOCK = 1 << 17
+BLOCK_SIZE = 1 << 17
 """Bytes that are read at a time."""
 OTHERS_CAN_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -139,7 +139,7 @@ def open_growing(path: Path) -> int:
     return open_ours(path, os.O_RDWR | os.O_CREAT)
 
 
-def read_ours(path: Path, most: int = SMALL, *, alone: bool = True, single: bool = False) -> bytes:
+def read_ours(path: Path, most: int = SMALL_FILE, *, alone: bool = True, single: bool = False) -> bytes:
     """Return the content of a file of our own.
 
     Raises
@@ -152,7 +152,7 @@ def read_ours(path: Path, most: int = SMALL, *, alone: bool = True, single: bool
     with open(open_ours(path, os.O_RDONLY, alone=alone, single=single), "rb") as file:
         data = bytearray()
         # A single read of `most` bytes would reserve memory for all of them first.
-        while len(data) <= most and (block := file.read(BLOCK)):
+        while len(data) <= most and (block := file.read(BLOCK_SIZE)):
             data += block
     if len(data) > most:
         _refuse(path, f"it has more than {most} bytes", "Move it away")

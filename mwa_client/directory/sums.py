@@ -13,7 +13,7 @@ from mwa_client.directory.names import name_in_text
 from mwa_client.directory.our_files import open_ours, read_ours, write_safely
 
 NAME = "SHA1SUMS"
-MOST_BYTES = 1 << 27
+LARGEST_FILE = 1 << 27
 """The most bytes that are read: enough for a million files."""
 NAME_COLUMN = 42
 """Where the name begins in a line: after the 40 digits of a SHA-1, a space and a mode character."""
@@ -113,7 +113,7 @@ class Sha1Sums:
         text must not be copied.
         """
         with disk_errors(self._path), suppress(FileNotFoundError):
-            data = read_ours(self._path, MOST_BYTES, alone=False, single=True)
+            data = read_ours(self._path, LARGEST_FILE, alone=False, single=True)
             return os.fsdecode(data), self._path.lstat().st_mode & 0o666
         return "", 0o644
 

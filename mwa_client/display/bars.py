@@ -18,7 +18,7 @@ NARROW_FILE_BAR = "{desc} {percentage:3.0f}% {rate_fmt} {remaining}"
 NARROW = 72
 """Columns below which there is no room for a real bar."""
 SHORTEST_BAR = 8
-MARGIN = 3
+RIGHT_MARGIN = 3
 """Columns kept free at the right, so that the ``^C`` of an interrupt does not break the line of a bar."""
 
 
@@ -120,7 +120,7 @@ class BarDisplay(LineDisplay):
             columns = os.get_terminal_size(self._errors.fileno()).columns
         except (OSError, ValueError):
             columns = 0  # The terminal has gone.
-        return max((columns or 80) - MARGIN, 1)
+        return max((columns or 80) - RIGHT_MARGIN, 1)
 
     def _print(self, text: str, stream: TextIO) -> None:
         if self._total is None:

@@ -22,7 +22,7 @@ from mwa_client.timing import Clock
 from mwa_client.transfer.download import Progress
 from mwa_client.transfer.files import Remark
 
-PROGRESS_INTERVAL = 5.0
+REPORT_INTERVAL = 5.0
 """Seconds between two reports of one download's progress."""
 
 
@@ -67,7 +67,7 @@ class JsonDisplay(Display):
         if (
             key in self._last_progress
             and event.done != event.size
-            and now - self._last_progress[key] < PROGRESS_INTERVAL
+            and now - self._last_progress[key] < REPORT_INTERVAL
         ):
             return
         self._last_progress[key] = now

@@ -23,8 +23,8 @@ from mwa_client.timing import Clock
 from mwa_client.transfer.download import Progress, Setback
 from mwa_client.transfer.files import Remark
 
-HEARTBEAT = 600.0
-"""Seconds after which a line says that the work goes on, where there are no bars."""
+SILENCE_LIMIT = 600.0
+"""Seconds without a line after which one says that the work goes on."""
 
 
 class LineDisplay(Display):
@@ -82,7 +82,7 @@ class LineDisplay(Display):
         if isinstance(event, Counts):
             self._counts = event
         now = self._clock.monotonic()
-        if self._counts is not None and now - self._last_time >= HEARTBEAT:
+        if self._counts is not None and now - self._last_time >= SILENCE_LIMIT:
             self._tell(
                 f"Still working after {format_duration(now - self._begun)}: {counts_in_words(self._counts)}"
             )

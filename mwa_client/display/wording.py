@@ -16,7 +16,7 @@ LIFE = (
     *(state.label for state in (JobState.EXPIRED, JobState.CANCELLED, JobState.ERROR)),
 )
 """The states of a row in the order of its life."""
-SHORT = {JobState.READY.label: "Ready", COMPLETE: "Complete"}
+SHORTER = {JobState.READY.label: "Ready", COMPLETE: "Complete"}
 """Shorter words for some states, for the bar, where there is little room."""
 
 
@@ -45,7 +45,7 @@ def counts_that_fit(counts: Counts, room: int) -> str:
 
     The first to go are the complete rows, then the states from the beginning of a row's life.
     """
-    words = {label: f"{number} {SHORT.get(label, label)}" for label, number in in_order_of_life(counts)}
+    words = {label: f"{number} {SHORTER.get(label, label)}" for label, number in in_order_of_life(counts)}
     for left_out in (COMPLETE, *list(words)):
         if len(", ".join(words.values())) <= room:
             break

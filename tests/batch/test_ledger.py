@@ -481,7 +481,7 @@ def test_no_file_holds_a_credential(clock: FastClock, tmp_path: Path) -> None:
 def test_a_ledger_is_read_the_same_in_pieces_of_any_size(
     book: Book, monkeypatch: pytest.MonkeyPatch, block: int, end: str
 ) -> None:
-    monkeypatch.setattr(json_files, "BLOCK", block)
+    monkeypatch.setattr(json_files, "BLOCK_SIZE", block)
     path_of(book.directory).parent.mkdir(parents=True)
     lines = []
     for number in range(40):
