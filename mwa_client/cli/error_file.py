@@ -107,7 +107,7 @@ def _write_into(path: Path, text: str) -> None:
 def _may_be_written(path: Path) -> bool:
     """Say whether nothing is there, or what an earlier run has written."""
     try:
-        data = read_ours(path, LARGEST, alone=False)
+        data = read_ours(path, LARGEST, private=False)
     except FileNotFoundError:
         return True
     if not data.strip():

@@ -14,7 +14,7 @@ LONGEST_LINE = 1 << 24
 """The most bytes that a line may have; a delivery of 100,000 files is one line of the ledger."""
 
 
-def read_document(path: Path, most: int = SMALL_FILE, *, alone: bool = True) -> object:
+def read_document(path: Path, most: int = SMALL_FILE, *, private: bool = True) -> object:
     """Return the content of a small JSON file of our own; None where it is damaged or not ours.
 
     Raises
@@ -23,7 +23,7 @@ def read_document(path: Path, most: int = SMALL_FILE, *, alone: bool = True) -> 
         The file is missing or cannot be read.
     """
     try:
-        return read_strictly(read_ours(path, most, alone=alone).decode("utf-8"))
+        return read_strictly(read_ours(path, most, private=private).decode("utf-8"))
     except (DirectoryUnusable, ValueError):
         return None
 

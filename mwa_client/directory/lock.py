@@ -92,7 +92,7 @@ class Owner:
         """
         try:
             refuse_anothers(lock)
-            entry = read_document(lock, alone=False)
+            entry = read_document(lock, private=False)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ESTALE):  # NFS reports a removed file as stale.
                 return None

@@ -61,7 +61,9 @@ def state_directory(path: Path, mode: int = 0o755, *, below: Path | None = None)
         return _checked(path)
 
 
-def open_ours(path: Path, flags: int, mode: int = 0o644, *, alone: bool = True, single: bool = False) -> int:
+def open_ours(
+    path: Path, flags: int, mode: int = 0o644, *, private: bool = True, one_name: bool = False
+) -> int:
     """Open a file of our own, never through a link.
 
     Parameters
@@ -72,9 +74,9 @@ def open_ours(path: Path, flags: int, mode: int = 0o644, *, alone: bool = True, 
         As for `os.open`; with ``O_CREAT`` a missing file is made.
     mode : int
         The permissions of a new file, less the umask.
-    alone : bool
+    private : bool
         Refuse a file that others can write: its content is going to be trusted.
-    single : bool
+    one_name : bool
         Refuse a file with a second name (a hard link), even for reading; for writing it is always refused.
         In a folder where others have files, they can give any file of ours a second name.
 
@@ -102,8 +104,8 @@ def open_ours(path: Path, flags: int, mode: int = 0o644, *, alone: bool = True, 
         state = os.fstat(handle)
         if not stat.S_ISREG(state.st_mode):
             _refuse(path, "it is no ordinary file", "Move it away")
-        _must_be_ours(path, state, alone=alone)
-        if state.st_nlink > 1 and (single or flags & (os.O_WRONLY | os.O_RDWR)):
+        _must_be_ours(path, state, private=private)
+        if state.st_nlink > 1 and (one_name or flags & (os.O_WRONLY | os.O_RDWR)):
             _refuse(path, "it has a second name (a hard link)", "Move it away")
     except BaseException:
         os.close(handle)
@@ -139,7 +141,7 @@ def open_growing(path: Path) -> int:
     return open_ours(path, os.O_RDWR | os.O_CREAT)
 
 
-def read_ours(path: Path, most: int = SMALL_FILE, *, alone: bool = True, single: bool = False) -> bytes:
+def read_ours(path: Path, most: int = SMALL_FILE, *, private: bool = True, one_name: bool = False) -> bytes:
     """Return the content of a file of our own.
 
     Raises
@@ -149,7 +151,7 @@ def read_ours(path: Path, most: int = SMALL_FILE, *, alone: bool = True, single:
     OSError
         It is not there, or cannot be read.
     """
-    with open(open_ours(path, os.O_RDONLY, alone=alone, single=single), "rb") as file:
+    with open(open_ours(path, os.O_RDONLY, private=private, one_name=one_name), "rb") as file:
         data = bytearray()
         # A single read of `most` bytes would reserve memory for all of them first.
         while len(data) <= most and (block := file.read(BLOCK_SIZE)):
@@ -205,7 +207,7 @@ def write_in_place(path: Path, text: str) -> None:
     OSError
         Any other error of the system.
     """
-    with open(open_ours(path, os.O_WRONLY | os.O_CREAT, alone=False), "w", encoding="utf-8") as file:
+    with open(open_ours(path, os.O_WRONLY | os.O_CREAT, private=False), "w", encoding="utf-8") as file:
         os.ftruncate(file.fileno(), 0)
         file.write(text)
 
@@ -213,7 +215,7 @@ def write_in_place(path: Path, text: str) -> None:
 def refuse_anothers(path: Path) -> None:
     """Raise `DirectoryUnusable` if the file at `path` exists and belongs to another user."""
     with suppress(FileNotFoundError):
-        _must_be_ours(path, path.lstat(), alone=False)
+        _must_be_ours(path, path.lstat(), private=False)
 
 
 def _checked(path: Path) -> Path:
@@ -225,10 +227,10 @@ def _checked(path: Path) -> Path:
     return path
 
 
-def _must_be_ours(path: Path, state: os.stat_result, *, alone: bool = True) -> None:
+def _must_be_ours(path: Path, state: os.stat_result, *, private: bool = True) -> None:
     if state.st_uid != os.geteuid():
         _refuse(path, f"it belongs to {_user(state.st_uid)}", "Run this as that user")
-    if alone and state.st_mode & OTHERS_CAN_WRITE:
+    if private and state.st_mode & OTHERS_CAN_WRITE:
         # An earlier version left it so under a umask of 002. Only the user can tell whether to trust what is
         # there now, so the permissions are not changed without asking.
         raise DirectoryUnusable(

@@ -45,7 +45,7 @@ class Sha1Sums:
         Raises
         ------
         DirectoryUnusable
-            As `mwa_client.directory.disk.open_ours`.
+            As `mwa_client.directory.our_files.open_ours`.
         """
         self._read()
 
@@ -75,7 +75,7 @@ class Sha1Sums:
         if as_left is None:
             return False
         with disk_errors(self._path), suppress(FileNotFoundError):
-            file = open_ours(self._path, os.O_WRONLY | os.O_APPEND, alone=False, single=True)
+            file = open_ours(self._path, os.O_WRONLY | os.O_APPEND, private=False, one_name=True)
             try:
                 if _fingerprint(os.fstat(file)) != as_left:
                     return False
@@ -113,7 +113,7 @@ class Sha1Sums:
         text must not be copied.
         """
         with disk_errors(self._path), suppress(FileNotFoundError):
-            data = read_ours(self._path, LARGEST_FILE, alone=False, single=True)
+            data = read_ours(self._path, LARGEST_FILE, private=False, one_name=True)
             return os.fsdecode(data), self._path.lstat().st_mode & 0o666
         return "", 0o644
 
