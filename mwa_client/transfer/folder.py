@@ -394,7 +394,8 @@ class _FileCopy:
         with disk_errors(self._target_path):
             if not self.position or not _has_size(self._target_path, self.position, or_more=True):
                 self.position = 0
-                remove_tree(Path(self._target_path))
+                if os.path.lexists(self._target_path):
+                    remove_tree(Path(self._target_path))
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._target = os.open(self._target_path, flags, self._entry.permissions | 0o600)
             if self.position:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -80,7 +80,7 @@ class Journal:
     def note(self, name: str, copied: Copied) -> None:
         """Note how much of a file is copied."""
         self._copied[name] = copied
-        self._write({"name": name_in_text(name), **asdict(copied)})
+        self._write({"name": name_in_text(name), **vars(copied)})
 
     def _write(self, line: Mapping[str, object]) -> None:
         self._file.write(json.dumps(line) + "\n")
