@@ -18,7 +18,7 @@ URL = re.compile(
 ODD = re.compile(r"[\\\x00-\x1f\x7f]")
 """Backslashes and control characters: some libraries read them as a slash, or leave them out."""
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-DEFAULT_PORTS = {"http": 80, "https": 443}
+SCHEME_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def origin_of(url: str) -> Origin:
     match = None if ODD.search(url) else URL.fullmatch(url)
     if match is not None:
         scheme, host = match["scheme"].lower(), match["host"].lower()
-        port = int(match["port"] or DEFAULT_PORTS[scheme])
+        port = int(match["port"] or SCHEME_PORTS[scheme])
         if 0 < port < 65536 and all(0 < len(label) < 64 for label in host.rstrip(".").split(".")):
             return Origin(scheme, host, port, f"{scheme}://{host}" + (f":{port}" if match["port"] else ""))
     shown = f"{match['scheme']}://{match['host']}" if match is not None else "What the service gave"

@@ -17,7 +17,7 @@ SHARED, EACH = 6, 4
 """Descriptors that all downloads need together, and each of them: for files, folders and connections."""
 MANY = 40
 """With fewer descriptors, rows are submitted one at a time."""
-MOMENT, STARVED = 0.5, 5
+RETRY_INTERVAL, STARVED = 0.5, 5
 """Seconds until the next try of what lacks a descriptor, and tries where nothing else is open."""
 MOST_TRIES = 20
 """Tries of what lacks a descriptor, half a second apart, while all else goes on."""
@@ -93,7 +93,7 @@ class OpenFiles:
         self._reserve.give()
         if self._starved > STARVED:
             raise error
-        self._updates.clock.sleep(MOMENT, self._stop)
+        self._updates.clock.sleep(RETRY_INTERVAL, self._stop)
 
     def write_down(self, write: Callable[[], None]) -> None:
         """Write what must be written, with the descriptors that are kept back where it lacks one."""
@@ -107,5 +107,5 @@ class OpenFiles:
                 self._reserve.give()
                 self._session().close_idle()
                 if left < MOST_TRIES - 1:
-                    self._updates.clock.sleep(MOMENT, self._stop)
+                    self._updates.clock.sleep(RETRY_INTERVAL, self._stop)
         self._reserve.take()
