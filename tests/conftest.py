@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shared import *  # noqa: F403
 from shared import THREE_ROWS, FastClock
 
 from mwa_client.sandbox import Sandbox
 
-# What a shell starts in the background ignores Ctrl-C, and so would the processes that the tests start.
+# What a shell starts in the background, or with nohup, ignores these; the processes of the tests must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
