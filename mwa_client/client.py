@@ -36,7 +36,7 @@ def login(
     user, password : str, optional
         An account of 2018; default is ``ASVO_USER`` and ``ASVO_PASS`` of the environment.
     key : str, optional
-        The API key for today's service; default is ``MWA_ASVO_API_KEY``.
+        The API key for today's service; default is ``MWA_ASVO_API_KEY``, or the file ``~/.mwa-asvo/key``.
     api : str, optional
         The interface to use, ``2018``, ``v1`` or ``v2``; default is the one that answers.
     host : str, optional
@@ -48,13 +48,15 @@ def login(
     ------
     CredentialsMissing
         Neither the arguments nor the environment have a key, or a user name and password.
+    SettingsError
+        An argument or a variable has a value that cannot be used, or others can read the key's file.
     LoginRefused
         The service does not accept the account.
     ServiceError
         The service refuses the call or does not answer.
     """
+    from mwa_client.asvo.key_file import with_key_of_file
     from mwa_client.asvo.variables import services_from
-    from mwa_client.jobs.keys import ApiVersion
 
     environment = dict(os.environ)
     if user is not None:
@@ -64,7 +66,9 @@ def login(
     for family in ("ASVO", "MWA_ASVO"):
         given |= {f"{family}_HOST": host, f"{family}_PORT": None if port is None else str(port)}
     environment |= {name: value for name, value in given.items() if value is not None}
-    client = Client(*services_from(environment, None if api is None else ApiVersion(api)))
+    if user is None:
+        environment = dict(with_key_of_file(environment))
+    client = Client(*services_from(environment, None if api is None else _version(api)))
     client.login()
     return client
 
@@ -265,6 +269,18 @@ class Client:
         lock = directory_lock(directory, directory / STATE_DIR, SystemClock(), lambda text: None)
         with lock as check_lock, closing(Ledger(directory, self._session.service, check_lock)) as ledger:
             yield ledger
+
+
+def _version(api: str) -> ApiVersion:
+    from mwa_client.jobs.keys import ApiVersion
+
+    try:
+        return ApiVersion(api)
+    except ValueError:
+        known = ", ".join(each.value for each in ApiVersion)
+        raise SettingsError(
+            f"api={api!r} is no interface of the service.", f"It must be one of: {known}."
+        ) from None
 
 
 def _must_be_positive(name: str, value: int) -> None:

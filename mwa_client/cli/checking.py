@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mwa_client.asvo.key_file import KEY_VARIABLE, with_key_of_file
 from mwa_client.cli.settings import Settings
 from mwa_client.errors import JobFileError
 from mwa_client.jobs.jobfile import JobFile, parse, plan, read_bytes
@@ -60,7 +61,7 @@ def likely_apis(settings: Settings) -> tuple[ApiVersion, ...]:
         return (ApiVersion.V2018,)
     return (
         (ApiVersion.V2, ApiVersion.V1)
-        if os.environ.get("MWA_ASVO_API_KEY")
+        if with_key_of_file(os.environ).get(KEY_VARIABLE)
         else (ApiVersion.V2018, ApiVersion.V2)
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Callable, Protocol
 
+from mwa_client.asvo.key_file import with_key_of_file
 from mwa_client.asvo.service import Service
 from mwa_client.asvo.variables import services_from
 from mwa_client.cli.error_file import write_errors
@@ -72,7 +73,7 @@ def open_context(settings: Settings, say: Show, show: Show, failed: list[RowFail
 
 
 def _real_services(settings: Settings, say: Show) -> tuple[Service, ...]:
-    services = services_from(os.environ, settings.api)
+    services = services_from(with_key_of_file(os.environ), settings.api)
     if services[0].verify is False:
         say("Warning: certificates are not verified (SSL_VERIFY=0): anybody in between can read along.")
     for service in services:
