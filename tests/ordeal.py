@@ -27,8 +27,9 @@ from mwa_client.cli.settings import CONNECTIONS, DOWNLOADS
 from mwa_client.errors import ExitStatus
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Fault, Job, JobState, JobType, LoggedRequest, Sandbox
-from mwa_client.transfer import parallel
-from mwa_client.transfer.part_file import NOTE_SIZE, WRITE_SIZE, _note_path, _read_note, bytes_in_part
+from mwa_client.transfer import extra
+from mwa_client.transfer.part_file import NOTE_SIZE, WRITE_SIZE, bytes_in_part
+from mwa_client.transfer.part_note import note_path, read_note
 
 FIRST_OBS = 1191828528
 PATIENCE = 120.0
@@ -374,7 +375,7 @@ class Ordeal:
         """The first byte of each job's product that is missing."""
         places = self._on_disk()
         for job_id, name in self._names().items():
-            note = _read_note(_note_path(self._part(name)))
+            note = read_note(note_path(self._part(name)))
             if note is not None and note.missing:
                 places[job_id] = note.missing[0][0]
         return places
@@ -554,7 +555,7 @@ def window() -> int:
         limits = Path(f"/proc/sys/net/ipv4/tcp_{direction}")
         sockets += int(limits.read_text().split()[-1]) if limits.exists() else 8 << 20
     # Of what is written out of order, a kill may lose what was not noted yet.
-    return WRITE_SIZE + NOTE_SIZE + CONNECTIONS * (2 * parallel.WRITE_SIZE + sockets)
+    return WRITE_SIZE + NOTE_SIZE + CONNECTIONS * (2 * extra.WRITE_SIZE + sockets)
 
 
 def sha1_of(path: Path) -> str:

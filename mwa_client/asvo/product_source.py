@@ -66,7 +66,7 @@ class ProductSource:
         refusal = Refusal.of(reply)
         raise self._refusal_of_link(file, refusal) if refusal.status == 403 else refusal.of_store()
 
-    def give_up(self, thread: threading.Thread) -> None:
+    def cancel(self, thread: threading.Thread) -> None:
         """End the request that another thread has made, if its answer has not begun."""
         from mwa_client.asvo.call import abort_call_of  # Loaded already if there is a request.
 

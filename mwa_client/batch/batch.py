@@ -232,7 +232,7 @@ class Batch:
         stages = (Stage.WATCHED, Stage.READY) if self._submitted_enough() else ()
         left = [row for row in rows if row.stage not in (*SETTLED, *stages)]
         summary = Summary(
-            directory=self._updates.ledger.place.directory,
+            directory=self._updates.ledger.place.path,
             complete=tuple(row.result for row in rows if isinstance(row.result, Complete)),
             failed=tuple(row.result for row in rows if isinstance(row.result, RowFailed)),
             submitted=tuple(row.name for row in rows if row.stage in stages),

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Union
 
 from mwa_client.errors import ExitStatus, MwaClientError
-from mwa_client.transfer.download import Progress, Setback
-from mwa_client.transfer.files import FetchedFile, Remark, by_name
+from mwa_client.transfer.events import FileNotice, Progress, Setback
+from mwa_client.transfer.files import FetchedFile, by_name
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ Event = Union[
     Downloading,
     Progress,
     Setback,
-    Remark,
+    FileNotice,
     Complete,
     RowFailed,
     Notice,

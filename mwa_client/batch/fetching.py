@@ -115,7 +115,7 @@ class Fetching:
         room, rows = self._room(), self._updates.rows
         startable = self._startable(room, slots)
         if self._can_fetch() and rows.to_come > room:
-            directory, ready = self._updates.ledger.place.directory, rows.count(Stage.READY)
+            directory, ready = self._updates.ledger.place.path, rows.count(Stage.READY)
             more = " Fetching what fits, the soonest to expire first." if startable else ""
             self._note_disk_full(_no_room(directory, ready, rows.to_come, max(room, 0.0)), more)
         for row in startable:
@@ -168,7 +168,7 @@ class Fetching:
         """Return for how many bytes more there is room, when all that is being fetched is there."""
         place, running = self._updates.ledger.place, self._updates.rows.at(Stage.DOWNLOADING)
         to_come = sum(bytes_to_come(row.product.files, place) for row in running if row.product is not None)
-        return self._free_bytes(place.directory) - to_come
+        return self._free_bytes(place.path) - to_come
 
     def _startable(self, room: float, most: int) -> list[Row]:
         """Return the ready rows that there is room for: if not for all, those that expire first."""

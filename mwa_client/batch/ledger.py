@@ -65,13 +65,13 @@ class Ledger:
         self.check_lock = check_lock
         self._now = now
         self._service = service
-        self._path = self.place.memory / "ledger.jsonl"
+        self._path = self.place.state_dir / "ledger.jsonl"
         self._file = LedgerFile(self._path)
         self._rows: dict[str, RowRecord] = {}
         self._given_up: set[int] = set()
-        self._sums = Sha1Sums(directory, self.place.memory)
+        self._sums = Sha1Sums(directory, self.place.state_dir)
         self._lost: set[str] = set()
-        state_directory(self.place.memory)
+        state_directory(self.place.state_dir)
         self._read()
         with disk_errors(self._path):
             self._sums.check()  # Fail now rather than after hours of work, if SHA1SUMS cannot be written.
@@ -141,7 +141,7 @@ class Ledger:
 
     def record_complete(self, identity: str, job_id: int, fetched: FetchedProduct) -> None:
         """Record the fetched product of a row's job, and write its verified files into ``SHA1SUMS``."""
-        described = [describe(self.place.directory, file) for file in fetched.files]
+        described = [describe(self.place.path, file) for file in fetched.files]
         entry: dict[str, object] = {
             "event": "complete",
             "row": identity,
@@ -189,7 +189,7 @@ class Ledger:
         """Learn what an entry says; `line` is its text."""
         event, job_id, identity, product = entry.get("event"), entry.get("job_id"), entry.get("row"), None
         if event in ("name", "placing", "complete"):
-            product = UnreadProduct(self.place.directory, line)
+            product = UnreadProduct(self.place.path, line)
             self._learn_names(entry, product)
         if entry.get("service") != self._service or not isinstance(identity, str):
             return
@@ -247,7 +247,7 @@ class Ledger:
         row.product, row.completed_at = product, _time(entry.get("time"))
 
     def _name_of(self, file: FetchedFile) -> str:
-        return file.path.relative_to(self.place.directory).as_posix()
+        return file.path.relative_to(self.place.path).as_posix()
 
     def _verified_in(self, row: RowRecord) -> dict[str, str]:
         fetched = row.fetched
@@ -259,7 +259,7 @@ class Ledger:
         if were_practice and were_practice != {self._service == PRACTICE}:
             used_for = "practice in the sandbox" if True in were_practice else "real products"
             raise DirectoryUnusable(
-                f"{self.place.directory} was used for {used_for}; the two are kept apart.",
+                f"{self.place.path} was used for {used_for}; the two are kept apart.",
                 "Choose another directory with --dir.",
             )
 

@@ -100,7 +100,7 @@ def was_complete(row: Row, ledger: Ledger) -> str:
     at = ledger.row(row.identity).completed_at
     when = "" if at is None else time.strftime(" on %Y-%m-%d %H:%M UTC", time.gmtime(at))
     files = row.history.fetched.files if row.history.fetched is not None else ()
-    names = ", ".join(by_name(ledger.place.directory, files))
+    names = ", ".join(by_name(ledger.place.path, files))
     line = f"Line {row.request.line}: " if row.request.line else ""
     return f"{line}{names} was complete{when}, and has been moved or removed since."
 

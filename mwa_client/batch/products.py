@@ -13,12 +13,14 @@ from mwa_client.batch.records import FetchedProduct
 from mwa_client.directory.trees import tree_size
 from mwa_client.errors import JobFailed, TransferFailed
 from mwa_client.timing import Clock
-from mwa_client.transfer import folder
 from mwa_client.transfer.connections import ConnectionBudget
 from mwa_client.transfer.delivered import DeliveryRoots, is_readable
-from mwa_client.transfer.download import TransferEvent, fetch, safe_name
-from mwa_client.transfer.files import DownloadDirectory, FetchedFile
-from mwa_client.transfer.part_file import ExpectedFile, bytes_in_part
+from mwa_client.transfer.download import Downloader
+from mwa_client.transfer.events import TransferEvent
+from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile
+from mwa_client.transfer.folder import FolderCopier
+from mwa_client.transfer.names import safe_name
+from mwa_client.transfer.part_file import bytes_in_part
 
 FOLDER_DELIVERIES = tuple(delivery.value for delivery in Delivery if delivery.is_folder)
 
@@ -82,7 +84,7 @@ def _check_path(file: ProductFile, asked: str, place: DownloadDirectory, roots: 
             f"The service says that the product is at {file.path}, but delivery={asked} was asked for.",
             "Nothing was copied. Tell the archive's help desk.",
         )
-    roots.check(file.path, place.directory)
+    roots.check(file.path, place.path)
 
 
 def bytes_to_come(files: Iterable[tuple[ExpectedFile, ProductFile]], place: DownloadDirectory) -> int:
@@ -96,7 +98,7 @@ def bytes_to_come(files: Iterable[tuple[ExpectedFile, ProductFile]], place: Down
 
 def _bytes_there(wanted: ExpectedFile, place: DownloadDirectory) -> int:
     """Return how many bytes of a file or folder are there already, as a part or under its final name."""
-    part, final = place.part(wanted.name), place.directory / wanted.name
+    part, final = place.part(wanted.name), place.path / wanted.name
     try:
         if part.exists():
             return bytes_in_part(part) if part.is_file() else tree_size(part)
@@ -127,7 +129,7 @@ def fetch_all(
     files : sequence of (ExpectedFile, ProductFile)
         As `name_files` returns them.
     place, clock, stop, listen, connections
-        As for `mwa_client.transfer.download.fetch`.
+        As for `mwa_client.transfer.common.Transfers`.
     roots : DeliveryRoots
         As for `name_files`.
 
@@ -139,20 +141,22 @@ def fetch_all(
     Raises
     ------
     JobFailed, DiskFull, DirectoryUnusable, Stopped
-        As `mwa_client.transfer.download.fetch`.
+        As `mwa_client.transfer.download.Downloader.fetch`.
     TransferFailed
         As well: a delivery is not where this host would see it.
     """
+    downloader = Downloader(place, clock, stop, listen, connections)
+    copier = FolderCopier(place, clock, stop, listen)
     fetched: list[FetchedFile] = []
     elsewhere: list[str] = []
     for wanted, file in files:
         if not file.delivery.is_folder:
             source = session.source(job.job_id, file)
-            fetched.append(fetch(wanted, source, place, clock, stop, listen, connections))
+            fetched.append(downloader.fetch(wanted, source))
         elif roots.is_visible(file.path):
             # Checked again, because others can write there and the first check may be hours old.
-            delivered = roots.check(file.path, place.directory)
-            fetched += folder.copy(wanted, delivered, place, clock, stop, listen)
+            delivered = roots.check(file.path, place.path)
+            fetched += copier.copy(wanted, delivered)
         elif roots.should_be_visible(file.path):
             raise TransferFailed(
                 f"{file.path} is not there, or not for you to read, though this host has the folder above.",

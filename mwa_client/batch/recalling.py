@@ -12,7 +12,8 @@ from mwa_client.batch.updates import RowUpdates
 from mwa_client.batch.workers import Workers
 from mwa_client.jobs.request import JobRequest
 from mwa_client.transfer.delivered import DeliveryRoots
-from mwa_client.transfer.files import FetchedFile, Standing, read_again, standing_of
+from mwa_client.transfer.files import FetchedFile
+from mwa_client.transfer.standing import Standing, read_again, standing_of
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Recalling:
 
     def _recall_product(self, row: Row, fetched: FetchedProduct) -> None:
         """Look how a product stands in the directory that an earlier run has completed."""
-        standing = standing_of(self._ledger.place.directory, fetched.files)
+        standing = standing_of(self._ledger.place.path, fetched.files)
         if standing is Standing.TOUCHED:
             row.check()
             self._workers.give(lambda: ReadAgain(row, fetched, read_again(fetched.files, self._stop)))

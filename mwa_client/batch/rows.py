@@ -19,7 +19,7 @@ from mwa_client.errors import MwaClientError
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.listed import identity_of
 from mwa_client.jobs.request import JobRequest
-from mwa_client.transfer.part_file import ExpectedFile
+from mwa_client.transfer.files import ExpectedFile
 
 
 class Stage(enum.Enum):

@@ -12,7 +12,7 @@ from mwa_client.batch.records import FetchedProduct
 from mwa_client.batch.rows import Row, Rows, Stage
 from mwa_client.errors import MwaClientError
 from mwa_client.timing import Clock
-from mwa_client.transfer.download import TransferEvent
+from mwa_client.transfer.events import TransferEvent
 
 
 class RowUpdates:
@@ -92,7 +92,7 @@ class RowUpdates:
         is_changed : bool
             Somebody has worked on it since.
         """
-        directory = self.ledger.place.directory
+        directory = self.ledger.place.path
         result = Complete(row.name, fetched.files, from_before, fetched.elsewhere, directory, is_changed)
         row.complete(result)
         self.tell(row, result)

@@ -10,7 +10,7 @@ from mwa_client.display.lines import LineDisplay
 from mwa_client.display.wording import counts_that_fit, of_width
 from mwa_client.formatting import printable
 from mwa_client.timing import Clock
-from mwa_client.transfer.download import Progress, Setback
+from mwa_client.transfer.events import Progress, Setback
 
 TOTAL_BAR = "{n_fmt}/{total_fmt} jobs |{bar}| {desc}"
 FILE_BAR = "{desc} |{bar}| {percentage:3.0f}% of {total_fmt}B, {rate_fmt}, {remaining} left"

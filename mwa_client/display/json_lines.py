@@ -19,8 +19,7 @@ from mwa_client.batch.events import (
 from mwa_client.display.display import Display
 from mwa_client.secrecy import hide_in
 from mwa_client.timing import Clock
-from mwa_client.transfer.download import Progress
-from mwa_client.transfer.files import Remark
+from mwa_client.transfer.events import FileNotice, Progress
 
 REPORT_INTERVAL = 5.0
 """Seconds between two reports of one download's progress."""
@@ -58,7 +57,7 @@ class JsonDisplay(Display):
             self._tell("error", event.row, message=event.error.what, remedy=event.error.remedy)
         elif isinstance(event, Summary):
             self._tell_summary(event)
-        elif isinstance(event, (Notice, Remark)):
+        elif isinstance(event, (Notice, FileNotice)):
             self.warn(event.text)
 
     def _tell_progress(self, event: Progress) -> None:

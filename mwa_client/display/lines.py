@@ -20,8 +20,7 @@ from mwa_client.display.display import Display
 from mwa_client.display.wording import COMPLETE, about_row, counts_in_words, failure_lines, summary_line
 from mwa_client.formatting import format_duration, format_size
 from mwa_client.timing import Clock
-from mwa_client.transfer.download import Progress, Setback
-from mwa_client.transfer.files import Remark
+from mwa_client.transfer.events import FileNotice, Progress, Setback
 
 SILENCE_LIMIT = 600.0
 """Seconds without a line after which one says that the work goes on."""
@@ -66,7 +65,7 @@ class LineDisplay(Display):
             self._tell(about_row("Downloading", self._row_of(event.job_id), words))
         elif isinstance(event, Notice) and not event.is_warning:
             self._tell(event.text)
-        elif isinstance(event, (Notice, Remark)):
+        elif isinstance(event, (Notice, FileNotice)):
             self.warn(event.text)
         elif isinstance(event, Summary):
             self._show_summary(event)

@@ -1,31 +1,39 @@
-"""What stands under a final name: whose it is, whether it is still as we left it, and who may replace it.
-
-Only what we made, and that is still as we left it, is ever replaced. Everything else is the user's.
-"""
+"""What a file must be, where it goes, what it is once it stands there, and which job has which name."""
 
 from __future__ import annotations
 
-import dataclasses
-import enum
-import errno
-import hashlib
-import os
-import re
-import stat
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Union
 
-from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.names import name_in_text
-from mwa_client.errors import Stopped
-from mwa_client.transfer.part_file import WRITE_SIZE, ExpectedFile
 
-PRODUCT_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip", ".fits", ".uvfits")
-"""How the names of products end."""
+
+@dataclass(frozen=True)
+class ExpectedFile:
+    """What a file must be.
+
+    Attributes
+    ----------
+    job_id : int
+        The job whose product it is.
+    name : str
+        Its final name in the download directory, already made safe.
+    size : int or None
+        Size in bytes, where the service says it.
+    sha1 : str or None
+        SHA-1 of the whole file, where the service says it.
+    obs_id : int or None
+        The observation, where it is known.
+    """
+
+    job_id: int
+    name: str
+    size: int | None
+    sha1: str | None
+    obs_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,25 +64,8 @@ class FetchedFile:
     mtime_ns: int | None = None
 
 
-class Standing(enum.Enum):
-    """How a product that we put into the directory is found there later."""
-
-    AS_LEFT = "as we left it"
-    TOUCHED = "of the same size, but modified at another time: only its bytes can tell"
-    CHANGED = "changed since"
-    GONE = "moved or removed since"
-
-
-@dataclass(frozen=True)
-class Remark:
-    """Something about a product that the user should know."""
-
-    job_id: int
-    name: str
-    text: str
-
-
 Files = tuple[FetchedFile, ...]
+
 Made = Union[Files, Callable[[str], Files]]
 """What stands under a name, or what reads it where it was written down."""
 
@@ -185,28 +176,28 @@ class FinalNames:
 
 @dataclass(frozen=True)
 class DownloadDirectory:
-    """Where files go.
+    """The directory into which products are fetched.
 
     Attributes
     ----------
-    directory : Path
-        Where finished products stand.
-    memory : Path
-        Where their part files stand meanwhile; on the same file system.
+    path : Path
+        The directory: finished products stand in it.
+    state_dir : Path
+        Where their part files stand meanwhile, and what is remembered; on the same file system.
     guard : callable
         Raises `DirectoryBusy` if another client works there; called before each change.
     names : FinalNames
         Which job has which name, and what we put there.
     """
 
-    directory: Path
-    memory: Path
+    path: Path
+    state_dir: Path
     guard: Callable[[], None] = lambda: None
     names: FinalNames = field(default_factory=FinalNames)
 
     def part(self, name: str) -> Path:
         """Return where the part file of a product stands."""
-        return self.memory / f"{name}.part"
+        return self.state_dir / f"{name}.part"
 
 
 def _read(made: Made, name: str) -> Files:
@@ -232,264 +223,3 @@ def describe(directory: Path, file: FetchedFile) -> dict[str, object]:
         "verified": file.verified,
         "mtime_ns": file.mtime_ns,
     }
-
-
-# --- How it is found later ----------------------------------------------------------------------------
-
-
-def standing_of(directory: Path, files: Sequence[FetchedFile]) -> Standing:
-    """Say how a product stands in the directory, without reading its bytes.
-
-    Parameters
-    ----------
-    directory : Path
-        The download directory.
-    files : sequence of FetchedFile
-        The product as we left it.
-    """
-    names = by_name(directory, files)
-    if any(not os.path.lexists(directory / name) for name in names):
-        return Standing.GONE
-    found = {_standing_of_file(file) for file in files}
-    if found & {Standing.CHANGED, Standing.GONE}:  # A file that is missing from a folder changed the folder.
-        return Standing.CHANGED
-    return Standing.TOUCHED if Standing.TOUCHED in found else Standing.AS_LEFT
-
-
-def read_again(files: Sequence[FetchedFile], stop: threading.Event) -> tuple[FetchedFile, ...] | None:
-    """Read a touched product again; return it with its new times, or None where its bytes have changed.
-
-    Raises
-    ------
-    Stopped
-        `stop` was set.
-    """
-    again = []
-    for file in files:
-        if _standing_of_file(file) is Standing.TOUCHED:
-            try:
-                state = file.path.lstat()
-                if sha1_of(file.path, stop) != file.sha1:
-                    return None
-            except OSError:
-                return None  # Whoever took away the right to read it has changed it.
-            file = dataclasses.replace(file, mtime_ns=state.st_mtime_ns)
-        again.append(file)
-    return tuple(again)
-
-
-def _standing_of_file(file: FetchedFile) -> Standing:
-    try:
-        state = file.path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return Standing.GONE
-    except OSError:
-        return Standing.CHANGED
-    # Sizes and times are the owner's to choose: another user's file is none that we left.
-    is_ours = stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid()
-    if not is_ours or state.st_size != file.size:
-        return Standing.CHANGED
-    return Standing.AS_LEFT if state.st_mtime_ns == file.mtime_ns else Standing.TOUCHED
-
-
-def sha1_of(path: Path, stop: threading.Event) -> str:
-    """Return the SHA-1 of a file, which is no link.
-
-    Raises
-    ------
-    Stopped
-        `stop` was set.
-    OSError
-        It cannot be read.
-    """
-    digest = hashlib.sha1(usedforsecurity=False)
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb", buffering=0) as file:
-        while data := file.read(WRITE_SIZE):
-            digest.update(data)
-            if stop.is_set():
-                raise Stopped("The work was told to stop.")
-    return digest.hexdigest()
-
-
-# --- Under which name a file may stand ----------------------------------------------------------------
-
-
-def choose_name(
-    wanted: ExpectedFile, place: DownloadDirectory, stop: threading.Event, listen: Callable[[Remark], None]
-) -> tuple[ExpectedFile, FetchedFile | None]:
-    """Decide under which name a file is to stand, given what stands there.
-
-    Returns
-    -------
-    ExpectedFile
-        What is wanted, with another name where something that is not ours has its own.
-    FetchedFile or None
-        The right file, where it is there already.
-
-    Raises
-    ------
-    DirectoryUnusable
-        What stands there cannot be read.
-    Stopped
-        `stop` was set.
-    """
-    while True:
-        path = place.directory / wanted.name
-        with disk_errors(path):
-            try:
-                state = path.lstat()
-            except FileNotFoundError:
-                return wanted, None
-            if stat.S_ISREG(state.st_mode):
-                there = _Found(path, state, stop)
-                if there.is_right(wanted, place.names):
-                    verified = wanted.sha1 is not None
-                    mtime_ns = state.st_mtime_ns
-                    return wanted, FetchedFile(path, state.st_size, there.sha1, verified, 0, mtime_ns)
-                if there.is_as_left(place.names.made(wanted.name)):
-                    return wanted, None  # Made by us for a job that is of no more use: it may be replaced.
-                if there.is_half_fetched(wanted, place.names):
-                    place.guard()
-                    listen(_moved_aside(wanted, path))
-                    return wanted, None
-        wanted = take_other_name(wanted, place, listen)
-
-
-def take_other_name(
-    wanted: ExpectedFile, place: DownloadDirectory, listen: Callable[[Remark], None]
-) -> ExpectedFile:
-    """Return what is wanted with another name, because something that is not ours has its own."""
-    other = place.names.claim_another(wanted.name, wanted.job_id)
-    path = place.directory / wanted.name
-    text = f"{path} is there already, and is not this product as we made it. It stays as it is; "
-    listen(Remark(wanted.job_id, wanted.name, f"{text}the product is called {other}."))
-    return dataclasses.replace(wanted, name=other)
-
-
-def settle(
-    part: Path,
-    wanted: ExpectedFile,
-    file: FetchedFile,
-    place: DownloadDirectory,
-    listen: Callable[[Remark], None],
-) -> FetchedFile:
-    """Give a finished part file its final name, or another one where that has been taken meanwhile.
-
-    Parameters
-    ----------
-    part : Path
-        The part file; all of it is on disk.
-    wanted : ExpectedFile
-        What it was fetched as.
-    file : FetchedFile
-        What it is; its path does not count yet.
-    place : DownloadDirectory
-        Where it goes.
-
-    Returns
-    -------
-    FetchedFile
-        The file under its final name.
-    """
-    while True:
-        file = dataclasses.replace(file, path=place.directory / wanted.name)
-        before = place.names.made(wanted.name)
-        place.names.placing(place.directory, wanted.job_id, [file])
-        with disk_errors(file.path):
-            place.guard()
-            if rename_to_free_name(part, file.path):
-                return file
-            if any(_standing_of_file(old) is Standing.AS_LEFT for old in before):
-                part.replace(file.path)
-                return file
-        wanted = take_other_name(wanted, place, listen)
-
-
-def rename_to_free_name(path: Path, final: Path) -> bool:
-    """Rename a file or a folder if nothing has the new name; say whether that was so."""
-    try:
-        # Unlike a rename, a second link never takes the place of something.
-        os.link(path, final, follow_symlinks=False)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        if os.path.lexists(final):
-            return False
-        path.rename(final)
-        return True
-    path.unlink()
-    return True
-
-
-_NO_HARD_LINKS = (
-    errno.EPERM,
-    errno.EACCES,
-    errno.ENOTSUP,
-    errno.EOPNOTSUPP,
-    errno.ENOSYS,
-    errno.EXDEV,
-    errno.EMLINK,
-    errno.EINVAL,
-)
-"""What file systems say that know no hard links, or none from one folder into another."""
-
-
-class _Found:
-    """A regular file that stands under the name that a product is to have."""
-
-    def __init__(self, path: Path, state: os.stat_result, stop: threading.Event) -> None:
-        self._path = path
-        self._state = state
-        self._stop = stop
-        self._sha1 = ""
-
-    @property
-    def sha1(self) -> str:
-        """Its SHA-1, read once, and only if that can decide something; empty where we may not read it."""
-        if not self._sha1:
-            with suppress(PermissionError):
-                self._sha1 = sha1_of(self._path, self._stop)
-        return self._sha1
-
-    def is_right(self, wanted: ExpectedFile, names: FinalNames) -> bool:
-        """Say whether it is the wanted file: by the service's SHA-1, or else as the one that we left here."""
-        if wanted.size not in (None, self._state.st_size):
-            return False
-        if self._state.st_uid != os.geteuid():
-            return False  # What its owner can change at any time is not verified.
-        if wanted.sha1 is not None:
-            return self.sha1 == wanted.sha1
-        return any(self._is(made) for made in names.made_by(wanted.job_id, wanted.name))
-
-    def is_as_left(self, made: Sequence[FetchedFile]) -> bool:
-        """Say whether we made it, and nobody has changed it since."""
-        return any(self._state.st_mtime_ns == file.mtime_ns and self._is(file) for file in made)
-
-    def is_half_fetched(self, wanted: ExpectedFile, names: FinalNames) -> bool:
-        """Say whether it is plainly what another client has left of this product."""
-        name = wanted.name.lower()
-        is_named_so = wanted.obs_id is not None and re.match(f"{wanted.obs_id}(?![0-9])", name) is not None
-        is_a_product = is_named_so and name.endswith(PRODUCT_ENDINGS) and not names.made(wanted.name)
-        if not is_a_product or wanted.sha1 is None or self._state.st_uid != os.geteuid():
-            return False
-        if wanted.size not in (None, self._state.st_size):
-            return True
-        return self.sha1 not in ("", wanted.sha1)
-
-    def _is(self, file: FetchedFile) -> bool:
-        return self._state.st_size == file.size and self.sha1 == file.sha1
-
-
-def _moved_aside(wanted: ExpectedFile, path: Path) -> Remark:
-    """Give another client's half-fetched product another name, which nothing has."""
-    aside, number = path.with_name(f"{path.name}.old"), 1
-    while not rename_to_free_name(path, aside):
-        number += 1
-        aside = path.with_name(f"{path.name}.old{number}")
-    text = (
-        f"{path} has a wrong SHA-1; another client has not finished it, it seems. It is kept as {aside.name}."
-    )
-    return Remark(wanted.job_id, wanted.name, text)

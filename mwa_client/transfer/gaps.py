@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 
 class Gaps:
@@ -76,5 +77,49 @@ class Gaps:
         return end
 
     def _low(self, start: int) -> int:
-        """Return the place of the first range that ends at `start` or behind it."""
-        return next((place for place, each in enumerate(self._ranges) if each[1] >= start), len(self._ranges))
+        """Return the index of the first range that ends at `start` or behind it."""
+        return next((index for index, each in enumerate(self._ranges) if each[1] >= start), len(self._ranges))
+
+
+@dataclass
+class Contents:
+    """Which bytes of a file have been written.
+
+    Attributes
+    ----------
+    missing : Gaps
+        The gaps before `end`.
+    end : int
+        Behind the last byte that was written, or is about to be.
+    least_length : int
+        How long the file must be at least, or somebody else has shortened it.
+    """
+
+    missing: Gaps = field(default_factory=Gaps)
+    end: int = 0
+    least_length: int = 0
+
+    @property
+    def contiguous_end(self) -> int:
+        """The position of the first byte that is missing."""
+        return self.missing.first[0] if self.missing else self.end
+
+    @property
+    def present(self) -> int:
+        """How many bytes there are."""
+        return self.end - self.missing.total
+
+    def set(self, missing: Gaps, end: int) -> None:
+        """Replace all that is known, for a file of `end` bytes."""
+        self.missing, self.end, self.least_length = missing, end, end
+
+    def extend(self, end: int) -> None:
+        """Let the file reach to `end`, if it is shorter; what this adds is missing."""
+        if end > self.end:
+            self.missing.add(self.end, end)
+            self.end = end
+
+    def add(self, start: int, end: int) -> None:
+        """Note that these bytes were written."""
+        self.missing.remove(start, end)
+        self.least_length = max(self.least_length, end)

@@ -12,7 +12,8 @@ from mwa_client.directory.trees import remove_tree, tree_size
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.transfer.files import DownloadDirectory
 from mwa_client.transfer.folder import journal_path
-from mwa_client.transfer.part_file import job_of_part, remove_part
+from mwa_client.transfer.part_file import remove_part
+from mwa_client.transfer.part_note import job_of_part
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Leftover:
     size: int
 
 
-def remove_leftovers(place: DownloadDirectory, lost: Collection[int]) -> list[Leftover]:
+def remove_leftovers(directory: DownloadDirectory, lost: Collection[int]) -> list[Leftover]:
     """Remove what was fetched for lost jobs and not finished; return what was removed.
 
     A beginning whose owner cannot be read, or whose name another job has meanwhile, stays. So does one that
@@ -42,7 +43,7 @@ def remove_leftovers(place: DownloadDirectory, lost: Collection[int]) -> list[Le
 
     Parameters
     ----------
-    place : DownloadDirectory
+    directory : DownloadDirectory
         Where part files stand.
     lost : collection of int
         Jobs that no row has any more, or whose product the service does not have any more.
@@ -50,38 +51,38 @@ def remove_leftovers(place: DownloadDirectory, lost: Collection[int]) -> list[Le
     if not lost:
         return []
     removed = []
-    for found in list(_leftovers(place)):
-        if found.job_id in lost and place.names.may_have(found.name, found.job_id):
+    for found in list(_leftovers(directory)):
+        if found.job_id in lost and directory.names.may_have(found.name, found.job_id):
             with suppress(DirectoryUnusable):
-                _remove(place, found.name)
+                _remove(directory, found.name)
                 removed.append(found)
     return removed
 
 
-def _leftovers(place: DownloadDirectory) -> Iterator[Leftover]:
-    for path in sorted(place.memory.glob("*.part")):
+def _leftovers(directory: DownloadDirectory) -> Iterator[Leftover]:
+    for path in sorted(directory.state_dir.glob("*.part")):
         name = path.name[: -len(".part")]
-        job_id = _job_of_copy(place, name) if path.is_dir() else job_of_part(path)
+        job_id = _job_of_copy(directory, name) if path.is_dir() else job_of_part(path)
         if job_id is not None:
             with suppress(OSError):
                 yield Leftover(name, job_id, tree_size(path) if path.is_dir() else path.lstat().st_size)
 
 
-def _job_of_copy(place: DownloadDirectory, name: str) -> int | None:
+def _job_of_copy(directory: DownloadDirectory, name: str) -> int | None:
     try:
-        header, _ = next(json_lines(journal_path(place, name)))
+        header, _ = next(json_lines(journal_path(directory, name)))
     except (OSError, DirectoryUnusable, StopIteration):
         return None
     job_id = header.get("job_id")
     return job_id if isinstance(job_id, int) else None
 
 
-def _remove(place: DownloadDirectory, name: str) -> None:
-    part = place.part(name)
+def _remove(directory: DownloadDirectory, name: str) -> None:
+    part = directory.part(name)
     with disk_errors(part):
-        place.guard()
+        directory.guard()
         if part.is_dir() and not part.is_symlink():
             remove_tree(part)
-            journal_path(place, name).unlink(missing_ok=True)
+            journal_path(directory, name).unlink(missing_ok=True)
         else:
-            remove_part(part, place.guard)
+            remove_part(part, directory.guard)

@@ -21,8 +21,8 @@ from mwa_client.errors import (
 from mwa_client.timing import retry_after
 
 
-class Answer(Protocol):
-    """A server's answer, its body not read yet."""
+class Response(Protocol):
+    """A server's response, its body not read yet."""
 
     @property
     def status(self) -> int:
@@ -34,8 +34,8 @@ class Answer(Protocol):
         """The headers; names in any case."""
         ...
 
-    def read_into(self, room: memoryview) -> int | None:
-        """Put what has arrived into `room`; return how many bytes, 0 at the end, None for none yet."""
+    def read_into(self, space: memoryview) -> int | None:
+        """Put what has arrived into `space`; return how many bytes, 0 at the end, None for none yet."""
         ...
 
     def close(self) -> None:
@@ -46,7 +46,7 @@ class Answer(Protocol):
 class Source(Protocol):
     """Where a file's bytes come from."""
 
-    def get(self, headers: Mapping[str, str]) -> Answer:
+    def get(self, headers: Mapping[str, str]) -> Response:
         """Ask for the file, or with a ``Range`` header for a range of it.
 
         Raises
@@ -62,7 +62,7 @@ class WrongAnswer(MwaClientError):
     """The server's answer to a range request cannot be right; asking again may help."""
 
 
-class NothingThere(WrongAnswer):
+class EmptyRange(WrongAnswer):
     """The server has no byte at the place asked for, and does not say how many it has."""
 
 
@@ -71,7 +71,7 @@ class WrongSize(MwaClientError):
 
 
 @dataclass(frozen=True)
-class Stretch:
+class RangeResponse:
     """Bytes that a server is sending.
 
     Attributes
@@ -91,37 +91,41 @@ class Stretch:
     end: int | None
     size: int | None
     etag: str
-    answer: Answer
+    response: Response
 
     @property
     def takes_ranges(self) -> bool:
         """Whether the server says that it can send a part of the file."""
-        units = self.answer.headers.get("Accept-Ranges", "")
-        return self.answer.status == 206 or units.strip().lower() == "bytes"
+        units = self.response.headers.get("Accept-Ranges", "")
+        return self.response.status == 206 or units.strip().lower() == "bytes"
 
     @property
     def tells_length(self) -> bool:
         """Whether the server says how much it sends."""
-        return self.answer.status != 200 or _length(self.answer.headers) is not None
+        return self.response.status != 200 or _length(self.response.headers) is not None
 
-    def peek(self, most: int) -> tuple[bytes, Stretch]:
-        """Return its first bytes, and a stretch that still has them.
+    def peek(self, most: int) -> tuple[bytes, RangeResponse]:
+        """Return its first bytes, and a reply that still has them.
 
         Raises
         ------
         ServiceUnavailable
             The connection broke or stalled.
         """
-        seen, room = 0, memoryview(bytearray(most))
+        seen, space = 0, memoryview(bytearray(most))
         while seen < most:
-            count = self.answer.read_into(room[seen:])
+            count = self.response.read_into(space[seen:])
             if count == 0:
                 break
             seen += count or 0
-        return bytes(room[:seen]), dataclasses.replace(self, answer=_Peeked(self.answer, room[:seen]))
+        return bytes(space[:seen]), dataclasses.replace(
+            self, response=_PeekedResponse(self.response, space[:seen])
+        )
 
-    def pour(self, room: Callable[[], memoryview]) -> Iterator[int]:
-        """Put the bytes as they arrive where `room` says, and yield how many; 0 when none came for a moment.
+    def copy_into(self, space: Callable[[], memoryview]) -> Iterator[int]:
+        """Put the bytes, as they arrive, into the memory that `space` returns; yield how many each time.
+
+        That is 0 when none came for a moment.
 
         Raises
         ------
@@ -132,22 +136,22 @@ class Stretch:
         """
         position = self.start
         while self.end is None or position < self.end:
-            there = room() if self.end is None else room()[: self.end - position]
-            count = self.answer.read_into(there)
+            free = space() if self.end is None else space()[: self.end - position]
+            count = self.response.read_into(free)
             if count == 0:
                 break
             position += count or 0
             yield count or 0
         if self.end is not None and position < self.end:
             raise ServiceUnavailable("The connection closed early.")
-        if self.answer.read_into(memoryview(bytearray(1))):
+        if self.response.read_into(memoryview(bytearray(1))):
             raise WrongSize("The server sends more bytes than the file has.")
 
 
 @contextmanager
 def open_range(
     source: Source, start: int, size: int | None, etag: str, *, end: int | None = None, whole: bool = False
-) -> Iterator[Stretch]:
+) -> Iterator[RangeResponse]:
     """Ask a source for its file from `start` to the end, or to where else.
 
     Parameters
@@ -167,7 +171,7 @@ def open_range(
 
     Yields
     ------
-    Stretch
+    RangeResponse
         What the server sends, from `start` or from zero.
 
     Raises
@@ -192,7 +196,7 @@ def open_range(
         if etag:
             headers["If-Range"] = etag
     try:
-        answer = source.get(headers)
+        response = source.get(headers)
     except LoginRefused:
         raise
     except SessionLost as error:
@@ -203,58 +207,63 @@ def open_range(
             raise ServiceUnavailable(error.what) from error
         raise TransferFailed(f"The product was refused: {error.what}", error.remedy) from error
     try:
-        stretch = _stretch(answer, start, size, wants_range)
-        if wants_range and stretch.start == start and end is not None and (stretch.end or 0) > end:
+        reply = _range_response(response, start, size, wants_range)
+        if wants_range and reply.start == start and end is not None and (reply.end or 0) > end:
             raise WrongAnswer("The server's answer goes beyond the range asked for.")
-        yield stretch
+        yield reply
     finally:
-        answer.close()
+        response.close()
 
 
-def _stretch(answer: Answer, start: int, size: int | None, wants_range: bool) -> Stretch:
-    etag = _strong_etag(answer.headers)
-    length = _length(answer.headers)
-    if answer.status == 200:
-        if None in (size, length) and _is_page(answer.headers):
+def _range_response(response: Response, start: int, size: int | None, wants_range: bool) -> RangeResponse:
+    """Return what the server sends, if it fits the request."""
+    etag = _strong_etag(response.headers)
+    length = _length(response.headers)
+    if response.status == 200:
+        if None in (size, length) and _is_page(response.headers):
             raise ServiceUnavailable("The server sends a page in place of the product.")
         if None not in (size, length) and length != size:
             what = f"The server's file has {length} bytes, but the service says {size}."
             # It may be somebody else's page: bytes that are here already are not thrown away for it.
-            if start or not length or _is_page(answer.headers) or not _is_plain(answer.headers):
+            if start or not length or _is_page(response.headers) or not _is_plain(response.headers):
                 raise ServiceUnavailable(what)
             raise WrongSize(what)
-        if None in (size, length) and not _is_plain(answer.headers):
+        if None in (size, length) and not _is_plain(response.headers):
             raise ServiceUnavailable("The server packs the file, although it was asked not to.")
         known = length if size is None else size
-        return Stretch(0, known, known, etag, answer)
-    if wants_range and answer.status == 206:
-        end, total = _checked_range(answer.headers.get("Content-Range", ""), start, size)
+        return RangeResponse(0, known, known, etag, response)
+    if wants_range and response.status == 206:
+        end, total = _checked_range(response.headers.get("Content-Range", ""), start, size)
         if length not in (None, end - start):
             raise WrongAnswer("The server's Content-Length and Content-Range do not agree.")
-        if None in (size, total, length) and not _is_plain(answer.headers):
+        if None in (size, total, length) and not _is_plain(response.headers):
             raise ServiceUnavailable("The server packs the file, although it was asked not to.")
-        return Stretch(start, end, total, etag, answer)
-    if wants_range and answer.status == 416 and _is_at_end(answer.headers.get("Content-Range", ""), start):
+        return RangeResponse(start, end, total, etag, response)
+    if (
+        wants_range
+        and response.status == 416
+        and _is_at_end(response.headers.get("Content-Range", ""), start)
+    ):
         if size not in (None, start):
             raise WrongSize(f"The server's file has {start} bytes, but the service says {size}.")
-        return Stretch(start, start, start, etag, _Nothing())
-    raise _refusal(answer)
+        return RangeResponse(start, start, start, etag, _EmptyResponse())
+    raise _refusal(response)
 
 
-def _refusal(answer: Answer) -> MwaClientError:
-    status = answer.status
+def _refusal(response: Response) -> MwaClientError:
+    status = response.status
     if status in (206, 416):
-        is_silent = status == 416 and not answer.headers.get("Content-Range", "")
-        kind = NothingThere if is_silent else WrongAnswer
+        is_silent = status == 416 and not response.headers.get("Content-Range", "")
+        kind = EmptyRange if is_silent else WrongAnswer
         return kind(f"The server's answer does not fit the range asked for (HTTP {status}).")
     # A refusal for good would have come from the source as an error: what a status says by itself may pass.
     return ServiceUnavailable(
-        f"The server is not available (HTTP {status}).", retry_after=retry_after(answer.headers)
+        f"The server is not available (HTTP {status}).", retry_after=retry_after(response.headers)
     )
 
 
 def _checked_range(content_range: str, start: int, size: int | None) -> tuple[int, int | None]:
-    """Return where a 206 answer's bytes end (exclusive) and the file's size, if all of it is right."""
+    """Return where a 206 response's bytes end (exclusive) and the file's size, if all of it is right."""
     match = re.fullmatch(r"\s*bytes\s+([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)\s*", content_range)
     if match is not None:
         first, last = int(match[1]), int(match[2])
@@ -297,31 +306,31 @@ def _strong_etag(headers: Mapping[str, str]) -> str:
     return etag if re.fullmatch(r'"[\x21\x23-\x7e]*"', etag) else ""
 
 
-class _Peeked:
+class _PeekedResponse:
     """An answer whose first bytes were looked at."""
 
-    def __init__(self, answer: Answer, seen: memoryview) -> None:
-        self._answer, self._seen = answer, seen
-        self.status, self.headers = answer.status, answer.headers
+    def __init__(self, response: Response, seen: memoryview) -> None:
+        self._response, self._seen = response, seen
+        self.status, self.headers = response.status, response.headers
 
-    def read_into(self, room: memoryview) -> int | None:
+    def read_into(self, space: memoryview) -> int | None:
         if not self._seen:
-            return self._answer.read_into(room)
-        count = min(len(room), len(self._seen))
-        room[:count], self._seen = self._seen[:count], self._seen[count:]
+            return self._response.read_into(space)
+        count = min(len(space), len(self._seen))
+        space[:count], self._seen = self._seen[:count], self._seen[count:]
         return count
 
     def close(self) -> None:
-        self._answer.close()
+        self._response.close()
 
 
-class _Nothing:
+class _EmptyResponse:
     """The body of an answer that says: you have it all."""
 
     status = 416
     headers: Mapping[str, str] = MappingProxyType({})
 
-    def read_into(self, room: memoryview) -> int:
+    def read_into(self, space: memoryview) -> int:
         return 0
 
     def close(self) -> None:

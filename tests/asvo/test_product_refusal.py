@@ -20,9 +20,9 @@ from mwa_client.errors import ExitStatus, ProductGone, TransferFailed
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import JobState, JobType, Sandbox
 from mwa_client.transfer.connections import ConnectionBudget
-from mwa_client.transfer.download import Setback, TransferEvent, fetch
-from mwa_client.transfer.files import DownloadDirectory
-from mwa_client.transfer.part_file import ExpectedFile
+from mwa_client.transfer.download import Downloader
+from mwa_client.transfer.events import Setback, TransferEvent
+from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
 
 OBS = 1191828528
 FORTY = tuple(range(OBS, OBS + 40))
@@ -225,14 +225,12 @@ def test_several_connections_that_meet_a_page(
         session = open_session(service_of(sandbox, api), clock=clock)
         file = session.jobs()[job.id].product[0]
         place = DownloadDirectory(tmp_path, tmp_path / ".mwa_client")
-        place.memory.mkdir()
+        place.state_dir.mkdir()
         told: list[TransferEvent] = []
         wanted = ExpectedFile(job.id, file.name, file.size, file.sha1)
         try:
-            fetched = fetch(
-                wanted, session.source(job.id, file), place, clock, threading.Event(), told.append,
-                ConnectionBudget(4),
-            )  # fmt: skip
+            downloader = Downloader(place, clock, threading.Event(), told.append, ConnectionBudget(4))
+            fetched = downloader.fetch(wanted, session.source(job.id, file))
         finally:
             session.close()
     assert fetched.verified and fetched.size == size

@@ -38,7 +38,7 @@ from mwa_client.errors import ExitStatus
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import JobState, Sandbox
-from mwa_client.transfer import download
+from mwa_client.transfer.download import Downloader
 
 
 def test_giving_up_leaves_rows_pending(sandbox: Sandbox, clock: FastClock, tmp_path: Path) -> None:
@@ -122,9 +122,9 @@ def does(call: Callable[..., T], when: Callable[..., bool], surprise: Exception)
 def test_a_surprise_in_a_download_concerns_one_row(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, surprise: Exception
 ) -> None:
-    broken = does(download.fetch, lambda wanted, *rest: wanted.name == f"{OBS}_vis.zip", surprise)
+    broken = does(Downloader.fetch, lambda self, wanted, *rest: wanted.name == f"{OBS}_vis.zip", surprise)
     with monkeypatch.context() as patch:
-        patch.setattr("mwa_client.batch.products.fetch", broken)
+        patch.setattr(Downloader, "fetch", broken)
         run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER))
     assert run.summary.exit_status is ExitStatus.JOBS_FAILED
     assert [row.row.obs_id for row in run.summary.complete] == [OTHER]

@@ -36,9 +36,9 @@ from mwa_client.display.bars import BarDisplay
 from mwa_client.errors import NoFileOpened
 from mwa_client.jobs.jobfile import read_bytes
 from mwa_client.sandbox import Sandbox
-from mwa_client.transfer import part_file
-from mwa_client.transfer.download import Progress
-from mwa_client.transfer.part_file import ExpectedFile
+from mwa_client.transfer import part_file, part_note
+from mwa_client.transfer.events import Progress
+from mwa_client.transfer.files import ExpectedFile
 
 PRODUCTS = {"1191828584_ms.zip", "1191828584_vis.zip", "1191828528_vis_meta.zip"}
 
@@ -183,13 +183,13 @@ def test_a_part_whose_note_cannot_be_opened_now_is_kept(
     def fail(path: Path) -> bytes:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(part_file, "read_ours", fail)
+    monkeypatch.setattr(part_note, "read_ours", fail)
     with pytest.raises(NoFileOpened), part_file.open_part(part, wanted, threading.Event()):
         pass
-    assert part_file.bytes_in_part(part) == 5 and part_file.job_of_part(part) is None
-    monkeypatch.setattr(part_file, "read_ours", opened)
+    assert part_file.bytes_in_part(part) == 5 and part_note.job_of_part(part) is None
+    monkeypatch.setattr(part_note, "read_ours", opened)
     with part_file.open_part(part, wanted, threading.Event()) as there:
-        assert there.there == 5
+        assert there.present == 5
 
 
 def test_workers_do_with_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ from mwa_client.errors import ExitStatus, ServiceRefused
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Job, JobState, JobType, LoggedRequest, Sandbox
 from mwa_client.timing import LAST_POLL, LONGEST_OUTAGE_WAIT
-from mwa_client.transfer.download import Setback
+from mwa_client.transfer.events import Setback
 
 T = TypeVar("T")
 

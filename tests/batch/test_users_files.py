@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shared import FastClock, Run, environment, run_batch, run_command
 
-import mwa_client.transfer.files as files_module
 from mwa_client.asvo.job import Job, ProductFile
 from mwa_client.asvo.job import JobState as State
 from mwa_client.asvo.variables import services_from
@@ -28,16 +27,11 @@ from mwa_client.cli.error_file import write_errors
 from mwa_client.errors import ExitStatus, JobFailed, SettingsError
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import JobState, JobType, Sandbox
+from mwa_client.transfer import names, standing
 from mwa_client.transfer.delivered import DeliveryRoots, roots_from
-from mwa_client.transfer.files import (
-    DownloadDirectory,
-    FetchedFile,
-    FinalNames,
-    Remark,
-    Standing,
-    standing_of,
-)
-from mwa_client.transfer.part_file import ExpectedFile
+from mwa_client.transfer.events import FileNotice
+from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FinalNames
+from mwa_client.transfer.standing import Standing, standing_of
 
 OBS = 1191828528
 VIS = f"obs_id={OBS}, job_type=d, download_type=vis"
@@ -189,7 +183,7 @@ def test_what_the_user_has_there_is_not_replaced(
     assert mine.lstat().st_ino == before.st_ino and private.read_bytes() == b"private"
     assert mine.lstat().st_mtime_ns == before.st_mtime_ns
     assert not (tmp_path / "nowhere").exists()
-    (remark,) = done.told(Remark)
+    (remark,) = done.told(FileNotice)
     assert str(mine) in remark.text and file.path.name in remark.text
     assert run().summary.complete[0].from_before
 
@@ -259,7 +253,7 @@ def test_what_another_client_left_half_fetched_is_moved_aside(
     sandbox.faults.add("hostile_name", name=name)
     done = run(api=api)
     assert (data / name).read_bytes() == product_of(sandbox) and (data / f"{name}.old").read_bytes() == half
-    assert f"{name}.old" in done.told(Remark)[0].text and done.summary.exit_status is ExitStatus.COMPLETE
+    assert f"{name}.old" in done.told(FileNotice)[0].text and done.summary.exit_status is ExitStatus.COMPLETE
 
 
 def test_a_name_once_given_is_kept(tmp_path: Path) -> None:
@@ -608,14 +602,15 @@ def test_a_link_to_a_large_tree_is_not_walked(run: Any, sandbox: Sandbox, data: 
 def test_a_file_that_nobody_lets_us_read_is_not_ours(
     run: Any, sandbox: Sandbox, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = files_module.sha1_of
+    real = standing.sha1_of
 
     def refused(path: Path, stop: threading.Event) -> str:
         if path.parent == data and path.stat().st_mode & 0o777 == 0:
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, stop)
 
-    monkeypatch.setattr(files_module, "sha1_of", refused)
+    for room in (names, standing):
+        monkeypatch.setattr(room, "sha1_of", refused)
     sandbox.faults.add("hostile_name", name=f"{OBS}_7_vis.tar")
     mine = data / f"{OBS}_7_vis.tar"
     mine.write_bytes(b"x" * 30_000)

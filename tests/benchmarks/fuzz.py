@@ -56,8 +56,9 @@ from mwa_client.json_text import read_json
 from mwa_client.sandbox import KINDS, Sandbox
 from mwa_client.sandbox.fault_kinds import LISTED, FaultKind, Point
 from mwa_client.transfer.delivered import Entry
+from mwa_client.transfer.files import ExpectedFile
 from mwa_client.transfer.journal import Copied, Journal
-from mwa_client.transfer.part_file import ExpectedFile, open_part
+from mwa_client.transfer.part_file import open_part
 
 MOST_MB = 300.0
 OBS = 1191828528

@@ -23,9 +23,8 @@ from contest import Goal, cost_of
 from memory import Cost
 
 from mwa_client.timing import SystemClock
-from mwa_client.transfer.files import DownloadDirectory
-from mwa_client.transfer.folder import copy
-from mwa_client.transfer.part_file import ExpectedFile
+from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
+from mwa_client.transfer.folder import FolderCopier
 
 FILES_IN_A_FOLDER = 100
 MOST = 4096
@@ -75,9 +74,9 @@ def _make(source: Path, count: int) -> None:
 
 def _copy(source: Path, here: Path) -> None:
     place = DownloadDirectory(here, here / ".mwa_client")
-    place.memory.mkdir()
+    place.state_dir.mkdir()
     expected = ExpectedFile(7, "copy", None, None)
-    copy(expected, source, place, SystemClock(), threading.Event(), lambda event: None)
+    FolderCopier(place, SystemClock(), threading.Event(), lambda event: None).copy(expected, source)
 
 
 def _options() -> argparse.Namespace:

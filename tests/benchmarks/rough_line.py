@@ -31,9 +31,8 @@ from mwa_client.errors import JobFailed
 from mwa_client.timing import SystemClock
 from mwa_client.transfer import ranges
 from mwa_client.transfer.connections import ConnectionBudget
-from mwa_client.transfer.download import fetch
-from mwa_client.transfer.files import DownloadDirectory
-from mwa_client.transfer.part_file import ExpectedFile
+from mwa_client.transfer.download import Downloader
+from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
 
 STALL = 0.5
 """Seconds without a byte after which a connection is dropped here."""
@@ -59,11 +58,11 @@ class Source:
     def __init__(self, wire: HttpClient, url: str) -> None:
         self._wire, self._url = wire, url
 
-    def get(self, headers: Mapping[str, str]) -> ranges.Answer:
+    def get(self, headers: Mapping[str, str]) -> ranges.Response:
         """Ask for it."""
         return self._wire.open_url(self._url, headers)
 
-    def give_up(self, thread: threading.Thread) -> None:
+    def cancel(self, thread: threading.Thread) -> None:
         """End what another thread waits for."""
         abort_call_of(thread)
 
@@ -119,7 +118,7 @@ def some_line(dice: random.Random) -> Far:
 def _run(folder: Path, here: Path, store: FarStore, wire: HttpClient, dice: random.Random) -> list[str]:
     most, count = dice.randint(1, 8), dice.randint(1, 6)
     place, budget, stop = DownloadDirectory(here, here / ".memory"), ConnectionBudget(most), threading.Event()
-    place.memory.mkdir()
+    place.state_dir.mkdir()
     wrong: list[str] = []
 
     def work(number: int, size: int) -> None:
@@ -127,7 +126,7 @@ def _run(folder: Path, here: Path, store: FarStore, wire: HttpClient, dice: rand
         wanted = ExpectedFile(number, f"{number}.tar", size, sha1)
         source = Source(wire, f"{store.address}/{name}")
         try:
-            file = fetch(wanted, source, place, HastyClock(), stop, lambda event: None, budget)
+            file = Downloader(place, HastyClock(), stop, lambda event: None, budget).fetch(wanted, source)
             if hashlib.sha1(file.path.read_bytes()).hexdigest() != sha1:
                 wrong.append("wrong bytes")
         except JobFailed:

@@ -21,8 +21,7 @@ from mwa_client.directory.disk import free_bytes
 from mwa_client.errors import DirectoryUnusable, ExitStatus
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import JobState, JobType, Sandbox
-from mwa_client.transfer.files import DownloadDirectory
-from mwa_client.transfer.part_file import ExpectedFile
+from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
 
 OBS = 1191828528
 SIZE = 300_000

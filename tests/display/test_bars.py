@@ -36,7 +36,7 @@ from mwa_client.display import display_for
 from mwa_client.display.bars import BarDisplay
 from mwa_client.display.lines import LineDisplay
 from mwa_client.errors import JobFailed
-from mwa_client.transfer.download import Progress, Setback
+from mwa_client.transfer.events import Progress, Setback
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # It warns that there are better ones; this one is here already.

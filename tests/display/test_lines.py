@@ -26,7 +26,7 @@ from mwa_client.display.json_lines import JsonDisplay
 from mwa_client.display.lines import LineDisplay
 from mwa_client.errors import JobFailed
 from mwa_client.sandbox import Sandbox
-from mwa_client.transfer.download import Progress, Setback
+from mwa_client.transfer.events import Progress, Setback
 
 
 class Log:

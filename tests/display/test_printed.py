@@ -57,7 +57,7 @@ from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import KINDS, Sandbox
 from mwa_client.sandbox.fault_kinds import LISTED, FaultKind, Point
 from mwa_client.secrecy import MASK, _Known, hide, hide_in, keep_secret
-from mwa_client.transfer.download import Progress, Setback
+from mwa_client.transfer.events import Progress, Setback
 from mwa_client.transfer.files import FetchedFile
 
 OBS = 1191828584

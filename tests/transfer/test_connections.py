@@ -33,17 +33,13 @@ from mwa_client.errors import (
     TransferFailed,
 )
 from mwa_client.sandbox import JobState, Sandbox
-from mwa_client.transfer import connections, parallel, part_file, ranges
-from mwa_client.transfer.connections import (
-    FIRST_REST,
-    ConnectionBudget,
-    ConnectionTuner,
-    Measured,
-    Restraint,
-)
-from mwa_client.transfer.download import Setback, TransferEvent, fetch
-from mwa_client.transfer.files import DownloadDirectory, FetchedFile
-from mwa_client.transfer.part_file import ExpectedFile, open_part
+from mwa_client.transfer import extra, part_file, part_note, ranges, segments, tuner
+from mwa_client.transfer.connections import ConnectionBudget, RequestThrottle
+from mwa_client.transfer.download import Downloader
+from mwa_client.transfer.events import Setback, TransferEvent
+from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile
+from mwa_client.transfer.part_file import open_part
+from mwa_client.transfer.tuner import FIRST_REST, ConnectionTuner, Measured
 
 SIZE = 4000
 CONTENT = bytes(number * 7 % 251 for number in range(SIZE))
@@ -51,32 +47,32 @@ CHANGED = bytes(reversed(CONTENT))
 ETAG = '"right"'
 PIECE = 100
 WANTED = ExpectedFile(10001, "1191828584_ms.zip", SIZE, hashlib.sha1(CONTENT).hexdigest())
-LOOK = ConnectionTuner.look
+UPDATE = ConnectionTuner.update
 
 
 @pytest.fixture(autouse=True, scope="module")
 def small_segments() -> Iterator[None]:
     """Let a small file come in many segments, over as many connections as there may be."""
 
-    def look(self: ConnectionTuner, seen: Measured) -> None:
-        if not self._has_begun and seen.left >= connections.LEAST_AHEAD:
+    def update(self: ConnectionTuner, seen: Measured) -> None:
+        if not self._has_begun and seen.left >= tuner.LEAST_AHEAD:
             self.expect_long_line(seen.left)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ConnectionTuner, "look", look)
+        patch.setattr(ConnectionTuner, "update", update)
         patch.setattr(part_file, "WRITE_SIZE", 50)
         patch.setattr(part_file, "NOTE_SIZE", 200)
-        patch.setattr(connections, "LEAST_EACH", 1)
-        patch.setattr(connections, "LEAST_AHEAD", 300)
+        patch.setattr(tuner, "LEAST_EACH", 1)
+        patch.setattr(tuner, "LEAST_AHEAD", 300)
         for name, value in {
             "PIECE": 10,
             "SHORT_SEGMENT": PIECE,
             "LONG_SEGMENT": PIECE,
             "LEAST_SPLIT": 20,
-            "WRITE_SIZE": 50,
-            "LOOK": -1.0,
         }.items():
-            patch.setattr(parallel, name, value)
+            patch.setattr(segments, name, value)
+        patch.setattr(extra, "WRITE_SIZE", 50)
+        patch.setattr(extra, "ADJUST_INTERVAL", -1.0)
         yield
 
 
@@ -188,7 +184,7 @@ class Scene:
 
     def __init__(self, directory: Path) -> None:
         self.place = DownloadDirectory(directory, directory / ".mwa_client")
-        self.place.memory.mkdir(exist_ok=True)
+        self.place.state_dir.mkdir(exist_ok=True)
         self.final = directory / WANTED.name
         self.part = self.place.part(WANTED.name)
         self.clock = FastClock()
@@ -199,7 +195,9 @@ class Scene:
         server.others_first = server.others_first and connections > 1
         wanted = ExpectedFile(**{**vars(WANTED), **changes})
         try:
-            return fetch(wanted, server, self.place, self.clock, server.stop, self.events.append, budget)
+            return Downloader(self.place, self.clock, server.stop, self.events.append, budget).fetch(
+                wanted, server
+            )
         finally:
             wait_until(lambda: budget._free == connections)
             assert server.opened == 0
@@ -208,7 +206,7 @@ class Scene:
     def assert_right(self, file: FetchedFile) -> None:
         assert self.final.read_bytes() == CONTENT
         assert (file.size, file.verified) == (SIZE, True)
-        assert list(self.place.memory.iterdir()) == []
+        assert list(self.place.state_dir.iterdir()) == []
         assert not [event for event in self.events if isinstance(event, Setback)]
         # Where the others have just finished, one that was refused is the last, and waits for a moment.
         assert sum(self.clock.slept) <= 1.0
@@ -240,7 +238,7 @@ def test_one_connection_is_one_request(scene: Scene) -> None:
 
 
 def test_a_small_product_is_one_request(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "LEAST_AHEAD", SIZE + 1)
+    monkeypatch.setattr(tuner, "LEAST_AHEAD", SIZE + 1)
     server = Server(others_first=False)
     scene.assert_right(scene.fetch(server))
     assert server.asked == [(0, SIZE)]
@@ -250,13 +248,15 @@ def test_a_small_product_is_one_request(scene: Scene, monkeypatch: pytest.Monkey
 def test_of_much_the_first_connection_asks_for_its_part(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, downloads: int, asked: int
 ) -> None:
-    monkeypatch.setattr(parallel, "MUCH", SIZE)
-    monkeypatch.setattr(parallel, "LONG_SEGMENT", SIZE)
+    monkeypatch.setattr(extra, "MUCH", SIZE)
+    monkeypatch.setattr(segments, "LONG_SEGMENT", SIZE)
     server, budget = Server(others_first=False), ConnectionBudget(4)
     with ExitStack() as others:
         for number in range(1, downloads):
             others.enter_context(budget.joined(number))
-        file = fetch(WANTED, server, scene.place, scene.clock, server.stop, scene.events.append, budget)
+        file = Downloader(scene.place, scene.clock, server.stop, scene.events.append, budget).fetch(
+            WANTED, server
+        )
     scene.assert_right(file)
     # It ends there, so that the connection can be used again.
     assert server.asked[0] == (0, asked)
@@ -319,7 +319,7 @@ def test_without_threads_one_connection_does(
 
 
 def test_without_descriptors_one_connection_does(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "DESCRIPTORS", 1 << 20)
+    monkeypatch.setattr(extra, "DESCRIPTORS", 1 << 20)
     server = Server(others_first=False)
     scene.assert_right(scene.fetch(server))
     assert server.asked == [(0, SIZE)]
@@ -409,7 +409,7 @@ def test_a_change_that_the_server_hides_is_noticed(scene: Scene) -> None:
 def kept_of(part: Path) -> int:
     """Return how many bytes a part file has, all of which must be right."""
     data = part.read_bytes()
-    note = part_file._read_note(part.with_name(f"{part.name}.json"))
+    note = part_note.read_note(part.with_name(f"{part.name}.json"))
     assert note is not None
     missing = {place for start, end in note.missing for place in range(start, end)}
     there = [place for place in range(len(data)) if place not in missing]
@@ -461,7 +461,8 @@ KILLED = """
 import os, signal, sys, threading
 from pathlib import Path
 from mwa_client.transfer import part_file
-from mwa_client.transfer.part_file import ExpectedFile, open_part
+from mwa_client.transfer.files import ExpectedFile
+from mwa_client.transfer.part_file import open_part
 part_file.NOTE_SIZE = 1000
 content = bytes(number * 7 % 251 for number in range(4000)) * 10
 with open_part(Path(sys.argv[1]), ExpectedFile(1, "x", 40000, None), threading.Event()) as part:
@@ -480,7 +481,7 @@ def test_a_kill_keeps_what_several_have_written(tmp_path: Path) -> None:
     content = CONTENT * 10
     with open_part(path, ExpectedFile(1, "x", 40_000, None), threading.Event()) as part:
         # The last list of gaps is a thousand bytes old at most.
-        assert 20_000 - 1100 <= part.there <= 20_000
+        assert 20_000 - 1100 <= part.present <= 20_000
         assert part.length >= 4700
         for start, end in part.gaps:
             writer = part.writer(start)
@@ -536,7 +537,7 @@ class Counting:
     def __init__(self, source: ranges.Source, opened: list[int], lock: threading.Lock) -> None:
         self._source, self._opened, self._lock = source, opened, lock
 
-    def get(self, headers: Mapping[str, str]) -> ranges.Answer:
+    def get(self, headers: Mapping[str, str]) -> ranges.Response:
         with self._lock:
             self._opened.append(self._opened[-1] + 1)
         answer = self._source.get(headers)
@@ -559,14 +560,16 @@ def test_all_downloads_share_the_connections(clock: FastClock, tmp_path: Path) -
         session = stack.enter_context(closing(open_session(service_of(sandbox))))
         jobs = [sandbox.service.add({"obs_id": "1191828584"}, state=JobState.READY) for _ in range(5)]
         place = DownloadDirectory(tmp_path, tmp_path / ".mwa_client")
-        place.memory.mkdir()
+        place.state_dir.mkdir()
 
         def work(number: int) -> None:
             job = jobs[number]
             source = session.source(job.id, ProductFile(job.file_name, SIZE, job.content.sha1))
             wanted = ExpectedFile(job.id, f"{number}.zip", SIZE, job.content.sha1)
             counting = Counting(source, opened, lock)
-            results[number] = fetch(wanted, counting, place, clock, stop, lambda event: None, budget)
+            results[number] = Downloader(place, clock, stop, lambda event: None, budget).fetch(
+                wanted, counting
+            )
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(len(jobs))]
         for thread in threads:
@@ -617,11 +620,11 @@ def test_each_download_has_a_share() -> None:
         assert not budget.is_wanted
 
 
-# --- Restraint -----------------------------------------------------------------------------------------
+# --- Throttle -----------------------------------------------------------------------------------------
 
 
 def test_after_a_failure_they_ask_one_at_a_time(clock: FastClock) -> None:
-    restraint = Restraint(clock, ConnectionBudget(8), "store")
+    restraint = RequestThrottle(clock, ConnectionBudget(8), "store")
     asked = 0
     for _ in range(100):
         for _ in range(8):
@@ -639,7 +642,7 @@ def test_after_a_failure_they_ask_one_at_a_time(clock: FastClock) -> None:
 
 def test_a_host_that_asks_to_be_left_alone_is_left_alone_by_all(clock: FastClock) -> None:
     budget = ConnectionBudget(8)
-    one, other, elsewhere = (Restraint(clock, budget, host) for host in ("store", "store", "another"))
+    one, other, elsewhere = (RequestThrottle(clock, budget, host) for host in ("store", "store", "another"))
     one.failed(60.0)
     assert (other.pause(), elsewhere.pause()) == (60.0, 0.0)
     clock.advance(59)
@@ -692,7 +695,7 @@ class Link:
             self.waited += self._waiting * 0.05
             self.arrived += int(rate * 0.05)
             measured = (reading, self.arrived, self.waited, self.left, self._answer_time, self.fastest)
-            LOOK(self.tuner, Measured(*measured))
+            UPDATE(self.tuner, Measured(*measured))
             self.lines = self.tuner.target
             seen.append(reading)
         return seen
@@ -745,7 +748,7 @@ def test_for_little_none_is_tried() -> None:
 
 
 def test_a_clock_that_stands_still_changes_nothing(clock: FastClock) -> None:
-    tuner = ConnectionTuner(clock, 8)
+    one = ConnectionTuner(clock, 8)
     for number in range(100):
-        LOOK(tuner, Measured(number % 3, 1000 * number))
-    assert (tuner.target, tuner.active) == (1, 1)
+        UPDATE(one, Measured(number % 3, 1000 * number))
+    assert (one.target, one.active) == (1, 1)

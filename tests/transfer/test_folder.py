@@ -16,10 +16,10 @@ from shared import FastClock
 
 from mwa_client.directory.trees import remove_tree, tree_size, walk_tree
 from mwa_client.errors import Stopped, TransferFailed
-from mwa_client.transfer import folder, journal
-from mwa_client.transfer.download import Progress, TransferEvent
-from mwa_client.transfer.files import DownloadDirectory, FetchedFile, Remark
-from mwa_client.transfer.part_file import ExpectedFile
+from mwa_client.transfer import common, folder, journal
+from mwa_client.transfer.events import FileNotice, Progress, TransferEvent
+from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile
+from mwa_client.transfer.folder import FolderCopier
 
 NAME = "1191828584_7"
 CONTENT = {
@@ -50,8 +50,8 @@ class Scene:
     def __init__(self, root: Path, content: dict[str, bytes] = CONTENT) -> None:
         self.source = make(root / "scratch" / "7", content)
         self.place = DownloadDirectory(root / "data", root / "data" / ".mwa_client")
-        self.place.memory.mkdir(parents=True)
-        self.final = self.place.directory / NAME
+        self.place.state_dir.mkdir(parents=True)
+        self.final = self.place.path / NAME
         self.moves: list[Progress] = []
         self.remarks: list[str] = []
         self.stop = threading.Event()
@@ -62,12 +62,11 @@ class Scene:
         self.stop, self.patience = threading.Event(), stop_after
         if stop_after == 0:
             self.stop.set()
-        return folder.copy(
-            ExpectedFile(7, NAME, size, None), self.source, self.place, FastClock(), self.stop, self.listen
-        )
+        copier = FolderCopier(self.place, FastClock(), self.stop, self.listen)
+        return copier.copy(ExpectedFile(7, NAME, size, None), self.source)
 
     def listen(self, event: TransferEvent) -> None:
-        if isinstance(event, Remark):
+        if isinstance(event, FileNotice):
             self.remarks.append(event.text)
             return
         assert isinstance(event, Progress)
@@ -79,7 +78,7 @@ class Scene:
     @property
     def left(self) -> list[str]:
         """What is left in the memory."""
-        return sorted(path.name for path in self.place.memory.iterdir())
+        return sorted(path.name for path in self.place.state_dir.iterdir())
 
 
 @pytest.fixture
@@ -171,7 +170,7 @@ def test_going_on_does_not_copy_twice(scene: Scene) -> None:
 def test_a_large_file_goes_on_in_its_middle(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder, "SYNC_SIZE", 500_000)
     monkeypatch.setattr(folder, "READ_SIZE", 100_000)
-    monkeypatch.setattr(folder, "PROGRESS_INTERVAL", 0.0)
+    monkeypatch.setattr(common, "PROGRESS_INTERVAL", 0.0)
     with pytest.raises(Stopped):
         scene.copy(stop_after=16)
     # What was synced counts after a power cut, too.
@@ -194,7 +193,7 @@ def test_after_a_power_cut_only_what_was_synced_counts(scene: Scene, monkeypatch
 def test_a_journal_of_another_job_or_of_nobody_counts_for_nothing(scene: Scene) -> None:
     for text in (b"", b"\xff", b"{}", b"[1]\n" * 3, b'{"job_id": 8}\n', b"[" * 100_000, b'{"job_id": 7}'):
         make(scene.place.part(NAME), {"stray": b"?", "README": b"not it"})
-        (scene.place.memory / f"{NAME}.copied").write_bytes(text)
+        (scene.place.state_dir / f"{NAME}.copied").write_bytes(text)
         scene.copy()
         assert content_of(scene.final) == CONTENT and scene.left == []
         remove_tree(scene.final)
@@ -254,7 +253,7 @@ def test_a_source_that_changes_meanwhile_is_no_product(
             size = {"grows": 2_400_000, "shrinks": 2_200_000, "is written anew": 2_304_000}[change]
             big.write_bytes(bytes(size))
 
-    monkeypatch.setattr(folder, "PROGRESS_INTERVAL", 0.0)
+    monkeypatch.setattr(common, "PROGRESS_INTERVAL", 0.0)
     monkeypatch.setattr(scene, "listen", disturb)
     with pytest.raises(TransferFailed, match="changed while it was copied"):
         scene.copy()

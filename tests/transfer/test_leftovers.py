@@ -11,7 +11,8 @@ from shared import FastClock, Run, run_batch
 from mwa_client.batch.events import Notice
 from mwa_client.batch.ledger import STATE_DIR
 from mwa_client.sandbox import Sandbox
-from mwa_client.transfer.part_file import ExpectedFile, open_part
+from mwa_client.transfer.files import ExpectedFile
+from mwa_client.transfer.part_file import open_part
 
 ONE_ROW = "obs_id=1191828584, job_type=d, download_type=vis\n"
 OTHER_ROW = "obs_id=1191828528, job_type=d, download_type=vis\n"

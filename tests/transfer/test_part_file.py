@@ -23,8 +23,10 @@ from shared import longest_file
 from mwa_client.directory.disk import boot_id
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
 from mwa_client.transfer import part_file
+from mwa_client.transfer.files import ExpectedFile
 from mwa_client.transfer.gaps import Gaps
-from mwa_client.transfer.part_file import ExpectedFile, PartBroken, PartFile, open_part
+from mwa_client.transfer.part_file import PartFile, open_part
+from mwa_client.transfer.part_hash import PartBroken
 
 CONTENT = bytes(range(256)) * 40
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
@@ -41,7 +43,8 @@ ANOTHER_BOOT = "11111111-2222-3333-4444-555555555555"
 KILLED_WHILE_WRITING = """
 import os, signal, sys, threading
 from pathlib import Path
-from mwa_client.transfer.part_file import ExpectedFile, open_part
+from mwa_client.transfer.files import ExpectedFile
+from mwa_client.transfer.part_file import open_part
 
 with open_part(Path(sys.argv[1]), ExpectedFile(10001, "x", 1 << 30, None), threading.Event()) as part:
     part.restart('"tag"')
@@ -136,7 +139,7 @@ def test_bytes_in_order_become_the_file(path: Path, monkeypatch: pytest.MonkeyPa
             part.append(CONTENT[start : start + 333])
             assert part.length == min(start + 333, len(CONTENT))
         assert part.sha1() == SHA1
-        part.become(named(final))
+        part.finish(named(final))
     assert final.read_bytes() == CONTENT
     assert [entry.name for entry in path.parent.iterdir()] == ["final.zip"]
 
@@ -146,7 +149,7 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(path: Path, monkeypatch:
     with opened(path) as part:
         part.append(CONTENT)
         syncs = Syncs(monkeypatch)
-        part.become(named(final))
+        part.finish(named(final))
     assert syncs.of(final) == [len(CONTENT)]
     assert len(syncs.of(final.parent)) == 1
 
@@ -192,7 +195,7 @@ def test_what_somebody_else_has_removed_is_gone_too(path: Path) -> None:
     with opened(path) as part:
         part.append(CONTENT)
         note_path(path).unlink()
-        part.become(named(path.with_name("final.zip")))
+        part.finish(named(path.with_name("final.zip")))
     assert path.with_name("final.zip").read_bytes() == CONTENT
 
 
@@ -213,7 +216,7 @@ def test_without_the_lock_nothing_is_written(path: Path) -> None:
         is_asleep = True
         path.write_bytes(b"of the other")
         part.append(CONTENT[5000:])
-        for change in (part.sync, part.restart, lambda: part.become(named(path.with_name("final.zip")))):
+        for change in (part.sync, part.restart, lambda: part.finish(named(path.with_name("final.zip")))):
             with pytest.raises(DirectoryBusy):
                 change()
     assert [file.name for file in path.parent.iterdir() if file.suffix != ".json"] == [path.name]
@@ -227,7 +230,7 @@ def test_what_two_have_written_gets_no_final_name(path: Path) -> None:
         with path.open("ab") as file:
             file.write(b"of the other")
         with pytest.raises(DirectoryUnusable, match="was changed while it was written"):
-            part.become(named(path.with_name("final.zip")))
+            part.finish(named(path.with_name("final.zip")))
     assert not path.with_name("final.zip").exists()
 
 
@@ -242,7 +245,7 @@ def test_two_who_write_the_same_do_not_spoil_it(path: Path) -> None:
             one.sync()
             other.append(CONTENT[6000:])
             assert other.sha1() == SHA1
-            other.become(named(path.with_name("final.zip")))
+            other.finish(named(path.with_name("final.zip")))
     assert path.with_name("final.zip").read_bytes() == CONTENT
 
 
@@ -553,11 +556,11 @@ def test_a_directory_under_the_final_name(path: Path) -> None:
     final.mkdir()
     with pytest.raises(DirectoryUnusable, match="directory"), opened(path) as part:
         part.append(CONTENT)
-        part.become(named(final))
+        part.finish(named(final))
     with opened(path) as part:
         assert (part.length, part.sha1()) == (len(CONTENT), SHA1)
         final.rmdir()
-        part.become(named(final))
+        part.finish(named(final))
     assert final.read_bytes() == CONTENT
 
 
@@ -570,7 +573,7 @@ def test_no_file_stays_open(path: Path, tmp_path: Path) -> None:
     leave(path, 4000)
     with opened(path) as part:
         part.append(CONTENT[4000:])
-        part.become(named(tmp_path / "final.zip"))
+        part.finish(named(tmp_path / "final.zip"))
     with opened(path) as part:
         part.discard()
     with pytest.raises(Stopped), opened(path):
@@ -604,7 +607,7 @@ def test_a_part_that_is_shortened_in_the_last_moment_gets_no_final_name(path: Pa
         part.append(CONTENT)
         assert part.sha1() == SHA1
         os.truncate(path, len(CONTENT) - 1)
-        part.become(named(final))
+        part.finish(named(final))
     assert not final.exists()
 
 
@@ -614,7 +617,7 @@ def test_a_part_that_is_replaced_gets_no_final_name(path: Path) -> None:
         part.append(CONTENT)
         other.write_bytes(bytes(len(CONTENT)))
         other.replace(path)
-        part.become(named(final))
+        part.finish(named(final))
     assert not final.exists()
     assert path.read_bytes() == bytes(len(CONTENT))
 
@@ -648,9 +651,9 @@ def test_what_comes_out_of_order_is_hashed_in_order(path: Path, monkeypatch: pyt
             writer = part.writer(start, 64)
             writer.append(data)
             writer.flush()
-        assert (part.length, part.there) == (len(CONTENT), len(CONTENT))
+        assert (part.length, part.present) == (len(CONTENT), len(CONTENT))
         assert part.sha1() == SHA1
-        part.become(named(path.with_name("final.zip")))
+        part.finish(named(path.with_name("final.zip")))
     assert path.with_name("final.zip").read_bytes() == CONTENT
 
 
@@ -668,7 +671,7 @@ def test_after_a_power_cut_only_what_was_synced_beyond_a_gap_is_trusted(path: Pa
     note_path(path).write_text(json.dumps({**note, "boot": ANOTHER_BOOT, "synced": 7000}))
     with opened(path) as part:
         assert list(part.gaps) == [(1000, 6000), (7000, None)]
-        assert (part.length, part.there) == (1000, 2000)
+        assert (part.length, part.present) == (1000, 2000)
     assert part_file.bytes_in_part(path) == 2000
 
 

@@ -25,7 +25,8 @@ from mwa_client.directory import disk, json_files, our_files
 from mwa_client.directory.lock import Owner, directory_lock
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, ExitStatus
 from mwa_client.sandbox import Sandbox
-from mwa_client.transfer.part_file import ExpectedFile, open_part
+from mwa_client.transfer.files import ExpectedFile
+from mwa_client.transfer.part_file import open_part
 
 SERVICE = "practice.example"
 ROW = "obs_id=1191828528, job_type=d, download_type=vis"

@@ -39,16 +39,10 @@ from mwa_client.errors import (
 )
 from mwa_client.sandbox import JobState, LoggedRequest, Sandbox
 from mwa_client.transfer import part_file
-from mwa_client.transfer.download import (
-    TRIES_WITHOUT_PROGRESS,
-    Progress,
-    Setback,
-    TransferEvent,
-    fetch,
-    safe_name,
-)
-from mwa_client.transfer.files import DownloadDirectory, FetchedFile, Remark
-from mwa_client.transfer.part_file import ExpectedFile
+from mwa_client.transfer.download import TRIES_WITHOUT_PROGRESS, Downloader
+from mwa_client.transfer.events import FileNotice, Progress, Setback, TransferEvent
+from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile
+from mwa_client.transfer.names import safe_name
 
 SIZE = 300_000
 NAME = "1191828584_ms.zip"
@@ -69,7 +63,7 @@ class Scene:
         self.sha1 = self.job.content.sha1
         self.etag = self.job.content.etag
         self.place = DownloadDirectory(directory, directory / ".mwa_client")
-        self.place.memory.mkdir()
+        self.place.state_dir.mkdir()
         self.final = directory / NAME
         self.session = open_session(service_of(sandbox, stall_timeout=stall_timeout))
         self.stop = threading.Event()
@@ -80,7 +74,7 @@ class Scene:
         wanted = replace(ExpectedFile(self.job.id, NAME, SIZE, self.sha1), **changes)
         file = ProductFile(self.job.file_name, wanted.size, wanted.sha1)
         source = self.session.source(self.job.id, file)
-        return fetch(wanted, source, self.place, self.clock, self.stop, self.listen)
+        return Downloader(self.place, self.clock, self.stop, self.listen).fetch(wanted, source)
 
     def listen(self, event: TransferEvent) -> None:
         self.events.append(event)
@@ -127,7 +121,7 @@ class Scene:
 
     @property
     def part_path(self) -> Path:
-        return self.place.memory / f"{NAME}.part"
+        return self.place.state_dir / f"{NAME}.part"
 
     @property
     def part(self) -> bytes | None:
@@ -135,7 +129,7 @@ class Scene:
 
     @property
     def note_path(self) -> Path:
-        return self.place.memory / f"{NAME}.part.json"
+        return self.place.state_dir / f"{NAME}.part.json"
 
     def change_note(self, **changes: object) -> None:
         note = json.loads(self.note_path.read_text(encoding="utf-8"))
@@ -153,11 +147,11 @@ class Scene:
         self.assert_no_part()
 
     def assert_no_part(self) -> None:
-        assert list(self.place.memory.iterdir()) == []
+        assert list(self.place.state_dir.iterdir()) == []
 
     def assert_nothing(self) -> None:
         """Neither a file nor the beginning of one."""
-        assert [path.name for path in self.place.directory.iterdir()] == [".mwa_client"]
+        assert [path.name for path in self.place.path.iterdir()] == [".mwa_client"]
         self.assert_no_part()
 
 
@@ -223,7 +217,7 @@ def test_what_another_client_has_left_half_fetched_is_moved_aside(scene: Scene, 
     scene.assert_right(scene.fetch(obs_id=1191828584), SIZE)
     assert aside.read_bytes() == b"of an earlier time"
     assert scene.final.with_name(f"{NAME}.old2").read_bytes() == wrong[there]
-    (remark,) = [event for event in scene.events if isinstance(event, Remark)]
+    (remark,) = [event for event in scene.events if isinstance(event, FileNotice)]
     assert f"{NAME}.old2" in remark.text
 
 
@@ -1034,27 +1028,28 @@ from mwa_client.asvo.job import ProductFile
 from mwa_client.errors import DiskFull
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.asvo.service import Credentials, Service
-from mwa_client.transfer.part_file import ExpectedFile
-from mwa_client.transfer.download import DownloadDirectory, fetch
+from mwa_client.transfer.files import ExpectedFile
+from mwa_client.transfer.download import Downloader
+from mwa_client.transfer.files import DownloadDirectory
 
 directory, url, job_id, sha1 = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "none", directory]).returncode == 0
 if not mounted:
     sys.exit("no mounts here")
 place = DownloadDirectory(directory, directory / ".mwa_client")
-place.memory.mkdir()
+place.state_dir.mkdir()
 wanted = ExpectedFile(job_id, "1191828584_ms.zip", 300_000, sha1)
 session = open_session(Service(ApiVersion.V2018, url, "x", Credentials("practice", "practice")))
 
 def work():
     source = session.source(job_id, ProductFile("1191828584_ms.zip", 300_000, sha1))
-    return fetch(wanted, source, place, FastClock(), threading.Event(), lambda event: None)
+    return Downloader(place, FastClock(), threading.Event(), lambda event: None).fetch(wanted, source)
 
 try:
     work()
 except DiskFull as error:
     print(error.what)
-print((place.memory / "1191828584_ms.zip.part").stat().st_size)
+print((place.state_dir / "1191828584_ms.zip.part").stat().st_size)
 subprocess.run(["mount", "-o", "remount,size=2m", "none", directory], check=True)
 print(work().fetched)
 print([path.name for path in sorted(directory.rglob("*"))])
@@ -1092,7 +1087,7 @@ def test_a_full_disk_keeps_the_bytes_and_the_next_run_goes_on(scene: Scene, tmp_
 
 
 def test_a_directory_that_cannot_be_written(scene: Scene) -> None:
-    file = scene.place.directory / "file"
+    file = scene.place.path / "file"
     file.write_bytes(b"in the way")
     scene.place = DownloadDirectory(file / "products", file / "products" / ".mwa_client")
     with pytest.raises(DirectoryUnusable, match="Not a directory"):
@@ -1175,9 +1170,13 @@ def test_a_product_with_a_hostile_name_stays_in_the_directory(
     if re.search("[\ud800-\udfff]", name):
         # No such name can be asked for; it is no reason to fall over.
         with pytest.raises(TransferFailed):
-            fetch(wanted, source, DownloadDirectory(deep, memory), scene.clock, scene.stop, scene.listen)
+            Downloader(DownloadDirectory(deep, memory), scene.clock, scene.stop, scene.listen).fetch(
+                wanted, source
+            )
         return
-    file = fetch(wanted, source, DownloadDirectory(deep, memory), scene.clock, scene.stop, scene.listen)
+    file = Downloader(DownloadDirectory(deep, memory), scene.clock, scene.stop, scene.listen).fetch(
+        wanted, source
+    )
     assert file.path.read_bytes() == scene.content
     everything = [path for path in deep.parent.parent.rglob("*") if path.is_file()]
     assert everything == [deep / safe]
@@ -1202,7 +1201,9 @@ def test_several_downloads_share_a_session_that_expires(
         wanted = ExpectedFile(job.id, f"{job.id}.zip", SIZE, job.content.sha1)
         source = first.session.source(job.id, ProductFile(job.file_name, SIZE, job.content.sha1))
         try:
-            results[job.id] = fetch(wanted, source, first.place, clock, first.stop, lambda event: None)
+            results[job.id] = Downloader(first.place, clock, first.stop, lambda event: None).fetch(
+                wanted, source
+            )
         except BaseException as error:
             results[job.id] = error
 
@@ -1217,4 +1218,4 @@ def test_several_downloads_share_a_session_that_expires(
         assert isinstance(file, FetchedFile), file
         assert hashlib.sha1(file.path.read_bytes()).hexdigest() == job.content.sha1
         assert file.fetched == SIZE
-    assert os.listdir(first.place.memory) == []  # noqa: PTH208
+    assert os.listdir(first.place.state_dir) == []  # noqa: PTH208

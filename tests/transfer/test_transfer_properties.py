@@ -37,15 +37,10 @@ from mwa_client.errors import (
 )
 from mwa_client.sandbox import JobState, Sandbox
 from mwa_client.transfer import part_file
-from mwa_client.transfer.download import (
-    TRIES_WITHOUT_PROGRESS,
-    Setback,
-    TransferEvent,
-    fetch,
-    safe_name,
-)
-from mwa_client.transfer.files import DownloadDirectory, FetchedFile
-from mwa_client.transfer.part_file import ExpectedFile
+from mwa_client.transfer.download import TRIES_WITHOUT_PROGRESS, Downloader
+from mwa_client.transfer.events import Setback, TransferEvent
+from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile
+from mwa_client.transfer.names import safe_name
 from mwa_client.transfer.ranges import WrongSize
 
 NAME = "1191828584_ms.zip"
@@ -214,9 +209,9 @@ class Machine:
 
     def __init__(self, directory: Path) -> None:
         self.place = DownloadDirectory(directory, directory / ".mwa_client")
-        self.place.memory.mkdir()
-        self.part = self.place.memory / f"{NAME}.part"
-        self.note = self.place.memory / f"{NAME}.part.json"
+        self.place.state_dir.mkdir()
+        self.part = self.place.state_dir / f"{NAME}.part"
+        self.note = self.place.state_dir / f"{NAME}.part.json"
         self.final = directory / NAME
         self._safe_part = b""
         self._not_cut_yet: bytes | None = None
@@ -229,7 +224,9 @@ class Machine:
         server.stop.clear()
         try:
             with self._calls_watched(death):
-                return fetch(wanted, server, self.place, FastClock(), server.stop, lambda told: None)
+                return Downloader(self.place, FastClock(), server.stop, lambda told: None).fetch(
+                    wanted, server
+                )
         except MwaClientError as error:
             assert not isinstance(error, WrongSize)
             return None
@@ -280,12 +277,12 @@ class Machine:
         state = os.fstat(handle)
         if self.part in files and self.part.stat().st_ino == state.st_ino:
             self._safe_part, self._not_cut_yet = files[self.part], None
-        if state.st_ino == self.place.memory.stat().st_ino:
+        if state.st_ino == self.place.state_dir.stat().st_ino:
             # The note's own bytes were synced before it got its name.
             self._safe_note = files.get(self.note)
 
     def _files(self) -> dict[Path, bytes]:
-        return {path: path.read_bytes() for path in self.place.directory.rglob("*") if path.is_file()}
+        return {path: path.read_bytes() for path in self.place.path.rglob("*") if path.is_file()}
 
     def _leave(self, files: dict[Path, bytes]) -> None:
         for path in self._files():
@@ -444,7 +441,7 @@ def test_never_a_wrong_file(lives: list[Life]) -> None:
         assert file is not None
         assert here.final.read_bytes() == CONTENT
         assert (file.verified, file.fetched) == (True, server.sent)
-        assert list(here.place.memory.iterdir()) == []
+        assert list(here.place.state_dir.iterdir()) == []
         # At worst, what an earlier run had left was wrong, and all is fetched anew.
         assert server.requests <= 2
         assert server.sent < 2 * SIZE
@@ -474,7 +471,7 @@ def test_an_error_is_known_by_its_status_however_it_is_packed() -> None:
     with machine() as here:
         told: list[TransferEvent] = []
         server = Server([replace(GOOD, status=404, packed=True)])
-        file = fetch(WANTED, server, here.place, FastClock(), server.stop, told.append)
+        file = Downloader(here.place, FastClock(), server.stop, told.append).fetch(WANTED, server)
         assert file.verified and here.final.read_bytes() == CONTENT
     assert any(isinstance(event, Setback) and "HTTP 404" in event.reason for event in told)
 
@@ -671,7 +668,9 @@ def test_never_a_wrong_file_over_a_real_socket(
         source = session.source(job.id, ProductFile(job.file_name, wanted.size, wanted.sha1))
 
         def run() -> FetchedFile:
-            return fetch(wanted, source, here.place, FastClock(), threading.Event(), lambda told: None)
+            return Downloader(here.place, FastClock(), threading.Event(), lambda told: None).fetch(
+                wanted, source
+            )
 
         for fault, times, skip, for_good in struck:
             limit = None if for_good else times
@@ -691,4 +690,4 @@ def test_never_a_wrong_file_over_a_real_socket(
         real_sandbox.faults.clear()
         assert run().verified
         assert here.final.read_bytes() == content
-        assert list(here.place.memory.iterdir()) == []
+        assert list(here.place.state_dir.iterdir()) == []

@@ -1,0 +1,46 @@
+"""What a transfer tells while it is under way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+
+@dataclass(frozen=True)
+class Progress:
+    """So many bytes of a file are here.
+
+    Attributes
+    ----------
+    done : int
+        Bytes so far.
+    size : int or None
+        Bytes in all, where that is known.
+    """
+
+    job_id: int
+    name: str
+    done: int
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Setback:
+    """A download goes on after a wait; told once until bytes arrive again."""
+
+    job_id: int
+    name: str
+    reason: str
+    waiting: float
+
+
+@dataclass(frozen=True)
+class FileNotice:
+    """Something about a product that the user should know."""
+
+    job_id: int
+    name: str
+    text: str
+
+
+TransferEvent = Union[Progress, Setback, FileNotice]

@@ -1,0 +1,159 @@
+"""Copy one file of a delivery: go on where a killed copy ended, and notice if the file changes meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mwa_client.directory.disk import disk_errors
+from mwa_client.directory.trees import remove_tree
+from mwa_client.errors import ServiceUnavailable, TransferFailed
+from mwa_client.transfer.delivered import Entry, unreadable
+
+READ_SIZE = 1 << 20
+"""Bytes that are copied at a time."""
+
+
+class FileCopy:
+    """One file of a delivery that is being copied: the file itself, and its copy.
+
+    Attributes
+    ----------
+    position : int
+        Bytes that are copied.
+    unsynced : int
+        How many of these bytes are not known to be on disk.
+    """
+
+    def __init__(self, entry: Entry, root: Path, target: str, position: int) -> None:
+        self.position = position
+        self.unsynced = 0
+        self._entry = entry
+        self._path = f"{root}/{entry.name}" if entry.name else str(root)
+        self._target_path = target
+        self._digest = hashlib.sha1(usedforsecurity=False)
+        self._source = self._target = -1
+
+    def __enter__(self) -> FileCopy:
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for file in (self._source, self._target):
+            if file >= 0:
+                os.close(file)
+
+    def catch_up(self, check_stop: Callable[[], None]) -> None:
+        """Take what an earlier run has copied into the SHA-1."""
+        with disk_errors(self._target_path):
+            while os.lseek(self._target, 0, os.SEEK_CUR) < self.position:
+                self._digest.update(os.read(self._target, READ_SIZE))
+                check_stop()
+
+    def read_into(self, room: memoryview) -> int:
+        """Read the next bytes; 0 at the end.
+
+        Raises
+        ------
+        ServiceUnavailable
+            They cannot be read for the moment.
+        TransferFailed
+            They cannot be read, or are more than there were.
+        """
+        with _reading(self._path):
+            count = os.readv(self._source, [room])
+        if self.position + count > self._entry.size:
+            raise changed(self._path)
+        return count
+
+    def write(self, data: memoryview) -> None:
+        """Write these bytes to the copy."""
+        self._digest.update(data)
+        self.position += len(data)
+        self.unsynced += len(data)
+        with disk_errors(self._target_path):
+            while data:
+                data = data[os.write(self._target, data) :]
+
+    def sync(self) -> None:
+        """Bring the copy to the disk."""
+        with disk_errors(self._target_path):
+            os.fsync(self._target)
+        self.unsynced = 0
+
+    def finish(self) -> str:
+        """Give the copy its permissions, and return its SHA-1, if the source is still as it was."""
+        self._must_be_unchanged()
+        if self.position != self._entry.size:
+            raise changed(self._path)
+        with disk_errors(self._target_path):
+            os.fchmod(self._target, os.fstat(self._target).st_mode & self._entry.permissions)
+        return self._digest.hexdigest()
+
+    def _open(self) -> None:
+        with _reading(self._path):
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            self._source = os.open(self._path, flags)
+        self._must_be_unchanged()
+        with disk_errors(self._target_path):
+            if not self.position or not has_size(self._target_path, self.position, or_more=True):
+                self.position = 0
+                if os.path.lexists(self._target_path):
+                    remove_tree(Path(self._target_path))
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._target = os.open(self._target_path, flags, self._entry.permissions | 0o600)
+            if self.position:
+                os.ftruncate(self._target, self.position)
+        with _reading(self._path):
+            os.lseek(self._source, self.position, os.SEEK_SET)
+
+    def _must_be_unchanged(self) -> None:
+        with _reading(self._path):
+            state = os.fstat(self._source)
+        is_file = stat.S_ISREG(state.st_mode)
+        if not is_file or (state.st_size, state.st_mtime_ns) != (self._entry.size, self._entry.mtime_ns):
+            raise changed(self._path)
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Turn what the system says about a file of the delivery into one of our errors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (
+            errno.EIO,
+            errno.ESTALE,
+            errno.ETIMEDOUT,
+            errno.EAGAIN,
+            errno.ENOTCONN,
+            errno.ESHUTDOWN,
+        ):
+            raise ServiceUnavailable(f"Reading {path} failed ({error.strerror}).") from error
+        raise unreadable(path, error) from error
+
+
+def has_size(path: str, size: int, *, or_more: bool = False) -> bool:
+    """Say whether a path is a regular file of this size, or with `or_more` of at least this size."""
+    try:
+        state = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(state.st_mode) and (state.st_size == size or (or_more and state.st_size > size))
+
+
+def changed(path: str | Path) -> TransferFailed:
+    """Return the error for a delivery that changes while it is copied."""
+    return TransferFailed(
+        f"{path} changed while it was copied.",
+        "Run the command again when nobody writes there any more; what was copied is kept.",
+    )

@@ -1,0 +1,172 @@
+"""Put what any connection of a download receives into its part file, unless another has come first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Callable
+
+from mwa_client.errors import ServiceUnavailable
+from mwa_client.transfer import ranges
+from mwa_client.transfer.common import Transfers
+from mwa_client.transfer.connections import Connection, RequestThrottle, TransferCounter
+from mwa_client.transfer.files import ExpectedFile
+from mwa_client.transfer.part_file import PartFile
+from mwa_client.transfer.part_writer import PartWriter
+from mwa_client.transfer.segments import Segment, SegmentPlan
+from mwa_client.transfer.tuner import ConnectionTuner
+
+CHECK_INTERVAL = 0.2
+"""Seconds after which a wait looks what has changed."""
+SERVED, SERVED_TO_THE_END = 4 << 20, 1 << 16
+"""Bytes after which a request counts as one that went well, before its end and at its end."""
+
+
+@dataclass(frozen=True)
+class FetchContext:
+    """One file that is being fetched, and all that its connections share.
+
+    Attributes
+    ----------
+    transfers : Transfers
+        What all transfers share.
+    expected : ExpectedFile
+        What the file must be.
+    source : Source
+        Where its bytes come from.
+    part : PartFile
+        Where they go.
+    tuner : ConnectionTuner
+        How many connections are worth having.
+    throttle : RequestThrottle
+        When the further connections may ask.
+    counter : TransferCounter
+        What was counted and timed so far.
+    note_arrival : callable
+        Is told when bytes have arrived, from any thread.
+    """
+
+    transfers: Transfers
+    expected: ExpectedFile
+    source: ranges.Source
+    part: PartFile
+    tuner: ConnectionTuner
+    throttle: RequestThrottle
+    counter: TransferCounter
+    note_arrival: Callable[[], None] = lambda: None
+
+
+class Receiver:
+    """Puts what the connections of one download receive into its part file.
+
+    Attributes
+    ----------
+    context : FetchContext
+        The file, and all that its connections share.
+    plan : SegmentPlan
+        Which connection fetches what.
+    changed : threading.Condition
+        Held for every look at the plan and the counter, and told of each change.
+    adjust : callable
+        Lets there be more connections or fewer, as it helps; called with `changed` held.
+    is_over : bool
+        Whether all connections are to end.
+    mistake : BaseException or None
+        A mistake in this program that a further connection has met: the download must fail with it.
+    """
+
+    def __init__(self, context: FetchContext) -> None:
+        clock, expected = context.transfers.clock, context.expected
+        self.context = context
+        self.plan = SegmentPlan(
+            clock, context.counter, expected.size, context.part.gaps, Connection(is_first=True)
+        )
+        self.changed = threading.Condition()
+        self.adjust: Callable[[], None] = lambda: None
+        self.is_over = False
+        self.mistake: BaseException | None = None
+        self._clock = clock
+
+    def receive(self, segment: Segment, reply: ranges.RangeResponse, writer: PartWriter) -> None:
+        """Put what comes into the part file, until the segment or the response ends."""
+        counter, position = self.context.counter, segment.position
+
+        def space() -> memoryview:
+            # At least one byte, though the segment ends at once if another connection has come before it.
+            return writer.space()[: max(segment.end - position, 1)]
+
+        with self._flushed(segment, writer):
+            began = self._clock.monotonic()
+            for count in reply.copy_into(space):
+                with self.changed:
+                    if segment.connection.is_first:
+                        counter.waited += self._clock.monotonic() - began
+                    skip, taken = self._count(segment, position, count)
+                position += count
+                if taken:
+                    writer.skip_to(segment.position - taken)
+                    writer.commit(taken, skip)
+                if count:
+                    self.context.note_arrival()
+                if not self._may_go_on(segment, reply):
+                    return
+                began = self._clock.monotonic()
+
+    def release(self, segment: Segment, position: int) -> None:
+        """Leave what a segment has from `position` on to whoever comes next; needs the lock."""
+        self.plan.release(segment, position)
+        self.changed.notify_all()
+
+    @contextmanager
+    def _flushed(self, segment: Segment, writer: PartWriter) -> Iterator[None]:
+        """Have all written that has come, whatever happens; what could not be written is still missing."""
+        try:
+            yield
+        finally:
+            try:
+                writer.flush()
+            finally:
+                with self.changed:
+                    self.release(segment, writer.written)
+
+    def _count(self, segment: Segment, position: int, count: int) -> tuple[int, int]:
+        """Count bytes that have come for `position`; return how many to skip, and how many to take then."""
+        connection, counter = segment.connection, self.context.counter
+        counter.received += count
+        connection.note_bytes(count, self._clock.monotonic())
+        if count:
+            connection.is_receiving = True
+            # Later requests find a connection that another has left open, as a rule, and are answered sooner.
+            counter.shortest_answer = min(counter.shortest_answer, connection.answer_time or 0.0)
+            self.plan.claim(segment)
+        skip = min(max(segment.position - position, 0), count)
+        taken = max(min(count - skip, segment.left), 0)
+        segment.position += taken
+        counter.present += taken
+        if taken and connection.received >= (SERVED if segment.left else SERVED_TO_THE_END):
+            self.context.throttle.went_well()
+        self.adjust()
+        return skip, taken
+
+    def _may_go_on(self, segment: Segment, reply: ranges.RangeResponse) -> bool:
+        """Say whether a connection is to read on, after a wait where it is paused."""
+        connection = segment.connection
+        with self.changed:
+            while connection.is_paused and not (connection.is_dismissed or self.is_over):
+                self.changed.wait(CHECK_INTERVAL)
+            if not connection.is_first and (connection.is_dismissed or self.is_over):
+                return False
+            if connection.is_first and self.mistake is not None:
+                raise self.mistake
+            if connection.is_too_slow(self._clock.monotonic()):
+                raise ServiceUnavailable("The server hardly sends anything any more.")
+            is_at_end = segment.is_held and not segment.left
+            goes_further = reply.end is None or reply.end > segment.end
+            if is_at_end and goes_further and not (connection.is_first and self.plan.extend(segment)):
+                return False
+        if connection.is_first:
+            self.context.part.check()
+            self.context.transfers.check_stop()
+        return True

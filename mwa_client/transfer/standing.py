@@ -1,0 +1,103 @@
+"""How a product that we put into the directory is found there later: as left, touched, changed or gone."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from mwa_client.errors import Stopped
+from mwa_client.transfer.files import FetchedFile, by_name
+
+READ_SIZE = 1 << 20
+"""Bytes that are read at a time."""
+
+
+class Standing(enum.Enum):
+    """How a product that we put into the directory is found there later."""
+
+    AS_LEFT = "as we left it"
+    TOUCHED = "of the same size, but modified at another time: only its bytes can tell"
+    CHANGED = "changed since"
+    GONE = "moved or removed since"
+
+
+def standing_of(directory: Path, files: Sequence[FetchedFile]) -> Standing:
+    """Say how a product stands in the directory, without reading its bytes.
+
+    Parameters
+    ----------
+    directory : Path
+        The download directory.
+    files : sequence of FetchedFile
+        The product as we left it.
+    """
+    names = by_name(directory, files)
+    if any(not os.path.lexists(directory / name) for name in names):
+        return Standing.GONE
+    found = {standing_of_file(file) for file in files}
+    if found & {Standing.CHANGED, Standing.GONE}:  # A file that is missing from a folder changed the folder.
+        return Standing.CHANGED
+    return Standing.TOUCHED if Standing.TOUCHED in found else Standing.AS_LEFT
+
+
+def read_again(files: Sequence[FetchedFile], stop: threading.Event) -> tuple[FetchedFile, ...] | None:
+    """Read a touched product again; return it with its new times, or None where its bytes have changed.
+
+    Raises
+    ------
+    Stopped
+        `stop` was set.
+    """
+    again = []
+    for file in files:
+        if standing_of_file(file) is Standing.TOUCHED:
+            try:
+                state = file.path.lstat()
+                if sha1_of(file.path, stop) != file.sha1:
+                    return None
+            except OSError:
+                return None  # Whoever took away the right to read it has changed it.
+            file = dataclasses.replace(file, mtime_ns=state.st_mtime_ns)
+        again.append(file)
+    return tuple(again)
+
+
+def standing_of_file(file: FetchedFile) -> Standing:
+    """Say how one file is found, without reading its bytes."""
+    try:
+        state = file.path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return Standing.GONE
+    except OSError:
+        return Standing.CHANGED
+    # Sizes and times are the owner's to choose: another user's file is none that we left.
+    is_ours = stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid()
+    if not is_ours or state.st_size != file.size:
+        return Standing.CHANGED
+    return Standing.AS_LEFT if state.st_mtime_ns == file.mtime_ns else Standing.TOUCHED
+
+
+def sha1_of(path: Path, stop: threading.Event) -> str:
+    """Return the SHA-1 of a file, which is no link.
+
+    Raises
+    ------
+    Stopped
+        `stop` was set.
+    OSError
+        It cannot be read.
+    """
+    digest = hashlib.sha1(usedforsecurity=False)
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        while data := file.read(READ_SIZE):
+            digest.update(data)
+            if stop.is_set():
+                raise Stopped("The work was told to stop.")
+    return digest.hexdigest()
