@@ -23,7 +23,7 @@ SLOWEST, SLOW_FOR = 1000, 60.0
 
 
 class ConnectionBudget:
-    """So many connections may be open for all downloads together.
+    """How many connections may be open for all downloads together.
 
     It also knows which hosts have asked to be left alone for a while (``Retry-After``), since that holds for
     all connections to them.
@@ -62,7 +62,7 @@ class ConnectionBudget:
 
     @property
     def share(self) -> int:
-        """How many connections each download can have if all have as many."""
+        """How many connections each download has when they are shared out evenly."""
         with self._changed:
             return max(self.most // max(len(self._downloads), 1), 1)
 
@@ -74,7 +74,7 @@ class ConnectionBudget:
 
     @property
     def free(self) -> int:
-        """How many are not taken."""
+        """How many connections can still be taken."""
         return self._free
 
     @property
@@ -102,7 +102,7 @@ class ConnectionBudget:
                 self._waiting -= 1
 
     def try_acquire(self) -> bool:
-        """Take one more, if it can be had at once and nobody waits for a first one."""
+        """Take one more connection if one is free and no download waits for its first; say if it was."""
         with self._changed:
             if self._waiting or not self._free:
                 return False
@@ -110,24 +110,24 @@ class ConnectionBudget:
             return True
 
     def release(self) -> None:
-        """Give one back."""
+        """Give a connection back."""
         with self._changed:
             self._free += 1
             self._changed.notify()
 
-    def leave_alone(self, host: str, until: float) -> None:
-        """Ask a host for nothing until some moment, as the clock's `monotonic` tells it."""
+    def pause_until(self, host: str, until: float) -> None:
+        """Send a host no request before `until`, in the seconds of the clock's `monotonic`."""
         with self._changed:
             self._pauses[host] = max(self._pauses.get(host, until), until)
 
     def pause_of(self, host: str, now: float) -> float:
-        """Return for how many seconds a host is still to be left alone."""
+        """Return for how many seconds a host is still to get no request."""
         with self._changed:
             return max(self._pauses.get(host, now) - now, 0.0)
 
 
 class RequestThrottle:
-    """When the further connections of a product may ask for something.
+    """Decides when the further connections of a product may send a request.
 
     A server that fails is not to be asked more often because there are more connections: after a failure
     they ask one at a time, with pauses, until one of them is served well.
@@ -144,10 +144,10 @@ class RequestThrottle:
         now = self._clock.monotonic()
         self._due = max(self._due or now, now + TROUBLE)
         if retry_after:
-            self._budget.leave_alone(self._host, now + retry_after)
+            self._budget.pause_until(self._host, now + retry_after)
 
     def went_well(self) -> None:
-        """Note that a request was served as it should be."""
+        """Note that a request was answered in full: the pauses are over."""
         self._due = None
 
     def allows_request(self) -> bool:
@@ -224,7 +224,7 @@ class Connection:
             self._sampled = now, self.received
 
     def is_too_slow(self, now: float) -> bool:
-        """Say whether so little has come for so long that another connection would be better."""
+        """Say whether a connection that was fast has brought next to nothing for a minute."""
         since, before = self._slow_since
         if not self.received or now - since < SLOW_FOR:
             return False

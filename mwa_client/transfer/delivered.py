@@ -101,7 +101,7 @@ class DeliveryRoots:
 
 
 def is_readable(path: str) -> bool:
-    """Say whether this host has what the service says is at a path, and we may read it."""
+    """Say whether a path of the service exists on this host, and we may read it."""
     return _is_plain(path) and os.access(name_on_disk(path), os.R_OK)
 
 
@@ -164,7 +164,7 @@ def _real(path: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something in a delivery.
+    """A file, folder or link in a delivery.
 
     Attributes
     ----------
@@ -186,7 +186,7 @@ class Entry:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a regular file."""
+        """Whether this is a regular file."""
         return stat.S_ISREG(self.mode)
 
     @property
@@ -196,7 +196,7 @@ class Entry:
 
 
 def entries_of(source: Path) -> list[Entry]:
-    """Return all that is in a delivery, each folder before what is in it; nothing is passed over in silence.
+    """Return every entry of a delivery, each folder before what is in it; an odd one is an error.
 
     Raises
     ------
@@ -233,7 +233,7 @@ def _entry_of(source: Path, path: str, state: os.stat_result) -> Entry:
 
 
 def _inner_target(source: Path, link: Path) -> str:
-    """Return where a link leads that stays inside the delivery; refuse others."""
+    """Return where a link leads; refuse one that leads out of the delivery."""
     target, root = str(link.readlink()), os.path.realpath(source)
     real = os.path.realpath(link)
     if real != root and not real.startswith(f"{root}/"):
@@ -248,7 +248,7 @@ def _inner_target(source: Path, link: Path) -> str:
 
 
 def unreadable(path: str | Path, error: OSError) -> TransferFailed:
-    """Return what is raised where the system does not let us read."""
+    """Return the error for a file or folder that the system does not let us read."""
     return TransferFailed(
         f"Cannot read {error.filename or path}: {error.strerror or error}.",
         "Look whether the delivery is still there, and at its permissions.",

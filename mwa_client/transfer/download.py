@@ -23,7 +23,7 @@ from mwa_client.transfer.tuner import ConnectionTuner
 TRIES_WITHOUT_PROGRESS = 12
 """Tries in a row that bring no byte, with waits from 1 s to 5 min between them (about 20 min in all)."""
 GLANCE = 4096
-"""Bytes that tell a product from somebody's page."""
+"""Bytes that are compared to tell a product from somebody's web page."""
 THROWN_AWAY = "It was thrown away. Run the command again; if this repeats, tell the archive's help desk."
 
 
@@ -219,18 +219,18 @@ class _Download:
         self._ask_for(part, reader, segment, "")
 
     def _differs_only_in_etag(self, condition: str, reply: ranges.RangeResponse) -> bool:
-        """Say whether the whole file comes for no other reason than that its ETag is another one now."""
+        """Say whether the server sends the whole file only because its ETag has changed."""
         return bool(condition and self._expected.sha1) and reply.etag != condition
 
     def _ends_at(self, size: int) -> bool:
-        """Ask the server for the last byte that is here, and see whether it is its last, too."""
+        """Ask the server for our last byte, and say whether it is the last one of its file."""
         with ranges.open_range(self._source, size - 1, None, "", end=size) as reply:
             return reply.start == size - 1 and reply.size == size
 
     def _prepare(
         self, part: PartFile, reader: ParallelReader, segment: Segment, reply: ranges.RangeResponse
     ) -> tuple[Segment, ranges.RangeResponse]:
-        """Throw away what does not go together with the bytes that are about to come."""
+        """Throw away the bytes that are here where they and those about to come are of different versions."""
         has_changed = bool(part.etag and reply.etag and part.etag != reply.etag)
         if has_changed and self._expected.sha1:
             part.note_etag("")
@@ -256,7 +256,7 @@ class _Download:
     def _checked_whole(
         self, part: PartFile, reader: ParallelReader, reply: ranges.RangeResponse
     ) -> ranges.RangeResponse:
-        """Return the whole file that came in place of a range, if that is what it is."""
+        """Return the response in place of a range if it is the whole file; otherwise raise an error."""
         if reader.others_receive:
             raise ServiceUnavailable("The server does not send the range asked for.")
         if reply.tells_length or (part.etag and part.etag == reply.etag):
@@ -302,7 +302,7 @@ class _Download:
             self._retries.wait(seconds, error)
 
     def _respect_pause(self) -> None:
-        """Do not ask a host that wants to be left alone for a while, as any of its responses has said."""
+        """Wait as long as the host has asked for, in a response on this connection or another."""
         pause = self._throttle.pause()
         if pause > LEAST_WAIT:
             self._release_connection()

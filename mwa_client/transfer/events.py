@@ -8,7 +8,7 @@ from typing import Union
 
 @dataclass(frozen=True)
 class Progress:
-    """So many bytes of a file are here.
+    """How many bytes of a file are here.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Setback:
-    """A download goes on after a wait; told once until bytes arrive again."""
+    """A transfer failed and will be tried again after a wait; told once until bytes arrive again."""
 
     job_id: int
     name: str
@@ -36,7 +36,7 @@ class Setback:
 
 @dataclass(frozen=True)
 class FileNotice:
-    """Something about a product that the user should know."""
+    """A message for the user about one product: a file that was renamed or kept."""
 
     job_id: int
     name: str

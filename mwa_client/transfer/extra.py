@@ -62,8 +62,8 @@ class ExtraConnections:
         self._began = self._clock.monotonic()
         self._adjusted_at = float("-inf")
 
-    def expect_long_line(self) -> None:
-        """Let the others ask at once, too, where the first answer is long in coming."""
+    def watch_first_answer(self) -> None:
+        """Let further connections ask at once if the answer to the first request takes long."""
         with self._changed:
             is_worthwhile, self.was_asked = self.will_follow, True
         if is_worthwhile:
@@ -81,12 +81,12 @@ class ExtraConnections:
         return not self.was_asked and is_much and self._budget.most > 1
 
     def choose(self, connection: Connection) -> Segment | None:
-        """Return what a connection should ask for; None if all is in good hands."""
+        """Return what a connection should ask for; None if others already fetch all that is left."""
         is_alone = connection.is_first and not self._others and not self.will_follow
         return self._plan.choose(connection, self._sharers, takes_all=is_alone)
 
     def adjust(self) -> None:
-        """Let there be more connections or fewer, as it helps; needs the lock."""
+        """Add or dismiss connections, as it helps; needs the lock."""
         now = self._clock.monotonic()
         is_due = now - self._adjusted_at >= ADJUST_INTERVAL
         if not is_due or self._receiver.is_over or not self.can_be_mixed or self._plan.size == ENDLESS:
@@ -100,7 +100,7 @@ class ExtraConnections:
         self._changed.notify_all()
 
     def dismiss_all(self) -> None:
-        """Let all end as soon as they notice; needs the lock."""
+        """Tell all further connections to end; needs the lock."""
         for connection in self._others:
             connection.is_dismissed = True
 
@@ -204,7 +204,7 @@ class ExtraConnections:
             self._budget.release()
 
     def _next_for(self, connection: Connection) -> Segment | None:
-        """Return what a connection is to fetch next; None where it is not needed any more."""
+        """Return what a connection is to fetch next; None if it is not needed any more."""
         throttle = self._context.throttle
         with self._changed:
             while not (self._receiver.is_over or connection.is_dismissed):
@@ -220,7 +220,7 @@ class ExtraConnections:
             return None
 
     def _fetch(self, connection: Connection, segment: Segment) -> None:
-        """Fill a segment, or what can be had of it."""
+        """Fetch a segment, or as much of it as the server sends."""
         try:
             self._request(segment)
         except MwaClientError as error:

@@ -53,7 +53,7 @@ class FileCopy:
                 os.close(file)
 
     def catch_up(self, check_stop: Callable[[], None]) -> None:
-        """Take what an earlier run has copied into the SHA-1."""
+        """Add to the SHA-1 what an earlier run has copied."""
         with disk_errors(self._target_path):
             while os.lseek(self._target, 0, os.SEEK_CUR) < self.position:
                 self._digest.update(os.read(self._target, READ_SIZE))
@@ -126,7 +126,7 @@ class FileCopy:
 
 @contextmanager
 def _reading(path: str) -> Iterator[None]:
-    """Turn what the system says about a file of the delivery into one of our errors."""
+    """Turn an error of the system about a file of the delivery into one of ours."""
     try:
         yield
     except OSError as error:

@@ -13,7 +13,7 @@ from mwa_client.directory.names import name_in_text
 
 @dataclass(frozen=True)
 class ExpectedFile:
-    """What a file must be.
+    """A file that is to be fetched: its name, and the size and SHA-1 that it must have.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class FinalNames:
             return name if self._own(name, job_id) else self.claim_another(name, job_id)
 
     def claim_another(self, name: str, job_id: int) -> str:
-        """Return another name for a job's file, because something that is not ours has this one."""
+        """Return another name for a job's file, where something that is not ours already has `name`."""
         with self._lock:
             own = f"{job_id}_"
             if not name.startswith(own):
@@ -118,7 +118,7 @@ class FinalNames:
             return candidate
 
     def learn(self, name: str, job_id: int, service: str) -> None:
-        """Take over from the ledger that a name is a job's."""
+        """Note that a name is a job's, as the ledger says."""
         with self._lock:
             self._owners.setdefault(name.casefold(), f"{service} {job_id}")
 
@@ -134,37 +134,37 @@ class FinalNames:
             self._owners = {name: owner for name, owner in self._owners.items() if owner != lost}
 
     def placing(self, directory: Path, job_id: int, files: Sequence[FetchedFile]) -> None:
-        """Record what is about to be put under its final name; a kill just after that must not disown it."""
+        """Record files before they get their final names, so that after a kill they are known as ours."""
         with self._lock:
             described = [describe(directory, file) for file in files]
             self._record({"event": "placing", "job_id": job_id, "files": described})
             self.remember(directory, job_id, files)
 
     def remember(self, directory: Path, job_id: int, files: Iterable[FetchedFile]) -> None:
-        """Take over what we put into the directory, by the name of the file or folder there."""
+        """Note files that we put into the directory, by the name of the file or folder there."""
         with self._lock:
             for name, inside in by_name(directory, files).items():
                 self._made[name] = job_id, tuple(inside)
 
     def remember_unread(self, names: Iterable[str], job_id: int, read: Callable[[str], Files]) -> None:
-        """Take over what we put under these names for a job; it is read when somebody asks."""
+        """Note that an earlier run put files under these names for a job; `read` finds them when needed."""
         with self._lock:
             for name in names:
                 self._made[name] = job_id, read
 
     def made_by(self, job_id: int, name: str) -> Files:
-        """Return what we put under a name for a job; nothing where we did not."""
+        """Return the files that we put under a name for a job; none if we did not."""
         with self._lock:
             maker, files = self._made.get(name, (None, ()))
             return _read(files, name) if maker == job_id else ()
 
     def made(self, name: str) -> Files:
-        """Return what we put under a name, for whatever job; nothing where we did not."""
+        """Return the files that we put under a name for any job; none if we did not."""
         with self._lock:
             return _read(self._made.get(name, (None, ()))[1], name)
 
     def _own(self, name: str, job_id: int) -> bool:
-        """Make a name a job's, if it is no other's; say whether it is."""
+        """Give a name to a job unless another job has it; say whether the job has it now."""
         if name.casefold() not in self._owners:
             self._owners[name.casefold()] = self._owner(job_id)
             self._record({"event": "name", "name": name_in_text(name), "job_id": job_id})

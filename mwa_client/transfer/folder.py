@@ -96,7 +96,7 @@ def _check_size(expected: ExpectedFile, source: Path, entries: list[Entry]) -> N
 
 
 class _Copy:
-    """A copy that is being made."""
+    """One delivery that is being copied."""
 
     def __init__(self, transfers: Transfers, expected: ExpectedFile, source: Path) -> None:
         directory = transfers.directory
@@ -139,7 +139,7 @@ class _Copy:
             self._remove_strays({entry.name for entry in entries})
 
     def give_final_name(self, entries: list[Entry]) -> tuple[FetchedFile, ...]:
-        """Bring the copy to the disk, and give it its final name."""
+        """Flush the copy to the disk, and give it its final name."""
         with disk_errors(self._target):
             self._sync(entries)
             for path, mode in reversed(self._modes[1:]):
@@ -150,7 +150,7 @@ class _Copy:
         return files
 
     def _rename(self, entries: list[Entry]) -> tuple[FetchedFile, ...]:
-        """Give the copy its final name, or another one where something has that; nothing is replaced."""
+        """Give the copy its final name, or another where that one is taken; nothing is replaced."""
         expected = self._expected
         while True:
             final = self._directory.path / expected.name
@@ -173,7 +173,7 @@ class _Copy:
         return f"{self._target}/{entry.name}" if entry.name else str(self._target)
 
     def _sync(self, entries: list[Entry]) -> None:
-        """Bring all to the disk that is not known to be there."""
+        """Flush to the disk every file that is not known to be there."""
         unsynced = [entry for entry in entries if entry.is_file and not self._journal.copied(entry).synced]
         if len(unsynced) > FEW_FILES:
             os.sync()  # One by one, twenty thousand files would take half a minute.
@@ -239,7 +239,7 @@ class _Copy:
     # --- Small steps ---
 
     def _remove_strays(self, names: set[str]) -> None:
-        """Remove from the copy what an earlier run has copied and is not in the delivery any more."""
+        """Remove files from the copy that an earlier run copied and the delivery no longer has."""
         with disk_errors(self._target):
             if self._target.is_dir() and not self._target.is_symlink():
                 start = len(str(self._target)) + 1

@@ -35,7 +35,7 @@ class Gaps:
 
     @property
     def total(self) -> int:
-        """How many bytes they are."""
+        """How many bytes the ranges have together."""
         return sum(end - start for start, end in self._ranges)
 
     @property
@@ -54,7 +54,7 @@ class Gaps:
         self._ranges[low:high] = [(start, end)]
 
     def remove(self, start: int, end: int) -> None:
-        """Remove what there is of a range."""
+        """Remove a range, or as much of it as is in the set."""
         if start >= end:
             return
         kept: list[tuple[int, int]] = []
@@ -67,7 +67,7 @@ class Gaps:
         self._ranges[low:high] = kept
 
     def clipped(self, end: int) -> Gaps:
-        """Return what of them lies before `end`."""
+        """Return the part of the set that lies before `end`."""
         return Gaps((first, min(last, end)) for first, last in self._ranges)
 
     def without_last(self, end: int) -> int:
@@ -106,7 +106,7 @@ class Contents:
 
     @property
     def present(self) -> int:
-        """How many bytes there are."""
+        """How many bytes were written."""
         return self.end - self.missing.total
 
     def set(self, missing: Gaps, end: int) -> None:

@@ -105,7 +105,7 @@ def choose_name(
 def take_other_name(
     expected: ExpectedFile, directory: DownloadDirectory, listen: Callable[[FileNotice], None]
 ) -> ExpectedFile:
-    """Return what is expected with another name, because something that is not ours has its own."""
+    """Return the expected file under another name, because something that is not ours has its own."""
     other = directory.names.claim_another(expected.name, expected.job_id)
     path = directory.path / expected.name
     text = f"{path} is there already, and is not this product as we made it. It stays as it is; "
@@ -181,7 +181,7 @@ class _Found:
 
     @property
     def sha1(self) -> str:
-        """Its SHA-1, read once, and only if that can decide something; empty where we may not read it."""
+        """The SHA-1 of the file, read when first needed; empty if we may not read it."""
         if not self._sha1:
             with suppress(PermissionError):
                 self._sha1 = sha1_of(self._path, self._stop)

@@ -63,7 +63,7 @@ class ParallelReader:
             self._transfers.check_stop()
 
     def wait(self, seconds: float) -> float:
-        """Wait for so long as the others bring something; return how many seconds are still to be waited."""
+        """Wait for `seconds` while further connections bring bytes; return how many seconds are left."""
         until = self._clock.monotonic() + seconds
         while self.others_receive and self._clock.monotonic() < until and not self._transfers.stop.is_set():
             with self._changed:
@@ -73,14 +73,14 @@ class ParallelReader:
             return max(until - self._clock.monotonic(), 0.0) if self._plan.left else 0.0
 
     def end_of_request(self, segment: Segment) -> int | None:
-        """Return up to where a segment must be asked for; None for all that there is."""
+        """Return where the request for a segment must end; None to ask for the rest of the file."""
         return None if segment.end == self._plan.size else segment.end
 
     def note_request(self) -> None:
         """Note that the download's own thread asks for something."""
         with self._changed:
             self._first.note_request(self._clock.monotonic())
-        self._extra.expect_long_line()
+        self._extra.watch_first_answer()
 
     def claim(self, segment: Segment, reply: ranges.RangeResponse) -> None:
         """Make an answered segment ours, and note what the response says of the file."""
@@ -94,7 +94,7 @@ class ParallelReader:
             self._plan.claim(segment)
 
     def receive(self, segment: Segment, reply: ranges.RangeResponse) -> None:
-        """Fill a segment with what comes, up to where others have come first."""
+        """Write what comes into the part file, up to where another connection has been faster."""
         with self._changed:
             self._extra.adjust()
         self._receiver.receive(segment, reply, self._context.part.writer(segment.position))

@@ -138,7 +138,7 @@ class PartFile:
         self._note_file.replace(note, self._list_gaps, sync=before.synced > 0)
 
     def sync(self) -> None:
-        """Bring every byte to the disk, and note which they are."""
+        """Flush every byte to the disk, and note how far the file can be trusted."""
         self._flush()
         with self._changed:
             end, missing = self._contents.end, tuple(self._contents.missing)
@@ -166,7 +166,7 @@ class PartFile:
         self._hasher.check()
 
     def finish(self, rename: Callable[[Path, int], Path]) -> None:
-        """Have the complete part file given its final name, and make that last.
+        """Have the complete part file renamed, and flush that to the disk.
 
         Parameters
         ----------
@@ -314,7 +314,7 @@ class PartFile:
             raise _changed(self._path, "was changed while it was written")
 
     def _keep(self) -> None:
-        """Bring what has arrived to the disk; an error here must not hide the one that ended the work."""
+        """Flush what has arrived to the disk; an error here must not hide the one that ended the work."""
         if self._file >= 0:
             with suppress(DiskFull, DirectoryUnusable, DirectoryBusy):
                 self.sync()

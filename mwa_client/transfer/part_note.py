@@ -30,7 +30,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Note:
-    """What stands beside a part file: whose bytes they are.
+    """What the note beside a part file says: whose bytes it has, and which can be trusted.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class NoteFile:
                 os.close(file)
 
     def remove(self) -> None:
-        """Remove it."""
+        """Remove the note."""
         self._guard()
         self.path.unlink(missing_ok=True)
 

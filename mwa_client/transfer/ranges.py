@@ -72,7 +72,7 @@ class WrongSize(MwaClientError):
 
 @dataclass(frozen=True)
 class RangeResponse:
-    """Bytes that a server is sending.
+    """A server's response to a range request, checked: which bytes of the file it sends.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class RangeResponse:
         return self.response.status != 200 or _length(self.response.headers) is not None
 
     def peek(self, most: int) -> tuple[bytes, RangeResponse]:
-        """Return its first bytes, and a reply that still has them.
+        """Return the first bytes of the body, and a response that still has them.
 
         Raises
         ------
@@ -152,7 +152,7 @@ class RangeResponse:
 def open_range(
     source: Source, start: int, size: int | None, etag: str, *, end: int | None = None, whole: bool = False
 ) -> Iterator[RangeResponse]:
-    """Ask a source for its file from `start` to the end, or to where else.
+    """Ask a source for its file from `start` to the end, or up to `end`.
 
     Parameters
     ----------
@@ -307,7 +307,7 @@ def _strong_etag(headers: Mapping[str, str]) -> str:
 
 
 class _PeekedResponse:
-    """An answer whose first bytes were looked at."""
+    """A response whose first bytes were read already, and are read again."""
 
     def __init__(self, response: Response, seen: memoryview) -> None:
         self._response, self._seen = response, seen
@@ -325,7 +325,7 @@ class _PeekedResponse:
 
 
 class _EmptyResponse:
-    """The body of an answer that says: you have it all."""
+    """The empty body of a response that says that no byte is missing."""
 
     status = 416
     headers: Mapping[str, str] = MappingProxyType({})

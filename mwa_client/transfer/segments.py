@@ -145,7 +145,7 @@ class SegmentPlan:
     # --- What a connection should ask for -------------------------------------------------------------
 
     def choose(self, connection: Connection, sharers: int, *, takes_all: bool = False) -> Segment | None:
-        """Return what a connection should ask for; None if all is in good hands.
+        """Return what a connection should ask for; None if others already fetch all that is left.
 
         Parameters
         ----------
@@ -194,7 +194,7 @@ class SegmentPlan:
         return segment
 
     def _available(self) -> Gaps:
-        """Return what nobody is about to fetch."""
+        """Return the bytes that no connection is about to fetch."""
         now = self._clock.monotonic()
         available = Gaps(self.free)
         for each in self._segments:

@@ -28,7 +28,7 @@ class Standing(enum.Enum):
 
 
 def standing_of(directory: Path, files: Sequence[FetchedFile]) -> Standing:
-    """Say how a product stands in the directory, without reading its bytes.
+    """Say how a product is found in the directory, without reading its bytes.
 
     Parameters
     ----------

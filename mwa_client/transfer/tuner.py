@@ -37,7 +37,7 @@ FIRST_REST, LAST_REST = 2.0, 300.0
 
 @dataclass(frozen=True)
 class Measured:
-    """What a download sees of its connections.
+    """What a download has measured of its connections.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class ConnectionTuner:
         self._rest_until = float("-inf")
 
     def update(self, seen: Measured) -> None:
-        """Decide anew how many there should be. Where the clock stands still, nothing changes."""
+        """Decide anew how many connections there should be; nothing changes if no time has passed."""
         now = self._clock.monotonic()
         if self._since is None or self._since[1].connections != seen.connections:
             self._restart(now, seen)
@@ -107,7 +107,7 @@ class ConnectionTuner:
             self._compare(now, seen)
 
     def expect_long_line(self, left: int) -> None:
-        """Take all at once: the first answer is long in coming."""
+        """Take all connections at once, because the first answer takes long."""
         if not self._has_begun:
             self._has_begun = True
             self._next_trial = self._clock.monotonic()
@@ -123,7 +123,7 @@ class ConnectionTuner:
         self._since, self._window, self._rate = (now, seen), None, 0.0
 
     def _begin(self, now: float, seen: Measured) -> None:
-        """Take all at once, where one is not enough."""
+        """Take all connections at once if one is not enough."""
         assert self._since is not None
         since, then = self._since
         if seen.left < LEAST_AHEAD:

@@ -62,6 +62,7 @@ def cases() -> list[Case]:
             Case(f"{ms}ms-shared", shared),
             Case(f"{ms}ms-shared-four", shared, 4),
         ]
+    found.append(Case("150ms-shared", Far(round_trip=0.15, link=LINK)))
     return [*found, Case("60ms-503", Far(round_trip=0.06, rate=RATE, failing=0.01))]
 
 
