@@ -555,7 +555,7 @@ def window() -> int:
         limits = Path(f"/proc/sys/net/ipv4/tcp_{direction}")
         sockets += int(limits.read_text().split()[-1]) if limits.exists() else 8 << 20
     # Of what is written out of order, a kill may lose what was not noted yet.
-    return WRITE_SIZE + NOTE_SIZE + CONNECTIONS * (2 * extra.WRITE_SIZE + sockets)
+    return WRITE_SIZE + NOTE_SIZE + CONNECTIONS * (2 * extra.EXTRA_WRITE_SIZE + sockets)
 
 
 def sha1_of(path: Path) -> str:

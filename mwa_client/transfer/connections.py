@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mwa_client.errors import Stopped
 from mwa_client.timing import Clock
 
-CHECK_INTERVAL = 0.5
+STOP_CHECK_INTERVAL = 0.5
 """Seconds after which a wait looks whether the work was told to stop."""
 TROUBLE = 2.0
 """Seconds between the requests of a product's further connections, after one of them has failed."""
@@ -96,7 +96,7 @@ class ConnectionBudget:
                 while not self._free:
                     if stop.is_set():
                         raise Stopped("The work was told to stop.")
-                    self._changed.wait(CHECK_INTERVAL)
+                    self._changed.wait(STOP_CHECK_INTERVAL)
                 self._free -= 1
             finally:
                 self._waiting -= 1

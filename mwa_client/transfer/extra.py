@@ -19,7 +19,7 @@ from mwa_client.transfer.receiving import CHECK_INTERVAL, Receiver
 from mwa_client.transfer.segments import ENDLESS, Segment
 from mwa_client.transfer.tuner import Measured
 
-WRITE_SIZE = 1 << 18
+EXTRA_WRITE_SIZE = 1 << 18
 """Bytes that each further connection writes at a time, and can lose in a kill."""
 ADJUST_INTERVAL = 0.05
 """Seconds between two looks at how many connections there should be."""
@@ -245,7 +245,7 @@ class ExtraConnections:
         with ranges.open_range(self._context.source, start, size, condition, end=end) as reply:
             if reply.start != start or (not has_sha1 and reply.etag != etag):
                 raise ServiceUnavailable("The server does not send the range asked for.")
-            self._receiver.receive(segment, reply, part.writer(start, WRITE_SIZE))
+            self._receiver.receive(segment, reply, part.writer(start, EXTRA_WRITE_SIZE))
 
 
 def _has_spare_descriptors() -> bool:

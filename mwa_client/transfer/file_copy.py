@@ -15,7 +15,7 @@ from mwa_client.directory.trees import remove_tree
 from mwa_client.errors import ServiceUnavailable, TransferFailed
 from mwa_client.transfer.delivered import Entry, unreadable
 
-READ_SIZE = 1 << 20
+COPY_BLOCK_SIZE = 1 << 20
 """Bytes that are copied at a time."""
 
 
@@ -56,7 +56,7 @@ class FileCopy:
         """Add to the SHA-1 what an earlier run has copied."""
         with disk_errors(self._target_path):
             while os.lseek(self._target, 0, os.SEEK_CUR) < self.position:
-                self._digest.update(os.read(self._target, READ_SIZE))
+                self._digest.update(os.read(self._target, COPY_BLOCK_SIZE))
                 check_stop()
 
     def read_into(self, room: memoryview) -> int:

@@ -16,13 +16,13 @@ from mwa_client.directory.trees import remove_tree, walk_tree
 from mwa_client.errors import ServiceUnavailable, TransferFailed
 from mwa_client.transfer.common import ProgressReporter, Retries, Transfers
 from mwa_client.transfer.delivered import Entry, entries_of
-from mwa_client.transfer.file_copy import READ_SIZE, FileCopy, changed, has_size
+from mwa_client.transfer.file_copy import COPY_BLOCK_SIZE, FileCopy, changed, has_size
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile
 from mwa_client.transfer.journal import Copied, Journal
 from mwa_client.transfer.names import rename_to_free_name, take_other_name
 from mwa_client.transfer.standing import Standing, standing_of
 
-SYNC_SIZE = 64 << 20
+COPY_SYNC_SIZE = 64 << 20
 """Bytes of one file after which it is flushed to disk: what a power cut can cost."""
 FEW_FILES = 100
 """So many files are flushed to disk one by one; for more, the system is asked to write all that it has."""
@@ -107,7 +107,7 @@ class _Copy:
         self._target = directory.part(expected.name)
         self._retries = Retries(transfers, expected, TRIES, longest_wait=60.0)
         self._progress = ProgressReporter(transfers, expected, None)
-        self._buffer = memoryview(bytearray(READ_SIZE))
+        self._buffer = memoryview(bytearray(COPY_BLOCK_SIZE))
         self._fetched: dict[str, int] = {}
         self._modes: list[tuple[Path, int]] = []
         self._done = 0
@@ -222,13 +222,13 @@ class _Copy:
                 self._directory.guard()
                 file.write(self._buffer[:count])
                 self._fetched[entry.name] = self._fetched.get(entry.name, 0) + count
-                if file.unsynced >= SYNC_SIZE:
+                if file.unsynced >= COPY_SYNC_SIZE:
                     file.sync()
                     self._note(entry, file.position)
                 self._retries.note_progress()
                 self._progress.report(self._done + file.position)
                 self._transfers.check_stop()
-            sha1, is_large = file.finish(), entry.size >= SYNC_SIZE
+            sha1, is_large = file.finish(), entry.size >= COPY_SYNC_SIZE
             if is_large:
                 file.sync()
             self._note(entry, entry.size, sha1, synced=is_large)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 READ_SIZE = 1 << 18
 """Bytes that are read again at a time; they then stay in the processor's memory."""
-CHECK_INTERVAL = 0.2
+HASH_CHECK_INTERVAL = 0.2
 """Seconds after which a wait looks whether the work was told to stop."""
 
 
@@ -103,7 +103,7 @@ class PartHasher:
         while True:
             with self._changed:
                 if self._thread is not None and self._is_behind() and not stop.is_set():
-                    self._changed.wait(CHECK_INTERVAL)
+                    self._changed.wait(HASH_CHECK_INTERVAL)
                 is_behind, has_thread = self._is_behind(), self._thread is not None
             self.check()
             if not is_behind:

@@ -14,7 +14,7 @@ from pathlib import Path
 from mwa_client.errors import Stopped
 from mwa_client.transfer.files import FetchedFile, by_name
 
-READ_SIZE = 1 << 20
+FILE_READ_SIZE = 1 << 20
 """Bytes that are read at a time."""
 
 
@@ -96,7 +96,7 @@ def sha1_of(path: Path, stop: threading.Event) -> str:
     digest = hashlib.sha1(usedforsecurity=False)
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb", buffering=0) as file:
-        while data := file.read(READ_SIZE):
+        while data := file.read(FILE_READ_SIZE):
             digest.update(data)
             if stop.is_set():
                 raise Stopped("The work was told to stop.")

@@ -71,7 +71,7 @@ def small_segments() -> Iterator[None]:
             "LEAST_SPLIT": 20,
         }.items():
             patch.setattr(segments, name, value)
-        patch.setattr(extra, "WRITE_SIZE", 50)
+        patch.setattr(extra, "EXTRA_WRITE_SIZE", 50)
         patch.setattr(extra, "ADJUST_INTERVAL", -1.0)
         yield
 
@@ -418,10 +418,17 @@ def kept_of(part: Path) -> int:
 
 
 def test_stopped_in_the_middle_and_continued(scene: Scene) -> None:
-    server = Server([*5 * [GOOD], Step(stop=True)])
-    server.hold = lambda start: server.stop.is_set()
+    server = Server()
+
+    def hold(start: int) -> bool:
+        if server.sent >= SIZE // 2:
+            server.stop.set()
+        return server.stop.is_set()
+
+    server.hold = hold
     with pytest.raises(Stopped):
         scene.fetch(server)
+    server.hold = lambda start: False
     kept = kept_of(scene.part)
     assert 0 < kept < SIZE
     server.stop.clear()

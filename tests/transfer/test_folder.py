@@ -168,8 +168,8 @@ def test_going_on_does_not_copy_twice(scene: Scene) -> None:
 
 
 def test_a_large_file_goes_on_in_its_middle(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "SYNC_SIZE", 500_000)
-    monkeypatch.setattr(folder, "READ_SIZE", 100_000)
+    monkeypatch.setattr(folder, "COPY_SYNC_SIZE", 500_000)
+    monkeypatch.setattr(folder, "COPY_BLOCK_SIZE", 100_000)
     monkeypatch.setattr(common, "PROGRESS_INTERVAL", 0.0)
     with pytest.raises(Stopped):
         scene.copy(stop_after=16)
