@@ -25,6 +25,15 @@ MOST_PIECES = 16
 """Reads that this may take: a page that comes drop by drop is not waited for."""
 GONE = ("NoSuchKey",)
 """The store's codes for a product that is gone. A missing bucket is an outage of the store."""
+PASSING = (
+    "NoSuchBucket",
+    "OperationAborted",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "InternalError",
+)
+"""The store's codes for what passes by itself, whatever status they come with."""
 ERROR = re.compile(
     r"(?s)\ufeff?\s*(?:<\?xml[^>]*\?>\s*)?<Error(?:\s[^>]*)?>(?:(?!</Error>).)*?"
     r"<Code>\s*([A-Za-z0-9]{1,60})\s*</Code>.*</Error>\s*"
@@ -64,6 +73,13 @@ class Refusal:
     def is_for_absence(self) -> bool:
         """Whether the status alone would mean that the product is gone."""
         return self.status in (404, 410)
+
+    @property
+    def may_be_of_link(self) -> bool:
+        """Whether another link may help: this one is forbidden, or the store says what is wrong."""
+        if self.status == 403:
+            return True
+        return bool(self.code) and self.code not in GONE + PASSING
 
     def of_store(self) -> MwaClientError:
         """Return the error for a refusal by the object store."""

@@ -55,8 +55,8 @@ class ProductSource:
             return reply
         refusal = Refusal.of(reply)
         if not file.url:
-            raise self._refusal_of_service(refusal)
-        if refusal.status != 403:
+            raise self._refusal_of_service(file, refusal)
+        if not refusal.may_be_of_link:
             raise refusal.of_store()
         file = self._replacement_of(file)
         reply = self._session.open_product(self._job_id, file, headers)
@@ -64,7 +64,7 @@ class ProductSource:
             self._refusals = 0
             return reply
         refusal = Refusal.of(reply)
-        raise self._refusal_of_link(file, refusal) if refusal.status == 403 else refusal.of_store()
+        raise self._refusal_of_link(file, refusal) if refusal.may_be_of_link else refusal.of_store()
 
     def cancel(self, thread: threading.Thread) -> None:
         """End the request that another thread has made, if its answer has not begun."""
@@ -79,28 +79,37 @@ class ProductSource:
                 self._file = self._relisted()
             return self._file
 
-    def _refusal_of_service(self, refusal: Refusal) -> MwaClientError:
-        """Return the error for a refusal by the service; the job list decides if it does not say why."""
+    def _refusal_of_service(self, file: ProductFile, refusal: Refusal) -> MwaClientError:
+        """Return the error for a refusal by the service; the job list decides whether a product is gone."""
         error = refusal.of_service()
-        if refusal.is_for_absence and not isinstance(error, ProductGone):
-            self._relisted()
-        return error
+        if not refusal.is_for_absence:
+            return error
+        self._replacement_of(file)
+        if not isinstance(error, ProductGone) or self._is_refused_for_good(file):
+            return error
+        # The job is listed as ready: another program in the service's place may say this, too.
+        return ServiceUnavailable(error.what, retry_after=LINK_PAUSE)
 
     def _refusal_of_link(self, file: ProductFile, refusal: Refusal) -> MwaClientError:
-        """Return the error for a fresh link that is refused; several threads that meet it count as one."""
+        """Return the error for a fresh link that is refused."""
         if not refusal.code:
             return refusal.of_store()
+        reason = f"HTTP {refusal.status}, {refusal.code}"
+        if self._is_refused_for_good(file):
+            return ServiceRefused(
+                f"the store does not accept its link ({reason}), nor {FRESH_LINKS} fresh ones."
+            )
+        return ServiceUnavailable(
+            f"The store does not accept a fresh link ({reason}).",
+            retry_after=max(refusal.retry_after or 0.0, LINK_PAUSE),
+        )
+
+    def _is_refused_for_good(self, file: ProductFile) -> bool:
+        """Count a file that is refused although it was just listed; several threads that meet it are one."""
         with self._lock:
             if self._refused is not file:
                 self._refused, self._refusals = file, self._refusals + 1
-        if self._refusals > FRESH_LINKS:
-            return ServiceRefused(
-                f"the store does not accept its link ({refusal.code}), nor {FRESH_LINKS} fresh ones."
-            )
-        return ServiceUnavailable(
-            f"The store does not accept a fresh link ({refusal.code}).",
-            retry_after=max(refusal.retry_after or 0.0, LINK_PAUSE),
-        )
+            return self._refusals > FRESH_LINKS
 
     def _relisted(self) -> ProductFile:
         """Return the file as a new listing of its job has it, with a new signed URL.

@@ -147,6 +147,42 @@ def test_the_stores_own_word_is_believed_at_once(
 
 
 @TODAY
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, "InvalidRequest"), (400, "ExpiredToken"), (403, "AccessDenied"), (405, "MethodNotAllowed")],
+)
+def test_what_the_store_itself_refuses_is_tried_a_few_times_and_not_for_twenty_minutes(
+    small: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, status: int, code: str
+) -> None:
+    add_ready(small, OBS)
+    fault = small.faults.add("product_status", status=status, body=OWN.format(code))
+    run = run_batch(small, tmp_path, clock, vis(OBS), api=api)
+    (failed,) = run.summary.failed
+    assert f"HTTP {status}, {code}" in failed.error.what and "resubmit" not in str(failed.error)
+    assert fault.hits == 8  # The old link and a fresh one, four times.
+
+
+@TODAY
+@pytest.mark.parametrize("code", ["RequestTimeout", "SlowDown", "OperationAborted"])
+def test_what_the_store_says_will_pass_is_waited_out(
+    small: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, code: str
+) -> None:
+    add_ready(small, OBS)
+    small.faults.add("product_status", status=400, body=OWN.format(code), times=10)
+    assert_complete(small, run_batch(small, tmp_path, clock, vis(OBS), api=api), 1)
+
+
+@pytest.mark.parametrize("body", ['{"detail": "Not Found"}', '{"message": "no Route matched"}'])
+def test_another_programs_json_in_the_place_of_the_service_of_2018_passes(
+    small: Sandbox, clock: FastClock, tmp_path: Path, body: str
+) -> None:
+    add_ready(small, OBS)
+    small.faults.add("product_status", status=404, body=body, times=3)
+    run = run_batch(small, tmp_path, clock, vis(OBS), api=ApiVersion.V2018)
+    assert_complete(small, run, 1)
+
+
+@TODAY
 @pytest.mark.parametrize(("status", "code"), [(400, "InvalidArgument"), (404, "NoSuchBucket")])
 def test_the_stores_own_reason_is_told(
     small: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, status: int, code: str
