@@ -216,8 +216,8 @@ class Batch:
         deadline = time.monotonic() + LAST_MOMENTS
         self._submitting.finish(deadline)
         self._fetching.finish(deadline)
-        if self._has_given_up():
-            self._watching.finish(deadline)
+        # A listing is worth waiting for only where it was the time that ran out, not the work.
+        self._watching.finish(deadline if self._has_given_up() else time.monotonic())
         while not self._inbox.empty():
             message = self._inbox.get()
             if isinstance(message, Listed) and isinstance(message.outcome, ServiceUnavailable):

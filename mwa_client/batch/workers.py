@@ -34,7 +34,7 @@ class Workers:
     def give(self, work: Callable[[], object]) -> None:
         """Let a thread run `work`; what it returns, or the exception it raises, goes into the inbox."""
         if len(self._threads) < self._most:
-            thread = threading.Thread(target=self._run, daemon=True)
+            thread = threading.Thread(target=self._run, name="worker", daemon=True)
             if has_started(thread):
                 self._threads.append(thread)
         if self._threads:

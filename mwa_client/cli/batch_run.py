@@ -7,6 +7,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -194,7 +195,8 @@ def _ask_within(seconds: float, ask: Callable[[], T]) -> T:
     if seconds == math.inf:
         return ask()
     answers: queue.Queue[tuple[T] | BaseException] = queue.Queue()
-    Workers(1, answers).give(lambda: (ask(),))
+    worker = Workers(1, answers)
+    worker.give(lambda: (ask(),))
     try:
         answer = answers.get(timeout=max(seconds, LEAST_ANSWER_TIME))
     except queue.Empty:
@@ -202,6 +204,8 @@ def _ask_within(seconds: float, ask: Callable[[], T]) -> T:
             "The time given with --give-up-after is over, and the service has not answered.",
             "Run the same command again.",
         ) from None
+    finally:
+        worker.finish(deadline=time.monotonic())  # It ends with its answer, whoever still wants that.
     if isinstance(answer, BaseException):
         raise answer
     return answer[0]

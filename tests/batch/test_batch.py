@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from batch_runs import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from shared import FastClock, run_batch, vis
+from shared import FastClock, run_batch, vis, wait_until
 
 from mwa_client.batch.events import (
     Begun,
@@ -299,3 +300,12 @@ def test_every_row_ends_in_one_place(
     assert bool(summary.why_pending) == bool(summary.pending)
     lines = [line for line in screen(run) if "Going on in" not in line]
     assert all(line != following for line, following in zip(lines, lines[1:]))
+
+
+def test_a_batch_leaves_no_thread_behind(sandbox: Sandbox, clock: FastClock, tmp_path: Path) -> None:
+    def workers() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "worker"}
+
+    before = workers()
+    assert run_batch(sandbox, tmp_path, clock).summary.exit_status is ExitStatus.COMPLETE
+    wait_until(lambda: workers() <= before)
