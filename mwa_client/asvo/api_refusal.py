@@ -18,6 +18,9 @@ from mwa_client.timing import retry_after
 MOST_OF_BODY = 20_000
 """Characters of a refusal that is no JSON which are looked at."""
 
+OWN_KEYS = ("error", "error_code", "field_errors")
+"""A refusal in the service's JSON has one of these; ``detail`` or ``message`` alone is any web server's."""
+
 
 def error_of(response: requests.Response, call: HttpCall, address: str) -> MwaClientError:
     """Return the error for an answer whose status is not a success.
@@ -44,11 +47,13 @@ def error_of(response: requests.Response, call: HttpCall, address: str) -> MwaCl
         said += f" (asked through {call.proxy})"
     if status == 401:
         what = f"The service does not know this session: {said}"
-        return SessionLost(what, status=status, body=body, is_own=_is_own(body))
+        return SessionLost(what, status=status, body=body, is_own=_is_own(body, status))
     if status in (408, 425, 429) or status >= 500:
         wait = retry_after(response.headers)
         return ServiceUnavailable(f"The service is not available: {said}", retry_after=wait)
-    return ServiceRefused(f"The service refused: {said}", status=status, body=body, is_own=_is_own(body))
+    return ServiceRefused(
+        f"The service refused: {said}", status=status, body=body, is_own=_is_own(body, status)
+    )
 
 
 def not_json(response: requests.Response) -> BadReply:
@@ -80,9 +85,17 @@ def _body_of(text: str) -> object:
         return hide(text, is_foreign=True)[:MOST_OF_BODY]
 
 
-def _is_own(body: object) -> bool:
-    """Say whether a refusal looks like the service's own: it sends JSON or plain text, and no web pages."""
-    return not (isinstance(body, str) and body.lstrip().startswith(("<", "{", "[")))
+def _is_own(body: object, status: int) -> bool:
+    """Say whether a refusal looks like the service's own: an error in its JSON, or plain text.
+
+    Web pages, other programs' JSON and empty answers come from what stands in between. Bad credentials are
+    refused with 401, and it is not known that there is a body.
+    """
+    if isinstance(body, dict):
+        return any(body.get(key) is not None for key in OWN_KEYS)
+    if not isinstance(body, str) or body.lstrip().startswith(("<", "{", "[")):
+        return False
+    return bool(body.strip()) or status == 401
 
 
 def _explanation(response: requests.Response, text: str, body: object) -> str:

@@ -187,3 +187,6 @@ class Session:
                 raise
             # These credentials were good before: a web page of another server is no refusal.
             raise BadReply(error.what) from None
+        except WrongInterface as error:
+            # It was spoken before: what answers now is not the service.
+            raise BadReply(error.what) from None

@@ -17,7 +17,14 @@ from mwa_client.batch.rows import AT_WORK, Product, Row, Stage
 from mwa_client.batch.submitting import LISTINGS_BEFORE_RETRY, Submitting, may_pass
 from mwa_client.batch.updates import RowUpdates
 from mwa_client.batch.workers import Workers
-from mwa_client.errors import JobFailed, MwaClientError, OutOfDescriptors
+from mwa_client.errors import (
+    JobFailed,
+    LoginRefused,
+    MwaClientError,
+    OutOfDescriptors,
+    ServiceRefused,
+    WrongInterface,
+)
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.listed import contradicts
 from mwa_client.jobs.request import JobRequest
@@ -166,7 +173,7 @@ class Watching:
 
     def note_failure(self, error: MwaClientError, *, is_last: bool = False) -> None:
         """Wait out a listing that was not answered, and say so once; raise what will not pass."""
-        if not may_pass(error):
+        if not (may_pass(error) or _is_of_path(error)):
             raise error
         if isinstance(error, OutOfDescriptors) and not self._updates.rows.count(*AT_WORK):
             self._open_files.starve(error)
@@ -324,6 +331,12 @@ class Watching:
     def _age(self, time: float | None) -> float:
         """Return how many seconds ago something was that an earlier run may have recorded."""
         return 0.0 if time is None else max(self._updates.clock.now() - time, 0.0)
+
+
+def _is_of_path(error: MwaClientError) -> bool:
+    """Say whether the job list is said not to exist: that is never the service's word after a login."""
+    is_refusal = isinstance(error, ServiceRefused) and not isinstance(error, (LoginRefused, WrongInterface))
+    return is_refusal and getattr(error, "status", None) in (404, 405)
 
 
 def _has_been_compared(row: Row, job: Job) -> bool:

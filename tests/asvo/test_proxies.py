@@ -44,7 +44,7 @@ def proxy_that(serve: Serve, context: ssl.SSLContext | None = None) -> Iterator[
             if context is not None:
                 connection = context.wrap_socket(connection, server_side=True)
             with connection:
-                serve(connection, connection.recv(1 << 16))
+                serve(connection, head_from(connection))
         except OSError:
             connection.close()
 
@@ -60,6 +60,17 @@ def proxy_that(serve: Serve, context: ssl.SSLContext | None = None) -> Iterator[
         threading.Thread(target=accept, daemon=True).start()
         yield f"127.0.0.1:{listener.getsockname()[1]}"
         listener.shutdown(socket.SHUT_RDWR)
+
+
+def head_from(connection: socket.socket) -> bytes:
+    """Receive a request's head. Python 3.9 sends the lines of a CONNECT one by one."""
+    head = connection.recv(1 << 16)
+    while head.startswith(b"CONNECT ") and b"\r\n\r\n" not in head:
+        more = connection.recv(1 << 16)
+        if not more:
+            break
+        head += more
+    return head
 
 
 def says(answer: bytes) -> Serve:

@@ -437,8 +437,29 @@ def test_somebodys_web_page_in_place_of_a_listing_is_waited_out(
     assert len(sandbox.jobs) == 1 and "The service answers again." in notices(run)
 
 
+FOREIGN = ("", "null", "[]", "{}", '{"detail": "Not Found"}', '{"message": "no Route matched"}')
+"""What gateways, portals and other programs answer."""
+
+
 @EVERY
-@pytest.mark.parametrize("body", [PAGE, '{"error": "Your job cannot be submitted as there'])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(400, body) for body in FOREIGN]
+    + [(404, "404 page not found"), (404, '{"error": "not found"}'), (405, "Method Not Allowed")],
+)
+def test_another_programs_answer_in_place_of_a_listing_is_waited_out(
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion, status: int, body: str
+) -> None:
+    listed(sandbox, state=JobState.PROCESSING)
+    fault = sandbox.faults.add("fail_call", status=status, body=body, path=LISTING[api], times=2)
+    days.after(600.0, lambda: sandbox.service.release(sandbox.jobs[0].id))
+    run = run_batch(sandbox, tmp_path, days, vis(OBS), api=api)
+    assert_complete(sandbox, run, OBS)
+    assert len(sandbox.jobs) == 1 and fault.hits == 2
+
+
+@EVERY
+@pytest.mark.parametrize("body", [PAGE, '{"error": "Your job cannot be submitted as there', *FOREIGN])
 def test_somebodys_web_page_in_place_of_an_answer_fails_no_row(
     sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion, body: str
 ) -> None:
@@ -449,11 +470,12 @@ def test_somebodys_web_page_in_place_of_an_answer_fails_no_row(
 
 
 @EVERY
+@pytest.mark.parametrize("status", [403, 404, 405])
 def test_somebodys_web_page_in_place_of_a_second_login_is_waited_out(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion, status: int
 ) -> None:
     listed(sandbox, state=JobState.PROCESSING)
-    sandbox.faults.add("fail_call", status=403, body=PAGE, path=LOGIN[api], skip=1, times=2)
+    sandbox.faults.add("fail_call", status=status, body=PAGE, path=LOGIN[api], skip=1, times=2)
     days.after(300.0, sandbox.service.forget_sessions)
     days.after(1200.0, lambda: sandbox.service.release(sandbox.jobs[0].id))
     run = run_batch(sandbox, tmp_path, days, vis(OBS), api=api)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from shared import FastClock, service_of, wait_until
 
 from mwa_client.asvo import open_session
@@ -226,11 +227,16 @@ def test_an_empty_product(scene: Scene) -> None:
     assert (file.size, file.verified, scene.final.read_bytes()) == (0, True, b"")
 
 
+KEEPS_ALL_BYTES = pytest.mark.skipif(
+    not hasattr(urllib3.HTTPResponse, "read1"),
+    reason="urllib3 before 2.2 loses up to 16 kB of a chunked answer whose connection breaks",
+)
+
 # --- Resuming ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reset", [False, True])
-@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("chunked", [False, pytest.param(True, marks=KEEPS_ALL_BYTES)])
 def test_no_byte_is_fetched_twice(scene: Scene, reset: bool, chunked: bool) -> None:
     scene.faults.add("cut_product", after=[100_000, 1, 50_000], reset=reset)
     if chunked:
@@ -553,6 +559,7 @@ def test_a_size_that_nobody_has_listed(scene: Scene) -> None:
     assert {event.size for event in scene.told(Progress)} == {None}
 
 
+@KEEPS_ALL_BYTES
 def test_a_size_that_nobody_knows(scene: Scene) -> None:
     scene.faults.add("chunked")
     scene.faults.add("cut_product", after=[1000, 5000])
