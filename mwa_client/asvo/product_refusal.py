@@ -128,10 +128,12 @@ def _text_of(reply: StreamedResponse) -> str:
 
 
 def _words_in(text: str) -> str:
-    """Return the reason in an error of the service, which is a JSON object; empty if it is none."""
+    """Return the reason in an error of the service; empty if it is none, but any web server's JSON."""
     try:
         body = read_json(text)
     except ValueError:
         return ""
-    reasons = [body.get(key) for key in ("error", "message", "detail")] if isinstance(body, dict) else []
+    if not isinstance(body, dict) or not isinstance(body.get("error"), str):
+        return ""
+    reasons = [body.get(key) for key in ("error", "message", "detail")]
     return clean_text(" ".join(reason for reason in reasons if isinstance(reason, str)))

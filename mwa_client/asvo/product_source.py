@@ -55,7 +55,7 @@ class ProductSource:
             return reply
         refusal = Refusal.of(reply)
         if not file.url:
-            raise self._refusal_of_service(file, refusal)
+            raise self._refusal_of_service(refusal)
         if not refusal.may_be_of_link:
             raise refusal.of_store()
         file = self._replacement_of(file)
@@ -79,16 +79,12 @@ class ProductSource:
                 self._file = self._relisted()
             return self._file
 
-    def _refusal_of_service(self, file: ProductFile, refusal: Refusal) -> MwaClientError:
-        """Return the error for a refusal by the service; the job list decides whether a product is gone."""
+    def _refusal_of_service(self, refusal: Refusal) -> MwaClientError:
+        """Return the error for a refusal by the service; the job list decides if it does not say why."""
         error = refusal.of_service()
-        if not refusal.is_for_absence:
-            return error
-        self._replacement_of(file)
-        if not isinstance(error, ProductGone) or self._is_refused_for_good(file):
-            return error
-        # The job is listed as ready: another program in the service's place may say this, too.
-        return ServiceUnavailable(error.what, retry_after=LINK_PAUSE)
+        if refusal.is_for_absence and not isinstance(error, ProductGone):
+            self._relisted()
+        return error
 
     def _refusal_of_link(self, file: ProductFile, refusal: Refusal) -> MwaClientError:
         """Return the error for a fresh link that is refused."""
