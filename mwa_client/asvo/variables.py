@@ -29,7 +29,8 @@ ACCOUNT = {"ASVO_USER": "your_name", "ASVO_PASS": "your_password"}
 """The variables that hold an account of 2018, with examples."""
 HOW_TO_SET_KEY = (
     "Your API key is on the profile page of the service's web site, https://asvo.mwatelescope.org:\n"
-    "    export MWA_ASVO_API_KEY=your_key"
+    "    export MWA_ASVO_API_KEY=your_key\n"
+    "Or keep it in ~/.mwa-asvo/key, readable by you alone (chmod 600)."
 )
 HOW_TO_PRACTISE = "To practise without an account, add --sandbox."
 OFF = ("0", "false", "no", "off")
