@@ -173,7 +173,8 @@ class Watching:
 
     def note_failure(self, error: MwaClientError, *, is_last: bool = False) -> None:
         """Wait out a listing that was not answered, and say so once; raise what will not pass."""
-        if not (may_pass(error) or _is_of_path(error)):
+        # A job list that was there before has not gone: what says so stands in between.
+        if not (may_pass(error) or (self.has_listed and _is_of_path(error))):
             raise error
         if isinstance(error, OutOfDescriptors) and not self._updates.rows.count(*AT_WORK):
             self._open_files.starve(error)
@@ -334,7 +335,7 @@ class Watching:
 
 
 def _is_of_path(error: MwaClientError) -> bool:
-    """Say whether the job list is said not to exist: that is never the service's word after a login."""
+    """Say whether the job list is said not to exist."""
     is_refusal = isinstance(error, ServiceRefused) and not isinstance(error, (LoginRefused, WrongInterface))
     return is_refusal and getattr(error, "status", None) in (404, 405)
 

@@ -451,7 +451,7 @@ def test_another_programs_answer_in_place_of_a_listing_is_waited_out(
     sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion, status: int, body: str
 ) -> None:
     listed(sandbox, state=JobState.PROCESSING)
-    fault = sandbox.faults.add("fail_call", status=status, body=body, path=LISTING[api], times=2)
+    fault = sandbox.faults.add("fail_call", status=status, body=body, path=LISTING[api], skip=2, times=2)
     days.after(600.0, lambda: sandbox.service.release(sandbox.jobs[0].id))
     run = run_batch(sandbox, tmp_path, days, vis(OBS), api=api)
     assert_complete(sandbox, run, OBS)
