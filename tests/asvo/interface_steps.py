@@ -18,7 +18,6 @@ from shared import (
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.session import Session
-from mwa_client.batch.events import Notice
 from mwa_client.batch.ledger import Ledger
 from mwa_client.display.lines import LineDisplay
 from mwa_client.errors import (
@@ -40,11 +39,6 @@ EVERY = pytest.mark.parametrize("api", list(ApiVersion), ids=lambda api: api.val
 TODAY = pytest.mark.parametrize("api", [ApiVersion.V1, ApiVersion.V2], ids=lambda api: api.value)
 
 
-def vis(*obs_ids: int, more: str = "") -> str:
-    """A job file with one visibility download for each observation."""
-    return "".join(f"obs_id={obs_id}, job_type=d, download_type=vis{more}\n" for obs_id in obs_ids)
-
-
 SIX = tuple(range(OBS, OBS + 6))
 
 
@@ -64,14 +58,6 @@ def asked(sandbox: Sandbox, path: str) -> list[LoggedRequest]:
 def stored(sandbox: Sandbox) -> list[LoggedRequest]:
     """What the object store was asked, in that order: a reply that the client drops is noted late."""
     return sorted((entry for entry in sandbox.requests if entry.store), key=lambda entry: entry.connection)
-
-
-def notices(run: Run, word: str) -> list[str]:
-    return [event.text for event in run.told(Notice) if word in event.text]
-
-
-def failures(run: Run) -> dict[int, str]:
-    return {failed.row.line: failed.error.what for failed in run.summary.failed}
 
 
 def assert_complete(sandbox: Sandbox, run: Run, rows: int) -> None:

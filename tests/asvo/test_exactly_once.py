@@ -15,17 +15,17 @@ from interface_steps import (
     asked,
     assert_all_well,
     assert_one_job_each,
-    failures,
     listed,
-    notices,
     remember,
-    vis,
 )
 from shared import (
     LISTING,
     SUBMISSION,
     FastClock,
+    failures,
+    notices,
     run_batch,
+    vis,
 )
 
 from mwa_client.batch.events import Downloading, Notice, Submitted

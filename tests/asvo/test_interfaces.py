@@ -23,13 +23,10 @@ from interface_steps import (
     assert_complete,
     assert_no_secret,
     assert_one_job_each,
-    failures,
     listed,
-    notices,
     remember,
     screen,
     session_with,
-    vis,
 )
 from shared import (
     LISTING,
@@ -38,8 +35,11 @@ from shared import (
     FastClock,
     Run,
     environment,
+    failures,
+    notices,
     run_batch,
     run_command,
+    vis,
 )
 
 from mwa_client.asvo.job import JobState

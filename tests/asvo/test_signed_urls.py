@@ -14,13 +14,13 @@ from interface_steps import (
     assert_all_well,
     assert_complete,
     assert_one_job_each,
-    failures,
     stored,
-    vis,
 )
 from shared import (
     FastClock,
+    failures,
     run_batch,
+    vis,
     wait_until,
 )
 

@@ -19,9 +19,7 @@ from interface_steps import (
     asked,
     assert_all_well,
     assert_one_job_each,
-    notices,
     session_with,
-    vis,
 )
 from shared import (
     LISTING,
@@ -29,10 +27,12 @@ from shared import (
     FastClock,
     environment,
     longest_file,
+    notices,
     run_batch,
     run_command,
     service_of,
     together,
+    vis,
 )
 
 from mwa_client.asvo.tokens import LOGINS_A_MINUTE, TokenStore

@@ -19,13 +19,13 @@ from interface_steps import (
     secrets_of,
     session_with,
     stored,
-    vis,
 )
 from shared import (
     LISTING,
     FastClock,
     run_batch,
     service_of,
+    vis,
 )
 
 from mwa_client.asvo import open_session

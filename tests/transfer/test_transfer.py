@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 
 import pytest
 import urllib3
-from shared import FastClock, service_of, wait_until
+from shared import FastClock, longest_file, service_of, wait_until
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job import ProductFile
@@ -1006,18 +1005,8 @@ def test_stopped_while_waiting(scene: Scene) -> None:
 # --- Disks and directories ---------------------------------------------------------------------------
 
 
-@contextmanager
-def no_file_longer_than(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_write_that_fails_half_way_keeps_what_was_written(scene: Scene) -> None:
-    with no_file_longer_than(123_456), pytest.raises(DiskFull, match="too large"):
+    with longest_file(123_456), pytest.raises(DiskFull, match="too large"):
         scene.fetch()
     assert scene.part == scene.content[:123_456]
     scene.sandbox.reset_log()
