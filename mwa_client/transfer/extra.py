@@ -6,11 +6,10 @@ others.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
 
+from mwa_client.descriptors import free_descriptors
 from mwa_client.errors import MwaClientError, ServiceUnavailable
 from mwa_client.threads import has_started
 from mwa_client.transfer import ranges
@@ -165,7 +164,8 @@ class ExtraConnections:
             connection.thread = threading.Thread(
                 target=self._run, args=(connection, segment), name="download", daemon=True
             )
-            if _has_spare_descriptors() and has_started(connection.thread):
+            has_spare = free_descriptors(DESCRIPTORS) == DESCRIPTORS  # Others must still open what they need.
+            if has_spare and has_started(connection.thread):
                 throttle.note_request()
                 self._plan.connections.append(connection)
                 return True
@@ -246,18 +246,3 @@ class ExtraConnections:
             if reply.start != start or (not has_sha1 and reply.etag != etag):
                 raise ServiceUnavailable("The server does not send the range asked for.")
             self._receiver.receive(segment, reply, part.writer(start, EXTRA_WRITE_SIZE))
-
-
-def _has_spare_descriptors() -> bool:
-    """Say whether enough files can still be opened for whatever else must open one."""
-    taken: list[int] = []
-    try:
-        for _ in range(DESCRIPTORS):
-            taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    finally:
-        for each in taken:
-            with suppress(OSError):
-                os.close(each)
-    return True
