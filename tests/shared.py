@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import queue
 import resource
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,10 @@ from mwa_client.batch.batch import Batch
 from mwa_client.batch.events import Event, Notice, Summary
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.pacing import Pacing
+from mwa_client.display.lines import LineDisplay
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
-from mwa_client.sandbox import Job, Sandbox
+from mwa_client.sandbox import Job, JobType, LoggedRequest, Sandbox
 
 T = TypeVar("T")
 
@@ -144,6 +146,28 @@ def run_batch(
 def vis(*obs_ids: int, more: str = "") -> str:
     """A job file with one visibility download for each observation."""
     return "".join(f"obs_id={obs_id}, job_type=d, download_type=vis{more}\n" for obs_id in obs_ids)
+
+
+def listed(sandbox: Sandbox, obs_id: int = 1191828528, *, delivery: str | None = None, **options: Any) -> Job:
+    """A job that is at the service before the client comes."""
+    asked_for = {"obs_id": str(obs_id), "download_type": "vis"}
+    if delivery is not None:
+        asked_for["delivery"] = delivery
+    return sandbox.service.add(asked_for, JobType.VISIBILITIES, **options)
+
+
+def asked(sandbox: Sandbox, path: str) -> list[LoggedRequest]:
+    """What the service was asked at one of its paths."""
+    return [request for request in sandbox.requests if request.path == path]
+
+
+def lines_shown(events: Iterable[Event]) -> list[str]:
+    """The lines that a person would have read."""
+    stream = io.StringIO()
+    display = LineDisplay(stream, stream, FastClock())
+    for event in events:
+        display(event)
+    return stream.getvalue().splitlines()
 
 
 def true_bytes(job: Job) -> bytes:

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from shared import (
-    FastClock,
-    Run,
-    service_of,
-)
+from shared import FastClock, Run, lines_shown, service_of
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.session import Session
 from mwa_client.batch.ledger import Ledger
-from mwa_client.display.lines import LineDisplay
 from mwa_client.errors import (
     ExitStatus,
 )
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Job as AtService
-from mwa_client.sandbox import JobType as TypeThere
 from mwa_client.sandbox import LoggedRequest, Sandbox
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "jobs.csv"
@@ -42,17 +35,8 @@ TODAY = pytest.mark.parametrize("api", [ApiVersion.V1, ApiVersion.V2], ids=lambd
 SIX = tuple(range(OBS, OBS + 6))
 
 
-def listed(sandbox: Sandbox, obs_id: int = OBS, **options: Any) -> AtService:
-    """A job that is at the service before the client comes."""
-    return sandbox.service.add({**VISIBILITIES, "obs_id": str(obs_id)}, TypeThere.VISIBILITIES, **options)
-
-
 def session_with(sandbox: Sandbox, api: ApiVersion, clock: FastClock, **options: Any) -> closing[Session]:
     return closing(open_session(service_of(sandbox, api, **options), clock=clock))
-
-
-def asked(sandbox: Sandbox, path: str) -> list[LoggedRequest]:
-    return [request for request in sandbox.requests if request.path == path]
 
 
 def stored(sandbox: Sandbox) -> list[LoggedRequest]:
@@ -100,11 +84,7 @@ def assert_no_secret(sandbox: Sandbox, text: str) -> None:
 
 
 def screen(run: Run) -> str:
-    stream = io.StringIO()
-    display = LineDisplay(stream, stream, FastClock())
-    for event in run.events:
-        display(event)
-    return stream.getvalue()
+    return "".join(f"{line}\n" for line in lines_shown(run.events))
 
 
 def remember(directory: Path, sandbox: Sandbox, api: ApiVersion, text: str, *jobs: AtService) -> None:

@@ -6,23 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interface_steps import (
-    DAY,
-    EVERY,
-    OBS,
-    OTHER,
-    TODAY,
-    asked,
-    assert_all_well,
-    assert_one_job_each,
-    listed,
-    remember,
-)
+from interface_steps import DAY, EVERY, OBS, OTHER, TODAY, assert_all_well, assert_one_job_each, remember
 from shared import (
     LISTING,
     SUBMISSION,
     FastClock,
+    asked,
     failures,
+    listed,
     notices,
     run_batch,
     vis,

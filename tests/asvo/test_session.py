@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from shared import FastClock, service_of, together, wait_until
+from shared import FastClock, asked, service_of, together, wait_until
 
 from mwa_client import __version__
 from mwa_client.asvo import open_session
@@ -39,7 +39,7 @@ from mwa_client.errors import (
 )
 from mwa_client.jobs.keys import ApiVersion, JobType
 from mwa_client.sandbox import JobState as AtService
-from mwa_client.sandbox import LoggedRequest, Sandbox
+from mwa_client.sandbox import Sandbox
 
 LISTING = "/api/get_jobs"
 VISIBILITIES = {"obs_id": "1191828584", "download_type": "vis"}
@@ -51,10 +51,6 @@ SHA1 = "12b0933f" * 5
 def session(sandbox: Sandbox) -> Iterator[Session]:
     with closing(open_session(service_of(sandbox))) as session:
         yield session
-
-
-def asked(sandbox: Sandbox, path: str) -> list[LoggedRequest]:
-    return [request for request in sandbox.requests if request.path == path]
 
 
 # --- Logging in ---------------------------------------------------------------------------------------

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interface_steps import EXAMPLE, OTHER, TODAY, VISIBILITIES, asked, listed, session_with
+from interface_steps import EXAMPLE, OTHER, TODAY, VISIBILITIES, session_with
 from shared import (
     LOGIN,
     FastClock,
+    asked,
     environment,
+    listed,
     run_batch,
     run_command,
     service_of,

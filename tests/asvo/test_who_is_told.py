@@ -14,7 +14,6 @@ from interface_steps import (
     TODAY,
     assert_complete,
     assert_no_secret,
-    listed,
     screen,
     secrets_of,
     session_with,
@@ -23,6 +22,7 @@ from interface_steps import (
 from shared import (
     LISTING,
     FastClock,
+    listed,
     run_batch,
     service_of,
     vis,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import queue
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from shared import FastClock, Run
+from shared import FastClock, Run, lines_shown
 
-from mwa_client.display.lines import LineDisplay
-from mwa_client.sandbox import Job, JobType, LoggedRequest, Sandbox
+from mwa_client.sandbox import LoggedRequest, Sandbox
 from mwa_client.timing import LAST_POLL
 
 T = TypeVar("T")
@@ -32,17 +30,6 @@ class PatientClock(FastClock):
 
 
 ANEW = ", allow_resubmit=true"
-
-
-def listed(sandbox: Sandbox, obs_id: int = OBS, **options: Any) -> Job:
-    """A job that is at the service before the client comes."""
-    return sandbox.service.add(
-        {"obs_id": str(obs_id), "download_type": "vis"}, JobType.VISIBILITIES, **options
-    )
-
-
-def asked(sandbox: Sandbox, path: str) -> list[LoggedRequest]:
-    return [request for request in sandbox.requests if request.path == path]
 
 
 def gaps(requests: list[LoggedRequest]) -> list[float]:
@@ -76,11 +63,7 @@ def failure(run: Run, line: int = 1) -> str:
 
 def screen(run: Run) -> list[str]:
     """The lines that a person would have read."""
-    stream = io.StringIO()
-    display = LineDisplay(stream, stream, FastClock())
-    for event in run.events:
-        display(event)
-    return stream.getvalue().splitlines()
+    return lines_shown(run.events)
 
 
 def assert_nothing_said_twice(run: Run) -> None:

@@ -15,17 +15,15 @@ from batch_runs import (
     PRODUCT,
     SUBMISSION,
     PatientClock,
-    asked,
     assert_nothing_said_twice,
     assert_right,
     final_names,
-    listed,
     screen,
     sha1_of,
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from shared import FastClock, run_batch, vis, wait_until
+from shared import FastClock, asked, listed, run_batch, vis, wait_until
 
 from mwa_client.batch.events import (
     Begun,

@@ -10,15 +10,13 @@ from batch_runs import (
     OTHER,
     PRODUCT,
     PatientClock,
-    asked,
     assert_nothing_said_twice,
     assert_right,
     failure,
     final_names,
-    listed,
     screen,
 )
-from shared import FastClock, Run, notices, run_batch, vis
+from shared import FastClock, Run, asked, listed, notices, run_batch, vis
 
 from mwa_client.batch.events import (
     StateChanged,

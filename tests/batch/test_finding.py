@@ -6,15 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from batch_runs import (
-    ANEW,
-    OBS,
-    OTHER,
-    SUBMISSION,
-    assert_right,
-    listed,
-)
-from shared import FastClock, notices, run_batch, service_of, vis
+from batch_runs import ANEW, OBS, OTHER, SUBMISSION, assert_right
+from shared import FastClock, listed, notices, run_batch, service_of, vis
 
 from mwa_client.batch.events import (
     Submitted,

@@ -9,18 +9,8 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from batch_runs import (
-    OBS,
-    OTHER,
-    SUBMISSION,
-    T,
-    assert_right,
-    failure,
-    final_names,
-    listed,
-    screen,
-)
-from shared import FastClock, Run, run_batch, service_of, vis, wait_until
+from batch_runs import OBS, OTHER, SUBMISSION, T, assert_right, failure, final_names, screen
+from shared import FastClock, Run, listed, run_batch, service_of, vis, wait_until
 
 from mwa_client.asvo.api_client import Submission
 from mwa_client.asvo.session import Session

@@ -6,7 +6,6 @@ It is waited out and said once, nothing is lost or done twice, and ``--give-up-a
 from __future__ import annotations
 
 import hashlib
-import io
 import queue
 import socket
 import threading
@@ -24,7 +23,10 @@ from shared import (
     SUBMISSION,
     FastClock,
     Run,
+    asked,
     environment,
+    lines_shown,
+    listed,
     notices,
     run_batch,
     run_command,
@@ -37,10 +39,9 @@ from mwa_client.asvo.pool import SessionPool
 from mwa_client.batch.events import Event, RowFailed, Submitted
 from mwa_client.batch.pacing import Pacing
 from mwa_client.cli.main import main
-from mwa_client.display.lines import LineDisplay
 from mwa_client.errors import ExitStatus, ServiceRefused
 from mwa_client.jobs.keys import ApiVersion
-from mwa_client.sandbox import Job, JobState, JobType, LoggedRequest, Sandbox
+from mwa_client.sandbox import JobState, Sandbox
 from mwa_client.timing import LAST_POLL, LONGEST_OUTAGE_WAIT
 from mwa_client.transfer.events import Setback
 
@@ -220,30 +221,6 @@ def outage(sandbox: Sandbox, resolver: Resolver, kind: str) -> Iterator[Outage]:
     outage.end()
 
 
-def listed(
-    sandbox: Sandbox, obs_id: int = OBS, state: JobState | None = None, *, delivery: str | None = None
-) -> Job:
-    """A job that is at the service before the client comes."""
-    return sandbox.service.add(
-        {"obs_id": str(obs_id), "download_type": "vis", **({"delivery": delivery} if delivery else {})},
-        JobType.VISIBILITIES,
-        state=state,
-    )
-
-
-def asked(sandbox: Sandbox, path: str) -> list[LoggedRequest]:
-    return [request for request in sandbox.requests if request.path == path]
-
-
-def screen(events: list[Event]) -> list[str]:
-    """The lines that a person would have read."""
-    stream = io.StringIO()
-    display = LineDisplay(stream, stream, FastClock())
-    for event in events:
-        display(event)
-    return stream.getvalue().splitlines()
-
-
 def on(kind: type[Event], action: Callable[[], object], times: int = 1) -> Callable[[Event], None]:
     """A listener that acts when something happens for the first time."""
     left = [action] * times
@@ -271,7 +248,7 @@ def assert_said_once(run: Run, what: str) -> None:
     began, ended = notices(run)
     assert what in began and "until it answers" in began
     assert ended == "The service answers again."
-    lines = screen(run.events)
+    lines = lines_shown(run.events)
     assert (lines.count(began), lines.count(ended)) == (1, 1)
     assert [line for line in lines if what in line] == [began]
 
@@ -516,7 +493,9 @@ def test_a_download_goes_on_after_an_outage_where_it_was(
     run = run_batch(sandbox, tmp_path, days, vis(OBS), api=api, listen=on(Setback, begin))
     assert_complete(sandbox, run, OBS)
     (setback,) = run.told(Setback)
-    assert setback.waiting == 0.75 and len([line for line in screen(run.events) if "Going on" in line]) == 1
+    assert (
+        setback.waiting == 0.75 and len([line for line in lines_shown(run.events) if "Going on" in line]) == 1
+    )
     downloads = [request for request in sandbox.requests if request.job_id == job.id and request.range]
     assert [request.range for request in downloads] == ["bytes=100000-"]
     assert 600 < sum(days.slept) < 1000 and len(days.slept) >= 9
@@ -533,8 +512,8 @@ def test_a_session_that_expires_is_opened_again_without_a_word(
 ) -> None:
     path, skip = (SUBMISSION[api], 0) if where == "submission" else (LISTING[api], 1)
     if where == "product":
-        listed(sandbox, OBS, JobState.READY)
-        listed(sandbox, OTHER, JobState.READY)
+        listed(sandbox, OBS, state=JobState.READY)
+        listed(sandbox, OTHER, state=JobState.READY)
         # Today's products need no session, but a new link does; the service of 2018 sends them itself.
         path, skip = ("/api/download", 0) if api is ApiVersion.V2018 else (path, skip)
         sandbox.faults.add("expired_link", times=1)
@@ -718,7 +697,7 @@ def assert_given_up(run: Run, days: Days, began: float, seconds: float, pending:
     assert days.monotonic() - began == pytest.approx(seconds, abs=0.01)
     assert run.summary.exit_status is ExitStatus.TRY_AGAIN
     assert len(run.summary.pending) == pending and not run.summary.failed
-    *_, why, last = screen(run.events)
+    *_, why, last = lines_shown(run.events)
     assert why == "The time given with --give-up-after is over."
     assert f"{pending} pending (run the same command again)" in last
 

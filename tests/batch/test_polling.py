@@ -8,17 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_runs import (
-    LISTING,
-    OBS,
-    OTHER,
-    PRODUCT,
-    SUBMISSION,
-    asked,
-    assert_nothing_said_twice,
-    gaps,
-)
-from shared import FastClock, environment, notices, run_batch, run_command, service_of, vis
+from batch_runs import LISTING, OBS, OTHER, PRODUCT, SUBMISSION, assert_nothing_said_twice, gaps
+from shared import FastClock, asked, environment, notices, run_batch, run_command, service_of, vis
 
 from mwa_client.batch.pacing import Pacing
 from mwa_client.errors import ExitStatus, LoginRefused, ServiceRefused

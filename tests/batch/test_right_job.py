@@ -15,6 +15,7 @@ from shared import (
     SUBMISSION,
     FastClock,
     Run,
+    asked,
     environment,
     failures,
     notices,
@@ -34,7 +35,7 @@ from mwa_client.batch.watching import MISSING_TIME
 from mwa_client.errors import DirectoryBusy, ExitStatus
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
-from mwa_client.sandbox import KINDS, Job, JobState, JobType, LoggedRequest, Sandbox
+from mwa_client.sandbox import KINDS, Job, JobState, JobType, Sandbox
 from mwa_client.sandbox.fault_kinds import FaultKind, Point
 from mwa_client.sandbox.messages import Call, Reply
 
@@ -72,10 +73,6 @@ def intend(directory: Path, sandbox: Sandbox, api: ApiVersion, text: str, after:
     with closing(Ledger(directory, service_of(sandbox).name, now=lambda: at)) as ledger:
         for request in parse(text, api).jobs:
             ledger.record_intent(request.identity, after)
-
-
-def asked(sandbox: Sandbox, path: str) -> list[LoggedRequest]:
-    return [request for request in sandbox.requests if request.path == path]
 
 
 def events_of(directory: Path) -> list[dict[str, Any]]:

@@ -5,19 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from batch_runs import (
-    LISTING,
-    OBS,
-    OTHER,
-    PRODUCT,
-    SUBMISSION,
-    PatientClock,
-    asked,
-    assert_right,
-    failure,
-    gaps,
-)
-from shared import FastClock, notices, run_batch, vis
+from batch_runs import LISTING, OBS, OTHER, PRODUCT, SUBMISSION, PatientClock, assert_right, failure, gaps
+from shared import FastClock, asked, notices, run_batch, vis
 
 from mwa_client.batch.events import (
     Submitted,
