@@ -4,53 +4,27 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any
 
 import pytest
 import requests
+from practice_client import TIMEOUT, Clock, PracticeClient
 
 from mwa_client.sandbox import Sandbox
 
 OBS = "1191828584"
 CONVERSION = {"obs_id": OBS, "timeres": "20", "freqres": "40", "edgewidth": "80", "conversion": "ms"}
 SIZE = 3_000_001
-TIMEOUT = 20.0
 
 
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1_500_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Client:
+class Client(PracticeClient):
     """The little that a client has to do."""
 
-    def __init__(self, sandbox: Sandbox, *, login: bool = True) -> None:
-        self.sandbox = sandbox
-        self.session = requests.Session()
-        self.session.trust_env = False
-        if login:
-            assert self.login().status_code == 200
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.session.close()
-
     def get(self, path: str, **options: Any) -> requests.Response:
-        return self.session.get(self.sandbox.url + path, timeout=TIMEOUT, **options)
+        return self.call("GET", path, **options)
 
     def post(self, path: str, **options: Any) -> requests.Response:
-        return self.session.post(self.sandbox.url + path, timeout=TIMEOUT, **options)
+        return self.call("POST", path, **options)
 
     def login(self, user: str = "practice", password: str = "practice") -> requests.Response:
         return self.post("/api/login", auth=(user, password))

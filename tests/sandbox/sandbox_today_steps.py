@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import requests
+from practice_client import TIMEOUT, Clock, PracticeClient
 
 from mwa_client.sandbox import Sandbox
 
@@ -15,7 +15,6 @@ OBS = 1191828584
 SIZE = 200_003
 DAY = 86400.0
 WEEK = 7 * DAY
-TIMEOUT = 20.0
 KEY = "practice-key"
 PATHS = {
     "conversion": "conversion_job",
@@ -27,42 +26,8 @@ PATHS = {
 }
 
 
-C = TypeVar("C", bound="Client")
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1_500_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Client:
+class Client(PracticeClient):
     """What the clients of both interfaces have to do."""
-
-    def __init__(self, sandbox: Sandbox, *, login: bool = True) -> None:
-        self.sandbox = sandbox
-        self.session = requests.Session()
-        self.session.trust_env = False
-        if login:
-            assert self.login().status_code == 200
-
-    def __enter__(self: C) -> C:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.session.close()
-
-    def call(self, method: str, path: str, **options: Any) -> requests.Response:
-        return self.session.request(method, self.sandbox.url + path, timeout=TIMEOUT, **options)
-
-    def login(self) -> requests.Response:
-        raise NotImplementedError
 
     def submit(self, kind: str = "conversion", **keys: Any) -> requests.Response:
         raise NotImplementedError

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import sandbox_2018_steps as steps
-from sandbox_2018_steps import CONVERSION, OBS, SIZE, TIMEOUT, Client, Clock, raw_get, true_bytes
+from practice_client import TIMEOUT, Clock
+from sandbox_2018_steps import CONVERSION, OBS, SIZE, Client, raw_get, true_bytes
 
 from mwa_client.sandbox import Job, JobState, JobType, Sandbox, Service
 from mwa_client.sandbox.delivery import parse_range

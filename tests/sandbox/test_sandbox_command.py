@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 import sandbox_2018_steps as steps
-from sandbox_2018_steps import OBS, TIMEOUT
+from practice_client import TIMEOUT
+from sandbox_2018_steps import OBS
 
 from mwa_client.sandbox import KINDS, Sandbox
 from mwa_client.sandbox.__main__ import main, parse_fault

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import requests
 import sandbox_2018_steps as steps
-from sandbox_2018_steps import OBS, SIZE, TIMEOUT, Client, Clock, product_head, raw_get, true_bytes
+from practice_client import TIMEOUT, Clock
+from sandbox_2018_steps import OBS, SIZE, Client, product_head, raw_get, true_bytes
 
 from mwa_client.sandbox import KINDS, Faults, Sandbox
 from mwa_client.sandbox.products import BLOCK_SIZE

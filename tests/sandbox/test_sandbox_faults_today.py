@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import requests
 import sandbox_today_steps as steps
-from sandbox_today_steps import OBS, SIZE, TIMEOUT, Client, ClientV1, ClientV2, fetch, said
+from practice_client import TIMEOUT
+from sandbox_today_steps import OBS, SIZE, Client, ClientV1, ClientV2, fetch, said
 
 from mwa_client.sandbox import Sandbox
 

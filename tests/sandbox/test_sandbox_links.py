@@ -7,7 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 import sandbox_today_steps as steps
-from sandbox_today_steps import OBS, SIZE, TIMEOUT, WEEK, Client, ClientV1, ClientV2, Clock, fetch
+from practice_client import TIMEOUT, Clock
+from sandbox_today_steps import OBS, SIZE, WEEK, Client, ClientV1, ClientV2, fetch
 
 from mwa_client.sandbox import JobState, JobType, LoggedRequest, Sandbox
 

@@ -10,7 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 import sandbox_today_steps as steps
-from sandbox_today_steps import KEY, OBS, TIMEOUT, Client, ClientV1, ClientV2, fetch
+from practice_client import TIMEOUT
+from sandbox_today_steps import KEY, OBS, Client, ClientV1, ClientV2, fetch
 
 from mwa_client.sandbox import Interface, Sandbox
 from mwa_client.sandbox.__main__ import main

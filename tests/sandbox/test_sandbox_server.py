@@ -14,17 +14,8 @@ import pytest
 import requests
 import sandbox_2018_steps as steps
 import trustme
-from sandbox_2018_steps import (
-    CONVERSION,
-    OBS,
-    SIZE,
-    TIMEOUT,
-    Client,
-    Clock,
-    product_head,
-    raw_get,
-    true_bytes,
-)
+from practice_client import TIMEOUT, Clock
+from sandbox_2018_steps import CONVERSION, OBS, SIZE, Client, product_head, raw_get, true_bytes
 
 from mwa_client.sandbox import Job, LoggedRequest, Sandbox
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import requests
 import sandbox_2018_steps as steps
-from sandbox_2018_steps import Client, Clock
+from practice_client import Clock
+from sandbox_2018_steps import Client
 
 from mwa_client.sandbox import JobType, Sandbox
 

@@ -8,20 +8,8 @@ from pathlib import Path
 import pytest
 import requests
 import sandbox_today_steps as steps
-from sandbox_today_steps import (
-    OBS,
-    SIZE,
-    TIMEOUT,
-    VOLTAGE,
-    WEEK,
-    Client,
-    ClientV1,
-    ClientV2,
-    Clock,
-    fetch,
-    said,
-    words,
-)
+from practice_client import TIMEOUT, Clock
+from sandbox_today_steps import OBS, SIZE, VOLTAGE, WEEK, Client, ClientV1, ClientV2, fetch, said, words
 
 from mwa_client.sandbox import Interface, Job, JobState, JobType, Sandbox, Service
 from mwa_client.sandbox.folders import folder_contents

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 import sandbox_today_steps as steps
-from sandbox_today_steps import OBS, SIZE, TIMEOUT, VOLTAGE, ClientV1, ClientV2, fetch, said
+from practice_client import TIMEOUT
+from sandbox_today_steps import OBS, SIZE, VOLTAGE, ClientV1, ClientV2, fetch, said
 
 from mwa_client.sandbox import Interface, JobState, Sandbox
 

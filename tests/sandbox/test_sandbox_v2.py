@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 import sandbox_today_steps as steps
-from sandbox_today_steps import DAY, KEY, OBS, SIZE, TIMEOUT, WEEK, ClientV2, Clock, fetch
+from practice_client import TIMEOUT, Clock
+from sandbox_today_steps import DAY, KEY, OBS, SIZE, WEEK, ClientV2, fetch
 
 from mwa_client.sandbox import JobState, JobType, Sandbox
 from mwa_client.sandbox.tokens import payload_of
