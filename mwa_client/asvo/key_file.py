@@ -10,8 +10,9 @@ from pathlib import Path
 from mwa_client.errors import SettingsError
 
 KEY_VARIABLE = "MWA_ASVO_API_KEY"
-KEY_FILE = Path(".mwa-asvo") / "key"
-"""Where the key is kept, below the user's home."""
+USER_FOLDER = Path(".mwa-asvo")
+"""What clients of the service keep for a user, below the user's home."""
+KEY_FILE = USER_FOLDER / "key"
 LARGEST_KEY_FILE = 4096
 """Bytes; a key has some forty."""
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mwa_client.asvo.key_file import USER_FOLDER
 from mwa_client.asvo.service import (
     CALL_TIMEOUT,
     CLIENT_NAME,
@@ -162,7 +163,7 @@ def _tokens_path(environment: Mapping[str, str], host: str, is_default: bool) ->
         return None
     # The shared file names no host, and tokens of one server are refused by another.
     name = "tokens.json" if is_default else f"tokens-{re.sub('[^A-Za-z0-9.-]', '_', host)}.json"
-    return Path(home) / ".mwa-asvo" / name
+    return Path(home) / USER_FOLDER / name
 
 
 def _delivery_roots(environment: Mapping[str, str]) -> DeliveryRoots:
