@@ -200,6 +200,8 @@ class Fetching:
                 self._updates.tell(row, Downloading(row.name, wanted.name, wanted.size))
         row.download()
         updates = self._updates
+        files = [wanted for wanted, _ in product.files]
+        updates.ledger.record_downloading(row.identity, job.job_id, files, product.to_come)
         means = (self._session(), updates.ledger.place, updates.clock, self._stop, self._inbox.put)
 
         def download() -> DownloadEnded | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable
@@ -16,16 +18,19 @@ from typing import Any, Callable
 from mwa_client.batch.ledger_file import LedgerFile
 from mwa_client.batch.records import FetchedProduct, RowRecord, UnreadProduct
 from mwa_client.directory.disk import disk_errors
-from mwa_client.directory.names import name_on_disk
+from mwa_client.directory.names import name_in_text, name_on_disk
 from mwa_client.directory.our_files import state_directory
 from mwa_client.directory.sums import Sha1Sums
-from mwa_client.errors import DirectoryUnusable
+from mwa_client.errors import DirectoryUnusable, DiskFull, MwaClientError
+from mwa_client.secrecy import hide
 from mwa_client.timing import read_time
-from mwa_client.transfer.files import DownloadDirectory, FetchedFile, FinalNames, describe
+from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FinalNames, describe
 
 STATE_DIR = ".mwa_client"
 """The folder of the download directory in which everything but the products stands."""
 TIME = "%Y-%m-%dT%H:%M:%SZ"
+MOST_NAMES, MOST_TEXT = 100, 1000
+"""Names of files, and characters of a text, that an entry which is only for people has at most."""
 PRACTICE = "sandbox"
 """The service's name in the ledger while practising."""
 
@@ -64,6 +69,7 @@ class Ledger:
         self.place = DownloadDirectory(directory, directory / STATE_DIR, check_lock, names)
         self.check_lock = check_lock
         self._now = now
+        self._begun = _as_text(now())
         self._service = service
         self._path = self.place.state_dir / "ledger.jsonl"
         self._file = LedgerFile(self._path)
@@ -139,6 +145,30 @@ class Ledger:
         if self.row(identity).state != state:
             self._record({"event": "state", "row": identity, "job_id": job_id, "state": state}, sync=False)
 
+    def record_downloading(
+        self, identity: str, job_id: int, files: Iterable[ExpectedFile], to_come: int
+    ) -> None:
+        """Record that the download of a row's product begins, and how many bytes are to come.
+
+        A download that a kill has cut off has no end here; the time at which the run began tells that the
+        downloads of earlier runs are over.
+        """
+        described = [{"name": name_in_text(file.name), "size": file.size} for file in files]
+        about = {"files": described[:MOST_NAMES], "to_come": to_come, "run": self._begun}
+        self._remark({"event": "downloading", "row": identity, "job_id": job_id, **about})
+
+    def record_failed(self, identity: str, job_id: int | None, error: MwaClientError) -> None:
+        """Record why a row has failed, unless that is what was recorded last."""
+        what, remedy = hide(error.what)[:MOST_TEXT], hide(error.remedy)[:MOST_TEXT]
+        if self.row(identity).failure != what:
+            about = {"message": what, "remedy": remedy}
+            self._remark({"event": "failed", "row": identity, "job_id": job_id, **about})
+
+    def _remark(self, entry: dict[str, object]) -> None:
+        """Record what is only for people to read: no run ends because there is no room for it."""
+        with suppress(DiskFull, DirectoryUnusable):
+            self._record(entry, sync=False)
+
     def record_complete(self, identity: str, job_id: int, fetched: FetchedProduct) -> None:
         """Record the fetched product of a row's job, and write its verified files into ``SHA1SUMS``."""
         described = [describe(self.place.path, file) for file in fetched.files]
@@ -181,7 +211,7 @@ class Ledger:
         States are not synced: a listing can change a thousand at once, and the next listing has them again.
         """
         self.check_lock()
-        entry = {"time": time.strftime(TIME, time.gmtime(self._now())), "service": self._service, **event}
+        entry = {"time": _as_text(self._now()), "service": self._service, **event}
         self._file.append(entry, sync=sync)
         return entry
 
@@ -198,6 +228,7 @@ class Ledger:
         row = self._rows.get(identity)
         if row is None:
             row = self._rows[identity] = RowRecord()
+        row.failure = str(entry.get("message")) if event == "failed" else ""
         if event == "state":
             row.state = sys.intern(str(entry.get("state")))
         elif event == "job" and "job_id" in entry:
@@ -278,6 +309,10 @@ def _on_disk(name: str) -> str | None:
         return name_on_disk(name)
     except UnicodeEncodeError:
         return None  # No file can be called so.
+
+
+def _as_text(moment: float) -> str:
+    return time.strftime(TIME, time.gmtime(moment))
 
 
 def _time(value: object) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,8 @@ class RowRecord:
         Jobs that have failed and were made anew because the user asked for it.
     disowned : int
         Jobs that the row was attached to, and that the service then listed with other parameters.
+    failure : str
+        Why it has failed, as long as nothing has happened to it since.
     """
 
     job_id: int | None = None
@@ -121,6 +123,7 @@ class RowRecord:
     missed_since: float | None = None
     renewals: int = 0
     disowned: int = 0
+    failure: str = field(default="", compare=False)
 
     @property
     def fetched(self) -> FetchedProduct | None:

@@ -101,4 +101,5 @@ class RowUpdates:
         """End a row that cannot be completed."""
         result = RowFailed(row.name, error)
         row.fail(result)
+        self.ledger.record_failed(row.identity, row.job_id, error)
         self.tell(row, result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,13 +19,13 @@ from shared import THREE_ROWS, FastClock, longest_file, run_batch, service_of
 from mwa_client.batch.ledger import PRACTICE, STATE_DIR, Ledger
 from mwa_client.batch.records import FetchedProduct, RowRecord
 from mwa_client.directory import json_files
-from mwa_client.errors import DirectoryUnusable, DiskFull, ExitStatus
+from mwa_client.errors import DirectoryUnusable, DiskFull, ExitStatus, JobFailed
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import KINDS, JobType, Sandbox
 from mwa_client.sandbox.fault_kinds import FaultKind, Point
 from mwa_client.sandbox.messages import Call, Reply
-from mwa_client.transfer.files import FetchedFile
+from mwa_client.transfer.files import ExpectedFile, FetchedFile
 
 SERVICE = "service.example:8778"
 ROW = "job_type=d obs_id=1191828528"
@@ -524,3 +525,38 @@ def test_a_line_of_sha1sums_that_a_crash_cut_off_is_made_whole(book: Book, kept:
     with book.opened() as ledger:
         finish(ledger, "second", 2, [book.file("b.zip", b"more bytes")])
     assert path.read_bytes() == whole
+
+
+# --- What is only for people --------------------------------------------------------------------------
+
+
+def test_why_a_row_failed_is_written_down_once_until_something_happens_to_it(book: Book) -> None:
+    error = JobFailed("It broke.", "Ask.")
+    for _ in range(3):  # As by a crontab.
+        with book.opened() as ledger:
+            ledger.record_job(ROW, 42)
+            ledger.record_state(ROW, 42, "error")
+            ledger.record_failed(ROW, 42, error)
+    with book.opened() as ledger:
+        ledger.record_downloading(ROW, 42, [ExpectedFile(42, "a.tar", 5, None)], to_come=5)
+        ledger.record_failed(ROW, 42, error)
+    told = [{**entry, "time": "", "service": ""} for entry in entries(book.directory)]
+    failed = {"time": "", "service": "", "event": "failed", "row": ROW, "job_id": 42,
+              "message": "It broke.", "remedy": "Ask."}  # fmt: skip
+    assert told[2:] == [failed, {
+        "time": "", "service": "", "event": "downloading", "row": ROW, "job_id": 42,
+        "files": [{"name": "a.tar", "size": 5}], "to_come": 5, "run": "2027-01-15T08:00:00Z",
+    }, failed]  # fmt: skip
+    assert book.row() == RowRecord(job_id=42, state="error")
+
+
+def test_a_full_disk_keeps_nobody_from_failing(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    with book.opened() as ledger:
+        monkeypatch.setattr(os, "write", full_disk)
+        ledger.record_failed(ROW, 42, JobFailed("It broke."))
+        with pytest.raises(DiskFull):
+            ledger.record_job(ROW, 42)
+
+
+def full_disk(handle: int, data: bytes) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
