@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .archives import Archive
 from .interfaces import Interface
 from .products import Content
 
@@ -137,8 +138,9 @@ class PracticeJob:
 
     @property
     def content(self) -> Content:
-        """The bytes of its product."""
-        return Content(f"job {self.id}", self.size)
+        """The bytes of its product: a zip if it was submitted by the interface of 2018, else a tar."""
+        is_zip = self.made_by is Interface.V2018
+        return Archive(f"job {self.id}", self.size, self.obs_id, self.kind, is_zip)
 
     @property
     def sha1(self) -> str:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 BLOCK_SIZE = 1 << 20
 """Bytes are made in blocks of this size."""
@@ -19,6 +21,35 @@ PAGE = 4096
 
 UPLOADED_AT_ONCE = 8 << 20
 """Products above this size were uploaded in parts of this size."""
+
+C = TypeVar("C", bound="Content")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Bytes that are not invented: an archive's headers, at their places.
+
+    Attributes
+    ----------
+    offsets : tuple of int
+        Where each begins, in order.
+    texts : tuple of bytes
+        The bytes of each; they do not overlap.
+    """
+
+    offsets: tuple[int, ...] = ()
+    texts: tuple[bytes, ...] = ()
+
+    def put_into(self, piece: bytearray, start: int) -> None:
+        """Overwrite what of a product's bytes, from `start` on, is not invented."""
+        stop = start + len(piece)
+        for number in range(max(0, bisect_right(self.offsets, start) - 1), len(self.offsets)):
+            offset, text = self.offsets[number], self.texts[number]
+            if offset >= stop:
+                return
+            first, last = max(start, offset), min(stop, offset + len(text))
+            if first < last:
+                piece[first - start : last - start] = text[first - offset : last - offset]
 
 
 @dataclass(frozen=True)
@@ -37,6 +68,11 @@ class Content:
     size: int
 
     @property
+    def runs(self) -> Runs:
+        """The bytes in it that are not invented."""
+        return Runs()
+
+    @property
     def sha1(self) -> str:
         """SHA-1 of the whole content in hex; worked out when first asked for (some seconds for 2 GiB)."""
         return _sha1(self)
@@ -51,19 +87,28 @@ class Content:
         parts = -(-self.size // UPLOADED_AT_ONCE)
         return f'"{digest}-{parts}"' if parts > 1 else f'"{digest}"'
 
-    def changed(self) -> Content:
+    def changed(self: C) -> C:
         """Return a content of the same size with other bytes."""
         return replace(self, seed=f"{self.seed}, changed")
 
     def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes from `start` up to, not including, `stop`, at most a block at a time."""
+        runs = self.runs
+        for piece in self.invented(start, stop):
+            if runs.offsets:
+                runs.put_into(piece, start)
+            yield bytes(piece)
+            start += len(piece)
+
+    def invented(self, start: int, stop: int | None) -> Iterator[bytearray]:
+        """Yield the bytes of a range as if all were invented, at most a block at a time."""
         stop = self.size if stop is None else stop
         block = bytearray(_pattern(self.seed, min(BLOCK_SIZE, -(-self.size // PAGE) * PAGE)))
         while start < stop:
             number, offset = divmod(start, BLOCK_SIZE)
             _stamp(block, number)
             end = min(BLOCK_SIZE, offset + stop - start)
-            yield bytes(memoryview(block)[offset:end])
+            yield block[offset:end]
             start += end - offset
 
 
