@@ -37,10 +37,10 @@ PATIENCE = 120.0
 HURRIED = """
 import os, sys
 from mwa_client.batch import pacing
-from mwa_client.directory import lock
+from mwa_client.directory import lock_file, owner
 pacing.SLOWEST_ANSWER = pacing.SLOWEST_LISTING = float(os.environ["SLOWEST"])
-lock.HEARTBEAT, lock.WATCH = float(os.environ["WATCH"]) / 5, float(os.environ["WATCH"])
-lock.boot_id = lambda: os.environ["MACHINE"]
+lock_file.HEARTBEAT, lock_file.WATCH = float(os.environ["WATCH"]) / 5, float(os.environ["WATCH"])
+owner.boot_id = lambda: os.environ["MACHINE"]
 from mwa_client.cli.main import main
 sys.exit(main())
 """

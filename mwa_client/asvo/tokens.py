@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from mwa_client.directory.json_files import read_document
-from mwa_client.directory.lock import Owner
 from mwa_client.directory.our_files import read_ours, state_directory, write_safely
+from mwa_client.directory.owner import Owner
 from mwa_client.errors import DirectoryUnusable, DiskFull, ServiceUnavailable
 from mwa_client.json_text import read_json
 from mwa_client.secrecy import keep_secret

@@ -94,7 +94,8 @@ def _lock(settings: Settings, say: Show) -> Iterator[Callable[[], None]]:
     from mwa_client.directory.lock import directory_lock
     from mwa_client.timing import SystemClock
 
-    lock = directory_lock(settings.directory, settings.directory / STATE_DIR, SystemClock(), say)
+    place, wait = settings.directory, settings.wait_for_lock
+    lock = directory_lock(place, place / STATE_DIR, SystemClock(), say, wait=wait)
     with ExitStack() as open_things:
         try:
             check_lock = open_things.enter_context(lock)

@@ -107,6 +107,7 @@ def option_parser() -> argparse.ArgumentParser:
     more.add_argument("--connections", metavar="N", help="at most, for all of them (default: 8)")
     more.add_argument("--poll", metavar="SECONDS", help="ask for states so often (default: 5 to 60 s)")
     more.add_argument("--give-up-after", metavar="SECONDS", help="stop then, with status 75 if jobs are left")
+    more.add_argument("--wait-for-lock", metavar="SECONDS", help="wait so long where DIR is in use")
     more.add_argument("--version", action="version", version=f"mwa_client {__version__}", help="show it")
     more.add_argument("-h", "--help", action="help", help="show this")
     return parser

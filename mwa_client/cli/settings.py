@@ -95,6 +95,8 @@ class Settings:
         Seconds between two listings; None: adapt.
     give_up_after : float or None
         Seconds after which to stop with jobs still pending; None: never.
+    wait_for_lock : float
+        Seconds to wait at most until no other client works in the directory.
     """
 
     directory: Path
@@ -111,6 +113,7 @@ class Settings:
     connections: int = CONNECTIONS
     poll: float | None = None
     give_up_after: float | None = None
+    wait_for_lock: float = 0.0
 
 
 def settings_from(options: argparse.Namespace) -> Settings:
@@ -143,6 +146,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         connections=_count("--connections", options.connections, CONNECTIONS, MOST_CONNECTIONS),
         poll=read_seconds("--poll", options.poll, SANDBOX_POLL if options.sandbox else 0.0) or None,
         give_up_after=read_seconds("--give-up-after", options.give_up_after, 0.0) or None,
+        wait_for_lock=read_seconds("--wait-for-lock", options.wait_for_lock, 0.0),
     )
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from shared import FastClock, longest_file
 
 from mwa_client.asvo.tokens import LOGINS_A_MINUTE, Tokens, TokenStore
-from mwa_client.directory.lock import Owner
+from mwa_client.directory.owner import Owner
 from mwa_client.errors import ServiceUnavailable
 
 SECRET = "the-api-key-itself"

@@ -31,7 +31,8 @@ from mwa_client.batch.events import Begun, Complete, Counts
 from mwa_client.batch.workers import Workers
 from mwa_client.cli.streams import PatientWriter
 from mwa_client.directory import disk, our_files
-from mwa_client.directory.lock import HEARTBEAT, directory_lock
+from mwa_client.directory.lock import directory_lock
+from mwa_client.directory.lock_file import HEARTBEAT
 from mwa_client.display.bars import BarDisplay
 from mwa_client.errors import NoFileOpened
 from mwa_client.jobs.jobfile import read_bytes

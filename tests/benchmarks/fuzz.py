@@ -42,7 +42,8 @@ from mwa_client.asvo.tokens import TokenStore
 from mwa_client.batch.ledger import STATE_DIR, Ledger
 from mwa_client.batch.pacing import Pacing
 from mwa_client.cli.error_file import write_errors
-from mwa_client.directory.lock import Owner, directory_lock
+from mwa_client.directory.lock import directory_lock
+from mwa_client.directory.owner import Owner
 from mwa_client.display.json_lines import JsonDisplay
 from mwa_client.display.lines import LineDisplay
 from mwa_client.display.listing import documents, table

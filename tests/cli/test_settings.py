@@ -13,7 +13,7 @@ from mwa_client.errors import SettingsError
 
 def settings(**given: object) -> Settings:
     """Settings from options; what is not given is as on a bare command line."""
-    numbers = ("parallel", "connections", "poll", "give_up_after")
+    numbers = ("parallel", "connections", "poll", "give_up_after", "wait_for_lock")
     flags = ["check", "sandbox", "allow_resubmit", "quiet", "verbose", "json"]
     flags += ["submit_only", "list_only", "once"]
     others = ("api", "job", "download_only", "cancel", "error_file")
@@ -65,7 +65,13 @@ def test_bare_options() -> None:
 
 def test_all_options() -> None:
     switches = {"submit_only": True, "once": True, "sandbox": True, "allow_resubmit": True, "quiet": True}
-    numbers = {"parallel": "32", "connections": "16", "poll": "0.5", "give_up_after": "1e3"}
+    numbers = {
+        "parallel": "32",
+        "connections": "16",
+        "poll": "0.5",
+        "give_up_after": "1e3",
+        "wait_for_lock": "60",
+    }
     given = settings(csv="-", dir="/tmp/x", **numbers, **switches)
     assert given == Settings(
         csv="-",
@@ -79,6 +85,7 @@ def test_all_options() -> None:
         connections=16,
         poll=0.5,
         give_up_after=1000.0,
+        wait_for_lock=60.0,
     )
 
 
@@ -109,7 +116,7 @@ def test_numbers_of_downloads_that_cannot_be(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["abc", "0", "-5", "nan", "inf", "1e99", "5 s"])
-@pytest.mark.parametrize("name", ["poll", "give_up_after"])
+@pytest.mark.parametrize("name", ["poll", "give_up_after", "wait_for_lock"])
 def test_times_that_cannot_be(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"^--{name.replace('_', '-')}={value} is not a time") as caught:
         settings(**{name: value})

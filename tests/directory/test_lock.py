@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -11,72 +9,24 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable
 
 import pytest
+from desk import ELSEWHERE, Desk, dead_process
 from shared import THREE_ROWS, FastClock, command, environment, run_command, wait_until
 
-from mwa_client.directory import lock
+from mwa_client.directory import lock_file
+from mwa_client.directory import owner as owners
 from mwa_client.directory.disk import boot_id
-from mwa_client.directory.lock import HEARTBEAT, WATCH, Owner, directory_lock
+from mwa_client.directory.lock_file import HEARTBEAT, WATCH, LockFile
+from mwa_client.directory.owner import Owner
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, ExitStatus
 from mwa_client.sandbox import Sandbox
-
-ELSEWHERE: dict[str, Any] = {"host": "login2", "boot": "another-boot", "space": "pid:[1]"}
-
-
-@dataclasses.dataclass
-class Desk:
-    """A download directory for one or several clients to work in."""
-
-    directory: Path
-    clock: FastClock
-    said: list[str] = dataclasses.field(default_factory=list)
-
-    @property
-    def memory(self) -> Path:
-        return self.directory / ".mwa_client"
-
-    @property
-    def path(self) -> Path:
-        return self.memory / "lock"
-
-    @contextmanager
-    def alone(self) -> Iterator[Callable[[], None]]:
-        with directory_lock(self.directory, self.memory, self.clock, self.said.append) as guard:
-            yield guard
-
-    def leave(self, *, age: float = 0.0, name: str = "lock", **changed: object) -> Owner:
-        """Leave a lock as this process would have, but for what is changed; touched so many seconds ago."""
-        owner = dataclasses.replace(Owner.here(self.clock.now()), **changed)  # type: ignore[arg-type]
-        self.memory.mkdir(exist_ok=True)
-        (self.memory / name).write_text(json.dumps(dataclasses.asdict(owner)))
-        self.touch(age, name)
-        return owner
-
-    def touch(self, age: float = 0.0, name: str = "lock") -> None:
-        when = self.clock.now() - age
-        os.utime(self.memory / name, (when, when))
-
-    def owner(self) -> dict[str, object]:
-        owner: dict[str, object] = json.loads(self.path.read_text())
-        return owner
 
 
 @pytest.fixture
 def desk(tmp_path: Path, clock: FastClock) -> Desk:
     return Desk(tmp_path, clock)
-
-
-def dead_process() -> tuple[int, str]:
-    """The number and the birth of a process that is no more."""
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    birth = lock._birth(process.pid)
-    process.communicate()
-    assert birth is not None
-    return process.pid, birth
 
 
 # --- One at a time ------------------------------------------------------------------------------------
@@ -128,7 +78,7 @@ def test_a_number_that_another_process_has_now_is_no_life(desk: Desk) -> None:
 
 def test_a_zombie_is_dead(desk: Desk) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
-    wait_until(lambda: lock._birth(process.pid) is None)
+    wait_until(lambda: owners._birth(process.pid) is None)
     desk.leave(pid=process.pid, born="1")
     with desk.alone():
         assert desk.owner()["pid"] == os.getpid()
@@ -143,7 +93,7 @@ def test_a_process_of_somebody_else_is_alive_although_nothing_is_known_of_it(
 
     desk.leave(pid=1, born="7")
     monkeypatch.setattr(os, "kill", forbid)
-    monkeypatch.setattr(lock, "_birth", lambda pid: None)
+    monkeypatch.setattr(owners, "_birth", lambda pid: None)
     with pytest.raises(DirectoryBusy):
         Desk(desk.directory, desk.clock).alone().__enter__()
 
@@ -229,7 +179,8 @@ def test_who_died_over_a_takeover_does_not_block_the_next(desk: Desk) -> None:
 def test_a_takeover_that_comes_too_late_removes_nothing(desk: Desk) -> None:
     with desk.alone():
         holder = desk.path.read_text()
-        late = lock._Lock(desk.directory, desk.path, desk.clock, desk.said.append)
+        me = Owner.here(desk.clock.now())
+        late = LockFile(desk.path, desk.directory, me, desk.clock, desk.said.append)
         late._remove(desk.path, Owner(token="0123456789abcdef"))  # What it had seen is long gone.
         assert desk.path.read_text() == holder
 
@@ -306,7 +257,7 @@ def test_a_lock_that_was_removed_by_hand_is_lost(desk: Desk) -> None:
 
 
 def test_the_lock_is_touched_while_the_work_goes_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(lock_file, "HEARTBEAT", 0.01)
     with desk.alone():
         desk.touch(age=1e9)
         old = desk.path.stat().st_mtime

@@ -40,7 +40,7 @@ from mwa_client.batch.events import (
     Summary,
 )
 from mwa_client.cli import main as cli
-from mwa_client.directory.lock import Owner
+from mwa_client.directory.owner import Owner
 from mwa_client.display.json_lines import JsonDisplay
 from mwa_client.display.lines import LineDisplay
 from mwa_client.errors import (

@@ -22,7 +22,8 @@ from shared import FastClock, environment, run_batch, run_command
 
 from mwa_client.batch.ledger import STATE_DIR, Ledger
 from mwa_client.directory import disk, json_files, our_files
-from mwa_client.directory.lock import Owner, directory_lock
+from mwa_client.directory.lock import directory_lock
+from mwa_client.directory.owner import Owner
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, ExitStatus
 from mwa_client.sandbox import Sandbox
 from mwa_client.transfer.files import ExpectedFile
