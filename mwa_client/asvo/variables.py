@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mwa_client.asvo.key_file import USER_FOLDER
+from mwa_client.asvo.key_file import KEY_VARIABLE, USER_FOLDER
 from mwa_client.asvo.service import (
     CALL_TIMEOUT,
     CLIENT_NAME,
@@ -65,14 +65,19 @@ def services_from(environment: Mapping[str, str], api: ApiVersion | None = None)
     """
     if api is not None:
         apis = [api]
-    elif environment.get("MWA_ASVO_API_KEY"):
-        apis = [ApiVersion.V2, ApiVersion.V1]
-    else:
+    elif has_account_of_2018_alone(environment):
         apis = [ApiVersion.V2018]
+    else:
+        apis = [ApiVersion.V2, ApiVersion.V1]
     services = [_service(environment, each) for each in apis]
     if api is None and services[0].api is ApiVersion.V2018:
         services.append(_v2_beside(services[0], environment))
     return tuple(services)
+
+
+def has_account_of_2018_alone(environment: Mapping[str, str]) -> bool:
+    """Say whether the variables hold an account of 2018, or a part of one, and no key for today's service."""
+    return not environment.get(KEY_VARIABLE) and any(environment.get(name) for name in ACCOUNT)
 
 
 def _v2_beside(of_2018: Service, environment: Mapping[str, str]) -> Service:
@@ -115,19 +120,19 @@ def _credentials(environment: Mapping[str, str], api: ApiVersion) -> Credentials
         return Credentials(key=key)
     missing = [name for name in ACCOUNT if not environment.get(name)]
     if api is ApiVersion.V1 or (api is ApiVersion.V2 and missing):
+        why = f", and the {api.value} interface wants it" if has_account_of_2018_alone(environment) else ""
         raise CredentialsMissing(
-            f"No credentials: MWA_ASVO_API_KEY is not set, and the {api.value} interface wants it.",
-            f"{HOW_TO_SET_KEY}\n{HOW_TO_PRACTISE}",
+            f"No credentials: MWA_ASVO_API_KEY is not set{why}.", f"{HOW_TO_SET_KEY}\n{HOW_TO_PRACTISE}"
         )
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         exports = " ".join(f"{name}={ACCOUNT[name]}" for name in missing)
-        why = "and the 2018 interface wants them" if key else "nor is MWA_ASVO_API_KEY"
-        raise CredentialsMissing(
-            f"No credentials: {' and '.join(missing)} {verb} not set, {why}.",
-            f"{HOW_TO_SET_KEY}\nFor the service of 2018, your account there:\n    export {exports}\n"
-            f"{HOW_TO_PRACTISE}",
-        )
+        how = f"For the service of 2018, your account there:\n    export {exports}\n{HOW_TO_PRACTISE}"
+        if has_account_of_2018_alone(environment):
+            why, how = "nor is MWA_ASVO_API_KEY", f"{HOW_TO_SET_KEY}\n{how}"
+        else:
+            why = "and the 2018 interface wants them"
+        raise CredentialsMissing(f"No credentials: {' and '.join(missing)} {verb} not set, {why}.", how)
     for name in ACCOUNT:
         _check_text(name, environment[name])
     user, password = (environment[name] for name in ACCOUNT)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mwa_client.asvo.key_file import KEY_VARIABLE, with_key_of_file
+from mwa_client.asvo.key_file import with_key_of_file
+from mwa_client.asvo.variables import has_account_of_2018_alone
 from mwa_client.cli.settings import Settings
 from mwa_client.errors import JobFileError
 from mwa_client.jobs.jobfile import JobFile, parse, plan, read_bytes
@@ -58,12 +59,10 @@ def likely_apis(settings: Settings) -> tuple[ApiVersion, ...]:
     if settings.api is not None:
         return (settings.api,)
     if settings.sandbox:
-        return (ApiVersion.V2018,)
-    return (
-        (ApiVersion.V2, ApiVersion.V1)
-        if with_key_of_file(os.environ).get(KEY_VARIABLE)
-        else (ApiVersion.V2018, ApiVersion.V2)
-    )
+        return (ApiVersion.V2,)
+    if has_account_of_2018_alone(with_key_of_file(os.environ)):
+        return (ApiVersion.V2018, ApiVersion.V2)
+    return (ApiVersion.V2, ApiVersion.V1)
 
 
 def check_report(settings: Settings, jobs: JobFile, api: ApiVersion) -> list[str | Mapping[str, object]]:

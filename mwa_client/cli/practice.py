@@ -62,5 +62,5 @@ def practice_service(settings: Settings, say: Show) -> Iterator[Service]:
         ) from None
     with sandbox:
         roots = DeliveryRoots((memory / "sandbox_scratch",))
-        api = settings.api or ApiVersion.V2018
+        api = settings.api or ApiVersion.V2
         yield Service(api, sandbox.url, PRACTICE, account, delivery_roots=roots)

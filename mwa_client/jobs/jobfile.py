@@ -19,7 +19,7 @@ from mwa_client.jobs.keys import ApiVersion, JobType
 from mwa_client.jobs.request import JobRequest
 from mwa_client.jobs.rowcheck import CheckedRow
 from mwa_client.jobs.text import excerpt, rows_of
-from mwa_client.jobs.wording import count, no_counterpart
+from mwa_client.jobs.wording import count, no_counterpart, said_once
 
 READ_BLOCK = 1 << 17
 """Bytes that are read together."""
@@ -151,16 +151,15 @@ def parse(data: bytes | str, api: ApiVersion, source: str = "jobs.csv") -> JobFi
     jobs: dict[str, JobRequest] = {}
     mistakes: list[Mistake] = []
     warnings: list[tuple[int, str]] = []
-    dropped: dict[str, list[int]] = {}
+    said: dict[str, list[int]] = {}
     for line, text in rows_of(data, mistakes):
         if len(mistakes) >= MOST_MISTAKES:
             mistakes[MOST_MISTAKES:] = [Mistake(line, "too many mistakes; what follows was not read")]
             break
         row = CheckedRow.from_text(text, api)
         mistakes += [Mistake(line, message) for message in row.mistakes]
-        warnings += [(line, message) for message in row.warnings]
-        for name in row.dropped:
-            dropped.setdefault(name, []).append(line)
+        for message in (*row.warnings, *map(no_counterpart, row.dropped)):
+            said.setdefault(message, []).append(line)
         job = row.request(line)
         if job is None:
             continue
@@ -171,7 +170,7 @@ def parse(data: bytes | str, api: ApiVersion, source: str = "jobs.csv") -> JobFi
         mistakes.append(Mistake(1, f"no jobs in {source}"))
     if mistakes:
         raise JobFileError(source, mistakes)
-    warnings += [(lines[0], no_counterpart(name, len(lines))) for name, lines in dropped.items()]
+    warnings += [(lines[0], said_once(message, len(lines))) for message, lines in said.items()]
     shown = tuple(f"{source}:{line}: {message}" for line, message in sorted(warnings))
     return JobFile(source, tuple(jobs.values()), shown)
 

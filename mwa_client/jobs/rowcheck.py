@@ -9,13 +9,20 @@ from decimal import Decimal
 
 from mwa_client.jobs.key_table import KEY_BY_NAME, find_key, keys_of
 from mwa_client.jobs.keys import ApiVersion, JobKey, JobType, Required
-from mwa_client.jobs.request import CONVERSION_KEYS, NOT_PART_OF_THE_PRODUCT, JobRequest
+from mwa_client.jobs.request import CONVERSION_KEYS, JobRequest
 from mwa_client.jobs.text import LONGEST_EXCERPT, Cell, cells_of, excerpt
 from mwa_client.jobs.values import is_within, parse_value, shortest, survives_json, text_of
+from mwa_client.jobs.vocabulary import (
+    meaning_of_2018,
+    what_made_it_2018,
+    words_to_suggest,
+    written_for,
+)
 from mwa_client.jobs.wording import (
     did_you_mean,
     guess_name,
     guess_value,
+    in_words,
     number_within,
     requirement,
     with_article,
@@ -46,22 +53,25 @@ class CheckedRow:
     """
 
     def __init__(self, cells: Iterable[Cell], api: ApiVersion, mistakes: list[str]) -> None:
-        cells = list(cells)
+        # A cell without a value, as tables have them, says nothing.
+        cells = [cell for cell in cells if cell.value != "" or find_key(cell.name) is None]
         self.api = api
         self.mistakes = mistakes
         self.job_type = _job_type_among(cells)
         self.names: dict[str, str] = {}
         self.values: dict[str, str] = {}
         self._guessed_names: dict[str, str] = {}
+        self._words_to_suggest = words_to_suggest((cell.name for cell in cells), api)
         for cell in cells:
             self._take(cell)
-        self.names = {**self._guessed_names, **self.names}
         self.written_for = self._find_written_for()
+        self._what_made_it_2018 = what_made_it_2018(self.names)
+        self.names = {**self._guessed_names, **self.names}
         self.mistakes += self._missing_keys()
         if self.job_type:
             for check in _CHECKS_BETWEEN_KEYS:
                 self.mistakes += check(self)
-        self.warnings = list(_possible_refusals(self))
+        self.warnings = [*self._words_of_2018(), *_possible_refusals(self)]
 
     @classmethod
     def from_text(cls, text: str, api: ApiVersion) -> CheckedRow:
@@ -123,8 +133,6 @@ class CheckedRow:
         if self.job_type and self.job_type not in key.job_types:
             owners = " or ".join(owner.label for owner in JobType if owner in key.job_types)
             return f"belongs to {with_article(owners)} job, not to {with_article(self.job_type.label)} job"
-        if not text:
-            return f"missing value; must be {requirement(key, name)}"
         if "=" in text:
             for other in re.findall(r"(\w+)\s*=", text[:LONGEST_EXCERPT]):
                 self._note_guess(other)
@@ -160,28 +168,34 @@ class CheckedRow:
 
     def _note_guess(self, name: str) -> str | None:
         """Note which key a misspelt name may have meant, so that it is not reported as missing as well."""
-        guess = guess_name(name[:LONGEST_EXCERPT], self.job_type)
+        guess = guess_name(name[:LONGEST_EXCERPT], self.job_type, self._words_to_suggest)
         if guess:
             self._guessed_names[KEY_BY_NAME[guess].name] = guess
         return guess
 
     def _find_written_for(self) -> ApiVersion:
-        """Return the interface whose names the row uses; names that both have count as those of `api`."""
         if self.job_type is None or not self.job_type.is_known_to(ApiVersion.V2018):
             return ApiVersion.V2
-        product_keys = [name for name in self.names if name not in NOT_PART_OF_THE_PRODUCT]
-        interfaces = {KEY_BY_NAME[name].interface_of(self.names[name]) for name in product_keys}
-        if ApiVersion.V2018 in interfaces:
-            return ApiVersion.V2018
-        is_2018 = self.api is ApiVersion.V2018 and ApiVersion.V2 not in interfaces
-        return ApiVersion.V2018 if is_2018 else ApiVersion.V2
+        return written_for(self.names, self._guessed_names, self.api)
 
     def _missing_keys(self) -> Iterator[str]:
         any_job = (KEY_BY_NAME["obs_id"], KEY_BY_NAME["job_type"])
-        for key in keys_of(self.job_type) if self.job_type else any_job:
-            if key.is_required_in(self.written_for) and key.name not in self.names:
-                name = key.name_on(self.written_for) or key.name
-                yield f"{name}: missing; must be {requirement(key, name)}"
+        keys = keys_of(self.job_type) if self.job_type else any_job
+        missing = [key for key in keys if key.is_required_in(self.written_for)]
+        missing = [key for key in missing if key.name not in self.names]
+        in_2018 = [key for key in missing if key.required is Required.IN_2018]
+        if in_2018 and self._what_made_it_2018:
+            # Who writes today's words would wonder about missing words that were never heard of.
+            needed = in_words(key.name_2018 or key.name for key in in_2018)
+            yield f"{self._what_made_it_2018}; a row with such words must also have {needed}"
+            missing = [key for key in missing if key not in in_2018]
+        for key in missing:
+            name = key.name_on(self.written_for) or key.name
+            yield f"{name}: missing; must be {requirement(key, name)}"
+
+    def _words_of_2018(self) -> Iterator[str]:
+        if self.written_for is ApiVersion.V2018 and self._what_made_it_2018 and not self.mistakes:
+            yield f"{self._what_made_it_2018}; {meaning_of_2018(self.names)}"
 
 
 def _job_type_among(cells: Iterable[Cell]) -> JobType | None:

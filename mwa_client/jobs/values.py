@@ -42,6 +42,7 @@ def parse_value(key: JobKey, name: str, text: str) -> str | None:
     if kind is ValueKind.CHOICE:
         choice = key.decode(text, name)
         return choice if choice in key.choices else None
+    text = "".join(text.split())  # Some write a long number in groups of digits.
     if not is_within(text, key.limits_of_value(name)):
         return None
     return text if name == key.name_2018 else shortest(key, text)

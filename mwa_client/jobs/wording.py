@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterable
 
 from mwa_client.jobs.key_table import KEY_BY_NAME
-from mwa_client.jobs.keys import JobKey, JobType, Limits, ValueKind
+from mwa_client.jobs.keys import ApiVersion, JobKey, JobType, Limits, ValueKind
 from mwa_client.jobs.text import LONGEST_EXCERPT
 from mwa_client.jobs.values import SWITCH
 
@@ -46,6 +46,12 @@ def _either(choices: Iterable[str]) -> str:
     return f"{', '.join(first)} or {last}"
 
 
+def in_words(names: Iterable[str]) -> str:
+    """Return names as one phrase: ``timeres, freqres and edgewidth``; empty where there are none."""
+    *first, last = list(names) or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def _plural(unit: str) -> str:
     return {"GPS second": "GPS seconds", "pixel": "pixels"}.get(unit, unit)
 
@@ -60,17 +66,49 @@ def with_article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
-def no_counterpart(name: str, rows: int) -> str:
-    """Warn that a key of 2018 is not sent to today's service, once for all the rows that have it."""
-    more = f" (said once for {rows} rows)" if rows > 1 else ""
-    return f"{name} has no counterpart in today's service; it is not sent{more}"
+def no_counterpart(name: str) -> str:
+    """Warn that a key of 2018 is not sent to today's service."""
+    return f"{name} has no counterpart in today's service; it is not sent"
+
+
+def said_once(warning: str, rows: int) -> str:
+    """Return a warning that holds for a number of rows."""
+    return f"{warning} (said once for {rows} rows)" if rows > 1 else warning
 
 
 @functools.lru_cache(maxsize=1024)
-def guess_name(name: str, job_type: JobType | None) -> str | None:
-    """Return the name of a key that a misspelt one may have been meant to be."""
+def guess_name(name: str, job_type: JobType | None, words_of: ApiVersion | None) -> str | None:
+    """Return the name of a key that a misspelt one may have been meant to be.
+
+    Parameters
+    ----------
+    name : str
+        The misspelt name.
+    job_type : JobType or None
+        The job type whose keys are considered; None: all keys.
+    words_of : ApiVersion or None
+        The interface whose name for the key is returned; None: the name that is closest.
+
+    Examples
+    --------
+    >>> guess_name("time_res", JobType.CONVERSION, ApiVersion.V2)
+    'avg_time_res'
+    """
     known = [known for known, key in KEY_BY_NAME.items() if job_type is None or job_type in key.job_types]
-    return _closest(name, known)
+    closest = _closest(name, known) or _with_the_words_of(name, known)
+    if closest is None or words_of is None:
+        return closest
+    key = KEY_BY_NAME[closest]
+    if words_of is not ApiVersion.V2018 and closest == key.name_v1:
+        return closest
+    return key.name_on(words_of) or key.name
+
+
+def _with_the_words_of(name: str, known: Iterable[str]) -> str | None:
+    """Return the one name that has all the words of another in it: ``custom_centre_ra`` for ``ra``."""
+    words = set(name.lower().replace("-", "_").split("_"))
+    found = [other for other in known if words <= set(other.split("_"))]
+    return found[0] if len({KEY_BY_NAME[other].name for other in found}) == 1 else None
 
 
 def guess_value(key: JobKey, name: str, text: str) -> str | None:

@@ -169,7 +169,7 @@ def test_timeout_of_a_call() -> None:
 @pytest.mark.parametrize(
     ("given", "missing", "there"),
     [
-        ({}, ["ASVO_USER", "ASVO_PASS"], []),
+        ({}, ["MWA_ASVO_API_KEY"], ["ASVO_USER", "ASVO_PASS"]),
         ({"ASVO_USER": "someone"}, ["ASVO_PASS"], ["ASVO_USER"]),
         ({"ASVO_PASS": "s3cret-word"}, ["ASVO_USER"], ["ASVO_PASS"]),
         ({"ASVO_USER": "someone", "ASVO_PASS": ""}, ["ASVO_PASS"], ["ASVO_USER"]),

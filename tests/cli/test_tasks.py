@@ -751,13 +751,50 @@ def test_what_v1_cannot_do_is_found_after_the_login(
     assert done.status == 3 and f"row:2: {says}" in done.err and "v1 interface" in done.err
 
 
-def test_practising_is_2018_unless_told_otherwise(sandbox: Sandbox, run: Run, data: Path) -> None:
+@pytest.mark.parametrize("has_key", [True, False])
+def test_practising_is_todays_unless_told_otherwise(
+    sandbox: Sandbox, run: Run, data: Path, monkeypatch: pytest.MonkeyPatch, has_key: bool
+) -> None:
+    if not has_key:  # What is left is an account of 2018, which means nothing to the practice service.
+        monkeypatch.delenv("MWA_ASVO_API_KEY")
     done = run("--sandbox", "-j", ONE_ROW.replace("=vis", "=vis_meta"), "-s")
     (job,) = json.loads((data / ".mwa_client" / "sandbox.json").read_text())["jobs"]
-    assert done.status == 0 and job["made_by"] == "2018"
+    assert done.status == 0 and job["made_by"] == "v2"
     assert run("--sandbox", "-j", ONE_ROW.replace("=vis", "=vis_meta"), "--api", "v1").status == 0
-    assert run("--sandbox", "-j", SCRATCH_ROW).status == 3
+    assert run("--sandbox", "-j", SCRATCH_ROW, "--check").status == 0
+    assert run("--sandbox", "-j", SCRATCH_ROW, "--api", "2018").status == 3
     assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("options", [[], ["--api", "2018"], ["--api", "v1"], ["--api", "v2"]])
+def test_practising_with_the_rows_of_2018(run: Run, data: Path, options: list[str]) -> None:
+    example = Path(__file__).parents[2] / "examples" / "jobs.csv"
+    done = run("--sandbox", "--csv", example, "-s", *options)
+    jobs = json.loads((data / ".mwa_client" / "sandbox.json").read_text())["jobs"]
+    assert done.status == 0 and len(jobs) == 3
+    assert {job["made_by"] for job in jobs} == {options[-1] if options else "v2"}
+
+
+@pytest.mark.parametrize(
+    ("account", "options", "judged_by"),
+    [
+        ([], [], "v2"),
+        ([], ["--sandbox"], "v2"),
+        ([], ["--api", "2018"], "2018"),
+        (["ASVO_USER", "ASVO_PASS"], [], "2018"),
+        (["ASVO_USER", "ASVO_PASS"], ["--sandbox"], "v2"),
+        (["ASVO_USER", "ASVO_PASS"], ["--api", "v1"], "v1"),
+        (["ASVO_USER", "ASVO_PASS", "MWA_ASVO_API_KEY"], [], "v2"),
+    ],
+)
+def test_which_interface_a_check_judges_by(
+    run: Run, monkeypatch: pytest.MonkeyPatch, account: list[str], options: list[str], judged_by: str
+) -> None:
+    for name in ("ASVO_USER", "ASVO_PASS", "MWA_ASVO_API_KEY"):
+        if name not in account:
+            monkeypatch.delenv(name)
+    done = run("-j", ONE_ROW, "--check", "-v", *options)
+    assert f"The requests to the {judged_by} interface:" in done.out
 
 
 # --- Deliveries --------------------------------------------------------------------------------------

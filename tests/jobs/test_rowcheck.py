@@ -8,7 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from job_rows import ACACIA_IS_TAR, C_2018, C_TODAY, DOWNLOAD, IMAGING, OBS, VOLTAGE, form, messages
+from job_rows import ACACIA_IS_TAR, C_2018, C_TODAY, DOWNLOAD, IMAGING, OBS, TODAY, VOLTAGE, form, messages
 
 from mwa_client.errors import ExitStatus, JobFileError, Mistake
 from mwa_client.jobs.jobfile import parse, parse_row
@@ -57,7 +57,6 @@ obs_id, job_type=d, download_type=vis
         ("centre=point", "centre=point: must be phase, pointing or custom; did you mean pointing?"),
         ("no_rfi=ture", "no_rfi=ture: must be true or false; did you mean true?"),
         ("no_rfi=1", "no_rfi=1: must be true or false"),
-        ("no_rfi=", "no_rfi=: missing value; must be true or false"),
         ("no_rfi=true # noisy", "no_rfi=true # noisy: must be true or false"),
         ("no_rfi", "no_rfi: write key=value"),
         ("=true", "=true: write key=value"),
@@ -132,6 +131,41 @@ def test_against_2018_a_conversion_that_says_little_lacks_what_2018_must_be_told
         "edgewidth: missing; must be a whole number of kHz, 0 or more",
         "conversion: missing; must be ms or uvfits",
     ]
+
+
+@pytest.mark.parametrize("empty", ["no_rfi=", "timeres= ", "norfi=,no_rfi=true", "pol=", "offset = "])
+@pytest.mark.parametrize("api", TODAY)
+def test_a_cell_without_a_value_says_nothing(api: ApiVersion, empty: str) -> None:
+    bare = f"{C_TODAY}, no_rfi=true" if "true" in empty else C_TODAY
+    assert parse_row(f"{C_TODAY}, {empty}", api) == parse_row(bare, api)
+    assert parse_row({"obs_id": 1191828584, "job_type": "c", "norfi": None, "centre": ""}, api) == parse_row(
+        f"{OBS}, job_type=c", api
+    )
+
+
+def test_what_must_be_there_must_have_a_value() -> None:
+    assert messages("obs_id=, job_type=") == messages("job_type=,") == messages("# no\n,job_type=")
+    assert messages(f"{OBS}, job_type=d, download_type=") == messages(f"{OBS}, job_type=d")
+    assert messages(f"{DOWNLOAD}, colour=") == ["colour: no such key"]
+
+
+@pytest.mark.parametrize(
+    ("spaced", "plain"),
+    [
+        ("obs_id=1 191 828 584, job_type=d, download_type=vis", DOWNLOAD),
+        ("obs_id=1191\u00a0828\u202f584, job_type=d, download_type=vis", DOWNLOAD),
+        (f"{OBS}, job_type=c, avg_freq_res=1 280", f"{OBS}, job_type=c, avg_freq_res=1280"),
+        (C_2018.replace("freqres=20", "freqres=1 0 0"), C_2018.replace("freqres=20", "freqres=100")),
+    ],
+)
+def test_spaces_inside_a_number_do_not_count(spaced: str, plain: str) -> None:
+    for api in ApiVersion:
+        assert form(spaced, api) == form(plain, api)
+
+
+def test_two_numbers_in_one_cell_are_no_number() -> None:
+    (said,) = messages("obs_id=1191828584 1191828528, job_type=d, download_type=vis")
+    assert said.startswith("obs_id=1191828584 1191828528: must be a whole number of GPS seconds")
 
 
 def test_a_misspelt_key_is_not_missed_as_well() -> None:
@@ -334,8 +368,6 @@ class Colour(enum.Enum):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "avg_time_res=: missing value; must be a number of s, 0 or more"),
-        ("", "avg_time_res=: missing value; must be a number of s, 0 or more"),
         (True, "avg_time_res=true: must be a number of s, 0 or more"),
         (float("nan"), "avg_time_res=nan: must be a number of s, 0 or more"),
         (Fraction(1, 2), "avg_time_res=1/2: must be a number of s, 0 or more"),
