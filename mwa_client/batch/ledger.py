@@ -24,7 +24,14 @@ from mwa_client.directory.sums import Sha1Sums
 from mwa_client.errors import DirectoryUnusable, DiskFull, MwaClientError
 from mwa_client.secrecy import hide
 from mwa_client.timing import read_time
-from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FinalNames, describe
+from mwa_client.transfer.files import (
+    DownloadDirectory,
+    ExpectedFile,
+    FetchedFile,
+    FetchedFolder,
+    FinalNames,
+    describe,
+)
 
 STATE_DIR = ".mwa_client"
 """The folder of the download directory in which everything but the products stands."""
@@ -182,13 +189,23 @@ class Ledger:
             entry["elsewhere"] = list(fetched.elsewhere)
         self._learn({**entry, "service": self._service}, json.dumps(entry))
         # SHA1SUMS first: a row that the ledger calls complete is not looked at again.
-        self._sums.add(self._verified_in(self.row(identity)), self._lost, self._verified)
+        lost = self._lost - self._folders() if self._lost else self._lost
+        self._sums.add(self._verified_in(self.row(identity)), lost, self._verified, self._sums_of(fetched))
         self._lost.clear()
         self._append(entry)
 
     def _verified(self) -> dict[str, str]:
         """Return the names and SHA-1s of all our verified files."""
         return {name: sha1 for row in self._rows.values() for name, sha1 in self._verified_in(row).items()}
+
+    def _folders(self) -> set[str]:
+        """Return the names of all our verified folders: the lines of what is in them stay."""
+        return {name for row in self._rows.values() for name in self._verified_in(row, FetchedFolder)}
+
+    def _sums_of(self, fetched: FetchedProduct) -> dict[str, Path]:
+        """Return where the checksums of the files in new folders are, by the folders' names."""
+        folders = (file for file in fetched.files if isinstance(file, FetchedFolder) and file.verified)
+        return {self._name_of(folder): folder.sums for folder in folders if folder.sums is not None}
 
     def _read(self) -> None:
         """Learn what earlier runs have recorded."""
@@ -274,16 +291,17 @@ class Ledger:
     ) -> None:
         if row.product is not None:
             # The row had a product before, which had to be made anew: its names may be no longer in use.
-            self._lost |= self._verified_in(row).keys()
+            self._lost |= self._verified_in(row).keys() | self._verified_in(row, FetchedFolder).keys()
         row.product, row.completed_at = product, _time(entry.get("time"))
 
     def _name_of(self, file: FetchedFile) -> str:
         return file.path.relative_to(self.place.path).as_posix()
 
-    def _verified_in(self, row: RowRecord) -> dict[str, str]:
+    def _verified_in(self, row: RowRecord, kind: type[FetchedFile] = FetchedFile) -> dict[str, str]:
+        """Return the names and SHA-1s of a row's verified files, or of what is of another kind."""
         fetched = row.fetched
         files = () if fetched is None else fetched.files
-        return {self._name_of(file): file.sha1 for file in files if file.verified}
+        return {self._name_of(file): file.sha1 for file in files if file.verified and type(file) is kind}
 
     def _refuse_to_mix(self, were_practice: set[bool]) -> None:
         """Refuse to put practice products and real ones into one directory: nobody could tell them apart."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from mwa_client.directory.names import path_below
 from mwa_client.json_text import read_strictly
-from mwa_client.transfer.files import FetchedFile, by_name
+from mwa_client.transfer.files import FetchedFile, FetchedFolder, by_name
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,16 @@ class UnreadProduct:
         path, size, sha1 = path_below(self._directory, file["name"]), file["size"], file["sha1"]
         if not (isinstance(size, int) and size >= 0 and re.fullmatch("[0-9a-f]{40}", sha1)):
             raise ValueError("no size or no SHA-1")
-        mtime_ns = file.get("mtime_ns")
-        is_time = isinstance(mtime_ns, int)
-        return FetchedFile(path, size, sha1, file["verified"] is True, mtime_ns=mtime_ns if is_time else None)
+        mtime_ns, files = file.get("mtime_ns"), file.get("unpacked")
+        known = (
+            path,
+            size,
+            sha1,
+            file["verified"] is True,
+            0,
+            mtime_ns if isinstance(mtime_ns, int) else None,
+        )
+        return FetchedFile(*known) if files is None else FetchedFolder(*known, files=int(files))
 
 
 @dataclass

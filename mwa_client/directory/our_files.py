@@ -11,9 +11,10 @@ import errno
 import os
 import shlex
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from mwa_client.directory.disk import disk_errors, sync_directory
 from mwa_client.errors import DirectoryUnusable
@@ -168,10 +169,25 @@ def write_safely(
 
     Parameters
     ----------
-    path : Path
-        The file. A link of that name is replaced, not followed.
     text : str
         The new content.
+    path, sync, mode, made_in
+        As for `writing_safely`.
+    """
+    with writing_safely(path, sync, mode=mode, made_in=made_in) as file:
+        file.write(text.encode("utf-8", "surrogateescape"))
+
+
+@contextmanager
+def writing_safely(
+    path: Path, sync: bool = True, *, mode: int = 0o644, made_in: Path | None = None
+) -> Iterator[BinaryIO]:
+    """Write a file in the block so that a reader sees the old content or the new, never a part of it.
+
+    Parameters
+    ----------
+    path : Path
+        The file. A link of that name is replaced, not followed.
     sync : bool
         Keep this promise through a power cut, too; otherwise that can leave an empty file.
     mode : int
@@ -182,8 +198,8 @@ def write_safely(
     """
     temporary = (made_in or path.parent) / f"{path.name}.new"
     try:
-        with open(open_new(temporary, mode), "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
+        with open(open_new(temporary, mode), "wb") as file:
+            yield file
             file.flush()
             if sync:
                 os.fsync(file.fileno())

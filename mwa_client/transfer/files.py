@@ -64,6 +64,25 @@ class FetchedFile:
     mtime_ns: int | None = None
 
 
+@dataclass(frozen=True)
+class FetchedFolder(FetchedFile):
+    """A product that was unpacked: a folder that stands in the download directory under its final name.
+
+    `size`, `sha1` and `verified` are those of the archive. `mtime_ns` is that of the folder itself, so that
+    it shows what was put right into it or taken out of it since, and nothing of what happened deeper in.
+
+    Attributes
+    ----------
+    files : int
+        How many files are in it.
+    sums : Path or None
+        A file with a line for each of them, as for ``SHA1SUMS``; None once the lines are there.
+    """
+
+    files: int = 0
+    sums: Path | None = None
+
+
 Files = tuple[FetchedFile, ...]
 
 Made = Union[Files, Callable[[str], Files]]
@@ -215,11 +234,12 @@ def by_name(directory: Path, files: Iterable[FetchedFile]) -> dict[str, list[Fet
 
 
 def describe(directory: Path, file: FetchedFile) -> dict[str, object]:
-    """Return a file as the ledger has it."""
+    """Return a file, or a folder that was unpacked, as the ledger has it."""
     return {
         "name": name_in_text(file.path.relative_to(directory).as_posix()),
         "size": file.size,
         "sha1": file.sha1,
         "verified": file.verified,
         "mtime_ns": file.mtime_ns,
+        **({"unpacked": file.files} if isinstance(file, FetchedFolder) else {}),
     }

@@ -24,6 +24,8 @@ from mwa_client.transfer.standing import Standing, sha1_of, standing_of_file
 
 PRODUCT_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip", ".fits", ".uvfits")
 """How the names of products end."""
+UNPACKED_ENDINGS = (".tar", ".zip")
+"""How the names of those end that can be unpacked."""
 _NO_HARD_LINKS = (
     errno.EPERM,
     errno.EACCES,
@@ -56,6 +58,21 @@ def safe_name(name: str, obs_id: int | None, job_id: int) -> str:
         return name_on_disk(base)
     suffix = re.search(r"(\.tar)?\.[A-Za-z0-9]{1,8}$", base)
     return f"{obs_id or 'unknown'}_{job_id}{suffix[0] if suffix else ''}"
+
+
+def folder_name(name: str) -> str:
+    """Return the name of the folder that a product becomes when it is unpacked.
+
+    Examples
+    --------
+    >>> folder_name("1191828584_ms.zip"), folder_name("1191828584_10001_ms.tar")
+    ('1191828584_ms', '1191828584_10001_ms')
+    """
+    for ending in UNPACKED_ENDINGS:
+        stem = name[: -len(ending)].rstrip()
+        if name.lower().endswith(ending) and stem and stem.upper() != "SHA1SUMS":
+            return stem
+    return name
 
 
 def choose_name(

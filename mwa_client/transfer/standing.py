@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mwa_client.errors import Stopped
-from mwa_client.transfer.files import FetchedFile, by_name
+from mwa_client.transfer.files import FetchedFile, FetchedFolder, by_name
 
 FILE_READ_SIZE = 1 << 20
 """Bytes that are read at a time."""
@@ -76,11 +76,23 @@ def standing_of_file(file: FetchedFile) -> Standing:
         return Standing.GONE
     except OSError:
         return Standing.CHANGED
+    if isinstance(file, FetchedFolder):
+        return _standing_of_folder(file, state)
     # Sizes and times are the owner's to choose: another user's file is none that we left.
     is_ours = stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid()
     if not is_ours or state.st_size != file.size:
         return Standing.CHANGED
     return Standing.AS_LEFT if state.st_mtime_ns == file.mtime_ns else Standing.TOUCHED
+
+
+def _standing_of_folder(folder: FetchedFolder, state: os.stat_result) -> Standing:
+    """Say how an unpacked folder is found, by its own time alone.
+
+    Its user works in it, and to look at a million files would take minutes; it is never replaced anyway.
+    """
+    is_ours = stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid()
+    is_as_left = is_ours and folder.mtime_ns in (None, state.st_mtime_ns)
+    return Standing.AS_LEFT if is_as_left else Standing.CHANGED
 
 
 def sha1_of(path: Path, stop: threading.Event) -> str:
