@@ -13,4 +13,15 @@ FIELDS = {
         "exit_status",
     },
 }  # fmt: skip
-"""The fields of each event, apart from `event` and `time`. They are a promise: scripts read them."""
+"""The fields of each event of a run, apart from `event` and `time`. They are a promise: scripts read them."""
+STATUS_FIELDS = {
+    "row": {
+        "line", "obs_id", "job_id", "type", "state", "since", "paths", "size", "bytes", "unverified",
+        "message", "remedy",
+    },
+    "status": {
+        "directory", "rows", "complete", "failed", "pending", "states", "bytes", "other_rows", "at_work",
+        "damaged_lines",
+    },
+}  # fmt: skip
+"""The same of what `--status` alone says."""

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from json_events import FIELDS
+from json_events import FIELDS, STATUS_FIELDS
 
 from mwa_client.asvo import variables
 from mwa_client.asvo.job import JobState
@@ -117,7 +117,7 @@ def test_every_event_and_its_fields_are_in_the_readme() -> None:
     rows = re.findall(r"^\| `([a-z]+)` \| (`.*?) \| ", text.partition("| event | fields")[2], re.M)
     in_readme = {event: set(re.findall(r"`([a-z_0-9]+)`", fields)) for event, fields in rows}
     common = {"line", "obs_id", "job_id"}
-    for event, fields in FIELDS.items():
+    for event, fields in {**FIELDS, **STATUS_FIELDS}.items():
         assert in_readme[event] == fields - common, event
 
 

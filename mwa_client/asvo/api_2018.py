@@ -9,6 +9,7 @@ from mwa_client.asvo.api_client import HttpRequest, Submission, new_job_id, rais
 from mwa_client.asvo.http import HttpClient
 from mwa_client.asvo.job import (
     JOB_TYPES,
+    STATES_2018,
     Job,
     JobState,
     ProductFile,
@@ -31,15 +32,6 @@ from mwa_client.errors import (
     SessionLost,
 )
 from mwa_client.jobs.keys import ApiVersion, JobType
-
-JOB_STATES = {
-    0: JobState.QUEUED,
-    1: JobState.PROCESSING,
-    2: JobState.READY,
-    3: JobState.ERROR,
-    4: JobState.EXPIRED,
-    5: JobState.CANCELLED,
-}
 
 DOWNLOAD_TYPES = {1: "vis", 2: "vis_meta"}
 """What a download job fetches, if its parameters do not say it."""
@@ -164,7 +156,7 @@ def _read_job(row: dict[str, object]) -> Job | None:
         parameters["download_type"] = parameters.get("download_type") or DOWNLOAD_TYPES[type_number]
     return Job(
         job_id=job_id,
-        state=JOB_STATES.get(-1 if state_number is None else state_number, JobState.UNKNOWN),
+        state=STATES_2018.get(-1 if state_number is None else state_number, JobState.UNKNOWN),
         state_word="" if row.get("job_state") is None else f"state {clean_text(row['job_state'], 40)}",
         obs_id=read_id(parameters.get("obs_id")),
         job_type=JOB_TYPES.get(-1 if type_number is None else type_number),

@@ -9,6 +9,7 @@ import enum
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Callable
 
@@ -199,6 +200,29 @@ JOB_TYPES = {
     6: JobType.IMAGING,
 }
 """Job types by the service's numbers; 4 is the cancellation of another job."""
+
+
+STATES_2018 = {
+    0: JobState.QUEUED,
+    1: JobState.PROCESSING,
+    2: JobState.READY,
+    3: JobState.ERROR,
+    4: JobState.EXPIRED,
+    5: JobState.CANCELLED,
+}
+"""States of jobs by the numbers of the service of 2018."""
+
+
+@lru_cache(maxsize=256)
+def label_of_word(word: str) -> str:
+    """Return the words that people see for the `Job.state_word` that the ledger has."""
+    number = word.removeprefix("state ")
+    if number != word and number.isdigit() and int(number) in STATES_2018:
+        return STATES_2018[int(number)].label
+    try:
+        return JobState(read_word(word)).label
+    except ValueError:
+        return clean_text(word, 40).capitalize()
 
 
 def read_listing(

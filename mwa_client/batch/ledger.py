@@ -11,11 +11,10 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable
 
-from mwa_client.batch.ledger_file import LedgerFile
+from mwa_client.batch.ledger_file import LedgerFile, entry_time
 from mwa_client.batch.records import FetchedProduct, RowRecord, UnreadProduct
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.names import name_in_text, name_on_disk
@@ -23,7 +22,6 @@ from mwa_client.directory.our_files import state_directory
 from mwa_client.directory.sums import Sha1Sums
 from mwa_client.errors import DirectoryUnusable, DiskFull, MwaClientError
 from mwa_client.secrecy import hide
-from mwa_client.timing import read_time
 from mwa_client.transfer.files import (
     DownloadDirectory,
     ExpectedFile,
@@ -252,7 +250,7 @@ class Ledger:
             self._learn_job(row, entry, job_id)
         elif event == "intent":
             after = entry.get("after")
-            row.note_intent(after if isinstance(after, int) else 0, _time(entry.get("time")))
+            row.note_intent(after if isinstance(after, int) else 0, entry_time(entry))
         elif event == "complete":
             row.job_id = row.job_id if job_id is None else job_id
             self._learn_complete(row, entry, product)
@@ -261,7 +259,7 @@ class Ledger:
         elif event == "unclear":
             row.unclear += 1
         elif event == "missed":
-            row.note_missed(_time(entry.get("time")))
+            row.note_missed(entry_time(entry))
         elif event == "listed":
             row.missed, row.missed_since = 0, None
 
@@ -292,7 +290,7 @@ class Ledger:
         if row.product is not None:
             # The row had a product before, which had to be made anew: its names may be no longer in use.
             self._lost |= self._verified_in(row).keys() | self._verified_in(row, FetchedFolder).keys()
-        row.product, row.completed_at = product, _time(entry.get("time"))
+        row.product, row.completed_at = product, entry_time(entry)
 
     def _name_of(self, file: FetchedFile) -> str:
         return file.path.relative_to(self.place.path).as_posix()
@@ -331,11 +329,3 @@ def _on_disk(name: str) -> str | None:
 
 def _as_text(moment: float) -> str:
     return time.strftime(TIME, time.gmtime(moment))
-
-
-def _time(value: object) -> float | None:
-    return _time_of(value) if isinstance(value, str) else None
-
-
-# Many lines are of the same second.
-_time_of = lru_cache(maxsize=1024)(read_time)

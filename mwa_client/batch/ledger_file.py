@@ -8,12 +8,14 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable
 
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.json_files import json_lines
 from mwa_client.directory.our_files import open_ours
+from mwa_client.timing import read_time
 
 
 class LedgerFile:
@@ -40,7 +42,7 @@ class LedgerFile:
         DirectoryUnusable
             The file cannot be read.
         """
-        with disk_errors(self._path), suppress(FileNotFoundError), _garbage_collection_off():
+        with disk_errors(self._path), suppress(FileNotFoundError), garbage_collection_off():
             for entry, line in json_lines(self._path):
                 take(entry, line)
 
@@ -83,8 +85,18 @@ class LedgerFile:
             os.write(self._descriptor, b"\n")
 
 
+def entry_time(entry: Mapping[str, object], key: str = "time") -> float | None:
+    """Return when an entry was made, in seconds since 1970; None where it does not say."""
+    value = entry.get(key)
+    return _time_of(value) if isinstance(value, str) else None
+
+
+# Many lines are of the same second.
+_time_of = lru_cache(maxsize=1024)(read_time)
+
+
 @contextmanager
-def _garbage_collection_off() -> Iterator[None]:
+def garbage_collection_off() -> Iterator[None]:
     """Switch the garbage collector off: every entry is kept, and it would take a fifth of the time."""
     was_on = gc.isenabled()
     gc.disable()

@@ -29,11 +29,17 @@ class Task(enum.Enum):
     LIST = "list the user's jobs"
     FETCH = "fetch jobs that are there"
     CANCEL = "cancel jobs"
+    STATUS = "show what the directory knows"
 
     @property
     def needs_rows(self) -> bool:
         """Whether it starts from a job file."""
         return self in (Task.RUN, Task.CHECK, Task.SUBMIT)
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether it can be given a job file."""
+        return self.needs_rows or self is Task.STATUS
 
     @property
     def needs_directory(self) -> bool:
@@ -157,14 +163,15 @@ def _task(options: argparse.Namespace) -> Task:
         Task.LIST: ("--list-only", options.list_only),
         Task.FETCH: ("--download-only", options.download_only),
         Task.CANCEL: ("--cancel", options.cancel),
+        Task.STATUS: ("--status", options.status),
     }
     asked = [task for task, (_, is_asked) in wanted.items() if is_asked]
     names = " and ".join(wanted[task][0] for task in asked)
     if len(asked) > 1:
         raise SettingsError(f"{names} do not go together.", "Give one of them.")
-    task = asked[0] if asked else Task.RUN
     has_rows = options.csv is not None or bool(options.job)
-    if has_rows and not task.needs_rows:
+    task = asked[0] if asked else Task.RUN
+    if has_rows and not task.takes_rows:
         raise SettingsError(f"{names} takes no job file.", "Leave out --csv and --job.")
     if options.csv is not None and options.job:
         raise SettingsError("--csv and --job do not go together.", "Give one of them.")

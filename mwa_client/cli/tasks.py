@@ -58,6 +58,10 @@ def perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
 
 
 def _perform(settings: Settings, say: Show, show: Show, failed: list[RowFailed]) -> ExitStatus:
+    if settings.task is Task.STATUS:
+        from mwa_client.cli.looking import show_status
+
+        return show_status(settings, say, show)
     if not settings.task.needs_rows:
         with open_context(settings, say, show, failed) as context:
             return {Task.LIST: _list_jobs, Task.FETCH: _fetch, Task.CANCEL: _cancel}[settings.task](context)

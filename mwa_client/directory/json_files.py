@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Callable
 
 from mwa_client.directory.our_files import BLOCK_SIZE, SMALL_FILE, open_ours, read_ours
 from mwa_client.errors import DirectoryUnusable
@@ -28,10 +29,12 @@ def read_document(path: Path, most: int = SMALL_FILE, *, private: bool = True) -
         return None
 
 
-def json_lines(path: Path) -> Iterator[tuple[dict[str, object], str]]:
+def json_lines(
+    path: Path, note_damage: Callable[[str], None] = lambda line: None
+) -> Iterator[tuple[dict[str, object], str]]:
     """Yield the objects of a file of our own that has one on each line, together with the text of the line.
 
-    Lines that are damaged, too long, or no object are skipped.
+    Lines that are damaged, too long, or no object are skipped; `note_damage` is told of damaged ones.
 
     Raises
     ------
@@ -48,6 +51,8 @@ def json_lines(path: Path) -> Iterator[tuple[dict[str, object], str]]:
         for entry, line in zip(_objects(text, lines), lines):
             if isinstance(entry, dict):
                 yield entry, line
+            elif line:
+                note_damage(line)
 
 
 def _whole_lines(path: Path) -> Iterator[str]:

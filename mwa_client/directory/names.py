@@ -36,6 +36,8 @@ def path_below(directory: Path, name: object) -> Path:
     if not isinstance(name, str) or name.startswith(".") or "\0" in name:
         raise ValueError("not the name of a file")
     on_disk = name_on_disk(name)  # A UnicodeEncodeError is a ValueError.
+    if name and "/" not in name:
+        return directory / on_disk  # Most are so, and a ledger may have a hundred thousand of them.
     path = PurePosixPath(on_disk)
     if path.is_absolute() or ".." in path.parts or path.as_posix() != on_disk:
         raise ValueError("not below the directory")

@@ -234,6 +234,11 @@ def refuse_anothers(path: Path) -> None:
         _must_be_ours(path, path.lstat(), private=False)
 
 
+def refuse_foreign_folder(path: Path) -> None:
+    """Raise `DirectoryUnusable` if a folder of ours is not safe to use, as `state_directory` does."""
+    _checked(path)
+
+
 def _checked(path: Path) -> Path:
     state = path.lstat()
     if not stat.S_ISDIR(state.st_mode):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mwa_client.asvo.job import Job
+from mwa_client.display.columns import aligned
 from mwa_client.formatting import format_duration, format_size
 from mwa_client.timing import read_time
 
@@ -21,15 +22,8 @@ def table(jobs: Iterable[Job], now: float) -> str:
     now : float
         Seconds since 1970, for ages.
     """
-    rows = [HEADINGS, *(_row(job, now) for job in sorted(jobs, key=lambda job: job.job_id))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if heading in ("type", "state") else cell.rjust(width)
-            for cell, width, heading in zip(row, widths, HEADINGS)
-        ).rstrip()
-        for row in rows
-    )
+    rows = (_row(job, now) for job in sorted(jobs, key=lambda job: job.job_id))
+    return "\n".join(aligned(HEADINGS, rows, ("type", "state")))
 
 
 def documents(jobs: Iterable[Job]) -> list[dict[str, object]]:

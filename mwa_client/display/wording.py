@@ -9,10 +9,14 @@ from mwa_client.formatting import format_size
 COMPLETE = "Download Complete"
 LIFE = (
     "Not submitted",
+    "Submitting",
+    "Submitted",
     *(state.label for state in JobState if state.is_pending),
     JobState.READY.label,
+    "Download interrupted",
     "Downloading",
     COMPLETE,
+    "Moved away",
     *(state.label for state in (JobState.EXPIRED, JobState.CANCELLED, JobState.ERROR)),
 )
 """The states of a row in the order of its life."""
@@ -58,8 +62,12 @@ def in_order_of_life(counts: Counts) -> list[tuple[str, int]]:
 
     A state that we do not know stands before "Ready": it must be a step of the service's work.
     """
-    unknown = LIFE.index(JobState.READY.label) - 0.5
-    return sorted(counts.states, key=lambda state: LIFE.index(state[0]) if state[0] in LIFE else unknown)
+    return sorted(counts.states, key=lambda state: life_order(state[0]))
+
+
+def life_order(label: str) -> float:
+    """Return where in the order of a row's life a state stands."""
+    return LIFE.index(label) if label in LIFE else LIFE.index(JobState.READY.label) - 0.5
 
 
 def of_width(name: str, width: int) -> str:

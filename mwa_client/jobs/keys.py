@@ -46,6 +46,12 @@ class JobType(enum.Enum):
             else self.label
         )
 
+    def kind(self, download_type: object) -> str:
+        """Return what comes of a job, in a word: of downloads, visibilities and metadata are told apart."""
+        if self is not JobType.DOWNLOAD:
+            return self.label
+        return "metadata" if "meta" in str(download_type).lower() else "visibilities"
+
     def is_known_to(self, api: ApiVersion) -> bool:
         """Say whether an interface has jobs of this type: 2018 has conversions and downloads alone."""
         return api is not ApiVersion.V2018 or self in (JobType.CONVERSION, JobType.DOWNLOAD)

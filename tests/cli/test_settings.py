@@ -15,7 +15,7 @@ def settings(**given: object) -> Settings:
     """Settings from options; what is not given is as on a bare command line."""
     numbers = ("parallel", "connections", "poll", "give_up_after", "wait_for_lock")
     flags = ["check", "sandbox", "allow_resubmit", "quiet", "verbose", "json"]
-    flags += ["submit_only", "list_only", "once"]
+    flags += ["submit_only", "list_only", "once", "status"]
     others = ("api", "job", "download_only", "cancel", "error_file")
     bare: dict[str, object] = {"csv": "jobs.csv", "dir": "."}
     bare |= dict.fromkeys(flags, False) | dict.fromkeys(others + numbers)
@@ -31,6 +31,8 @@ def settings(**given: object) -> Settings:
         ({"csv": None, "list_only": True}, Task.LIST),
         ({"csv": None, "download_only": ["1", "2,all"]}, Task.FETCH),
         ({"csv": None, "cancel": ["7"]}, Task.CANCEL),
+        ({"csv": None, "status": True}, Task.STATUS),
+        ({"status": True}, Task.STATUS),
     ],
 )
 def test_options_mean_a_task(given: dict[str, object], task: Task) -> None:

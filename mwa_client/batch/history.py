@@ -1,0 +1,265 @@
+"""What a ledger tells of each row from its first line to its last, for people to look at.
+
+Only reading: nothing is made, locked or changed, and a client may be at work meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from bisect import bisect_left
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mwa_client.asvo.job import JobState, label_of_word, read_size
+from mwa_client.batch.ledger import MOST_NAMES
+from mwa_client.batch.ledger_file import entry_time, garbage_collection_off
+from mwa_client.batch.records import UnreadProduct
+from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage
+from mwa_client.directory.json_files import json_lines
+from mwa_client.directory.our_files import refuse_foreign_folder
+from mwa_client.errors import DirectoryUnusable
+
+SUBMITTING, SUBMITTED = "Submitting", "Submitted"
+"""States in words for people: it is not known yet whether the service has made a job; it has."""
+TELLING = ("intent", "refused", "job", "state", "downloading", "complete", "failed")
+"""The events of a ledger that change what a row is."""
+LEDGER_NAMES = re.compile(r"ledger(\.[A-Za-z0-9_-]+)?\.jsonl")
+
+
+class Step(NamedTuple):
+    """What a row was from a moment on, in words for people; the moment is in seconds since 1970."""
+
+    at: float
+    label: str
+
+
+class Run(NamedTuple):
+    """A run that downloads: in which ledger it writes, and when it began, as it is written there."""
+
+    ledger: str
+    begun: str
+
+
+@dataclass
+class TimedDownload:
+    """The download of a row's product.
+
+    Attributes
+    ----------
+    begun : float
+        In seconds since 1970.
+    to_come : int
+        Bytes that were missing then.
+    run : Run
+        The run that it belongs to.
+    names : tuple of str
+        The names of its files in the directory, as text.
+    size : int or None
+        Bytes of all its files, where they are known.
+    ended : float or None
+        When the product was complete; None where it was not.
+    """
+
+    begun: float
+    to_come: int
+    run: Run
+    names: tuple[str, ...] = ()
+    size: int | None = None
+    ended: float | None = None
+
+
+@dataclass
+class RowHistory:
+    """What has happened to one row.
+
+    Attributes
+    ----------
+    service : str
+        The service's name in the ledger.
+    identity : str
+        What the row asks for.
+    steps : list of Step
+        What it was, and since when, from the beginning.
+    job_id : int or None
+        Its job.
+    downloads : list of TimedDownload
+        The downloads of its product, the last one is the present one.
+    product : UnreadProduct or None
+        Its product, once it is complete.
+    failure : tuple of (str, str)
+        Why it has failed, and what to do; both empty if it has not.
+    """
+
+    service: str
+    identity: str
+    steps: list[Step] = field(default_factory=list)
+    job_id: int | None = None
+    downloads: list[TimedDownload] = field(default_factory=list)
+    product: UnreadProduct | None = None
+    failure: tuple[str, str] = ("", "")
+
+    @property
+    def label(self) -> str:
+        """What it is now."""
+        return self.steps[-1].label if self.steps else NOT_SUBMITTED
+
+    def step(self, at: float, label: str) -> None:
+        """Note what it is from now on; a clock that was set back does not make it shorter than nothing."""
+        last = self.steps[-1] if self.steps else None
+        if last is None or last.label != label:
+            self.steps.append(Step(at if last is None else max(at, last.at), label))
+
+    def cut_off(self, run: Run, at: float) -> None:
+        """Note that its download was over at a moment, without an end of its own, if it was of this run."""
+        if self.label == LABELS[Stage.DOWNLOADING] and self.downloads and self.downloads[-1].run == run:
+            self.step(at, JobState.READY.label)
+
+
+class LedgerHistory:
+    """All that the ledgers of a directory tell.
+
+    Parameters
+    ----------
+    directory : Path
+        The download directory.
+
+    Attributes
+    ----------
+    rows : dict
+        Each `RowHistory` by service and identity, in the order in which they came.
+    damaged : int
+        How many lines cannot be read.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.rows: dict[tuple[str, str], RowHistory] = {}
+        self.damaged = 0
+        self._directory = directory
+        self._times: defaultdict[str, list[float]] = defaultdict(list)
+        self._runs: dict[str, Run] = {}
+
+    @classmethod
+    def of(cls, directory: Path, state_dir: Path) -> LedgerHistory:
+        """Read the ledgers of a directory; it has no rows where none is there.
+
+        Raises
+        ------
+        DirectoryUnusable
+            The directory is missing, or what is there cannot be read or is not our own.
+        """
+        history = cls(directory)
+        try:
+            ledgers = ledgers_in(directory, state_dir)
+            with garbage_collection_off():
+                history._read(ledgers)
+        except FileNotFoundError:
+            raise DirectoryUnusable(f"There is no directory {directory}.", "Look at --dir.") from None
+        except OSError as error:
+            raise DirectoryUnusable(
+                f"Cannot read {error.filename or directory}: {error.strerror}.", "Look at --dir."
+            ) from None
+        return history
+
+    def _read(self, ledgers: list[Path]) -> None:
+        lines = (
+            (entry, line, path.name)
+            for path in ledgers
+            for entry, line in json_lines(path, self._note_damage)
+            if entry.get("event") in TELLING
+        )
+        # Each ledger is in order already.
+        for each in (
+            lines if len(ledgers) == 1 else sorted(lines, key=lambda each: entry_time(each[0]) or 0.0)
+        ):
+            self.take(*each)
+
+    def take(self, entry: dict[str, Any], line: str, ledger: str) -> None:
+        """Learn what an entry tells of its row; `ledger` is the name of the file that it is in."""
+        identity, service = entry.get("row"), entry.get("service")
+        if not (isinstance(identity, str) and isinstance(service, str)):
+            return
+        at = entry_time(entry)
+        if at is None:
+            return
+        times = self._times[ledger]
+        if not times or at > times[-1]:
+            times.append(at)
+        row = self.rows.get((service, identity))
+        if row is None:
+            row = self.rows[service, identity] = RowHistory(service, identity)
+        event, job_id = entry.get("event"), entry.get("job_id")
+        if event == "job":
+            row.job_id = job_id if type(job_id) is int else None
+            row.step(at, NOT_SUBMITTED if row.job_id is None else SUBMITTED)
+        elif event == "state":
+            row.step(at, label_of_word(str(entry.get("state"))))
+        elif event == "intent":
+            row.step(at, SUBMITTING)
+        elif event == "refused":
+            row.step(at, NOT_SUBMITTED)
+        elif event == "downloading":
+            self._take_download(row, entry, at, ledger)
+        elif event == "complete":
+            self._take_complete(row, job_id, line, at)
+        elif event == "failed":
+            row.step(at, LABELS[Stage.FAILED])
+        if event == "failed":
+            row.failure = str(entry.get("message") or ""), str(entry.get("remedy") or "")
+        elif row.failure[0]:
+            row.failure = "", ""
+
+    def _take_download(self, row: RowHistory, entry: dict[str, Any], at: float, ledger: str) -> None:
+        run = Run(ledger, str(entry.get("run")))
+        before = self._runs.get(ledger, run)
+        if before != run:
+            # Nothing is written when a run is killed: its downloads were over with its last line.
+            over = self._last_before(entry_time(entry, "run") or at, ledger)
+            for other in self.rows.values():
+                other.cut_off(before, over)
+        self._runs[ledger] = run
+        row.step(at, LABELS[Stage.DOWNLOADING])
+        row.downloads.append(_read_download(entry, at, run))
+
+    def _last_before(self, moment: float, ledger: str) -> float:
+        times = self._times[ledger]
+        return times[max(bisect_left(times, moment) - 1, 0)]
+
+    def _take_complete(self, row: RowHistory, job_id: object, line: str, at: float) -> None:
+        row.job_id = job_id if type(job_id) is int else row.job_id
+        row.product = UnreadProduct(self._directory, line)
+        if row.label == LABELS[Stage.DOWNLOADING] and row.downloads:
+            row.downloads[-1].ended = at
+        row.step(at, LABELS[Stage.COMPLETE])
+
+    def _note_damage(self, line: str) -> None:
+        self.damaged += 1
+
+
+def ledgers_in(directory: Path, state_dir: Path) -> list[Path]:
+    """Return the ledgers of a directory; none where no client has worked there.
+
+    Raises
+    ------
+    DirectoryUnusable
+        The folder of the ledgers is a link, or somebody else's.
+    OSError
+        The directory is missing, or it cannot be read.
+    """
+    directory.stat()  # Of a missing directory it would be wrong to say that nothing was done there.
+    if not os.path.lexists(state_dir):
+        return []
+    refuse_foreign_folder(state_dir)
+    return sorted(path for path in state_dir.iterdir() if LEDGER_NAMES.fullmatch(path.name))
+
+
+def _read_download(entry: dict[str, Any], at: float, run: Run) -> TimedDownload:
+    to_come, listed = read_size(entry.get("to_come")) or 0, entry.get("files")
+    files = [file for file in listed if isinstance(file, dict)] if isinstance(listed, list) else []
+    sizes = [read_size(file.get("size")) for file in files]
+    known = [size for size in sizes if size is not None]
+    names = [file["name"] for file in files if isinstance(file.get("name"), str)]
+    size = sum(known) if known and len(known) == len(sizes) < MOST_NAMES else None
+    return TimedDownload(at, to_come, run, tuple(names), size)

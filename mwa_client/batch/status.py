@@ -1,0 +1,262 @@
+"""How far the rows of a directory are, as the directory itself tells it: no network, and no lock."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mwa_client.asvo.job import JobState
+from mwa_client.batch.history import LedgerHistory, RowHistory, Step, TimedDownload
+from mwa_client.batch.ledger_file import garbage_collection_off
+from mwa_client.batch.records import FetchedProduct
+from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage
+from mwa_client.directory.at_work import clients_at_work
+from mwa_client.directory.names import name_on_disk
+from mwa_client.directory.owner import Owner
+from mwa_client.errors import MwaClientError
+from mwa_client.jobs.keys import JobType
+from mwa_client.jobs.request import JobRequest
+from mwa_client.transfer.files import FetchedFile, by_name
+from mwa_client.transfer.part_file import bytes_in_part
+from mwa_client.transfer.standing import Standing, standing_of_file
+
+MOVED_AWAY = "Moved away"
+INTERRUPTED = "Download interrupted"
+"""States in words for people that only a look at the directory shows."""
+_JOB_TYPE = re.compile(r"job_type=([a-z])\b")
+_OBS_ID = re.compile(r"\bobs_id=([0-9]{1,19})\b")
+_DOWNLOAD_TYPE = re.compile(r"\bdownload_type=(\S+)")
+
+
+@dataclass(frozen=True)
+class RowStatus:
+    """How far one row is.
+
+    Attributes
+    ----------
+    line : int or None
+        Its line in the job file, where one was given.
+    obs_id, job_id : int or None
+        Its observation and its job, where they are known.
+    kind : str
+        What comes of its job, in a word; empty where that is not known.
+    label : str
+        Its state, in words for people.
+    since : float or None
+        Since when it is so, in seconds since 1970.
+    paths : tuple of str
+        Where its product is: in the directory, or on a file system that this host cannot see.
+    size : int or None
+        Bytes of its product, where they are known.
+    here : int
+        Bytes that are here.
+    unverified : int
+        How many of its files the service gave no SHA-1 for.
+    note : str
+        What is to be said of it: why it failed, or what has become of its product.
+    remedy : str
+        What to do about that.
+    steps : tuple of Step
+        What it was before, and since when.
+    downloads : tuple of TimedDownload
+        The downloads of its product.
+    """
+
+    line: int | None
+    obs_id: int | None
+    job_id: int | None = None
+    kind: str = ""
+    label: str = NOT_SUBMITTED
+    since: float | None = None
+    paths: tuple[str, ...] = ()
+    size: int | None = None
+    here: int = 0
+    unverified: int = 0
+    note: str = ""
+    remedy: str = ""
+    steps: tuple[Step, ...] = ()
+    downloads: tuple[TimedDownload, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its product has been fetched, and is still there."""
+        return self.label == LABELS[Stage.COMPLETE]
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a run that goes on would do something about it."""
+        return not self.is_complete and not self.is_failed
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether it has failed."""
+        return self.label == LABELS[Stage.FAILED]
+
+
+@dataclass(frozen=True)
+class DirectoryStatus:
+    """How far the rows of a directory are.
+
+    Attributes
+    ----------
+    directory : Path
+        The directory.
+    now : float
+        When it was looked at, in seconds since 1970.
+    rows : tuple of RowStatus
+        The rows of the job file, where one was given; all that the directory knows, otherwise.
+    others : int
+        How many rows the directory knows besides.
+    at_work : tuple of Owner
+        The clients that are at work there.
+    damaged : int
+        How many lines of its ledger cannot be read.
+    """
+
+    directory: Path
+    now: float
+    rows: tuple[RowStatus, ...]
+    others: int = 0
+    at_work: tuple[Owner, ...] = ()
+    damaged: int = 0
+
+    @property
+    def states(self) -> Counter[str]:
+        """How many rows are in each state."""
+        return Counter(row.label for row in self.rows)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the products that are here."""
+        return sum(row.here for row in self.rows if row.is_complete)
+
+
+def status_of(
+    directory: Path, state_dir: Path, now: float, requests: Sequence[JobRequest] | None = None
+) -> DirectoryStatus:
+    """Look how far the rows of a directory are.
+
+    Parameters
+    ----------
+    directory, state_dir : Path
+        The download directory, and the folder in which it remembers.
+    now : float
+        The time, in seconds since 1970.
+    requests : sequence of JobRequest, optional
+        The rows of a job file: these are told of, also those that are not submitted yet, and no others.
+
+    Raises
+    ------
+    DirectoryUnusable
+        The directory is missing, or what it remembers cannot be read or is not our own.
+    """
+    with garbage_collection_off():
+        return _look_at(LedgerHistory.of(directory, state_dir), directory, state_dir, now, requests)
+
+
+def _look_at(
+    history: LedgerHistory,
+    directory: Path,
+    state_dir: Path,
+    now: float,
+    requests: Sequence[JobRequest] | None,
+) -> DirectoryStatus:
+    at_work = tuple(clients_at_work(state_dir, now)) if history.rows else ()
+    look = _Look(directory, state_dir, bool(at_work))
+    if requests is None:
+        rows, others = [look.at(row) for row in history.rows.values()], 0
+    else:
+        known = _by_identity(history.rows.values())
+        found = [known.get(each.identity) or known.get(each.former_identity) for each in requests]
+        rows = [look.at(row, request) for row, request in zip(found, requests)]
+        others = len(history.rows) - len({id(row) for row in found if row is not None})
+    return DirectoryStatus(directory, now, tuple(rows), others, at_work, history.damaged)
+
+
+def _by_identity(rows: Iterable[RowHistory]) -> dict[str, RowHistory]:
+    """Return rows by what they ask for; where several services were asked, the one that was asked last."""
+    return {row.identity: row for row in sorted(rows, key=lambda row: row.steps[-1].at if row.steps else 0.0)}
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Looks at what is in a directory."""
+
+    directory: Path
+    state_dir: Path
+    is_at_work: bool
+
+    def at(self, row: RowHistory | None, request: JobRequest | None = None) -> RowStatus:
+        identity = request.identity if request is not None else row.identity if row is not None else ""
+        job_type, obs_id = _JOB_TYPE.search(identity), _OBS_ID.search(identity)
+        about: dict[str, Any] = {
+            "line": None if request is None else request.line,
+            "obs_id": None if obs_id is None else int(obs_id[1]),
+            "kind": "" if job_type is None else _kind_of(job_type[1], identity),
+        }
+        if row is None or not row.steps:
+            return RowStatus(**about)
+        about |= {"label": row.label, "note": row.failure[0], "remedy": row.failure[1]}
+        if row.label == LABELS[Stage.COMPLETE]:
+            about |= self._of_product(None if row.product is None else row.product.fetched)
+        elif row.downloads:
+            about |= self._of_download(row)
+        return RowStatus(
+            job_id=row.job_id,
+            since=row.steps[-1].at,
+            steps=tuple(row.steps),
+            downloads=tuple(row.downloads),
+            **about,
+        )
+
+    def _of_product(self, product: FetchedProduct | None) -> dict[str, Any]:
+        """Say where a product is, and whether it is still there."""
+        if product is None:
+            return {"note": "Its line in the ledger cannot be read.", "remedy": "The next run looks for it."}
+        here = by_name(self.directory, product.files)
+        size = sum(file.size for file in product.files)
+        found = {
+            "paths": (*(str(self.directory / name) for name in here), *product.elsewhere),
+            "size": size if product.files else None,
+            "here": size,
+            "unverified": sum(not file.verified for file in product.files),
+        }
+        standing = {self._standing(name, files) for name, files in here.items()}
+        if Standing.GONE in standing:
+            return {**found, "label": MOVED_AWAY, "here": 0, "note": "It was complete, and is not there now."}
+        if Standing.CHANGED in standing:
+            return {**found, "note": "It has been changed since it was complete."}
+        return {**found, "note": "It was delivered there." if product.elsewhere else ""}
+
+    def _standing(self, name: str, files: list[FetchedFile]) -> Standing:
+        """Say how a file is found, or a folder, but not what is in it: that may be a million files."""
+        path = self.directory / name
+        if len(files) == 1 and files[0].path == path:
+            return standing_of_file(files[0])
+        return Standing.AS_LEFT if os.path.lexists(path) else Standing.GONE
+
+    def _of_download(self, row: RowHistory) -> dict[str, Any]:
+        """Say how much of a product is here that is being fetched, or that an interrupted run has left."""
+        download = row.downloads[-1]
+        here = 0
+        for name in download.names:
+            with suppress(MwaClientError, OSError, ValueError):
+                here += bytes_in_part(self.state_dir / f"{name_on_disk(name)}.part")
+        is_begun = row.label in (LABELS[Stage.DOWNLOADING], JobState.READY.label)
+        is_interrupted = is_begun and not self.is_at_work
+        found = {"size": download.size, "here": here}
+        return {**found, "label": INTERRUPTED} if is_interrupted and here else found
+
+
+def _kind_of(letter: str, identity: str) -> str:
+    download_type = _DOWNLOAD_TYPE.search(identity)
+    try:
+        return JobType(letter).kind("" if download_type is None else download_type[1])
+    except ValueError:
+        return ""

@@ -1,0 +1,137 @@
+"""What a directory knows of its rows, as a table for people or as JSON for programs (``--status``)."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from mwa_client.batch.status import DirectoryStatus, RowStatus
+from mwa_client.display.columns import aligned
+from mwa_client.display.wording import life_order
+from mwa_client.formatting import format_size
+from mwa_client.jobs.wording import count
+
+STATUS_HEADINGS = ("line", "job id", "obs_id", "type", "state", "since", "size", "product, or why not")
+WORD_HEADINGS = ("type", "state", STATUS_HEADINGS[-1])
+
+
+def status_lines(status: DirectoryStatus, *, is_short: bool = False) -> list[str]:
+    """Return what a directory knows: a table of the rows, what to do about failures, and the sums.
+
+    Parameters
+    ----------
+    status : DirectoryStatus
+        What it knows.
+    is_short : bool
+        The sums alone.
+    """
+    lines = [] if is_short or not status.rows else [*_table(status), *_remedies(status.rows)]
+    return [*lines, *sums(status)]
+
+
+def sums(status: DirectoryStatus) -> list[str]:
+    """Return how many rows are in which state, and who is at work on them."""
+    place = status.directory
+    lines = [_counts(status)] if status.rows else [f"Nothing has been done in {place} yet: it has no rows."]
+    if status.others:
+        is_are = "it is" if status.others == 1 else "they are"
+        lines.append(f"{count(status.others, 'more row')} of other job files: {is_are} shown without --csv.")
+    lines += [f"A client is at work here: {owner}." for owner in status.at_work]
+    if not status.at_work and any(row.is_pending for row in status.rows):
+        lines.append("No client is at work here: run the same command again to go on.")
+    if status.damaged:
+        damaged = f"{count(status.damaged, 'line')} of the ledger cannot be read"
+        lines.append(f"Warning: {damaged}; what only they told is missing here.")
+    return lines
+
+
+def status_documents(status: DirectoryStatus) -> Iterator[dict[str, object]]:
+    """Yield a JSON object for each row, and last one with the sums."""
+    for row in status.rows:
+        yield {
+            "event": "row",
+            "line": row.line,
+            "obs_id": row.obs_id,
+            "job_id": row.job_id,
+            "type": row.kind or None,
+            "state": row.label,
+            "since": utc(row.since),
+            "paths": list(row.paths),
+            "size": row.size,
+            "bytes": row.here,
+            "unverified": row.unverified,
+            "message": row.note,
+            "remedy": row.remedy,
+        }
+    yield {
+        "event": "status",
+        "time": utc(status.now),
+        "directory": str(status.directory),
+        "rows": len(status.rows),
+        "complete": sum(row.is_complete for row in status.rows),
+        "failed": sum(row.is_failed for row in status.rows),
+        "pending": sum(row.is_pending for row in status.rows),
+        "states": dict(in_life_order(status.states)),
+        "bytes": status.size,
+        "other_rows": status.others,
+        "at_work": [str(owner) for owner in status.at_work],
+        "damaged_lines": status.damaged,
+    }
+
+
+def utc(moment: float | None) -> str | None:
+    """Return a moment as programs read it: ``2026-11-29T01:45:00Z``."""
+    return None if moment is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
+def local_time(moment: float | None) -> str:
+    """Return a moment as people read it, in the time of this machine: ``2026-11-29 01:45``."""
+    return "-" if moment is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+
+
+def in_life_order(states: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return how many rows are in which state, in the order of a row's life."""
+    return sorted(states.items(), key=lambda state: life_order(state[0]))
+
+
+def _table(status: DirectoryStatus) -> list[str]:
+    has_lines = any(row.line is not None for row in status.rows)
+    first = 0 if has_lines else 1
+    rows = (_cells(row, status)[first:] for row in status.rows)
+    return aligned(STATUS_HEADINGS[first:], rows, WORD_HEADINGS)
+
+
+def _cells(row: RowStatus, status: DirectoryStatus) -> tuple[str, ...]:
+    above = f"{status.directory}/"
+    paths = ", ".join(path.removeprefix(above) for path in row.paths)
+    about = f"{paths} ({row.note})" if paths and row.note else paths or row.note
+    return (
+        "-" if row.line is None else str(row.line),
+        "-" if row.job_id is None else str(row.job_id),
+        "-" if row.obs_id is None else str(row.obs_id),
+        row.kind or "-",
+        row.label,
+        local_time(row.since),
+        _size(row),
+        about,
+    )
+
+
+def _size(row: RowStatus) -> str:
+    if row.size is None:
+        return "-"
+    if row.here in (0, row.size) or row.is_complete:
+        return format_size(row.size)
+    return f"{format_size(row.here)} of {format_size(row.size)}"
+
+
+def _remedies(rows: tuple[RowStatus, ...]) -> list[str]:
+    """Return what to do about the rows that have failed, once for all that need the same."""
+    remedies = Counter(row.remedy for row in rows if row.is_failed and row.remedy)
+    return [f"What to do ({count(number, 'row')}): {remedy}" for remedy, number in remedies.items()]
+
+
+def _counts(status: DirectoryStatus) -> str:
+    states = ", ".join(f"{number} {label}" for label, number in in_life_order(status.states))
+    return f"{count(len(status.rows), 'row')}: {states}; {format_size(status.size)} in {status.directory}"
