@@ -72,21 +72,21 @@ class InternalError(MwaClientError):
         places = list(_places(error)) or [(Path("an unknown place"), 0)]
         ours = [place for place in places if Path(__file__).parent in place[0].parents] or places
         # Where the mistake is in a library, or in what it was given, our own last step says more.
-        by_way = "" if ours[-1] == places[-1] else f" It came by way of {_words_for(*ours[-1])}."
+        by_way = "" if ours[-1] == places[-1] else f" It was called from {_words_for(*ours[-1])}."
         return cls(
             f"internal error: {type(error).__name__} in {_words_for(*places[-1])}.",
-            f"Please report it.{by_way} Everything so far is kept: run the same command again to go on.",
+            f"Please report it.{by_way} Everything so far is kept: run the same command again to continue.",
         )
 
 
 class OutOfMemory(MwaClientError):
-    """The system gives this program no more memory."""
+    """The system has no more memory for this program."""
 
     def __init__(self) -> None:
         super().__init__(
-            "The system gives this program no more memory.",
+            "The system has no more memory for this program.",
             "Raise the limit (ulimit -v, or the batch system's), or do less at a time: --parallel 1 "
-            "--connections 1. Everything so far is kept: run the same command again to go on.",
+            "--connections 1. Everything so far is kept: run the same command again to continue.",
         )
 
 
@@ -258,7 +258,7 @@ class BadReply(ServiceUnavailable):
 
 
 class JobNotNamed(BadReply):
-    """The service has this job already, but does not say its job id."""
+    """The service has this job already, but does not give its job id."""
 
 
 class JobDiffers(ServiceRefused):
@@ -315,9 +315,9 @@ class OutOfDescriptors(MwaClientError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The system lets this program open no more files and connections.",
+            "This program cannot open any more files or connections.",
             "Raise the limit (ulimit -n 256, or the batch system's). Everything so far is kept: run the same "
-            "command again to go on.",
+            "command again to continue.",
         )
 
 

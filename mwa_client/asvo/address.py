@@ -53,7 +53,7 @@ def origin_of(url: str) -> Origin:
         if 0 < port < 65536 and all(0 < len(label) < 64 for label in host.rstrip(".").split(".")):
             return Origin(scheme, host, port, f"{scheme}://{host}" + (f":{port}" if match["port"] else ""))
     shown = f"{match['scheme']}://{match['host']}" if match is not None else "What the service gave"
-    raise ServiceRefused(f"{shown} is not an address that can be called.")
+    raise ServiceRefused(f"{shown} is not an address that can be used.")
 
 
 def redirected(url: str, location: str) -> str:

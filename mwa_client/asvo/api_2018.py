@@ -91,7 +91,7 @@ class Api2018:
             ) from None
         except ServiceRefused as error:
             hint = (
-                "Check ASVO_HOST and ASVO_PORT, leave out --api to have the interface found, or set "
+                "Check ASVO_HOST and ASVO_PORT, leave out --api to have the interface detected, or set "
                 "MWA_ASVO_API_KEY for today's service."
             )
             raise_if_wrong_interface(error, self._http.address, self.api, hint)
@@ -127,7 +127,7 @@ class Api2018:
         )
         if reply.status == 401:
             reply.close()
-            raise SessionLost("The service does not know this session.", status=401)
+            raise SessionLost("The service does not recognise this session.", status=401)
         return reply
 
 
@@ -138,7 +138,7 @@ def submission(job_type: JobType, parameters: Mapping[str, str], *, allow_resubm
 
 def _moved_on(error: ServiceUnavailable) -> ServiceMoved:
     return ServiceMoved(
-        f"{error.what} This is the address of 2018; today's service wants an API key instead of a password.",
+        f"{error.what} This is the address of 2018; today's service takes an API key instead of a password.",
         "Set MWA_ASVO_API_KEY; the key is on the profile page of the service's web site, "
         "https://asvo.mwatelescope.org. If your service is elsewhere, set ASVO_HOST and ASVO_PORT.",
     )

@@ -109,7 +109,7 @@ def new_job_id(reply: object) -> int:
     """
     job_id = read_id(reply.get("job_id")) if isinstance(reply, dict) else None
     if job_id is None:
-        raise BadReply("The service took the job but did not say its job id.")
+        raise BadReply("The service accepted the job but did not give its job id.")
     return job_id
 
 
@@ -129,7 +129,7 @@ def raise_if_wrong_interface(error: ServiceRefused, address: str, api: ApiVersio
     """
     if error.status in (404, 405):
         raise WrongInterface(
-            f"{address} does not speak the {api.value} interface (HTTP {error.status}).",
+            f"{address} does not offer the {api.value} interface (HTTP {error.status}).",
             hint,
             status=error.status,
         ) from None

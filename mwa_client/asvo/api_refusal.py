@@ -38,7 +38,7 @@ def error_of(response: requests.Response, call: HttpCall, address: str) -> MwaCl
     """
     status = response.status_code
     if 300 <= status < 400:
-        return BadReply(f"{address} sends us elsewhere; is the address right?")
+        return BadReply(f"{address} redirects to another address; is it the right one?")
     # Not response.text, which believes whatever character set the reply claims to be in.
     text = read_beginning(response, call).decode("utf-8-sig", "replace")
     body = _body_of(text)
@@ -46,7 +46,7 @@ def error_of(response: requests.Response, call: HttpCall, address: str) -> MwaCl
     if call.proxy is not None and not call.is_past_proxy:
         said += f" (asked through {call.proxy})"
     if status == 401:
-        what = f"The service does not know this session: {said}"
+        what = f"The service does not recognise this session: {said}"
         return SessionLost(what, status=status, body=body, is_own=_is_own(body, status))
     if status in (408, 425, 429) or status >= 500:
         wait = retry_after(response.headers)

@@ -73,7 +73,7 @@ class ApiV1:
                 is_own=error.is_own,
             ) from None
         except ServiceRefused as error:
-            hint = "Check MWA_ASVO_HOST, or leave out --api to have the interface found."
+            hint = "Check MWA_ASVO_HOST, or leave out --api to have the interface detected."
             raise_if_wrong_interface(error, self._http.address, self.api, hint)
             raise
 
@@ -117,7 +117,7 @@ def submission(job_type: JobType, parameters: Mapping[str, str], *, allow_resubm
 def _answer(body: object) -> Submission:
     existed = isinstance(body, dict) and _is_already_there(body)
     if existed and isinstance(body, dict) and read_id(body.get("job_id")) is None:
-        raise JobNotNamed("The service has this job already, but does not say its job id.")
+        raise JobNotNamed("The service has this job already, but does not give its job id.")
     return Submission(new_job_id(body), existed)
 
 

@@ -170,11 +170,11 @@ class ApiV2:
             reply = {**reply, **_tokens_in_cookies(self._http.received_cookies)}
         tokens = self._store.save(reply) if isinstance(reply, dict) else None
         if tokens is None:
-            raise BadReply(f"{self._http.address} answered the login without tokens.")
+            raise BadReply(f"{self._http.address} accepted the login but returned no tokens.")
         return tokens
 
     def _raise_login_error(self, error: ServiceRefused) -> None:
-        hint = "Check MWA_ASVO_HOST, or leave out --api to have the interface found."
+        hint = "Check MWA_ASVO_HOST, or leave out --api to have the interface detected."
         try:
             raise_if_wrong_interface(error, self._http.address, self.api, hint)
         except WrongInterface:
@@ -263,7 +263,7 @@ def _existing(body: object) -> Submission:
         job_id = read_id(place.get("job_id"))
         if job_id is not None:
             return Submission(job_id, existed=True)
-    raise JobNotNamed("The service has this job already, but does not say its job id.") from None
+    raise JobNotNamed("The service has this job already, but does not give its job id.") from None
 
 
 def _tokens_in_cookies(cookies: Mapping[str, str]) -> dict[str, str]:

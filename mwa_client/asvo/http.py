@@ -86,8 +86,8 @@ class HttpClient:
         self._checked_bundles: set[str] = set()
         if isinstance(verify, str) and not _has_authorities(verify):
             raise SettingsError(
-                f"SSL_VERIFY={verify}: there are no certificates of authorities.",
-                "It must be 1, 0 or a .pem file.",
+                f"SSL_VERIFY={verify}: there are no CA certificates there.",
+                "It must be 1, 0 or the path of a .pem file.",
             )
         if verify is False:
             # The user has switched it off and is told so aloud, once, elsewhere.
@@ -129,7 +129,7 @@ class HttpClient:
         Raises
         ------
         SessionLost
-            The service does not know this session (401).
+            The service does not recognise this session (401).
         ServiceRefused
             The service said no: another 4xx. Its own words are in the message.
         ServiceUnavailable
@@ -179,7 +179,7 @@ class HttpClient:
             read_beginning(response, call)
         cookies = _cookies_of(call)
         if not cookies:
-            raise BadReply(f"{self.address} answered the login without opening a session.")
+            raise BadReply(f"{self.address} accepted the login but opened no session.")
         self.cookies = cookies
         keep_secret(*cookies.values())
 
@@ -229,7 +229,7 @@ class HttpClient:
                     )
                 response.close()
                 url, query = redirected(url, response.headers["Location"]), {}
-            raise BadReply("The product's address redirects in a circle.")
+            raise BadReply("The product's address redirects in a loop.")
         except BaseException:
             self._sessions.give_back(session)
             raise
@@ -259,7 +259,7 @@ class HttpClient:
             prepared = session.prepare_request(request)
             # The library must read the URL as we do, or the cookies go to a stranger.
             if origin_of(prepared.url or "") != origin:
-                raise ServiceRefused(f"{origin} is not an address that can be called.")
+                raise ServiceRefused(f"{origin} is not an address that can be used.")
             response = self._send(session, call, prepared, origin)
         if call.proxy is not None and response.status_code == 407:
             response.close()

@@ -125,7 +125,7 @@ def _explained(failure: _Failure, call: HttpCall) -> ServiceError:
     if failure.is_of_encryption:
         if failure.says(*NOT_ENCRYPTED) and not call.has_answered(call.address):
             return ServiceRefused(
-                f"The encrypted connection to {address} failed: what answers there is not encrypted.",
+                f"The encrypted connection to {address} failed: the server there does not use encryption.",
                 "Check the port; if the service is on a network that you trust, its address may begin with http://.",
             )
         return ServiceUnavailable(f"The encrypted connection to {address} failed.")
@@ -137,19 +137,20 @@ def _explained(failure: _Failure, call: HttpCall) -> ServiceError:
         return ServiceUnreachable(f"Nobody answers at {address} (no connection in {CONNECT_TIMEOUT:.0f} s).")
     if failure.is_of_time and call.has_headers and call.has_deadline:
         return ServiceUnavailable(
-            f"Not all of the answer from {address} came in time.",
+            f"Only a part of the answer from {address} arrived in time.",
             "MWA_ASVO_API_TIMEOUT sets how many seconds a call may take.",
         )
     if failure.is_of_time:
         return ServiceUnavailable(f"No answer from {address} in time.")
     if isinstance(failure.error, NO_ADDRESS):
-        return ServiceRefused(f"{address} is not an address that can be called.")
+        return ServiceRefused(f"{address} is not an address that can be used.")
     if _speaks_encrypted(failure) and not call.has_answered(call.address):
         return ServiceRefused(
-            f"{address} speaks encrypted alone.", "Its address must begin with https://; check the port, too."
+            f"{address} accepts only encrypted connections.",
+            "Its address must begin with https://; check the port, too.",
         )
     if _makes_no_sense(failure):
-        return ServiceUnavailable(f"What {address} answers makes no sense as HTTP.")
+        return ServiceUnavailable(f"The answer from {address} is not valid HTTP.")
     return ServiceUnavailable(f"The connection to {address} broke ({failure.words}).")
 
 
@@ -161,44 +162,45 @@ def _of_proxy(failure: _Failure, proxy: Proxy, call: HttpCall) -> ServiceError:
     if status == 407:
         return no_proxy_login(proxy)
     if status in (502, 503, 504):
-        return ServiceUnreachable(
-            f"{what} does not get through to {call.address} (HTTP {status}).", proxy.hint
-        )
+        return ServiceUnreachable(f"{what} cannot reach {call.address} (HTTP {status}).", proxy.hint)
     if status in (408, 425, 429) or status >= 500:
         return ServiceUnreachable(f"{what} is not available (HTTP {status}).", hint)
     if status:
-        return ServiceRefused(f"{what} gives no way to {call.address} (HTTP {status}).", hint)
+        return ServiceRefused(f"{what} refuses to connect to {call.address} (HTTP {status}).", hint)
     if failure.is_of_certificates:
         return ServiceRefused(f"The certificate of {proxy} cannot be verified.", hint)
     if failure.says("SOCKS support"):
         return ServiceRefused(
-            f"For {proxy} the package PySocks is needed.", "Install it: pip install pysocks"
+            f"The package PySocks is needed for {proxy}.", "Install it: pip install pysocks"
         )
     if not known:
         if failure.is_of_encryption and failure.says(*NOT_ENCRYPTED):
             return ServiceRefused(
-                f"{what} does not speak encrypted.",
+                f"{what} does not use encryption.",
                 f"Write it with http:// instead of https://. {hint}",
             )
         if _speaks_encrypted(failure):
             return ServiceRefused(
-                f"{what} speaks encrypted alone.", f"Write it with https:// instead of http://. {hint}"
+                f"{what} accepts only encrypted connections.",
+                f"Write it with https:// instead of http://. {hint}",
             )
         if failure.is_a(socket.gaierror) and socket.EAI_AGAIN not in failure.numbers:
-            return ServiceRefused(f"{what} is unknown: there is no such host, or no network.", hint)
+            return ServiceRefused(f"{what} cannot be found: no such host, or no network.", hint)
         if isinstance(failure.error, NO_ADDRESS):
             return ServiceRefused(f"{proxy.variable} in the environment is not an address.", hint)
     reason = "no answer in time" if failure.is_of_time else failure.words
     if failure.is_a(socket.gaierror):
         reason = "no such host, or no network"
-    return ServiceUnreachable(f"{what} does not answer ({reason}), so {call.address} cannot be asked.", hint)
+    return ServiceUnreachable(
+        f"{what} does not answer ({reason}), so {call.address} cannot be reached.", hint
+    )
 
 
 def no_proxy_login(proxy: Proxy) -> ServiceRefused:
     """Return the error for a proxy that wants to know who asks."""
     return ServiceRefused(
-        f"T{str(proxy)[1:]} wants a name and password, or does not accept those given (HTTP 407).",
-        f"They belong into its address: http://NAME:PASSWORD@{proxy.place}. {proxy.hint}",
+        f"T{str(proxy)[1:]} needs a user name and password, or does not accept those given (HTTP 407).",
+        f"Put them into its address: http://NAME:PASSWORD@{proxy.place}. {proxy.hint}",
         status=407,
     )
 
@@ -206,7 +208,7 @@ def no_proxy_login(proxy: Proxy) -> ServiceRefused:
 def no_authorities() -> ServiceRefused:
     """Return the error for a path in the environment that has no certificates of authorities."""
     return ServiceRefused(
-        "The certificates of authorities, which servers are checked with, are not where they should be.",
+        "The CA certificates, with which servers are verified, are missing.",
         f"Correct {BUNDLES} in the environment, or unset it.",
     )
 
@@ -216,7 +218,7 @@ def _of_certificates(address: str) -> ServiceRefused:
         f"The certificate of {address} cannot be verified.",
         "Check the address and this machine's clock and certificates "
         f"({BUNDLES} in the environment names others). "
-        "If you know why and trust the network, SSL_VERIFY=0 switches the check off.",
+        "If you know why and trust the network, SSL_VERIFY=0 turns the check off.",
     )
 
 

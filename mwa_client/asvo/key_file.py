@@ -53,7 +53,7 @@ def _read(path: Path) -> str:
     if len(words) != 1 or len(data) > LARGEST_KEY_FILE:
         raise SettingsError(
             f"{path} does not hold an API key.",
-            f"It must have the key in it and nothing else; or remove it and set {KEY_VARIABLE}.",
+            f"It must contain the key and nothing else; or remove it and set {KEY_VARIABLE}.",
         )
     try:
         return words[0].decode("utf-8")

@@ -86,21 +86,23 @@ class Refusal:
         if self.is_for_absence and self.code in GONE:
             return self._gone(self.code)
         if self.code:
-            return self._outage(f"The store does not send the product (HTTP {self.status}, {self.code}).")
-        return self._outage(f"Something else answers in the store's place (HTTP {self.status}).")
+            return self._outage(
+                f"The object store did not send the product (HTTP {self.status}, {self.code})."
+            )
+        return self._outage(f"Something other than the object store answered (HTTP {self.status}).")
 
     def of_service(self) -> MwaClientError:
         """Return the error for a refusal by the service, which in 2018 sent its products itself."""
         if self.is_for_absence and self.words:
             return self._gone(self.words)
         if self.words:
-            return self._outage(f"The service does not send the product (HTTP {self.status}): {self.words}")
-        return self._outage(f"Something else answers in the service's place (HTTP {self.status}).")
+            return self._outage(f"The service did not send the product (HTTP {self.status}): {self.words}")
+        return self._outage(f"Something other than the service answered (HTTP {self.status}).")
 
     def _gone(self, reason: str) -> ProductGone:
         return ProductGone(
             f"The product is gone from the server (HTTP {self.status}, {reason}).",
-            "Run again with --allow-resubmit to have it made anew.",
+            "Run again with --allow-resubmit to have it made again.",
         )
 
     def _outage(self, what: str) -> ServiceUnavailable:

@@ -125,9 +125,12 @@ class ProductSource:
             raise ServiceUnavailable(error.what) from error
         if job is not None and job.state.is_lost:
             raise ProductGone(
-                f"The service lists the job as {job.label}.", "Run the command again to have it made anew."
+                f"The service lists the job as {job.label}.",
+                "Run the same command again to have it made again.",
             )
         for file in job.product if job is not None else ():
             if (file.name, file.size) == (self._file.name, self._file.size):
                 return file
-        raise ServiceUnavailable("The service does not list the product just now.", retry_after=LINK_PAUSE)
+        raise ServiceUnavailable(
+            "The service does not list the product at the moment.", retry_after=LINK_PAUSE
+        )

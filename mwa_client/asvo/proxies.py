@@ -41,7 +41,7 @@ class Proxy:
     def hint(self) -> str:
         """Which settings the user can check."""
         capitals = self.variable.upper()
-        return f"Look at {self.variable} (or {capitals}) and no_proxy in the environment."
+        return f"Check {self.variable} (or {capitals}) and no_proxy in the environment."
 
     @classmethod
     def of(cls, url: str, proxies: Mapping[str, str]) -> Proxy | None:

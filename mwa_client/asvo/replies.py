@@ -80,7 +80,7 @@ class Allowance:
         self.memory -= memory
         self.entries -= entries
         if min(self.size, self.memory, self.entries) < 0:
-            raise BadReply("The service's answer is longer than makes sense; it was not read further.")
+            raise BadReply("The service's answer is far too long; the rest was not read.")
 
 
 def pieces_of(response: requests.Response) -> Iterator[bytes]:
@@ -89,7 +89,7 @@ def pieces_of(response: requests.Response) -> Iterator[bytes]:
     Raises
     ------
     BadReply
-        It is packed in a way that was not asked for.
+        It is compressed in a way that was not asked for.
     """
     raw = response.raw
     packing = response.headers.get("Content-Encoding", "").strip().lower()
@@ -98,7 +98,7 @@ def pieces_of(response: requests.Response) -> Iterator[bytes]:
     elif packing in ("gzip", "x-gzip", "deflate"):
         yield from _unpacked(_received(raw))
     else:
-        raise BadReply("The service's answer is packed in a way that was not asked for.")
+        raise BadReply("The service's answer is compressed in a way that was not asked for.")
 
 
 def _received(raw: Any) -> Iterator[bytes]:

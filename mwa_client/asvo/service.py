@@ -113,8 +113,8 @@ def address_of(host: str, port: str, api: ApiVersion = ApiVersion.V2018, *, sche
         raise SettingsError(f"{family}_PORT={port} is not a port.", "It must be a number from 1 to 65535.")
     if "@" in host:
         raise SettingsError(
-            f"{family}_HOST must not hold a user name or password.",
-            "ASVO_USER and ASVO_PASS are for them, or MWA_ASVO_API_KEY.",
+            f"{family}_HOST must not contain a user name or password.",
+            "Put them in ASVO_USER and ASVO_PASS, or use MWA_ASVO_API_KEY.",
         )
     try:
         parts = urlsplit(host if "://" in host else f"{scheme}://{host}")

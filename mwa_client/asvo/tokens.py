@@ -170,7 +170,7 @@ class TokenStore:
         recent = [when for when in self._logins() if now - 60.0 < when <= now]
         if len(recent) >= LOGINS_A_MINUTE:
             wait = recent[0] + 60.0 - now
-            raise ServiceUnavailable("The service allows few logins a minute.", retry_after=wait)
+            raise ServiceUnavailable("The service allows only a few logins a minute.", retry_after=wait)
         self._write(LOGINS, [*recent, now])
 
     def discount_login(self) -> None:

@@ -120,7 +120,7 @@ def _credentials(environment: Mapping[str, str], api: ApiVersion) -> Credentials
         return Credentials(key=key)
     missing = [name for name in ACCOUNT if not environment.get(name)]
     if api is ApiVersion.V1 or (api is ApiVersion.V2 and missing):
-        why = f", and the {api.value} interface wants it" if has_account_of_2018_alone(environment) else ""
+        why = f", and the {api.value} interface needs it" if has_account_of_2018_alone(environment) else ""
         raise CredentialsMissing(
             f"No credentials: MWA_ASVO_API_KEY is not set{why}.", f"{HOW_TO_SET_KEY}\n{HOW_TO_PRACTISE}"
         )
@@ -131,13 +131,13 @@ def _credentials(environment: Mapping[str, str], api: ApiVersion) -> Credentials
         if has_account_of_2018_alone(environment):
             why, how = "nor is MWA_ASVO_API_KEY", f"{HOW_TO_SET_KEY}\n{how}"
         else:
-            why = "and the 2018 interface wants them"
+            why = "and the 2018 interface needs them"
         raise CredentialsMissing(f"No credentials: {' and '.join(missing)} {verb} not set, {why}.", how)
     for name in ACCOUNT:
         _check_text(name, environment[name])
     user, password = (environment[name] for name in ACCOUNT)
     if ":" in user:
-        raise SettingsError("ASVO_USER must not hold a colon.", "Give the user name alone.")
+        raise SettingsError("ASVO_USER must not contain a colon.", "Give the user name alone.")
     return Credentials(user, password)
 
 
@@ -150,14 +150,14 @@ def _check_text(name: str, value: str) -> None:
         value.encode("utf-8")
     except UnicodeError:
         raise SettingsError(
-            f"{name} has a character in it that is not UTF-8.",
+            f"{name} contains a character that is not UTF-8.",
             "Set it again, from a terminal that uses UTF-8.",
         ) from None
     if re.search(r"[\x00-\x1f\x7f]", value):
         where = "at its end" if not re.search(r"[\x00-\x1f\x7f]", value.rstrip("\r\n")) else "in it"
         raise SettingsError(
             f"{name} has a line break or another control character {where}.",
-            f'Set it without; from a file: export {name}="$(cat FILE)"',
+            f'Set it without one; from a file: export {name}="$(cat FILE)"',
         )
 
 

@@ -249,12 +249,12 @@ class Batch:
         if self._fetching.disk_full is not None:
             return " ".join(self._fetching.disk_full.lines)
         if self._has_given_up():
-            return "The time given with --give-up-after is over."
+            return "The time given with --give-up-after has passed."
         if self._watching.polls.outage.is_on:
-            return "The service did not answer; the next run asks again."
+            return "The service did not answer; the next run will ask again."
         if self._updates.rows.count(Stage.WANTED):
-            return "Not all rows could be submitted; the next run tries again."
-        return "The service is at work on the others; the next run looks again."
+            return "Not all rows could be submitted; the next run will try again."
+        return "The service is still working on the others; the next run will check again."
 
     def _tell_counts(self) -> None:
         rows = self._updates.rows

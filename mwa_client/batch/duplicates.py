@@ -58,7 +58,7 @@ def submit(
         difference = None if job is None else contradicts(job, request, api)
         if difference is not None:
             raise JobDiffers(
-                f"The service has job {submission.job_id} for this already, which differs: {difference}.",
+                f"The service has job {submission.job_id} for this already, but it differs: {difference}.",
                 "To have a new job made, run again with --allow-resubmit, or give allow_resubmit=true.",
             )
     return submission

@@ -16,7 +16,7 @@ from mwa_client.jobs.request import JobRequest
 from mwa_client.transfer.files import by_name
 from mwa_client.transfer.leftovers import remove_leftovers
 
-RESUBMIT = "Look at it on the service's web site; to have it made anew, run again with --allow-resubmit."
+RESUBMIT = "Look at it on the service's web site; to have it made again, run with --allow-resubmit."
 
 
 class LostJobs:
@@ -56,7 +56,7 @@ class LostJobs:
                 self.remove_leftovers({row.job.job_id})
             self._updates.fail(row, error)
             return
-        self._updates.notice(f"Submitting line {row.request.line} anew: {error.what}")
+        self._updates.notice(f"Resubmitting line {row.request.line}: {error.what}")
         self._ledger.record_job_given_up(row.identity, is_asked_for=is_asked_for)
         row.renew()
         self.remove_leftovers(self._ledger.jobs_given_up() & {row.history.lost_job})
@@ -68,7 +68,7 @@ class LostJobs:
             if not leftover.size:
                 continue
             what = f"{format_size(leftover.size)} of {leftover.name}"
-            why = f"job {leftover.job_id} is lost, and nothing can go on from there"
+            why = f"job {leftover.job_id} is lost, so its download cannot be continued"
             self._updates.notice(f"Removed {what}: {why}.", is_warning=False)
 
     def _is_asked_for_anew(self, row: Row) -> bool:
@@ -82,9 +82,9 @@ class LostJobs:
         if not fetched.files:  # It was delivered elsewhere, and nothing has changed about that.
             self._updates.complete(row, fetched, from_before=True)
             return
-        what = f"{was_complete(row, self._ledger)} The service does not have it any more: {error.what}"
+        what = f"{was_complete(row, self._ledger)} The service no longer has it: {error.what}"
         remedy = (
-            "If you have it, take the row out of the job file; to have it made anew, run again with "
+            "If you still have it, remove the row from the job file; to have it made again, run with "
             "--allow-resubmit."
         )
         failure = JobFailed(what, remedy)
@@ -108,7 +108,7 @@ def was_complete(row: Row, ledger: Ledger) -> str:
 def why_lost(job: Job) -> JobFailed:
     """Return what happened to a job that failed, was cancelled or has expired."""
     if job.state is JobState.EXPIRED:
-        return JobFailed("The job has expired.", "Run the command again to have it made anew.")
+        return JobFailed("The job has expired.", "Run the same command again to have it made again.")
     if job.state is JobState.CANCELLED:
         return JobFailed("The job was cancelled.", RESUBMIT)
     code = clean_text(job.raw.get("error_code"), 60)

@@ -159,8 +159,8 @@ def fetch_all(
             fetched += copier.copy(wanted, delivered)
         elif roots.should_be_visible(file.path):
             raise TransferFailed(
-                f"{file.path} is not there, or not for you to read, though this host has the folder above.",
-                "It may have been purged. Look at the delivery, and tell the archive's help desk.",
+                f"{file.path} does not exist, or you may not read it, though this host has its folder.",
+                "It may have been purged. Check the delivery, and tell the archive's help desk.",
             )
         else:
             elsewhere.append(file.path)

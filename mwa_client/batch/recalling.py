@@ -114,7 +114,7 @@ class Recalling:
         row.history.fetched = fetched
         if standing is Standing.GONE and self._is_fetching:
             what = was_complete(row, self._ledger)
-            self._updates.notice(f"{what} It is fetched again.", is_warning=False)
+            self._updates.notice(f"{what} It will be downloaded again.", is_warning=False)
         self._updates.attach(row, row.job_id, found=True)
 
     def _rename(self, former: str, identity: str) -> None:

@@ -188,10 +188,11 @@ class Submitting:
     def _tell_of_an_earlier_run(self, submissions: int) -> None:
         """Say, once, why some rows wait although they have no job."""
         if submissions and not (self._has_told_of_earlier or self._pacing.is_prompt):
-            what = "a submission" if submissions == 1 else f"{submissions} submissions"
+            one, several = ("a submission was", "its job"), (f"{submissions} submissions were", "their jobs")
+            what, jobs = one if submissions == 1 else several
             self._updates.notice(
-                f"An earlier run ended before {what} was answered. Looking for what came of it, for up "
-                f"to {format_duration(self._pacing.patience)}, before submitting again."
+                f"An earlier run ended before {what} answered. Looking for {jobs}, for up to "
+                f"{format_duration(self._pacing.patience)}, before submitting again."
             )
             self._has_told_of_earlier = True
 
@@ -292,7 +293,7 @@ def _concerns_all_rows(error: MwaClientError) -> bool:
 
 def _why_not_submitted(error: ServiceUnavailable) -> str:
     if isinstance(error, JobLimitReached):
-        return f"{error.what} The other rows are submitted as jobs finish."
+        return f"{error.what} The other rows will be submitted as jobs finish."
     if isinstance(error, ServiceOutage):
-        return f"{error.what} Trying again until it is over."
+        return f"{error.what} Trying again until it ends."
     return f"A submission was not answered: {error.what} Looking for its job before trying again."

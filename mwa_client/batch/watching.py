@@ -36,8 +36,8 @@ MISSING_LISTINGS = 3
 MISSING_TIME = 600.0
 """Seconds that must have passed as well: a listing can lag, or be empty for a while."""
 LOOK_FIRST = (
-    "The same command looks for it again. Look for it on the service's web site, too: only if it is not "
-    "there either, run with --allow-resubmit to have it made anew."
+    "The same command looks for it again. Check the service's web site, too: only if it is not there "
+    "either, run with --allow-resubmit to have it made again."
 )
 
 
@@ -301,11 +301,13 @@ class Watching:
         known = self._updates.ledger.row(row.identity)
         if known.disowned and not known.state:
             # The second one that was never seen to be right: it seems to list all jobs as others.
-            what = f"The service lists the job that it made for this row as another one ({wrong})."
-            failure = JobFailed(what, "Look at the job on its web site, and ask its help desk.")
+            what = f"The job that the service made for this row is listed as a different one ({wrong})."
+            failure = JobFailed(
+                what, "Look at the job on the service's web site, and ask the archive's help desk."
+            )
             self._updates.fail(row, failure)
             return True
-        line = f"Line {row.request.line}: job {job.job_id} is not this row's: it has {wrong}."
+        line = f"Line {row.request.line}: job {job.job_id} does not belong to this row: it has {wrong}."
         self._updates.notice(line)
         self._updates.ledger.record_job_disowned(row.identity, job.job_id)
         row.disown()
@@ -325,7 +327,7 @@ class Watching:
         elif known.state:
             error = JobFailed("The job is no longer listed by the service.", LOOK_FIRST)
         else:
-            error = JobFailed("The service gave this job's number, and has not listed it.", LOOK_FIRST)
+            error = JobFailed("The service gave this job id, but has never listed the job.", LOOK_FIRST)
         self._lost_jobs.lose(row, error)
         return True
 

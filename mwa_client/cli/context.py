@@ -75,10 +75,10 @@ def open_context(settings: Settings, say: Show, show: Show, failed: list[RowFail
 def _real_services(settings: Settings, say: Show) -> tuple[Service, ...]:
     services = services_from(with_key_of_file(os.environ), settings.api)
     if services[0].verify is False:
-        say("Warning: certificates are not verified (SSL_VERIFY=0): anybody in between can read along.")
+        say("Warning: certificates are not verified (SSL_VERIFY=0): anyone on the way can read what is sent.")
     for service in services:
         if service.sends_password_in_clear:
-            say(f"Warning: {service.address} is not encrypted: anybody in between can read the password.")
+            say(f"Warning: {service.address} is not encrypted: anyone on the way can read the password.")
             break
     return services
 

@@ -39,7 +39,7 @@ class Interrupted(BaseException):
         self._word = "Interrupted" if is_ctrl_c else "Terminated"
 
     def __str__(self) -> str:
-        return f"{self._word}. Everything so far is kept: run the same command again to go on."
+        return f"{self._word}. Everything so far is kept: run the same command again to continue."
 
 
 class _State:

@@ -37,10 +37,10 @@ def practice_service(settings: Settings, say: Show) -> Iterator[Service]:
     """
     if not can_start(THREADS):
         raise SettingsError(
-            f"To practise takes some {THREADS} threads, and the system gives this program fewer.",
+            f"Practising needs some {THREADS} threads, and the system allows this program fewer.",
             "Raise the limit (ulimit -u, or the batch system's), or practise on another machine.",
         )
-    say("Practising: the products are small and made up; nothing goes to the real service.")
+    say("Practising: the products are small and made up; nothing is sent to the real service.")
     # The ledger refuses a directory with real products, so it is opened before the sandbox writes there.
     Ledger(settings.directory, PRACTICE).close()
     # New secrets for each run: other users of this machine can reach the sandbox, and must not be let in.

@@ -110,7 +110,7 @@ class LockFile:
         if self._is_lost:
             raise DirectoryBusy(
                 f"The lock of {self._directory} was lost: {Owner.of(self.path) or 'it was removed'}.",
-                "Everything so far is kept: run the same command again to go on.",
+                "Everything so far is kept: run the same command again to continue.",
             )
 
     def beat_until(self, ended: threading.Event) -> None:
@@ -177,7 +177,9 @@ class LockFile:
         if touched is None or abs(self._clock.now() - touched) < patience:
             return False
         if owner.token:
-            self._say(f"Watching for {patience:.0f} s whether another mwa_client is alive: {owner}.")
+            self._say(
+                f"Waiting {patience:.0f} s to see whether another mwa_client is still running: {owner}."
+            )
         # The clocks of two hosts may differ, so an old time proves nothing; one that stays the same does.
         self._clock.sleep(patience, threading.Event())
         return _touched(path) == touched

@@ -99,12 +99,12 @@ def open_ours(
     except OSError as error:
         # The first two stand for a link, the third for a FIFO or a socket.
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
-            _refuse(path, "it is a link or no ordinary file", "Move it away")
+            _refuse(path, "it is a symbolic link, or not an ordinary file", "Move it away")
         raise
     try:
         state = os.fstat(handle)
         if not stat.S_ISREG(state.st_mode):
-            _refuse(path, "it is no ordinary file", "Move it away")
+            _refuse(path, "it is not an ordinary file", "Move it away")
         _must_be_ours(path, state, private=private)
         if state.st_nlink > 1 and (one_name or flags & (os.O_WRONLY | os.O_RDWR)):
             _refuse(path, "it has a second name (a hard link)", "Move it away")
@@ -242,8 +242,8 @@ def refuse_foreign_folder(path: Path) -> None:
 def _checked(path: Path) -> Path:
     state = path.lstat()
     if not stat.S_ISDIR(state.st_mode):
-        what = "a link" if stat.S_ISLNK(state.st_mode) else "no folder"
-        _refuse(path, f"it is {what}, and must be a folder of its own", "Move it away")
+        what = "a symbolic link" if stat.S_ISLNK(state.st_mode) else "not a folder"
+        _refuse(path, f"it is {what}, and must be a real folder", "Move it away")
     _must_be_ours(path, state)
     return path
 
@@ -273,4 +273,4 @@ def _user(number: int) -> str:
     try:
         return f"the user {pwd.getpwuid(number).pw_name}"
     except KeyError:
-        return f"the user with the number {number}"
+        return f"the user with id {number}"

@@ -136,7 +136,7 @@ class Owner:
 
     def __str__(self) -> str:
         if not self.token:
-            return "nobody knows who"
+            return "its owner is unknown"
         part = f"part {self.part}, " if self.part else ""
         return f"{part}process {self.pid} on {self.host}, since {self.since}"
 

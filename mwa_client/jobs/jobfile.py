@@ -116,7 +116,7 @@ def _read_bounded(file: BinaryIO, source: str) -> bytes:
             data += block
     if len(data) > MOST_FILE_BYTES:
         raise JobFileError(
-            source, [Mistake(1, f"more than {MOST_FILE_BYTES >> 20} MB; no job file is so long")]
+            source, [Mistake(1, f"more than {MOST_FILE_BYTES >> 20} MB; no job file is that long")]
         )
     return bytes(data)
 
@@ -154,7 +154,7 @@ def parse(data: bytes | str, api: ApiVersion, source: str = "jobs.csv") -> JobFi
     said: dict[str, list[int]] = {}
     for line, text in rows_of(data, mistakes):
         if len(mistakes) >= MOST_MISTAKES:
-            mistakes[MOST_MISTAKES:] = [Mistake(line, "too many mistakes; what follows was not read")]
+            mistakes[MOST_MISTAKES:] = [Mistake(line, "too many mistakes; the rest was not read")]
             break
         row = CheckedRow.from_text(text, api)
         mistakes += [Mistake(line, message) for message in row.mistakes]
@@ -165,7 +165,7 @@ def parse(data: bytes | str, api: ApiVersion, source: str = "jobs.csv") -> JobFi
             continue
         first = jobs.setdefault(job.identity_on(api), job)
         if first is not job:
-            warnings.append((line, f"asks for the same as line {first.line}; it is one job"))
+            warnings.append((line, f"asks for the same as line {first.line}; they are one job"))
     if not jobs and not mistakes:
         mistakes.append(Mistake(1, f"no jobs in {source}"))
     if mistakes:

@@ -263,7 +263,7 @@ def _check_delivery(row: CheckedRow) -> Iterator[str]:
     delivery_format = row.values.get("delivery_format")
     if row.job_type is JobType.VOLTAGE:
         if delivery != "scratch":
-            yield f"delivery={delivery}: a voltage job delivers to scratch alone"
+            yield f"delivery={delivery}: a voltage job delivers only to scratch"
         if delivery_format == "tar":
             yield "delivery_format=tar: a voltage job always delivers files"
     elif delivery == "acacia" and delivery_format == "files":

@@ -68,12 +68,12 @@ def with_article(noun: str) -> str:
 
 def no_counterpart(name: str) -> str:
     """Warn that a key of 2018 is not sent to today's service."""
-    return f"{name} has no counterpart in today's service; it is not sent"
+    return f"{name} has no equivalent in today's service, and is not sent"
 
 
 def said_once(warning: str, rows: int) -> str:
     """Return a warning that holds for a number of rows."""
-    return f"{warning} (said once for {rows} rows)" if rows > 1 else warning
+    return f"{warning} (reported once for {rows} rows)" if rows > 1 else warning
 
 
 @functools.lru_cache(maxsize=1024)

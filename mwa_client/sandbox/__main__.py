@@ -122,31 +122,39 @@ def _sandbox(options: argparse.Namespace) -> Sandbox:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m mwa_client.sandbox",
-        description="A practice service: same wire, no account, no network.",
+        description="A practice service with the same interfaces, without account or network.",
         epilog=_faults_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="listen on this port (a free one)")
     parser.add_argument(
-        "--speed", type=_positive, default=1.0, metavar="X", help="states a second (1); inf: ready at once"
+        "--port", type=int, default=0, metavar="N", help="listen on this port (default: a free one)"
     )
-    parser.add_argument("--rate", type=_positive, metavar="B", help="bytes a second for each product")
+    parser.add_argument(
+        "--speed",
+        type=_positive,
+        default=1.0,
+        metavar="X",
+        help="job states per second (default: 1); inf: ready at once",
+    )
+    parser.add_argument("--rate", type=_positive, metavar="B", help="bytes per second for each product")
     parser.add_argument("--size", type=int, metavar="B", help="bytes in each product")
     parser.add_argument(
-        "--apis", type=_names, default=APIS, metavar="A,B", help=f"interfaces to speak ({','.join(APIS)})"
+        "--apis", type=_names, default=APIS, metavar="A,B", help=f"interfaces to offer ({','.join(APIS)})"
     )
     parser.add_argument(
         "--scratch-folder", type=Path, metavar="DIR", help="write deliveries to scratch and dug here"
     )
-    parser.add_argument("--job-limit", type=int, metavar="N", help="take this many unfinished jobs at a time")
+    parser.add_argument(
+        "--job-limit", type=int, metavar="N", help="accept at most this many unfinished jobs at a time"
+    )
     parser.add_argument("--state", type=Path, metavar="FILE", help="remember jobs in this file")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="note requests in this file, as JSON lines")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="log requests to this file, as JSON lines")
     parser.add_argument(
         "--fault",
         action="append",
         default=[],
         metavar="'NAME:OPTION=VALUE,...'",
-        help="let this go wrong, for example 'cut_product:after=1000,times=2'; see below",
+        help="make this go wrong, for example 'cut_product:after=1000,times=2'; see below",
     )
     return parser
 
@@ -161,7 +169,7 @@ def _faults_help() -> str:
 
 def _option_help(parameter: inspect.Parameter) -> str:
     if parameter.default is inspect.Parameter.empty:
-        return f"{parameter.name} (needed)"
+        return f"{parameter.name} (required)"
     return f"{parameter.name}={json.dumps(parameter.default)}"
 
 

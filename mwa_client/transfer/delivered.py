@@ -54,12 +54,12 @@ class DeliveryRoots:
             It is not absolute, not below a root, or where the user's own files are.
         """
         remedy = (
-            "If deliveries do go there, name the folder above it in MWA_ASVO_SCRATCH_ROOTS; "
-            "else tell the archive's help desk."
+            "If deliveries do go there, add the folder above it to MWA_ASVO_SCRATCH_ROOTS; "
+            "otherwise tell the archive's help desk."
         )
         if not _is_plain(path):
             raise JobFailed(
-                f"The service says that the product is at {path[:300]}, which is no absolute path.",
+                f"The service says that the product is at {path[:300]}, which is not an absolute path.",
                 remedy,
             )
         # Both ways, for a link on the way must not lead out, nor must "/scratch" itself be one that does.
@@ -213,7 +213,7 @@ def entries_of(source: Path) -> list[Entry]:
         raise unreadable(source, error) from error
     if not any(entry.is_file for entry in entries):
         raise TransferFailed(
-            f"{source} has no files.", "Look at the delivery, and tell the archive's help desk."
+            f"{source} contains no files.", "Check the delivery, and tell the archive's help desk."
         )
     return entries
 
@@ -228,7 +228,7 @@ def _entry_of(source: Path, path: str, state: os.stat_result) -> Entry:
         return Entry(name, state.st_mode, target=_inner_target(source, Path(path)))
     raise TransferFailed(
         f"{path} is not a file, a folder or a link.",
-        "Look at the delivery, and tell the archive's help desk.",
+        "Check the delivery, and tell the archive's help desk.",
     )
 
 
@@ -238,8 +238,8 @@ def _inner_target(source: Path, link: Path) -> str:
     real = os.path.realpath(link)
     if real != root and not real.startswith(f"{root}/"):
         raise TransferFailed(
-            f"{link} is a link that leads out of the delivery, to {target}.",
-            "Look at the delivery, and tell the archive's help desk. Nothing outside it was read.",
+            f"{link} is a symbolic link that points outside the delivery, to {target}.",
+            "Check the delivery, and tell the archive's help desk. Nothing outside it was read.",
         )
     if not target.startswith("/") and ".." not in Path(target).parts:
         return target
@@ -251,5 +251,5 @@ def unreadable(path: str | Path, error: OSError) -> TransferFailed:
     """Return the error for a file or folder that the system does not let us read."""
     return TransferFailed(
         f"Cannot read {error.filename or path}: {error.strerror or error}.",
-        "Look whether the delivery is still there, and at its permissions.",
+        "Check that the delivery is still there, and its permissions.",
     )

@@ -24,7 +24,9 @@ TRIES_WITHOUT_PROGRESS = 12
 """Tries in a row that bring no byte, with waits from 1 s to 5 min between them (about 20 min in all)."""
 GLANCE = 4096
 """Bytes that are compared to tell a product from somebody's web page."""
-THROWN_AWAY = "It was thrown away. Run the command again; if this repeats, tell the archive's help desk."
+THROWN_AWAY = (
+    "It was discarded. Run the same command again; if this happens again, tell the archive's help desk."
+)
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class _Download:
                 sha1 = part.sha1()
             except PartBroken as error:
                 part.discard()
-                what = f"{error.what} Fetching it anew."
+                what = f"{error.what} Downloading it again."
                 transfers.listen(Setback(expected.job_id, expected.name, what, 0.0))
                 raise
             self._verify(part, sha1)
@@ -237,7 +239,7 @@ class _Download:
             has_changed = False
         if reply.size is None and self._expected.sha1 is None:
             raise TransferFailed(
-                f"{self._expected.name} cannot be verified: nobody says how large it is.",
+                f"{self._expected.name} cannot be verified: its size is not known.",
                 "Tell the archive's help desk.",
             )
         if reply.start != segment.position:
@@ -258,13 +260,13 @@ class _Download:
     ) -> ranges.RangeResponse:
         """Return the response in place of a range if it is the whole file; otherwise raise an error."""
         if reader.others_receive:
-            raise ServiceUnavailable("The server does not send the range asked for.")
+            raise ServiceUnavailable("The server did not send the range that was asked for.")
         if reply.tells_length or (part.etag and part.etag == reply.etag):
             return reply
         beginning = part.beginning(GLANCE)
         seen, reply = reply.peek(len(beginning))
         if seen != beginning or not beginning:
-            raise ServiceUnavailable("The server sends something else in place of the product.")
+            raise ServiceUnavailable("The server sent something other than the product.")
         return reply
 
     def _acquire_connection(self) -> None:
@@ -291,7 +293,7 @@ class _Download:
         """Wait before the next try, longer each time that no byte has come."""
         failure = TransferFailed(
             f"{self._expected.name} could not be fetched: {error.what}",
-            "What has arrived is kept: run the command again to go on.",
+            "What has arrived is kept: run the same command again to continue.",
         )
         seconds = self._retries.next_wait(error, failure)
         self._throttle.failed(error.retry_after)

@@ -244,5 +244,5 @@ class ExtraConnections:
         start, end, size = segment.position, segment.end, self._plan.size
         with ranges.open_range(self._context.source, start, size, condition, end=end) as reply:
             if reply.start != start or (not has_sha1 and reply.etag != etag):
-                raise ServiceUnavailable("The server does not send the range asked for.")
+                raise ServiceUnavailable("The server did not send the range that was asked for.")
             self._receiver.receive(segment, reply, part.writer(start, EXTRA_WRITE_SIZE))

@@ -155,5 +155,5 @@ def changed(path: str | Path) -> TransferFailed:
     """Return the error for a delivery that changes while it is copied."""
     return TransferFailed(
         f"{path} changed while it was copied.",
-        "Run the command again when nobody writes there any more; what was copied is kept.",
+        "Run the same command again once nothing is writing there; what was copied is kept.",
     )

@@ -91,7 +91,7 @@ def _check_size(expected: ExpectedFile, source: Path, entries: list[Entry]) -> N
     if expected.size not in (None, size):
         raise TransferFailed(
             f"{source} has {size} bytes, but the service says {expected.size}.",
-            "Part of it may have been purged. Look at the delivery, and tell the archive's help desk.",
+            "Part of it may have been purged. Check the delivery, and tell the archive's help desk.",
         )
 
 
@@ -249,6 +249,8 @@ class _Copy:
 
     def _wait(self, error: ServiceUnavailable) -> None:
         """Wait before reading on: file systems of clusters hang and come back as networks do."""
-        failure = TransferFailed(error.what, "What was copied is kept: run the command again to go on.")
+        failure = TransferFailed(
+            error.what, "What was copied is kept: run the same command again to continue."
+        )
         self._retries.wait(self._retries.next_wait(error, failure), error)
         self._transfers.check_stop()

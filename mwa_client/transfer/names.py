@@ -125,7 +125,7 @@ def take_other_name(
     """Return the expected file under another name, because something that is not ours has its own."""
     other = directory.names.claim_another(expected.name, expected.job_id)
     path = directory.path / expected.name
-    text = f"{path} is there already, and is not this product as we made it. It stays as it is; "
+    text = f"{path} is there already, and is not this product as mwa_client left it. It is kept as it is; "
     listen(FileNotice(expected.job_id, expected.name, f"{text}the product is called {other}."))
     return dataclasses.replace(expected, name=other)
 
@@ -242,6 +242,7 @@ def _move_aside(expected: ExpectedFile, path: Path) -> FileNotice:
         number += 1
         aside = path.with_name(f"{path.name}.old{number}")
     text = (
-        f"{path} has a wrong SHA-1; another client has not finished it, it seems. It is kept as {aside.name}."
+        f"{path} has a wrong SHA-1; it looks like another client's unfinished download. "
+        f"It is kept as {aside.name}."
     )
     return FileNotice(expected.job_id, expected.name, text)

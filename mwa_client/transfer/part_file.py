@@ -203,7 +203,7 @@ class PartFile:
                 least_length = self._contents.least_length
                 if os.fstat(self._file).st_size < least_length:
                     raise PartBroken.because(
-                        self._path, "somebody else has shortened it while it was written"
+                        self._path, "another program shortened it while it was being written"
                     )
                 while data:
                     # At a position of its own, never at the end of the file: if another client took over
@@ -309,9 +309,9 @@ class PartFile:
         """Raise an error if what is about to get the final name is not the file that was written."""
         written, there = os.fstat(self._file), self._path.lstat()
         if (written.st_dev, written.st_ino) != (there.st_dev, there.st_ino):
-            raise _changed(self._path, "was replaced by another file while it was written")
+            raise _changed(self._path, "was replaced by another file while it was being written")
         if written.st_size != self._contents.end or self._contents.missing:
-            raise _changed(self._path, "was changed while it was written")
+            raise _changed(self._path, "was changed while it was being written")
 
     def _keep(self) -> None:
         """Flush what has arrived to the disk; an error here must not hide the one that ended the work."""

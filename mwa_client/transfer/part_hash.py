@@ -28,8 +28,8 @@ class PartBroken(DirectoryUnusable):
     def because(cls, path: Path, why: str) -> PartBroken:
         """Return the error for a part file that is of no use."""
         return cls(
-            f"The part file {path} is of no use: {why}.",
-            "If this repeats, check the disk, or choose another directory with --dir.",
+            f"The part file {path} cannot be used: {why}.",
+            "If this happens again, check the disk, or choose another directory with --dir.",
         )
 
 
@@ -151,7 +151,7 @@ class PartHasher:
         try:
             data = self._read(most, self._position)
             if not data:
-                raise OSError(errno.EIO, "the part file became shorter while it was read")
+                raise OSError(errno.EIO, "the part file became shorter while it was being read")
             self._sha1.update(data)
             count = len(data)
         except OSError as error:

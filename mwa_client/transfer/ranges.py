@@ -145,7 +145,7 @@ class RangeResponse:
         if self.end is not None and position < self.end:
             raise ServiceUnavailable("The connection closed early.")
         if self.response.read_into(memoryview(bytearray(1))):
-            raise WrongSize("The server sends more bytes than the file has.")
+            raise WrongSize("The server sent more bytes than the file has.")
 
 
 @contextmanager
@@ -209,7 +209,7 @@ def open_range(
     try:
         reply = _range_response(response, start, size, wants_range)
         if wants_range and reply.start == start and end is not None and (reply.end or 0) > end:
-            raise WrongAnswer("The server's answer goes beyond the range asked for.")
+            raise WrongAnswer("The server's answer goes beyond the range that was asked for.")
         yield reply
     finally:
         response.close()
@@ -221,7 +221,7 @@ def _range_response(response: Response, start: int, size: int | None, wants_rang
     length = _length(response.headers)
     if response.status == 200:
         if None in (size, length) and _is_page(response.headers):
-            raise ServiceUnavailable("The server sends a page in place of the product.")
+            raise ServiceUnavailable("The server sent a web page instead of the product.")
         if None not in (size, length) and length != size:
             what = f"The server's file has {length} bytes, but the service says {size}."
             # It may be somebody else's page: bytes that are here already are not thrown away for it.
@@ -229,7 +229,7 @@ def _range_response(response: Response, start: int, size: int | None, wants_rang
                 raise ServiceUnavailable(what)
             raise WrongSize(what)
         if None in (size, length) and not _is_plain(response.headers):
-            raise ServiceUnavailable("The server packs the file, although it was asked not to.")
+            raise ServiceUnavailable("The server compressed the file, although it was asked not to.")
         known = length if size is None else size
         return RangeResponse(0, known, known, etag, response)
     if wants_range and response.status == 206:
@@ -237,7 +237,7 @@ def _range_response(response: Response, start: int, size: int | None, wants_rang
         if length not in (None, end - start):
             raise WrongAnswer("The server's Content-Length and Content-Range do not agree.")
         if None in (size, total, length) and not _is_plain(response.headers):
-            raise ServiceUnavailable("The server packs the file, although it was asked not to.")
+            raise ServiceUnavailable("The server compressed the file, although it was asked not to.")
         return RangeResponse(start, end, total, etag, response)
     if (
         wants_range
@@ -255,7 +255,7 @@ def _refusal(response: Response) -> MwaClientError:
     if status in (206, 416):
         is_silent = status == 416 and not response.headers.get("Content-Range", "")
         kind = EmptyRange if is_silent else WrongAnswer
-        return kind(f"The server's answer does not fit the range asked for (HTTP {status}).")
+        return kind(f"The server's answer does not match the range that was asked for (HTTP {status}).")
     # A refusal for good would have come from the source as an error: what a status says by itself may pass.
     return ServiceUnavailable(
         f"The server is not available (HTTP {status}).", retry_after=retry_after(response.headers)
@@ -271,7 +271,7 @@ def _checked_range(content_range: str, start: int, size: int | None) -> tuple[in
         agree = None in (size, total) or size == total
         if first == start and last >= first and agree and (total is None or last < total):
             return last + 1, total
-    raise WrongAnswer("The server's answer does not fit the range asked for (Content-Range).")
+    raise WrongAnswer("The server's answer does not match the range that was asked for (Content-Range).")
 
 
 def _is_at_end(content_range: str, start: int) -> bool:

@@ -161,7 +161,7 @@ class Receiver:
             if connection.is_first and self.mistake is not None:
                 raise self.mistake
             if connection.is_too_slow(self._clock.monotonic()):
-                raise ServiceUnavailable("The server hardly sends anything any more.")
+                raise ServiceUnavailable("The server has almost stopped sending.")
             is_at_end = segment.is_held and not segment.left
             goes_further = reply.end is None or reply.end > segment.end
             if is_at_end and goes_further and not (connection.is_first and self.plan.extend(segment)):

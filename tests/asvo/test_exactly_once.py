@@ -175,7 +175,7 @@ def test_an_own_job_that_has_expired_is_submitted_anew(
     clock.advance(8 * DAY)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=api)
     assert_all_well(sandbox, run, 1)
-    assert len(notices(run, "anew")) == 1
+    assert len(notices(run, "Resubmitting")) == 1
     assert_one_job_each(sandbox, OBS, OBS)
 
 
@@ -191,7 +191,7 @@ def test_a_job_that_expires_before_its_download_begins_is_submitted_anew(
 
     run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=api, listen=wait_long)
     assert_all_well(sandbox, run, 1)
-    assert len(notices(run, "anew")) == 1
+    assert len(notices(run, "Resubmitting")) == 1
     assert_one_job_each(sandbox, OBS, OBS)
 
 

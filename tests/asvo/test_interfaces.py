@@ -286,7 +286,7 @@ def test_an_outage_is_waited_out_and_told_once(
     assert_all_well(sandbox, run, 6)
     assert_one_job_each(sandbox, *SIX)
     assert len(notices(run, "outage")) == 1
-    assert notices(run, "outage")[0].endswith("Trying again until it is over.")
+    assert notices(run, "outage")[0].endswith("Trying again until it ends.")
     assert notices(run, "submitted now") == ["All jobs are submitted now."]
     assert clock.monotonic() - started > 30, "it did not hammer"
     assert len(asked(sandbox, SUBMISSION[api])) == 12 + 6
@@ -316,7 +316,7 @@ def test_at_the_job_limit_the_rest_is_submitted_as_jobs_finish(
         assert_one_job_each(sandbox, *SIX)
         refused = [request for request in asked(sandbox, SUBMISSION[api]) if request.status == 400]
     assert len(notices(run, "limit")) == 1
-    assert notices(run, "limit")[0].endswith("The other rows are submitted as jobs finish.")
+    assert notices(run, "limit")[0].endswith("The other rows will be submitted as jobs finish.")
     # Three rounds of some two minutes each, a few tries in each, at most four rows to a try.
     assert 1 <= len(refused) <= 60
 
@@ -436,7 +436,7 @@ def test_an_expired_job_is_made_anew(sandbox: Sandbox, clock: FastClock, tmp_pat
     assert_all_well(sandbox, run, 1)
     sent = [body_of(request)["allow_resubmit"] for request in asked(sandbox, SUBMISSION[ApiVersion.V1])]
     assert sent == ["false", "true"], "the service may take the expired job for the same one"
-    assert len(notices(run, "anew")) == 1
+    assert len(notices(run, "Resubmitting")) == 1
 
 
 # --- Listings, and cancelling -------------------------------------------------------------------------

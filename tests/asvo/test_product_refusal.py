@@ -108,7 +108,7 @@ def test_an_outage_that_lasts_is_that_rows_failure_with_an_honest_remedy(
     assert run.summary.exit_status is ExitStatus.JOBS_FAILED and len(run.summary.complete) == 1
     (failed,) = run.summary.failed
     assert isinstance(failed.error, TransferFailed) and f"HTTP {status}" in failed.error.what
-    assert "run the command again" in failed.error.remedy and "resubmit" not in str(failed.error)
+    assert "run the same command again" in failed.error.remedy and "resubmit" not in str(failed.error)
     # Another day: what has arrived is continued.
     small.faults.clear()
     small.reset_log()

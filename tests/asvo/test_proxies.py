@@ -180,7 +180,7 @@ def test_a_proxy_that_is_down(monkeypatch: pytest.MonkeyPatch, address: str) -> 
 @pytest.mark.parametrize("address", [SERVICE, PLAIN])
 def test_a_proxy_that_does_not_exist(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("all_proxy", f"http://user:{SECRET}@no-such-proxy.invalid:3128")
-    with fails(ServiceRefused, "no-such-proxy.invalid:3128 (all_proxy) is unknown"):
+    with fails(ServiceRefused, "no-such-proxy.invalid:3128 (all_proxy) cannot be found"):
         ask(address)
 
 
@@ -289,7 +289,7 @@ def bundle_of(authority: trustme.CA, tmp_path: Path) -> str:
 def test_a_plain_proxy_that_is_spoken_to_encrypted(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     with proxy_that(refuses(400)) as place:
         monkeypatch.setenv("all_proxy", f"https://user:{SECRET}@{place}")
-        with fails(ServiceRefused, place, "all_proxy", "does not speak encrypted", "http://"):
+        with fails(ServiceRefused, place, "all_proxy", "does not use encryption", "http://"):
             ask(address)
 
 
@@ -306,17 +306,23 @@ ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
 def test_an_encrypted_proxy_that_is_spoken_to_in_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     with proxy_that(says(ALERT)) as place:
         monkeypatch.setenv("https_proxy", f"http://user:{SECRET}@{place}")
-        with fails(ServiceRefused, place, "https_proxy", "speaks encrypted alone", "https://"):
+        with fails(ServiceRefused, place, "https_proxy", "accepts only encrypted connections", "https://"):
             ask()
 
 
 def test_an_encrypted_service_that_is_spoken_to_in_plain() -> None:
-    with proxy_that(says(ALERT)) as place, fails(ServiceRefused, place, "speaks encrypted alone", "https://"):
+    with (
+        proxy_that(says(ALERT)) as place,
+        fails(ServiceRefused, place, "accepts only encrypted connections", "https://"),
+    ):
         ask(f"http://{place}")
 
 
 def test_a_plain_service_that_is_spoken_to_encrypted() -> None:
-    with proxy_that(refuses(400)) as place, fails(ServiceRefused, place, "not encrypted", "http://"):
+    with (
+        proxy_that(refuses(400)) as place,
+        fails(ServiceRefused, place, "does not use encryption", "http://"),
+    ):
         ask(f"https://{place}")
 
 
@@ -457,7 +463,7 @@ def test_a_bundle_that_is_none(
         )
     monkeypatch.setenv(name, str(bundle))
     with proxy_that(refuses(200), server_side(authority, "127.0.0.1")) as place:  # noqa: SIM117
-        with fails(ServiceRefused, name, "certificates of authorities"):
+        with fails(ServiceRefused, name, "CA certificates"):
             ask(f"https://{place}")
     # It is of no matter where nothing is encrypted.
     with proxy_that(says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")) as place:

@@ -233,7 +233,7 @@ def test_v2_takes_an_account_and_v1_does_not() -> None:
     (way,) = services_from(ACCOUNT, ApiVersion.V2)
     assert way.credentials == Credentials("someone", "s3cret-word")
     with pytest.raises(
-        CredentialsMissing, match="MWA_ASVO_API_KEY is not set, and the v1 interface wants it"
+        CredentialsMissing, match="MWA_ASVO_API_KEY is not set, and the v1 interface needs it"
     ):
         services_from(ACCOUNT, ApiVersion.V1)
     with pytest.raises(CredentialsMissing, match="ASVO_USER and ASVO_PASS are not set, and the 2018"):
@@ -287,14 +287,14 @@ def test_no_repr_shows_the_password() -> None:
 )
 @pytest.mark.parametrize("name", ["ASVO_USER", "ASVO_PASS"])
 def test_an_account_that_can_be_none(name: str, value: str, why: str) -> None:
-    with pytest.raises(SettingsError, match=f"{name} has a .*{why}") as caught:
+    with pytest.raises(SettingsError, match=f"{name} (contains|has) a .*{why}") as caught:
         services_from({**ACCOUNT, name: value})
     assert "s3cret" not in f"{caught.value} {caught.value!r}"
 
 
 @pytest.mark.parametrize("key", ["k3y\nmore", "k3y\x1b", "k3\udcff", "\udcff"])
 def test_a_key_that_can_be_none(key: str) -> None:
-    with pytest.raises(SettingsError, match="MWA_ASVO_API_KEY has a") as caught:
+    with pytest.raises(SettingsError, match=r"MWA_ASVO_API_KEY (contains|has) a") as caught:
         services_from({"MWA_ASVO_API_KEY": key})
     assert "k3" not in f"{caught.value} {caught.value!r}"
 

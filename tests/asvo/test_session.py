@@ -124,7 +124,7 @@ def test_after_a_failed_login_the_next_call_logs_in(sandbox: Sandbox, session: S
 
 def test_a_login_without_a_session_is_no_login(sandbox: Sandbox, session: Session) -> None:
     sandbox.faults.add("html_reply", path="/api/login", times=1)
-    with pytest.raises(BadReply, match="without opening a session"):
+    with pytest.raises(BadReply, match="opened no session"):
         session.login()
     session.login()
 

@@ -140,7 +140,7 @@ def test_a_server_that_knows_no_2018_login_is_asked_for_that_of_v2(
     assert [request.path for request in sandbox.requests] == [LOGIN[ApiVersion.V2018], "/api/v2/login"]
     # By hand it is that interface or none.
     by_hand = open_session(*services_from(by_account(sandbox), ApiVersion.V2018), clock=clock)
-    with closing(by_hand), pytest.raises(WrongInterface, match="does not speak the 2018 interface") as error:
+    with closing(by_hand), pytest.raises(WrongInterface, match="does not offer the 2018 interface") as error:
         by_hand.login()
     assert error.value.status == status and "--api" in error.value.remedy
 

@@ -190,7 +190,7 @@ def test_a_duplicate_that_is_nowhere_to_be_found(
     there(sandbox, RIGHT)
     sandbox.faults.add("duplicate_without_id")
     sandbox.faults.add("missing_job")
-    with client_of(api) as client, pytest.raises(JobNotNamed, match="does not say its job id") as caught:
+    with client_of(api) as client, pytest.raises(JobNotNamed, match="does not give its job id") as caught:
         client.submit(ROW)
     assert isinstance(caught.value, BadReply)
 
@@ -244,7 +244,7 @@ def test_rows_that_turn_out_to_ask_for_the_same_are_one_job(tmp_path: Path) -> N
             csv.write_text("\n".join(rows))
             done = run_command(*options, env=env)
             assert done.returncode == 0, done.stderr
-            assert "1 complete" in done.stdout and "it is one job" in done.stderr
+            assert "1 complete" in done.stdout and "they are one job" in done.stderr
             assert len([request for request in sandbox.requests if request.store]) == 1
         assert len(sandbox.jobs) == 1
 

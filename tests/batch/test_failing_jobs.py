@@ -69,7 +69,7 @@ def test_an_expired_job_is_submitted_anew(sandbox: Sandbox, clock: FastClock, tm
     assert run.summary.exit_status is ExitStatus.COMPLETE
     _, second = sandbox.jobs
     assert [row.row.job_id for row in run.summary.complete] == [second.id]
-    assert notices(run) == ["Submitting line 1 anew: The job has expired."]
+    assert notices(run) == ["Resubmitting line 1: The job has expired."]
     assert final_names(tmp_path) == {second.file_name}, "the name of the expired product is free again"
     assert_right(sandbox, run)
 
@@ -108,7 +108,7 @@ def test_a_job_missing_from_three_listings_and_for_minutes_has_failed(
     run = run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER))
     assert run.summary.exit_status is ExitStatus.JOBS_FAILED
     assert fault.hits >= 3 and clock.monotonic() - began >= MISSING_TIME
-    said = "is no longer listed by the service." if was_listed else "and has not listed it."
+    said = "is no longer listed by the service." if was_listed else "but has never listed the job."
     assert said in failure(run)
     assert "looks for it again" in run.summary.failed[0].error.remedy
     assert len(run.summary.complete) == 1 and len(sandbox.jobs) == 2

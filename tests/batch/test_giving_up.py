@@ -94,7 +94,7 @@ SURPRISES = [
     RecursionError(),
     MemoryError(),
 ]
-NO_MEMORY = "The system gives this program no more memory."
+NO_MEMORY = "The system has no more memory for this program."
 
 
 def does(call: Callable[..., T], when: Callable[..., bool], surprise: Exception) -> Callable[..., T]:
@@ -123,7 +123,7 @@ def test_a_surprise_in_a_download_concerns_one_row(
         assert failure(run) == NO_MEMORY
     else:
         assert re.fullmatch(rf"internal error: {kind} in test_giving_up\.py, line \d+\.", failure(run))
-        assert any("Please report it. It came by way of products.py, line" in line for line in screen(run))
+        assert any("Please report it. It was called from products.py, line" in line for line in screen(run))
     assert "p4ss" not in "".join(screen(run))
     # Nothing is remembered of it: the next run fetches what is missing.
     assert run_batch(sandbox, tmp_path, clock, vis(OBS, OTHER)).summary.exit_status is ExitStatus.COMPLETE

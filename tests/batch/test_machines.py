@@ -113,7 +113,7 @@ def test_no_memory_at_all_is_no_mistake_of_the_program(csv: Path) -> None:
     done = run_with(before, f"--csv={csv}", "--check", env=environment())
     assert done.returncode == 1
     assert done.stderr.startswith(
-        "mwa_client: The system gives this program no more memory.\nRaise the limit"
+        "mwa_client: The system has no more memory for this program.\nRaise the limit"
     )
 
 
@@ -123,7 +123,7 @@ def test_practising_takes_threads(csv: Path, tmp_path: Path, most: int) -> None:
     done = run_with(FEW_THREADS.format(most=most), *arguments, env=environment())
     assert done.returncode == 1 and "Traceback" not in done.stderr
     *_, what, remedy = done.stderr.splitlines()
-    assert "takes some 24 threads" in what and "ulimit -u" in remedy
+    assert "needs some 24 threads" in what and "ulimit -u" in remedy
 
 
 # --- Open files --------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_so_few_open_files_that_nothing_goes_on(sandbox: Sandbox, tmp_path: Path
     before = "import mwa_client.sandbox, mwa_client.asvo.http, mwa_client.batch.batch, mwa_client.cli.tasks\n"
     done = run_with(before + FEW_FILES.format(limit=limit), *words, env=environment(sandbox))
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "no more files and connections" in done.stderr and "ulimit -n" in done.stderr
+    assert "any more files or connections" in done.stderr and "ulimit -n" in done.stderr
     assert "internal error" not in done.stderr
 
 

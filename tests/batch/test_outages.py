@@ -596,7 +596,7 @@ def test_at_the_address_of_today_a_name_that_is_gone_is_waited_for(
     assert days.monotonic() - began == 6 * HOUR
     said = capsys.readouterr()
     assert said.err.count("No such host, or no network: https://asvo.mwatelescope.org:443") == 1
-    assert said.err.endswith("The time given with --give-up-after is over.\n")
+    assert said.err.endswith("The time given with --give-up-after has passed.\n")
     assert "1 pending (run the same command again)" in said.out
 
 
@@ -698,7 +698,7 @@ def assert_given_up(run: Run, days: Days, began: float, seconds: float, pending:
     assert run.summary.exit_status is ExitStatus.TRY_AGAIN
     assert len(run.summary.pending) == pending and not run.summary.failed
     *_, why, last = lines_shown(run.events)
-    assert why == "The time given with --give-up-after is over."
+    assert why == "The time given with --give-up-after has passed."
     assert f"{pending} pending (run the same command again)" in last
 
 

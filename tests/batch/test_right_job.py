@@ -104,7 +104,7 @@ def test_a_number_that_is_another_job_now_is_let_go(
     assert run.summary.exit_status is ExitStatus.COMPLETE
     (done,) = run.summary.complete
     assert done.row.job_id == sandbox.jobs[-1].id != stranger.id and len(sandbox.jobs) == 2
-    assert f"job {stranger.id} is not this row's" in notices(run)[0]
+    assert f"job {stranger.id} does not belong to this row" in notices(run)[0]
     # That it was thought to be the row's stays written down, and does not count.
     assert [entry.get("disowned") for entry in events_of(tmp_path) if "disowned" in entry] == [stranger.id]
     assert run_batch(sandbox, tmp_path, clock, text, api=api).summary.complete[0].from_before
@@ -159,7 +159,7 @@ def test_a_service_that_lists_every_job_as_another_is_not_asked_for_more_and_mor
         clock.advance(3600.0)
     assert run.summary.exit_status is ExitStatus.JOBS_FAILED
     # Today's service says that it has the job already, and what it lists of it is something else.
-    said = "as another one (" if api is ApiVersion.V2018 else "for this already, which differs: "
+    said = "as a different one (" if api is ApiVersion.V2018 else "for this already, but it differs: "
     assert f"{said}obs_id=1061311664 instead of" in failures(run)[1]
     assert len(sandbox.jobs) <= 2
 
@@ -477,7 +477,7 @@ def test_pass_after_pass_a_missing_job_comes_to_its_end(
     assert failures(run)[1] == (
         "The job is no longer listed by the service."
         if was_listed
-        else "The service gave this job's number, and has not listed it."
+        else "The service gave this job id, but has never listed the job."
     )
     assert len(sandbox.jobs) == 1
     # And it stays so, until the job is listed again.
@@ -546,6 +546,6 @@ def test_a_product_that_expires_before_its_download_is_made_anew_in_the_same_run
 
     run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=api, once=once, listen=expire)
     assert len(sandbox.jobs) == 2 and not failures(run)
-    assert any("anew" in text for text in notices(run))
+    assert any("Resubmitting" in text for text in notices(run))
     expected = ExitStatus.TRY_AGAIN if once else ExitStatus.COMPLETE
     assert run.summary.exit_status is expected

@@ -396,7 +396,7 @@ def test_a_delivery_that_this_host_would_see_is_not_complete_elsewhere(
     for _ in range(2):
         done = run(SCRATCH, api=ApiVersion.V1)
         assert done.summary.exit_status is ExitStatus.JOBS_FAILED and not contents(data).keys() - {"SHA1SUMS"}
-        assert "not there" in done.summary.failed[0].error.what
+        assert "does not exist" in done.summary.failed[0].error.what
 
 
 ROOTS = DeliveryRoots((Path("/scratch"), Path("/data")), (Path("/data/home/me"),))

@@ -495,8 +495,16 @@ def interrupted(*arguments: str, env: dict[str, str]) -> Iterator[subprocess.Pop
 @pytest.mark.parametrize(
     ("number", "status", "said"),
     [
-        (signal.SIGINT, 130, "Interrupted. Everything so far is kept: run the same command again to go on."),
-        (signal.SIGTERM, 143, "Terminated. Everything so far is kept: run the same command again to go on."),
+        (
+            signal.SIGINT,
+            130,
+            "Interrupted. Everything so far is kept: run the same command again to continue.",
+        ),
+        (
+            signal.SIGTERM,
+            143,
+            "Terminated. Everything so far is kept: run the same command again to continue.",
+        ),
         (signal.SIGKILL, -9, ""),
     ],
 )

@@ -16,8 +16,8 @@ from shared import command, environment, run_command, wait_until
 from mwa_client.cli.interrupts import SIGNALS, Interrupted, interrupts_caught, interrupts_held_back
 from mwa_client.sandbox import Sandbox
 
-INTERRUPTED = "Interrupted. Everything so far is kept: run the same command again to go on."
-TERMINATED = "Terminated. Everything so far is kept: run the same command again to go on."
+INTERRUPTED = "Interrupted. Everything so far is kept: run the same command again to continue."
+TERMINATED = "Terminated. Everything so far is kept: run the same command again to continue."
 ROW = "obs_id=1191828528, job_type=d, download_type=vis\n"
 
 

@@ -38,7 +38,7 @@ def test_pass_after_pass_until_all_is_there(
 ) -> None:
     first = run_batch(sandbox, tmp_path, clock, ROWS, api=api, once=True)
     assert counts(first) == (0, 0, 3) and first.summary.exit_status is ExitStatus.TRY_AGAIN
-    assert "the next run looks again" in first.summary.why_pending
+    assert "the next run will check again" in first.summary.why_pending
     assert len(sandbox.jobs) == 3 and listings(sandbox) == 1
     clock.advance(1.0)
     assert counts(run_batch(sandbox, tmp_path, clock, ROWS, api=api, once=True)) == (0, 0, 3)
@@ -119,7 +119,7 @@ def test_a_pass_says_why_it_leaves(sandbox: Sandbox, clock: FastClock, tmp_path:
     sandbox.faults.add("product_status", status=503)
     pacing = Pacing(give_up_after=1.0)
     late = run_batch(sandbox, tmp_path, clock, vis(OBS), once=True, pacing=pacing)
-    assert late.summary.why_pending == "The time given with --give-up-after is over."
+    assert late.summary.why_pending == "The time given with --give-up-after has passed."
 
 
 def test_what_fails_is_told_when_the_rest_is_there(

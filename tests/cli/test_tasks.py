@@ -476,7 +476,7 @@ def test_an_empty_row(run: Run) -> None:
 def test_warnings_are_shown(run: Run) -> None:
     row = f"obs_id={OBS}, job_type=c, timeres=20, freqres=20, edgewidth=80, conversion=ms, nostats=true"
     done = run("-j", row, "--json")
-    assert done.status == 0 and "Warning: row:1: nostats has no counterpart" in done.err
+    assert done.status == 0 and "Warning: row:1: nostats has no equivalent" in done.err
     assert done.told("summary")[0]["complete"] == 1
 
 
@@ -882,5 +882,5 @@ def test_a_delivery_that_is_gone(sandbox: Sandbox, run: Run, tmp_path: Path, dat
     for path in source.rglob("*.dat"):
         path.unlink()
     done = run("-j", SCRATCH_ROW, "-j", ONE_ROW)
-    assert done.status == 4 and "has no files" in done.err
+    assert done.status == 4 and "contains no files" in done.err
     assert brought(sandbox, data) == {job.id for job in sandbox.jobs[1:]}

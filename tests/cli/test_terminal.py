@@ -148,7 +148,7 @@ def test_ctrl_c_on_a_terminal(sandbox: Sandbox, csv: Path, data: Path) -> None:
     window.child.sendintr()
     assert window.wait() == 130
     *story, last = window.picture
-    assert last == "Interrupted. Everything so far is kept: run the same command again to go on."
+    assert last == "Interrupted. Everything so far is kept: run the same command again to continue."
     assert not any("|" in line for line in story), story
     assert window.column == 1
 

@@ -256,9 +256,9 @@ def test_the_work_goes_on_without_an_audience() -> None:
 @pytest.mark.parametrize("kind", [LineDisplay, JsonDisplay])
 def test_what_is_no_warning_is_seen_by_whoever_looks(kind: type[Display]) -> None:
     out, errors = io.StringIO(), io.StringIO()
-    kind(out, errors, FastClock())(Notice("It is fetched again.", is_warning=False))
+    kind(out, errors, FastClock())(Notice("It will be downloaded again.", is_warning=False))
     seen, other = (errors, out) if kind is JsonDisplay else (out, errors)
-    assert (seen.getvalue(), other.getvalue()) == ("It is fetched again.\n", "")
+    assert (seen.getvalue(), other.getvalue()) == ("It will be downloaded again.\n", "")
 
 
 def test_the_states_stand_in_the_order_of_a_life(log: Log) -> None:

@@ -81,7 +81,7 @@ def mistakes_of(source: Callable[[], object]) -> list[str]:
 
 
 def test_a_file_that_never_ends_is_read_to_its_bound() -> None:
-    said = ["1: more than 64 MB; no job file is so long"]
+    said = ["1: more than 64 MB; no job file is that long"]
     assert mistakes_of(lambda: read_file("/dev/zero", ApiVersion.V2)) == said
     with Path("/dev/zero").open("rb") as endless:
         assert mistakes_of(lambda: read_file("-", ApiVersion.V2, stdin=endless)) == said
@@ -108,8 +108,8 @@ print(int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]
     [
         ("""b'obs_id=1,"' + b'a,' * 25_000_000""", "1 a row of 50000010 characters; is a line end or"),
         ("""b'"' * 50_000_000""", "1 no jobs in"),
-        ("""b'x\\n' * 25_000_000""", "10001 too many mistakes; what follows was not read"),
-        ("""(b'x,' * 8000 + b'\\n') * 3000""", "10001 too many mistakes; what follows was not read"),
+        ("""b'x\\n' * 25_000_000""", "10001 too many mistakes; the rest was not read"),
+        ("""(b'x,' * 8000 + b'\\n') * 3000""", "10001 too many mistakes; the rest was not read"),
         ("""b'\\r' * 50_000_000""", "1 more than 250000 lines; give it in several files"),
     ],
 )

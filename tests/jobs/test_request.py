@@ -298,9 +298,9 @@ def test_words_without_a_counterpart_are_dropped_with_one_warning_each(api: ApiV
         f"\n{C_2018}, allowmissing=true\n{C_2018.replace('ms', 'uvfits')}, nostats=true, allowmissing=true\n"
     )
     jobfile = parse(text, api)
-    no_counterpart = "has no counterpart in today's service; it is not sent"
+    no_counterpart = "has no equivalent in today's service, and is not sent"
     assert jobfile.warnings == (
-        f"jobs.csv:2: allowmissing {no_counterpart} (said once for 2 rows)",
+        f"jobs.csv:2: allowmissing {no_counterpart} (reported once for 2 rows)",
         f"jobs.csv:3: nostats {no_counterpart}",
     )
     assert "allowmissing" not in jobfile.jobs[0].parameters(api)
@@ -433,6 +433,6 @@ def test_rows_that_ask_for_the_same_thing_are_one_job() -> None:
     jobfile = parse(text, ApiVersion.V2)
     assert [job.line for job in jobfile.jobs] == [1, 2]
     assert jobfile.warnings == (
-        "jobs.csv:3: asks for the same as line 1; it is one job",
-        "jobs.csv:4: asks for the same as line 1; it is one job",
+        "jobs.csv:3: asks for the same as line 1; they are one job",
+        "jobs.csv:4: asks for the same as line 1; they are one job",
     )

@@ -70,7 +70,7 @@ def test_a_good_row_with_words_of_both_is_a_warning(cells: str, warning: str) ->
     row = f"{OBS}, job_type=c, timeres=4, {cells}"
     assert parse(row, ApiVersion.V2).warnings == (f"jobs.csv:1: {warning}",)
     twice = parse(f"{row}\n{row.replace('584', '528')}", ApiVersion.V2)
-    assert twice.warnings == (f"jobs.csv:1: {warning} (said once for 2 rows)",)
+    assert twice.warnings == (f"jobs.csv:1: {warning} (reported once for 2 rows)",)
 
 
 def test_where_to_deliver_to_is_said_in_one_word_beside_those_of_2018() -> None:

@@ -65,7 +65,7 @@ def test_help_lists_the_faults(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     said = capsys.readouterr().out
     assert all(name in said for name in KINDS)
-    assert "url (needed)" in said
+    assert "url (required)" in said
 
 
 def test_a_run_that_is_killed_finds_its_jobs(tmp_path: Path) -> None:

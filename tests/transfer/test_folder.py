@@ -275,7 +275,7 @@ def test_the_listed_size_is_compared(scene: Scene, listed: int) -> None:
 def test_an_empty_folder_is_no_product(scene: Scene, tmp_path: Path) -> None:
     scene.source = tmp_path / "scratch" / "8"
     (scene.source / "inner").mkdir(parents=True)
-    with pytest.raises(TransferFailed, match="has no files"):
+    with pytest.raises(TransferFailed, match="contains no files"):
         scene.copy()
     assert not scene.final.exists() and scene.left == []
 
@@ -354,7 +354,7 @@ def test_links_that_lead_out_are_refused(scene: Scene, tmp_path: Path, links: di
     secret = make(tmp_path / "secret", {"id_rsa": b"private"}) / "id_rsa"
     for name, target in links.items():
         (scene.source / name).symlink_to(target.format(secret=secret))
-    with pytest.raises(TransferFailed, match="leads out of the delivery"):
+    with pytest.raises(TransferFailed, match="points outside the delivery"):
         scene.copy()
     assert not scene.final.exists() and scene.left == []
 

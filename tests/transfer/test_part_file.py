@@ -229,7 +229,7 @@ def test_what_two_have_written_gets_no_final_name(path: Path) -> None:
         part.sync()
         with path.open("ab") as file:
             file.write(b"of the other")
-        with pytest.raises(DirectoryUnusable, match="was changed while it was written"):
+        with pytest.raises(DirectoryUnusable, match="was changed while it was being written"):
             part.finish(named(path.with_name("final.zip")))
     assert not path.with_name("final.zip").exists()
 

@@ -166,7 +166,7 @@ def test_the_command_says_so_before_anything_is_sent(sandbox: Sandbox, tmp_path:
     data.mkdir()
     (data / STATE_DIR).symlink_to(victim)
     done = run_command("-j", ROW, "--dir", data, env=environment(sandbox))
-    assert done.returncode == 1 and "it is a link" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "it is a symbolic link" in done.stderr and "Traceback" not in done.stderr
     assert list(victim.iterdir()) == [] and sandbox.requests == []
 
 
