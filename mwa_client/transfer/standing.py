@@ -105,11 +105,18 @@ def sha1_of(path: Path, stop: threading.Event) -> str:
     OSError
         It cannot be read.
     """
-    digest = hashlib.sha1(usedforsecurity=False)
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb", buffering=0) as file:
-        while data := file.read(FILE_READ_SIZE):
-            digest.update(data)
-            if stop.is_set():
-                raise Stopped("The work was told to stop.")
+    try:
+        return sha1_of_open(handle, stop)
+    finally:
+        os.close(handle)
+
+
+def sha1_of_open(file: int, stop: threading.Event) -> str:
+    """Return the SHA-1 of an open file, from where it stands; raises as `sha1_of`."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    while data := os.read(file, FILE_READ_SIZE):
+        digest.update(data)
+        if stop.is_set():
+            raise Stopped("The work was told to stop.")
     return digest.hexdigest()

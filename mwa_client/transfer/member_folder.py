@@ -1,0 +1,354 @@
+"""The folder into which an archive's members go, and the only code that makes them there.
+
+What cannot be set before all is in place is noted in small files, one for each depth: the permissions of folders
+that are not to be written into, and the times of all folders. At the end they are set from the deepest up, in
+little memory however many there are.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn
+
+from mwa_client.directory.disk import disk_errors
+from mwa_client.directory.our_files import open_new
+from mwa_client.transfer.members import USUAL_FOLDER_MODE, Member, MemberKind, MemberRefused, Parts
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BY_THE_ARCHIVE = {
+    errno.EEXIST: "is there twice, or differs from another only in a way that this file system cannot tell",
+    errno.ENOTDIR: "is to be written through a link or below a file",
+    errno.ELOOP: "is to be written through a link",
+    errno.ENAMETOOLONG: "has a name that is too long for this file system",
+    errno.EINVAL: "has a name or a time that this file system does not take",
+    errno.EILSEQ: "has a name that this file system does not take",
+    errno.EISDIR: "is there twice, as a file and as a folder",
+    errno.EMLINK: "has more names than this file system takes",
+}
+"""What the system says of a member that is at fault itself; anything else it says is about the disk."""
+_LINKS_ONLY = {
+    errno.ENOENT: "is a second name (a hard link) of a file that is not in the archive before it",
+    errno.EPERM: "is a second name (a hard link), which this file system cannot give",
+    errno.EOPNOTSUPP: "is a second name (a hard link), which this file system cannot give",
+}
+
+
+class MemberFolder:
+    """A folder that is being filled. Only we can write in it until it has its final name.
+
+    Parameters
+    ----------
+    path : Path
+        The folder; made if missing.
+    notes : Path
+        The folder for the small files, which nobody else can write either.
+    """
+
+    def __init__(self, path: Path, notes: Path) -> None:
+        self.path = path
+        self._notes = notes
+        self._parent: tuple[Parts | None, int] = (None, -1)
+        """The folder that the last member went into, kept open: as a rule the next one goes there, too."""
+        self._late: dict[int, int] = {}
+        """The small file of each depth that is open."""
+        with disk_errors(path):
+            with suppress(FileExistsError):
+                path.mkdir(0o700)
+            self._root = os.open(path, _DIRECTORY)
+            self.cannot_tell_case = _cannot_tell_case(notes)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._leave_parent()
+        for file in (*self._late.values(), self._root):
+            if file >= 0:
+                os.close(file)
+        self._late, self._root = {}, -1
+
+    # --- Making members -------------------------------------------------------------------------------
+
+    def make(self, member: Member) -> None:
+        """Make a member that has no content."""
+        if member.kind is MemberKind.FOLDER:
+            self.make_folder(member)
+        elif member.kind is MemberKind.LINK:
+            self.make_link(member)
+        else:
+            self.make_hard_link(member)
+
+    def make_folder(self, member: Member) -> None:
+        """Make a folder, or take one that is there; its mode and times are set by `finish`."""
+        with _blaming(self.path, member):
+            if member.path:
+                parent = self._open_parent(member.path)
+                try:
+                    os.mkdir(member.path[-1], 0o700, dir_fd=parent)
+                except FileExistsError:
+                    os.close(self._enter(parent, member.path[-1]))
+        self._set_later(member)
+
+    def check_free(self, member: Member) -> None:
+        """Refuse a member if something has its name already; only folders may be there twice."""
+        if member.kind is MemberKind.FOLDER:
+            return
+        with _blaming(self.path, member), suppress(FileNotFoundError):
+            os.stat(member.path[-1], dir_fd=self._open_parent(member.path), follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, "a second member of this name")
+
+    def make_file(self, member: Member) -> int:
+        """Make a new file; return it, open for reading and writing."""
+        with _blaming(self.path, member):
+            parent = self._open_parent(member.path)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.open(member.path[-1], flags, 0o600, dir_fd=parent)
+
+    def finish_file(self, file: int, member: Member) -> None:
+        """Give a complete file its permissions and its time, now where we can still read it then."""
+        with _blaming(self.path, member):
+            _set_time(file, member)
+            os.fchmod(file, member.mode | stat.S_IRUSR)
+        if not member.mode & stat.S_IRUSR:
+            self._set_later(member)
+
+    def make_link(self, member: Member) -> None:
+        """Make a symbolic link, which was checked to lead inside."""
+        with _blaming(self.path, member):
+            parent, name = self._open_parent(member.path), member.path[-1]
+            os.symlink(member.target, name, dir_fd=parent)  # type: ignore[arg-type]
+            with suppress(NotImplementedError):
+                os.utime(name, ns=(member.mtime_ns,) * 2, dir_fd=parent, follow_symlinks=False)
+
+    def make_hard_link(self, member: Member) -> None:
+        """Give a file that is there a second name; it takes the permissions and the time of that, too."""
+        target: Parts = member.target  # type: ignore[assignment]
+        with _blaming(self.path, member, _LINKS_ONLY):
+            state = self.state_of(target)
+            if state is None or not stat.S_ISREG(state.st_mode):
+                raise MemberRefused(member.name, _LINKS_ONLY[errno.ENOENT])
+            source = self._walk(target[:-1], make=False)
+            try:
+                parent = self._open_parent(member.path)
+                os.link(
+                    target[-1],
+                    member.path[-1],
+                    src_dir_fd=source,
+                    dst_dir_fd=parent,
+                    follow_symlinks=False,
+                )
+            finally:
+                os.close(source)
+            file = self.open_file(member.path)
+        try:
+            self.finish_file(file, member)
+        finally:
+            os.close(file)
+
+    # --- What is there --------------------------------------------------------------------------------
+
+    def state_of(self, path: Parts) -> os.stat_result | None:
+        """Return what the system says of a member, itself and not what it leads to; None if it is missing."""
+        try:
+            folder = self._walk(path[:-1], make=False)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return None
+            raise
+        try:
+            return os.stat(path[-1] if path else b".", dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        finally:
+            os.close(folder)
+
+    def has(self, path: Parts) -> bool:
+        """Say whether something has the name of a member."""
+        return self.state_of(path) is not None
+
+    def recall(self, member: Member) -> None:
+        """Note again what is to be set at the end, for a member that an earlier run has made."""
+        if member.kind is MemberKind.FOLDER or (
+            member.kind is not MemberKind.LINK and not member.mode & stat.S_IRUSR
+        ):
+            self._set_later(member)
+
+    def rename(self, path: Path) -> None:
+        """Rename the folder, and begin a new one in its place."""
+        self._leave_parent()
+        os.close(self._root)
+        self._root = -1
+        self.path.rename(path)
+        self.path.mkdir(0o700)
+        self._root = os.open(self.path, _DIRECTORY)
+
+    def open_file(self, path: Parts, flags: int = os.O_RDONLY) -> int:
+        """Open a file of the folder."""
+        folder = self._walk(path[:-1], make=False)
+        try:
+            return os.open(path[-1], flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        finally:
+            os.close(folder)
+
+    def take_from(self, other: MemberFolder, path: Parts) -> None:
+        """Move a member of another folder of this file system into this one, where nothing has its name."""
+        folder = other._walk(path[:-1], make=False)
+        try:
+            os.rename(path[-1], path[-1], src_dir_fd=folder, dst_dir_fd=self._open_parent(path))
+        finally:
+            os.close(folder)
+
+    def sync(self, path: Parts) -> None:
+        """Flush a file to the disk, and, where that is possible, the entries of the folder that it is in."""
+        folder = self._walk(path[:-1], make=False)
+        try:
+            file = os.open(path[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+            with suppress(OSError):
+                os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    # --- At the end -----------------------------------------------------------------------------------
+
+    def forget_late(self) -> None:
+        """Forget what is to be set at the end: the archive is about to be read again."""
+        for file in self._late.values():
+            os.close(file)
+        self._late = {}
+        for path in self._notes.glob("late.*"):
+            path.unlink()
+
+    def finish(self) -> tuple[int, int | None]:
+        """Set permissions and times from the deepest up; return those of the folder itself, to be set last.
+
+        A folder that is not to be written into cannot be moved, so its own come after it has been renamed.
+        """
+        root: tuple[int, int | None] = (USUAL_FOLDER_MODE & ~_umask(), None)
+        depths = sorted((int(path.suffix[1:]) for path in self._notes.glob("late.*")), reverse=True)
+        for depth in depths:
+            with (self._notes / f"late.{depth}").open(encoding="ascii") as lines:
+                for line in lines:
+                    name, mode, mtime_ns = json.loads(line)
+                    path = tuple(part.encode("utf-8", "surrogateescape") for part in name)
+                    if path:
+                        self._set(path, mode, mtime_ns)
+                    else:
+                        root = mode, mtime_ns
+        return root
+
+    def _set(self, path: Parts, mode: int, mtime_ns: int) -> None:
+        folder = self._walk(path[:-1], make=False)
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            file = os.open(path[-1], flags, dir_fd=folder)
+        finally:
+            os.close(folder)
+        try:
+            os.utime(file, ns=(mtime_ns, mtime_ns))
+            os.fchmod(file, mode)
+        finally:
+            os.close(file)
+
+    def _set_later(self, member: Member) -> None:
+        depth = len(member.path)
+        with disk_errors(self._notes):
+            if depth not in self._late:
+                if len(self._late) > 20:
+                    os.close(self._late.pop(next(iter(self._late))))
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+                self._late[depth] = os.open(self._notes / f"late.{depth}", flags, 0o600)
+            name = [part.decode("utf-8", "surrogateescape") for part in member.path]
+            line = json.dumps([name, member.mode, member.mtime_ns])
+            os.write(self._late[depth], f"{line}\n".encode("ascii"))
+
+    # --- The way to a member --------------------------------------------------------------------------
+
+    def _open_parent(self, path: Parts) -> int:
+        """Return the folder that a member goes into, made if missing; it stays open for the next one."""
+        if self._parent[0] != path[:-1]:
+            self._leave_parent()
+            self._parent = path[:-1], self._walk(path[:-1], make=True)
+        return self._parent[1]
+
+    def _leave_parent(self) -> None:
+        if self._parent[1] >= 0:
+            os.close(self._parent[1])
+        self._parent = None, -1
+
+    def _walk(self, path: Parts, *, make: bool) -> int:
+        """Open a folder, from the top and through no link; to be closed by the caller."""
+        folder = os.dup(self._root)
+        for part in path:
+            try:
+                if make:
+                    with suppress(FileExistsError):
+                        os.mkdir(part, USUAL_FOLDER_MODE, dir_fd=folder)
+                inner = self._enter(folder, part)
+            finally:
+                os.close(folder)
+            folder = inner
+        return folder
+
+    def _enter(self, folder: int, name: bytes) -> int:
+        inner = os.open(name, _DIRECTORY, dir_fd=folder)
+        if self.cannot_tell_case and not _is_spelled_so(folder, name):
+            os.close(inner)
+            raise FileExistsError(errno.EEXIST, "the same name in other letters")
+        return inner
+
+
+@contextmanager
+def _blaming(folder: Path, member: Member, more: dict[int, str] | None = None) -> Iterator[None]:
+    """Turn an error of the system into one about the member where it is at fault, else about the disk."""
+    with disk_errors(folder):
+        try:
+            yield
+        except OSError as error:
+            why = {**_BY_THE_ARCHIVE, **(more or {})}.get(error.errno or 0)
+            if why is None:
+                raise
+            _refuse(member, why)
+        except OverflowError:
+            _refuse(member, "has a time that no file system can hold")
+
+
+def _refuse(member: Member, why: str) -> NoReturn:
+    raise MemberRefused(member.name, why) from None
+
+
+def _set_time(file: int, member: Member) -> None:
+    os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
+
+
+def _umask() -> int:
+    """Return what is taken from the permissions of new files; the system tells only who changes it."""
+    with suppress(OSError, ValueError, StopIteration), Path("/proc/self/status").open() as lines:
+        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
+    return 0o022
+
+
+def _cannot_tell_case(folder: Path) -> bool:
+    """Say whether the file system takes two names for one that differ in case alone, by trying."""
+    probe = folder / "case"
+    os.close(open_new(probe))
+    try:
+        return os.path.lexists(folder / "CASE")
+    finally:
+        probe.unlink()
+
+
+def _is_spelled_so(folder: int, name: bytes) -> bool:
+    def normal(text: bytes) -> str:
+        # Some file systems decompose accented letters; that is the same spelling.
+        return unicodedata.normalize("NFC", text.decode("utf-8", "surrogateescape"))
+
+    return normal(name) in {normal(os.fsencode(each)) for each in os.listdir(folder)}

@@ -1,0 +1,251 @@
+"""A tar's bytes, in order, become files in a folder."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from mwa_client.directory.disk import disk_errors, free_bytes, sync_file_system
+from mwa_client.directory.trees import remove_tree
+from mwa_client.transfer.member_file import MemberFile, length_of, taken_of
+from mwa_client.transfer.member_folder import MemberFolder
+from mwa_client.transfer.members import Member, MemberKind, MemberRefused, Parts
+from mwa_client.transfer.part_hash import PartBroken
+from mwa_client.transfer.standing import sha1_of_open
+from mwa_client.transfer.tar_stream import TarStream
+from mwa_client.transfer.unpack_files import NO_SUM, GrowingFile, SumLines, UnpackNote, UnpackPlace
+from mwa_client.transfer.unpack_recall import Recall, let_us_in
+
+FEW_MEMBERS = 50
+"""So many members are flushed to the disk one by one; for more, the whole file system is."""
+MOST_REMEMBERED = 1000
+"""Of so many files with a second name the SHA-1 is remembered."""
+
+
+class Unpacker:
+    """Makes the members of a tar whose bytes it is fed, and keeps all other bytes beside them.
+
+    Parameters
+    ----------
+    place : UnpackPlace
+        Where; what an earlier run has left there is taken up by `recall`.
+    size : int or None
+        The size of the tar, where it is known.
+    stop : threading.Event
+        Set when the work is to stop.
+
+    Attributes
+    ----------
+    kept : GrowingFile
+        The bytes that are not content of files.
+    members : MemberFolder
+        The folder with the members.
+    sums : SumLines
+        The checksums of the files.
+    files : int
+        How many files there are.
+    """
+
+    def __init__(self, place: UnpackPlace, size: int | None, stop: threading.Event) -> None:
+        self._place = place
+        self._stop = stop
+        self.files = 0
+        with disk_errors(place.path):
+            self.members = MemberFolder(place.members, place.path)
+            self.kept = GrowingFile(place.kept)
+            self.sums = SumLines(place.sums)
+        self._stream = TarStream(self, size)
+        self._file: MemberFile | None = None
+        self._continued: MemberFile | None = None
+        """A file that an earlier run has begun, and whose SHA-1 is still computed."""
+        self._with_holes = 0
+        """Bytes of the files with holes, holes included."""
+        self._unsynced: list[Parts] = []
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the tar are here: what was fed, but for the beginning of incomplete headers."""
+        return self._stream.position
+
+    def feed(self, data: memoryview) -> None:
+        """Take the next bytes of the tar.
+
+        Raises
+        ------
+        MemberRefused
+            It has a member that is not unpacked; all before it is here.
+        DiskFull, DirectoryUnusable
+            It cannot be written.
+        """
+        with disk_errors(self._place.members):
+            self._stream.feed(data)
+
+    def sync(self) -> tuple[int, int]:
+        """Flush all to the disk; return how many bytes of the tar are here, and how many of them kept."""
+        with disk_errors(self._place.members):
+            here = self.position, self.kept.length
+            if self._file is not None:
+                self._unsynced.append(self._file.member.path)
+            if len(self._unsynced) > FEW_MEMBERS:
+                sync_file_system(self._place.path)
+            else:
+                for path in self._unsynced:
+                    self.members.sync(path)
+                self.sums.sync()
+                self.kept.sync()
+            self._unsynced = []
+            return here
+
+    def finish(self) -> tuple[int, int | None]:
+        """Complete checksums, permissions and times; return permissions and time of the folder itself.
+
+        Raises
+        ------
+        MemberRefused
+            The archive breaks off.
+        """
+        self._stream.finish()
+        with disk_errors(self._place.members):
+            if self._continued is not None:
+                if sha1 := self._continued.sha1_when_known():
+                    self.sums.put(self._continued.line, sha1, self._continued.member.path)
+                self._continued.close()
+            self._complete_sums()
+            return self.members.finish()
+
+    def close(self) -> None:
+        """Close all files."""
+        for file in (self._file, self._continued):
+            if file is not None:
+                file.close()
+        self._file = self._continued = None
+        self.sums.close()
+        self.kept.close()
+        self.members.close()
+
+    # --- What the stream tells ------------------------------------------------------------------------
+
+    def begin(self, raw: bytes | memoryview, member: Member) -> None:
+        """Make a member; its headers are kept before, so that after a kill we know of all that is there."""
+        before = self.kept.length
+        self._check_room(member)
+        self.members.check_free(member)
+        self.kept.append(raw)
+        try:
+            self._make(member, self.count(member))
+        except MemberRefused:
+            self.kept.cut(before)
+            raise
+
+    def content(self, data: memoryview) -> None:
+        """Write content of the present file."""
+        assert self._file is not None
+        self._file.write(data)
+
+    def end(self) -> None:
+        """Complete the present file, if the member is one."""
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        sha1 = file.finish()
+        self.members.finish_file(file.file, file.member)
+        if len(self._unsynced) <= FEW_MEMBERS:
+            self._unsynced.append(file.member.path)
+        if sha1:
+            self.sums.put(file.line, sha1, file.member.path)
+            file.close()
+        else:
+            self._continued = file
+
+    def trailer(self, data: memoryview) -> None:
+        """Keep what is behind the last member."""
+        self.kept.append(data)
+
+    def count(self, member: Member) -> int:
+        """Count a member; return where its line of checksums is, if it is a file."""
+        if member.kind not in (MemberKind.FILE, MemberKind.HARD_LINK):
+            return 0
+        self.files += 1
+        return self.sums.reserve(member.path)
+
+    def _make(self, member: Member, line: int) -> None:
+        if member.kind is MemberKind.FILE:
+            self._file = MemberFile(self.members.make_file(member), member, line, self._stop)
+        else:
+            self.members.make(member)
+            if member.kind is MemberKind.HARD_LINK:
+                self.sums.put(line, NO_SUM, member.path)
+
+    def _check_room(self, member: Member) -> None:
+        """Refuse files that are mostly holes where no copy of them would have room."""
+        if member.has_holes:
+            self._with_holes += member.size - member.stored
+            if self._with_holes > free_bytes(self._place.path):
+                raise MemberRefused(member.name, "has holes that would not have room as bytes")
+
+    # --- What an earlier run has left -----------------------------------------------------------------
+
+    def recall(self, note: UnpackNote, size: int | None) -> None:
+        """Go on from what an earlier run has left.
+
+        Raises
+        ------
+        PartBroken
+            It is not what was written.
+        """
+        with disk_errors(self._place.members):
+            if note.is_finishing:
+                let_us_in(self._place.members)
+            self.members.forget_late()
+            self.sums.length = 0
+            recalled = Recall(self, self._place, note)
+            self._stream = recalled.read(size, self._stop)
+            last, left = recalled.last, 0
+            if last is not None and last.kind is MemberKind.FILE:
+                left = self._open_last(last, note)
+            elif last is not None and (last.kind is MemberKind.FOLDER or not self.members.has(last.path)):
+                self.members.make(last)
+            self._stream.go_on(self, left)
+            if self._file is not None and not left:
+                self.end()
+            self.sums.cut(self.sums.length)
+            remove_tree(self._place.old_members)
+
+    def _open_last(self, last: Member, note: UnpackNote) -> int:
+        """Open the last file that was made, or was to be; return how much of its content is missing."""
+        line, state, taken = self.sums.last_line, self.members.state_of(last.path), 0
+        if state is not None:
+            taken = taken_of(last, state.st_size)
+        if not note.is_of_this_boot:
+            trusted = min(note.synced - (self._stream.position - last.stored), last.stored)
+            taken = trusted if 0 <= trusted <= taken else -1
+        if taken < 0:
+            raise PartBroken.because(self._place.path, f"{last.name} is not as it was written")
+        left = last.stored - taken
+        if state is None:
+            file = self.members.make_file(last)
+        else:
+            file = self.members.open_file(last.path, os.O_RDWR if left else os.O_RDONLY)
+            if left:
+                os.ftruncate(file, length_of(last, taken))
+        self._file = MemberFile(file, last, line, self._stop, taken)
+        return left
+
+    # --- At the end -----------------------------------------------------------------------------------
+
+    def _complete_sums(self) -> None:
+        """Read the files whose SHA-1 is not known: second names, and what was written just before a kill."""
+        known: dict[tuple[int, int], str] = {}
+        for line, sha1, path in self.sums.lines():
+            if sha1 == NO_SUM:
+                file = self.members.open_file(path)
+                try:
+                    state = os.fstat(file)
+                    key = state.st_dev, state.st_ino
+                    if key not in known:
+                        if len(known) >= MOST_REMEMBERED:
+                            known.clear()
+                        known[key] = sha1_of_open(file, self._stop)
+                finally:
+                    os.close(file)
+                self.sums.put(line, known[key], path)

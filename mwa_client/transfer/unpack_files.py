@@ -1,0 +1,251 @@
+"""What stands beside the members of a product while it is unpacked: bytes kept, checksums, and a note.
+
+Kept is every byte of the tar that is not content of a file: headers, padding, the end. With the members these
+make the tar again. Headers are kept before their member is made, so that after a kill all members that are there
+are known, and at the most one that is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mwa_client.descriptors import OUT_OF_THEM
+from mwa_client.directory.disk import boot_id
+from mwa_client.directory.our_files import open_growing, read_ours, write_safely
+from mwa_client.errors import DirectoryUnusable
+from mwa_client.json_text import read_strictly
+from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
+from mwa_client.transfer.members import Parts, path_text
+from mwa_client.transfer.part_hash import READ_SIZE
+
+NO_SUM = "0" * 40
+"""What a line of checksums has until the file's SHA-1 is known."""
+
+
+@dataclass(frozen=True)
+class UnpackPlace:
+    """Where a product stands while it is unpacked.
+
+    Attributes
+    ----------
+    path : Path
+        The folder for all that belongs to it, which only we can look into.
+    """
+
+    path: Path
+
+    @property
+    def members(self) -> Path:
+        """The folder that is going to be the product."""
+        return self.path / "members"
+
+    @property
+    def old_members(self) -> Path:
+        """Members of which it is not known after a power cut whether they are whole."""
+        return self.path / "members.old"
+
+    @property
+    def kept(self) -> Path:
+        """What of the tar is not content of files."""
+        return self.path / "kept"
+
+    @property
+    def sums(self) -> Path:
+        """A line with the SHA-1 of each file, its name below the folder."""
+        return self.path / "sums"
+
+    @property
+    def final_sums(self) -> Path:
+        """The same lines with the names below the download directory."""
+        return self.path / "SHA1SUMS"
+
+    @property
+    def ring(self) -> Path:
+        """Bytes that have come before those that stand before them."""
+        return self.path / "ring"
+
+    @property
+    def note(self) -> Path:
+        """Whose bytes these are."""
+        return self.path / "note.json"
+
+
+def unpack_place(directory: DownloadDirectory, name: str) -> UnpackPlace:
+    """Return where a product of this name is unpacked."""
+    return UnpackPlace(directory.state_dir / f"{name}.unpack")
+
+
+class GrowingFile:
+    """A file of ours that grows at its end, and can be cut.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made if missing.
+
+    Attributes
+    ----------
+    length : int
+        How many of its bytes count; the next one is written behind them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = open_growing(path)
+        self.length = os.fstat(self._file).st_size
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Write bytes at the end."""
+        self.write(self.length, data)
+        self.length += len(data)
+
+    def write(self, position: int, data: bytes | memoryview) -> None:
+        """Write bytes at a position."""
+        rest = memoryview(data)
+        while rest:
+            count = os.pwrite(self._file, rest, position)
+            position, rest = position + count, rest[count:]
+
+    def read(self, most: int, position: int) -> bytes:
+        """Return at most so many bytes from a position on."""
+        return os.pread(self._file, most, position)
+
+    def cut(self, length: int) -> None:
+        """Let nothing count from a position on."""
+        os.ftruncate(self._file, length)
+        self.length = length
+
+    def sync(self) -> None:
+        """Flush it to the disk."""
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Close it."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class SumLines(GrowingFile):
+    """A line for each file, in the order of the archive: its SHA-1 and its name below the folder."""
+
+    last_line = 0
+    """Where the last line is."""
+
+    def reserve(self, path: Parts) -> int:
+        """Have room for one more line; return where."""
+        self.last_line = self.length
+        self.length += len(_sum_line(NO_SUM, path))
+        return self.last_line
+
+    def put(self, position: int, sha1: str, path: Parts) -> None:
+        """Write the line for which there was room at a position."""
+        self.write(position, _sum_line(sha1, path))
+
+    def lines(self) -> Iterator[tuple[int, str, Parts]]:
+        """Yield position, SHA-1 and path of each line, however long the list is."""
+        position, held = 0, b""
+        while position + len(held) < self.length:
+            held += self.read(READ_SIZE, position + len(held))
+            *whole, held = held.split(b"\n")
+            for line in whole:
+                sha1, _, path = line.partition(b"  ")
+                yield position, sha1.decode("ascii"), tuple(path.split(b"/"))
+                position += len(line) + 1
+
+    def has_sum(self, position: int) -> bool:
+        """Say whether the line at a position has a SHA-1."""
+        digits = self.read(len(NO_SUM), position)
+        return len(digits) == len(NO_SUM) and digits.isalnum() and digits != NO_SUM.encode()
+
+
+def _sum_line(sha1: str, path: Parts) -> bytes:
+    return f"{sha1}  {path_text(path)}\n".encode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True)
+class UnpackNote:
+    """Whose bytes these are, how far they can be trusted, and what is to become of them.
+
+    Attributes
+    ----------
+    job_id, size, sha1, etag, boot
+        As in `mwa_client.transfer.part_note.Note`.
+    synced : int
+        So far, every byte of the tar is known to be on disk, whatever happens.
+    kept : int
+        So many of them are among the bytes that are kept.
+    is_finishing : bool
+        Whether all is here, and permissions may have been set that let nobody in.
+    final : str
+        The name that the folder is about to get, or has; empty before.
+    folder : tuple of int
+        The device and number by which the folder is known then, its permissions, its time, and how many files
+        it has.
+    refused : tuple of str
+        The member for which the product is kept as a tar, and why; empty where it is not.
+    """
+
+    job_id: int
+    size: int | None
+    sha1: str | None
+    etag: str = ""
+    boot: str = ""
+    synced: int = 0
+    kept: int = 0
+    is_finishing: bool = False
+    final: str = ""
+    folder: tuple[int, ...] = ()
+    refused: tuple[str, ...] = ()
+
+    def belongs_to(self, expected: ExpectedFile) -> bool:
+        """Say whether these bytes are the beginning of the expected file."""
+        return (self.job_id, self.size, self.sha1) == (expected.job_id, expected.size, expected.sha1)
+
+    @property
+    def is_of_this_boot(self) -> bool:
+        """Whether the machine has not been started anew since, so that whatever was written is there."""
+        return bool(self.boot) and self.boot == boot_id()
+
+
+def write_unpack_note(place: UnpackPlace, note: UnpackNote, *, sync: bool) -> None:
+    """Write the note anew, on request so that no power cut can undo it."""
+    write_safely(place.note, f"{json.dumps(dataclasses.asdict(note))}\n", sync)
+
+
+def read_unpack_note(place: UnpackPlace) -> UnpackNote | None:
+    """Return the note, or None where there is none that can be read."""
+    try:
+        fields = read_strictly(read_ours(place.note).decode("ascii"))
+        if not isinstance(fields, dict):
+            return None
+        note = UnpackNote(**fields)
+        is_sound = all(
+            isinstance(value, kind) and (not isinstance(value, int) or value >= 0)
+            for value, kind in (
+                (note.job_id, int),
+                (note.size, (int, type(None))),
+                (note.sha1, (str, type(None))),
+                (note.etag, str),
+                (note.boot, str),
+                (note.synced, int),
+                (note.kept, int),
+                (note.is_finishing, bool),
+                (note.final, str),
+                (note.folder, list),
+                (note.refused, list),
+            )
+        )
+        if not is_sound or not (note.etag.isascii() and note.etag.isprintable()) or "/" in note.final:
+            return None
+        return dataclasses.replace(
+            note, folder=tuple(map(int, note.folder)), refused=tuple(map(str, note.refused))
+        )
+    except (OSError, ValueError, TypeError, DirectoryUnusable) as error:
+        if isinstance(error, OSError) and error.errno in OUT_OF_THEM:
+            raise  # It may well be sound.
+        return None
