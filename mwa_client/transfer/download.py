@@ -1,40 +1,35 @@
-"""A product becomes a verified file: fetched, resumed, retried, checked, and only then renamed."""
+"""A product becomes a verified file, or a verified folder: fetched, checked, and only then renamed."""
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mwa_client.errors import OutOfDescriptors, ServiceUnavailable, TransferFailed, VerificationFailed
+from mwa_client.errors import VerificationFailed
 from mwa_client.transfer import ranges
-from mwa_client.transfer.common import LEAST_WAIT, ProgressReporter, Retries, Transfers
-from mwa_client.transfer.connections import RequestThrottle, TransferCounter
-from mwa_client.transfer.events import Setback
+from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import ExpectedFile, FetchedFile
+from mwa_client.transfer.members import MemberRefused, NoArchive
 from mwa_client.transfer.names import choose_name, give_final_name
-from mwa_client.transfer.parallel import ParallelReader
-from mwa_client.transfer.part_file import PartFile, open_part, remove_part
+from mwa_client.transfer.part_file import open_part, remove_part
+from mwa_client.transfer.part_filler import PartFiller
 from mwa_client.transfer.part_hash import PartBroken
-from mwa_client.transfer.receiving import FetchContext
-from mwa_client.transfer.segments import Segment
-from mwa_client.transfer.tuner import ConnectionTuner
-
-TRIES_WITHOUT_PROGRESS = 12
-"""Tries in a row that bring no byte, with waits from 1 s to 5 min between them (about 20 min in all)."""
-GLANCE = 4096
-"""Bytes that are compared to tell a product from somebody's web page."""
-THROWN_AWAY = (
-    "It was discarded. Run the same command again; if this happens again, tell the archive's help desk."
+from mwa_client.transfer.unpack_download import (
+    fetch_unpacked,
+    give_up_unpacking,
+    goes_on_as_file,
+    is_tar_name,
+    unpack_tar_file,
 )
+from mwa_client.transfer.unpacked import UnpackRefused, remove_archive, renamed_folder
 
 
 @dataclass(frozen=True)
 class Downloader(Transfers):
-    """Downloads files into a directory. The parameters are those of `Transfers`."""
+    """Downloads products into a directory. The parameters are those of `Transfers`."""
 
-    def fetch(self, expected: ExpectedFile, source: ranges.Source) -> FetchedFile:
-        """Bring a file into the directory under its final name, complete and verified.
+    def fetch(self, expected: ExpectedFile, source: ranges.Source, unpack: bool = False) -> FetchedFile:
+        """Bring a product into the directory under its final name, complete and verified.
 
         A right file that is there already is taken as it is; bytes of an earlier run are continued. Where
         something else stands under that name, `mwa_client.transfer.names.choose_name` decides.
@@ -45,11 +40,14 @@ class Downloader(Transfers):
             What the file must be.
         source : Source
             Where its bytes come from.
+        unpack : bool
+            Whether a tar is to become a folder.
 
         Returns
         -------
         FetchedFile
-            The file under its final name.
+            The file under its final name, or a `FetchedFolder`. A folder that an earlier run has unpacked and
+            not recorded is taken even where `unpack` is false.
 
         Raises
         ------
@@ -61,252 +59,70 @@ class Downloader(Transfers):
             It came with a wrong size or SHA-1, twice.
         DiskFull, DirectoryUnusable
             It cannot be written.
+        UnpackRefused
+            It has a member that is not unpacked; it stands there as a file.
         Stopped
             `stop` was set.
         """
+        folder = renamed_folder(self.directory, expected)
+        if folder is not None:
+            remove_archive(self.directory, expected)
+            return folder
+        if not unpack or not is_tar_name(expected.name):
+            give_up_unpacking(self, expected)
+            return self._fetch_file(expected, source)
+        return self._fetch_tar(expected, source)
+
+    def _fetch_tar(self, expected: ExpectedFile, source: ranges.Source) -> FetchedFile:
+        """Fetch a tar and unpack it, on the way if nothing of it is here as a file."""
+        directory, refused = self.directory, None
+        expected, archive = choose_name(expected, directory, self.stop, self.listen)
+        if archive is None and goes_on_as_file(directory, expected):
+            give_up_unpacking(self, expected)
+        elif archive is None:
+            fetched = fetch_unpacked(self, expected, source)
+            if not isinstance(fetched, MemberRefused):
+                return fetched
+            refused = fetched
+        archive = archive or self._fetch_file(expected, source)
+        try:
+            if refused is not None:
+                raise refused
+            folder = unpack_tar_file(archive.path, expected, archive, self)
+        except NoArchive:
+            return archive
+        except MemberRefused as error:
+            raise UnpackRefused(error.member, error.why, archive) from None
+        remove_archive(directory, expected)
+        return folder
+
+    def _fetch_file(self, expected: ExpectedFile, source: ranges.Source) -> FetchedFile:
         directory = self.directory
         expected, present = choose_name(expected, directory, self.stop, self.listen)
         if present is not None:
             # A run that was killed in its last moment may have left something.
             remove_part(directory.part(expected.name), directory.guard)
             return present
-        download = _Download(self, expected, source)
+        filler = PartFiller(self, expected, source)
         try:
-            return download.run()
+            return self._fetch_once(expected, filler)
         except (VerificationFailed, PartBroken):
             # It was thrown away; once more from zero, in case it was damaged on the way or on the disk.
-            return download.run()
+            return self._fetch_once(expected, filler)
 
-
-class _Download:
-    """One file that is being downloaded."""
-
-    def __init__(self, transfers: Transfers, expected: ExpectedFile, source: ranges.Source) -> None:
-        clock, budget = transfers.clock, transfers.connections
-        self._transfers = transfers
-        self._expected = expected
-        self._source = source
-        self._budget = budget
-        self._has_connection = False
-        self._tuner = ConnectionTuner(clock, budget.most)
-        self._throttle = RequestThrottle(clock, budget, str(getattr(source, "host", "")))
-        self._retries = Retries(transfers, expected, TRIES_WITHOUT_PROGRESS, longest_wait=300.0)
-        self._progress = ProgressReporter(transfers, expected, expected.size)
-        self._counter = TransferCounter()
-        self._wrong_answers = 0
-        self._lock = threading.Lock()
-        self._furthest = 0
-        """The most bytes that were ever here in this try."""
-
-    def run(self) -> FetchedFile:
+    def _fetch_once(self, expected: ExpectedFile, filler: PartFiller) -> FetchedFile:
         """Fetch what is missing, check the whole, rename."""
-        expected, transfers = self._expected, self._transfers
-        directory = transfers.directory
-        self._furthest = 0
-        with (
-            self._budget.joined(self._tuner),
-            open_part(directory.part(expected.name), expected, transfers.stop, directory.guard) as part,
-        ):
-            self._progress.report(part.present)
-            try:
-                self._fill(part)
-                sha1 = part.sha1()
-            except PartBroken as error:
-                part.discard()
-                what = f"{error.what} Downloading it again."
-                transfers.listen(Setback(expected.job_id, expected.name, what, 0.0))
-                raise
-            self._verify(part, sha1)
-            return self._rename(part, sha1)
+        directory = self.directory
+        with open_part(directory.part(expected.name), expected, self.stop, directory.guard) as part:
+            sha1 = filler.complete(part)
+            verified = expected.sha1 is not None
+            file = FetchedFile(directory.path / expected.name, part.length, sha1, verified, filler.received)
 
-    def _verify(self, part: PartFile, sha1: str) -> None:
-        """Throw the bytes away if they are not what was expected."""
-        expected = self._expected
-        if expected.sha1 not in (None, sha1) or expected.size not in (None, part.length):
-            part.discard()
-            raise VerificationFailed(
-                f"{expected.name} arrived with a wrong SHA-1, twice: it is {sha1}, "
-                f"the service says {expected.sha1}.",
-                THROWN_AWAY,
-            )
+            def rename(path: Path, mtime_ns: int) -> Path:
+                nonlocal file
+                file = replace(file, mtime_ns=mtime_ns)
+                file = give_final_name(path, expected, file, directory, self.listen)
+                return file.path
 
-    def _rename(self, part: PartFile, sha1: str) -> FetchedFile:
-        """Give the part file its final name."""
-        expected, transfers = self._expected, self._transfers
-        final = transfers.directory.path / expected.name
-        verified = expected.sha1 is not None
-        file = FetchedFile(final, part.length, sha1, verified, self._counter.received)
-
-        def rename(path: Path, mtime_ns: int) -> Path:
-            nonlocal file
-            file = replace(file, mtime_ns=mtime_ns)
-            file = give_final_name(path, expected, file, transfers.directory, transfers.listen)
-            return file.path
-
-        part.finish(rename)
-        return file
-
-    def _fill(self, part: PartFile) -> None:
-        """Bring what is missing, over as many connections as it takes."""
-        self._counter = TransferCounter(part.present, self._counter.received)
-        reader = ParallelReader(
-            FetchContext(
-                self._transfers,
-                self._expected,
-                self._source,
-                part,
-                self._tuner,
-                self._throttle,
-                self._counter,
-                self._note_arrival,
-            )
-        )
-        try:
-            self._fetch_segments(part, reader)
-        finally:
-            reader.close()
-            self._release_connection()
-
-    def _fetch_segments(self, part: PartFile, reader: ParallelReader) -> None:
-        while True:
-            self._transfers.check_stop()
-            try:
-                segment = reader.next_segment()
-                if segment is None:
-                    return
-                self._fetch(part, reader, segment)
-            except OutOfDescriptors:
-                raise  # Whoever gives the work knows what else is open.
-            except ranges.WrongSize as error:
-                part.discard()
-                raise VerificationFailed(
-                    f"{self._expected.name} has a wrong size: {error.what}",
-                    THROWN_AWAY,
-                ) from error
-            except ranges.WrongAnswer as error:
-                self._wrong_answers += 1
-                self._wait(reader, ServiceUnavailable(error.what))
-            except ServiceUnavailable as error:
-                self._wait(reader, error)
-
-    def _fetch(self, part: PartFile, reader: ParallelReader, segment: Segment) -> None:
-        """Bring a segment over this thread's own connection."""
-        try:
-            self._respect_pause()
-            self._acquire_connection()
-            reader.note_request()
-            try:
-                self._ask_for(part, reader, segment, part.etag)
-            except ranges.EmptyRange:
-                if self._expected.size is not None or not self._ends_at(segment.position):
-                    raise
-                reader.learn_size(segment.position)
-        finally:
-            reader.release(segment)
-
-    def _ask_for(self, part: PartFile, reader: ParallelReader, segment: Segment, condition: str) -> None:
-        # Where ranges were answered wrongly twice in a row, only the whole file will do.
-        whole = self._wrong_answers >= 2
-        start, end = segment.position, reader.end_of_request(segment)
-        with ranges.open_range(
-            self._source, start, self._expected.size, condition, end=end, whole=whole
-        ) as reply:
-            if reply.start == start or not self._differs_only_in_etag(condition, reply):
-                segment, reply = self._prepare(part, reader, segment, reply)
-                reader.claim(segment, reply)
-                reader.receive(segment, reply)
-                return
-        # What is there is still of use; at the end the SHA-1 will tell.
-        part.note_etag("")
-        self._ask_for(part, reader, segment, "")
-
-    def _differs_only_in_etag(self, condition: str, reply: ranges.RangeResponse) -> bool:
-        """Say whether the server sends the whole file only because its ETag has changed."""
-        return bool(condition and self._expected.sha1) and reply.etag != condition
-
-    def _ends_at(self, size: int) -> bool:
-        """Ask the server for our last byte, and say whether it is the last one of its file."""
-        with ranges.open_range(self._source, size - 1, None, "", end=size) as reply:
-            return reply.start == size - 1 and reply.size == size
-
-    def _prepare(
-        self, part: PartFile, reader: ParallelReader, segment: Segment, reply: ranges.RangeResponse
-    ) -> tuple[Segment, ranges.RangeResponse]:
-        """Throw away the bytes that are here where they and those about to come are of different versions."""
-        has_changed = bool(part.etag and reply.etag and part.etag != reply.etag)
-        if has_changed and self._expected.sha1:
-            part.note_etag("")
-            has_changed = False
-        if reply.size is None and self._expected.sha1 is None:
-            raise TransferFailed(
-                f"{self._expected.name} cannot be verified: its size is not known.",
-                "Tell the archive's help desk.",
-            )
-        if reply.start != segment.position:
-            reply = self._checked_whole(part, reader, reply)
-        elif not has_changed:
-            if not part.present:
-                part.note_etag(reply.etag)
-            return segment, reply
-        restarted = reader.restart()
-        part.restart(reply.etag)
-        if has_changed and reply.start:
-            reader.release(restarted)
-            raise ServiceUnavailable("The file on the server has changed.")
-        return restarted, reply
-
-    def _checked_whole(
-        self, part: PartFile, reader: ParallelReader, reply: ranges.RangeResponse
-    ) -> ranges.RangeResponse:
-        """Return the response in place of a range if it is the whole file; otherwise raise an error."""
-        if reader.others_receive:
-            raise ServiceUnavailable("The server did not send the range that was asked for.")
-        if reply.tells_length or (part.etag and part.etag == reply.etag):
-            return reply
-        beginning = part.beginning(GLANCE)
-        seen, reply = reply.peek(len(beginning))
-        if seen != beginning or not beginning:
-            raise ServiceUnavailable("The server sent something other than the product.")
-        return reply
-
-    def _acquire_connection(self) -> None:
-        if not self._has_connection:
-            self._budget.acquire(self._transfers.stop)
-            self._has_connection = True
-
-    def _release_connection(self) -> None:
-        if self._has_connection:
-            self._has_connection = False
-            self._budget.release()
-
-    def _note_arrival(self) -> None:
-        present = self._counter.present
-        with self._lock:
-            if present > self._furthest:
-                # Progress is what was not there before: a server that begins again each time makes none.
-                self._furthest = present
-                self._wrong_answers = 0
-                self._retries.note_progress()
-        self._progress.report(present)
-
-    def _wait(self, reader: ParallelReader, error: ServiceUnavailable) -> None:
-        """Wait before the next try, longer each time that no byte has come."""
-        failure = TransferFailed(
-            f"{self._expected.name} could not be fetched: {error.what}",
-            "What has arrived is kept: run the same command again to continue.",
-        )
-        seconds = self._retries.next_wait(error, failure)
-        self._throttle.failed(error.retry_after)
-        self._release_connection()
-        if reader.others_receive:
-            self._retries.wait(reader.wait(seconds))
-        else:
-            self._retries.wait(seconds, error)
-
-    def _respect_pause(self) -> None:
-        """Wait as long as the host has asked for, in a response on this connection or another."""
-        pause = self._throttle.pause()
-        if pause > LEAST_WAIT:
-            self._release_connection()
-            self._transfers.clock.sleep(pause, self._transfers.stop)
-            self._transfers.check_stop()
+            part.finish(rename)
+            return file

@@ -212,7 +212,8 @@ class ExtraConnections:
                     segment = self.choose(connection)
                     if segment is not None:
                         throttle.note_request()
-                    return segment
+                    if segment is not None or not self._plan.is_far_ahead:
+                        return segment
                 if not self._plan.left:
                     break
                 self.adjust()

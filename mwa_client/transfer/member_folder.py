@@ -1,8 +1,8 @@
 """The folder into which an archive's members go, and the only code that makes them there.
 
-What cannot be set before all is in place is noted in small files, one for each depth: the permissions of folders
-that are not to be written into, and the times of all folders. At the end they are set from the deepest up, in
-little memory however many there are.
+What cannot be set before all is in place is noted in small files, one for each depth: the permissions and the
+times of folders, and permissions that would not let us read a file. At the end they are set from the deepest
+up, in little memory however many there are.
 """
 
 from __future__ import annotations

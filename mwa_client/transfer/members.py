@@ -14,7 +14,7 @@ from mwa_client.errors import MwaClientError
 from mwa_client.formatting import printable
 
 Parts = tuple[bytes, ...]
-"""The parts of a path below the folder, from the top; as bytes, since that is what a name is to the system."""
+"""The parts of a path below the folder, from the top; bytes, since that is what a name is to the system."""
 LONGEST_PART = 255
 """Bytes that one part of a path can have on every file system in use."""
 LONGEST_PATH_BELOW = 4000

@@ -23,7 +23,7 @@ from mwa_client.directory.our_files import open_growing
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
 from mwa_client.transfer.files import ExpectedFile
 from mwa_client.transfer.gaps import Contents, Gaps
-from mwa_client.transfer.part_hash import PartBroken, PartHasher
+from mwa_client.transfer.part_hash import PartBroken, PartHasher, part_changed
 from mwa_client.transfer.part_note import Note, NoteFile, Ranges, note_of, note_path, read_note
 from mwa_client.transfer.part_writer import PartWriter
 
@@ -42,7 +42,12 @@ class PartFile:
     ----------
     generation : int
         How often all was thrown away: who still writes must not write into the new bytes.
+    window : int
+        How far ahead of the first byte that is missing others may be fetched: what is written out of order is
+        read again for its SHA-1, and should still be in the machine's memory then.
     """
+
+    window = 2 << 30
 
     def __init__(
         self, path: Path, expected: ExpectedFile, stop: threading.Event, guard: Callable[[], None]
@@ -309,9 +314,9 @@ class PartFile:
         """Raise an error if what is about to get the final name is not the file that was written."""
         written, there = os.fstat(self._file), self._path.lstat()
         if (written.st_dev, written.st_ino) != (there.st_dev, there.st_ino):
-            raise _changed(self._path, "was replaced by another file while it was being written")
+            raise part_changed(self._path, "was replaced by another file while it was being written")
         if written.st_size != self._contents.end or self._contents.missing:
-            raise _changed(self._path, "was changed while it was being written")
+            raise part_changed(self._path, "was changed while it was being written")
 
     def _keep(self) -> None:
         """Flush what has arrived to the disk; an error here must not hide the one that ended the work."""
@@ -389,10 +394,3 @@ def remove_part(path: Path, guard: Callable[[], None] = lambda: None) -> None:
             if os.path.lexists(each):
                 guard()
                 each.unlink(missing_ok=True)
-
-
-def _changed(path: Path, how: str) -> DirectoryUnusable:
-    return DirectoryUnusable(
-        f"The part file {path} {how}.",
-        "Let no other program change what is in .mwa_client, then run the same command again.",
-    )

@@ -33,6 +33,14 @@ class PartBroken(DirectoryUnusable):
         )
 
 
+def part_changed(path: Path, how: str) -> DirectoryUnusable:
+    """Return the error for a part file that somebody else has changed."""
+    return DirectoryUnusable(
+        f"The part file {path} {how}.",
+        "Let no other program change what is in .mwa_client, then run the same command again.",
+    )
+
+
 class PartHasher:
     """Computes the SHA-1 of a part file in order, from the bytes just written where they come next.
 

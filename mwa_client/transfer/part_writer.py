@@ -1,11 +1,11 @@
-"""Write bytes into a part file, gathered in a buffer until there are enough of them."""
+"""Write bytes into a part, gathered in a buffer until there are enough of them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mwa_client.transfer.part_file import PartFile
+    from mwa_client.transfer.part import Part
 
 
 class PartWriter:
@@ -19,7 +19,7 @@ class PartWriter:
         All before it is in the file; what is between it and `position` is in memory.
     """
 
-    def __init__(self, part: PartFile, start: int, buffer_size: int) -> None:
+    def __init__(self, part: Part, start: int, buffer_size: int) -> None:
         self._part = part
         self.generation = part.generation
         self._buffer = memoryview(bytearray(buffer_size))

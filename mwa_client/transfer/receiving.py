@@ -13,7 +13,7 @@ from mwa_client.transfer import ranges
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.connections import Connection, RequestThrottle, TransferCounter
 from mwa_client.transfer.files import ExpectedFile
-from mwa_client.transfer.part_file import PartFile
+from mwa_client.transfer.part import Part
 from mwa_client.transfer.part_writer import PartWriter
 from mwa_client.transfer.segments import Segment, SegmentPlan
 from mwa_client.transfer.tuner import ConnectionTuner
@@ -36,7 +36,7 @@ class FetchContext:
         What the file must be.
     source : Source
         Where its bytes come from.
-    part : PartFile
+    part : Part
         Where they go.
     tuner : ConnectionTuner
         How many connections are worth having.
@@ -51,7 +51,7 @@ class FetchContext:
     transfers: Transfers
     expected: ExpectedFile
     source: ranges.Source
-    part: PartFile
+    part: Part
     tuner: ConnectionTuner
     throttle: RequestThrottle
     counter: TransferCounter
@@ -80,9 +80,8 @@ class Receiver:
     def __init__(self, context: FetchContext) -> None:
         clock, expected = context.transfers.clock, context.expected
         self.context = context
-        self.plan = SegmentPlan(
-            clock, context.counter, expected.size, context.part.gaps, Connection(is_first=True)
-        )
+        part, first = context.part, Connection(is_first=True)
+        self.plan = SegmentPlan(clock, context.counter, expected.size, part.gaps, first, part.window)
         self.changed = threading.Condition()
         self.adjust: Callable[[], None] = lambda: None
         self.is_over = False

@@ -20,9 +20,6 @@ USUAL_RATE = 20e6
 """Bytes a second of a connection that was not measured yet."""
 USUAL_ROUND_TRIP = 0.1
 """Seconds that a round trip is thought to take before there was a response."""
-WINDOW = 2 << 30
-"""How far ahead of the first byte that is missing others may be fetched: what is written out of order is read
-again for its SHA-1, and should still be in the machine's memory then."""
 LEAST_SPLIT = 1 << 18
 """Of less than this another connection takes a part only where it would take long."""
 LEAST_GAIN = 0.05
@@ -81,6 +78,8 @@ class SegmentPlan:
         What is to be fetched.
     first : Connection
         That of the download's own thread.
+    window : int
+        How far ahead of the first byte that is missing others may be fetched.
 
     Attributes
     ----------
@@ -99,6 +98,7 @@ class SegmentPlan:
         size: int | None,
         missing: Iterable[tuple[int, int | None]],
         first: Connection,
+        window: int = ENDLESS,
     ) -> None:
         self._clock = clock
         self._counter = counter
@@ -107,6 +107,7 @@ class SegmentPlan:
         self.free = Gaps(gap for gap in gaps if gap[0] < gap[1])
         self.connections = [first]
         self._segments: list[Segment] = []
+        self._window = window
 
     @property
     def left(self) -> int:
@@ -127,6 +128,16 @@ class SegmentPlan:
     def patience(self) -> float:
         """Seconds without a byte after which a connection counts as silent."""
         return max(SILENCE, 3 * self._counter.answer_time)
+
+    @property
+    def is_far_ahead(self) -> bool:
+        """Whether there is something that nobody fetches, but only beyond the window."""
+        return bool(self.free) and self.free.first[0] >= self._window_end
+
+    @property
+    def _window_end(self) -> int:
+        firsts = [each.position for each in self._segments if each.is_held] + [gap[0] for gap in self.free]
+        return min(firsts, default=0) + self._window
 
     def learn_size(self, size: int) -> None:
         """Note where the file ends, if nobody knew it."""
@@ -185,7 +196,7 @@ class SegmentPlan:
         round_trip = counter.answer_time / 3 if counter.has_answer else USUAL_ROUND_TRIP
         if MOST_OF_IT * (left - length) / HASH_RATE > 2 * round_trip:
             length *= MOST_OF_IT
-        length = min(max(int(length), SHORT_SEGMENT), LONG_SEGMENT)
+        length = min(max(int(length), SHORT_SEGMENT), LONG_SEGMENT, max(self._window // sharers, PIECE))
         return -(-length // PIECE) * PIECE
 
     def _add(self, segment: Segment) -> Segment:
@@ -206,8 +217,7 @@ class SegmentPlan:
         for each in self._segments:
             if not each.is_held and now - each.connection.last_byte_at < self.patience:
                 available.remove(each.position, each.own_end)
-        firsts = [each.position for each in self._segments if each.is_held] + [gap[0] for gap in self.free]
-        return available.clipped(min(firsts, default=0) + WINDOW)
+        return available.clipped(self._window_end)
 
     def _choose_part_of_another(self, connection: Connection) -> Segment | None:
         """Return the end of the segment that would take longest, so that both are done at the same time."""
@@ -223,15 +233,18 @@ class SegmentPlan:
         is_little = slowest.left < LEAST_SPLIT
         if self._seconds_left(slowest) < max(2 * answer + LEAST_GAIN, SILENCE if is_little else 0.0):
             return None
+        end = min(slowest.end, self._window_end)
         if not slowest.is_held:
-            start, end = slowest.position + slowest.left // 2, slowest.end
+            start = slowest.position + (end - slowest.position) // 2
             slowest.end = slowest.own_end = start
             return self._add(Segment(connection, start, end, end, taken_from=slowest.taken_from))
         theirs, mine = self._rate_now(slowest.connection), connection.rate or self._usual_rate()
         until_answer = int(theirs * answer)
-        rest = slowest.left - until_answer
+        rest = end - slowest.position - until_answer
         start = slowest.position + until_answer + int(rest * theirs / (theirs + mine))
-        return self._add(Segment(connection, start, slowest.end, slowest.end, taken_from=slowest))
+        if start >= end:
+            return None
+        return self._add(Segment(connection, start, end, end, taken_from=slowest))
 
     # --- Once the answer is here ----------------------------------------------------------------------
 
@@ -270,7 +283,8 @@ class SegmentPlan:
     def extend(self, segment: Segment) -> bool:
         """Let a segment go on behind its end if no other connection has begun there; say whether it does."""
         for first, last in self.free:
-            if first == segment.end:
+            last = min(last, self._window_end)
+            if first == segment.end and first < last:
                 self.free.remove(first, last)
                 segment.own_end, segment.end = segment.end, last
                 return True

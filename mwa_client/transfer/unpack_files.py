@@ -1,8 +1,8 @@
 """What stands beside the members of a product while it is unpacked: bytes kept, checksums, and a note.
 
 Kept is every byte of the tar that is not content of a file: headers, padding, the end. With the members these
-make the tar again. Headers are kept before their member is made, so that after a kill all members that are there
-are known, and at the most one that is not.
+make the tar again. Headers are kept before their member is made: after a kill they name every member that is
+there, and at the most one that is not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mwa_client.descriptors import OUT_OF_THEM
 from mwa_client.directory.disk import boot_id
@@ -168,6 +169,33 @@ def _sum_line(sha1: str, path: Parts) -> bytes:
 
 
 @dataclass(frozen=True)
+class FinalFolder:
+    """A folder as it gets its final name.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    inode : int
+        The number by which the file system knows it.
+    mode, mtime_ns : int
+        Its own permissions and time.
+    files : int
+        How many files are in it.
+    size, sha1 : int, str
+        Those of the whole archive.
+    """
+
+    name: str
+    inode: int
+    mode: int
+    mtime_ns: int
+    files: int
+    size: int
+    sha1: str
+
+
+@dataclass(frozen=True)
 class UnpackNote:
     """Whose bytes these are, how far they can be trusted, and what is to become of them.
 
@@ -181,13 +209,10 @@ class UnpackNote:
         So many of them are among the bytes that are kept.
     is_finishing : bool
         Whether all is here, and permissions may have been set that let nobody in.
-    final : str
-        The name that the folder is about to get, or has; empty before.
-    folder : tuple of int
-        The device and number by which the folder is known then, its permissions, its time, and how many files
-        it has.
-    refused : tuple of str
-        The member for which the product is kept as a tar, and why; empty where it is not.
+    is_repacking : bool
+        Whether the tar is made again of all this, as an ordinary part file: members lose what it has.
+    final : FinalFolder or None
+        What the folder is about to become, or is.
     """
 
     job_id: int
@@ -198,9 +223,8 @@ class UnpackNote:
     synced: int = 0
     kept: int = 0
     is_finishing: bool = False
-    final: str = ""
-    folder: tuple[int, ...] = ()
-    refused: tuple[str, ...] = ()
+    is_repacking: bool = False
+    final: FinalFolder | None = None
 
     def belongs_to(self, expected: ExpectedFile) -> bool:
         """Say whether these bytes are the beginning of the expected file."""
@@ -223,29 +247,27 @@ def read_unpack_note(place: UnpackPlace) -> UnpackNote | None:
         fields = read_strictly(read_ours(place.note).decode("ascii"))
         if not isinstance(fields, dict):
             return None
-        note = UnpackNote(**fields)
-        is_sound = all(
-            isinstance(value, kind) and (not isinstance(value, int) or value >= 0)
-            for value, kind in (
-                (note.job_id, int),
-                (note.size, (int, type(None))),
-                (note.sha1, (str, type(None))),
-                (note.etag, str),
-                (note.boot, str),
-                (note.synced, int),
-                (note.kept, int),
-                (note.is_finishing, bool),
-                (note.final, str),
-                (note.folder, list),
-                (note.refused, list),
-            )
-        )
-        if not is_sound or not (note.etag.isascii() and note.etag.isprintable()) or "/" in note.final:
-            return None
-        return dataclasses.replace(
-            note, folder=tuple(map(int, note.folder)), refused=tuple(map(str, note.refused))
-        )
+        final = fields.pop("final", None)
+        note = UnpackNote(**fields, final=None if final is None else FinalFolder(**final))
+        return note if _is_sound(note) else None
     except (OSError, ValueError, TypeError, DirectoryUnusable) as error:
         if isinstance(error, OSError) and error.errno in OUT_OF_THEM:
             raise  # It may well be sound.
         return None
+
+
+def _is_sound(note: UnpackNote) -> bool:
+    kinds: tuple[Any, ...] = (int, (int, type(None)), (str, type(None)), str, str, int, int, bool, bool)
+    values = dataclasses.astuple(note)[: len(kinds)]
+    is_sound = all(isinstance(value, kind) for value, kind in zip(values, kinds)) and all(
+        value >= 0 for value in values if isinstance(value, int)
+    )
+    # The ETag goes into a header of the next request.
+    is_sound = is_sound and note.etag.isascii() and note.etag.isprintable()
+    final = note.final
+    if final is None or not is_sound:
+        return is_sound
+    numbers = (final.inode, final.mode, final.mtime_ns, final.files, final.size)
+    texts = (final.name, final.sha1)
+    is_sound = all(isinstance(each, int) for each in numbers) and all(isinstance(each, str) for each in texts)
+    return is_sound and bool(final.name) and "/" not in final.name and not final.name.startswith(".")

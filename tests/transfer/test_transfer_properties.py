@@ -37,10 +37,11 @@ from mwa_client.errors import (
 )
 from mwa_client.sandbox import JobState, Sandbox
 from mwa_client.transfer import part_file
-from mwa_client.transfer.download import TRIES_WITHOUT_PROGRESS, Downloader
+from mwa_client.transfer.download import Downloader
 from mwa_client.transfer.events import Setback, TransferEvent
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile
 from mwa_client.transfer.names import safe_name
+from mwa_client.transfer.part_filler import TRIES_WITHOUT_PROGRESS
 from mwa_client.transfer.ranges import WrongSize
 
 NAME = "1191828584_ms.zip"
