@@ -11,8 +11,8 @@ from mwa_client.transfer.connections import RequestThrottle, TransferCounter
 from mwa_client.transfer.events import Setback
 from mwa_client.transfer.files import ExpectedFile
 from mwa_client.transfer.parallel import ParallelReader
-from mwa_client.transfer.part import Part
 from mwa_client.transfer.part_hash import PartBroken
+from mwa_client.transfer.product_part import ProductPart
 from mwa_client.transfer.receiving import FetchContext
 from mwa_client.transfer.segments import Segment
 from mwa_client.transfer.tuner import ConnectionTuner
@@ -61,7 +61,7 @@ class PartFiller:
         """Bytes that were taken from the network."""
         return self._counter.received
 
-    def complete(self, part: Part) -> str:
+    def complete(self, part: ProductPart) -> str:
         """Bring what is missing, and check the whole; return its SHA-1.
 
         Raises
@@ -84,7 +84,7 @@ class PartFiller:
             self._verify(part, sha1)
             return sha1
 
-    def _verify(self, part: Part, sha1: str) -> None:
+    def _verify(self, part: ProductPart, sha1: str) -> None:
         """Throw the bytes away if they are not what was expected."""
         expected = self._expected
         if expected.sha1 not in (None, sha1) or expected.size not in (None, part.length):
@@ -95,7 +95,7 @@ class PartFiller:
                 THROWN_AWAY,
             )
 
-    def _fill(self, part: Part) -> None:
+    def _fill(self, part: ProductPart) -> None:
         """Bring what is missing, over as many connections as it takes."""
         self._counter = TransferCounter(part.present, self._counter.received)
         reader = ParallelReader(
@@ -116,7 +116,7 @@ class PartFiller:
             reader.close()
             self._release_connection()
 
-    def _fetch_segments(self, part: Part, reader: ParallelReader) -> None:
+    def _fetch_segments(self, part: ProductPart, reader: ParallelReader) -> None:
         while True:
             self._transfers.check_stop()
             try:
@@ -138,7 +138,7 @@ class PartFiller:
             except ServiceUnavailable as error:
                 self._wait(reader, error)
 
-    def _fetch(self, part: Part, reader: ParallelReader, segment: Segment) -> None:
+    def _fetch(self, part: ProductPart, reader: ParallelReader, segment: Segment) -> None:
         """Bring a segment over this thread's own connection."""
         try:
             self._respect_pause()
@@ -153,7 +153,7 @@ class PartFiller:
         finally:
             reader.release(segment)
 
-    def _ask_for(self, part: Part, reader: ParallelReader, segment: Segment, condition: str) -> None:
+    def _ask_for(self, part: ProductPart, reader: ParallelReader, segment: Segment, condition: str) -> None:
         # Where ranges were answered wrongly twice in a row, only the whole file will do.
         whole = self._wrong_answers >= 2
         start, end = segment.position, reader.end_of_request(segment)
@@ -179,7 +179,7 @@ class PartFiller:
             return reply.start == size - 1 and reply.size == size
 
     def _prepare(
-        self, part: Part, reader: ParallelReader, segment: Segment, reply: ranges.RangeResponse
+        self, part: ProductPart, reader: ParallelReader, segment: Segment, reply: ranges.RangeResponse
     ) -> tuple[Segment, ranges.RangeResponse]:
         """Throw away the bytes that are here where they and those about to come are of different versions."""
         has_changed = bool(part.etag and reply.etag and part.etag != reply.etag)
@@ -205,7 +205,7 @@ class PartFiller:
         return restarted, reply
 
     def _checked_whole(
-        self, part: Part, reader: ParallelReader, reply: ranges.RangeResponse
+        self, part: ProductPart, reader: ParallelReader, reply: ranges.RangeResponse
     ) -> ranges.RangeResponse:
         """Return the response in place of a range if it is the whole file; otherwise raise an error."""
         if reader.others_receive:

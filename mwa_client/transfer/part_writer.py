@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mwa_client.transfer.part import Part
+    from mwa_client.transfer.product_part import ProductPart
 
 
 class PartWriter:
@@ -19,7 +19,7 @@ class PartWriter:
         All before it is in the file; what is between it and `position` is in memory.
     """
 
-    def __init__(self, part: Part, start: int, buffer_size: int) -> None:
+    def __init__(self, part: ProductPart, start: int, buffer_size: int) -> None:
         self._part = part
         self.generation = part.generation
         self._buffer = memoryview(bytearray(buffer_size))

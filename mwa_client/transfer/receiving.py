@@ -13,8 +13,8 @@ from mwa_client.transfer import ranges
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.connections import Connection, RequestThrottle, TransferCounter
 from mwa_client.transfer.files import ExpectedFile
-from mwa_client.transfer.part import Part
 from mwa_client.transfer.part_writer import PartWriter
+from mwa_client.transfer.product_part import ProductPart
 from mwa_client.transfer.segments import Segment, SegmentPlan
 from mwa_client.transfer.tuner import ConnectionTuner
 
@@ -36,7 +36,7 @@ class FetchContext:
         What the file must be.
     source : Source
         Where its bytes come from.
-    part : Part
+    part : ProductPart
         Where they go.
     tuner : ConnectionTuner
         How many connections are worth having.
@@ -51,7 +51,7 @@ class FetchContext:
     transfers: Transfers
     expected: ExpectedFile
     source: ranges.Source
-    part: Part
+    part: ProductPart
     tuner: ConnectionTuner
     throttle: RequestThrottle
     counter: TransferCounter

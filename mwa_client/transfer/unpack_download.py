@@ -33,8 +33,8 @@ def fetch_unpacked(
     Returns
     -------
     FetchedFolder or MemberRefused
-        The folder; or why there is none. Then what has come is a part file, from which an ordinary download goes
-        on.
+        The folder; or why there is none. Then what has come is a part file, from which an ordinary download
+        goes on.
 
     Raises
     ------
@@ -138,8 +138,7 @@ def _finish(
     part: UnpackPart, expected: ExpectedFile, archive: FetchedFile, transfers: Transfers
 ) -> FetchedFolder:
     files, own = part.files, part.complete()
-    folder = give_folder_name(part.place, part.note, expected, archive, files, own, transfers)
-    return folder
+    return give_folder_name(part.place, part.note, expected, archive, files, own, transfers)
 
 
 def is_tar_name(name: str) -> bool:

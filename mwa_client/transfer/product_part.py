@@ -7,7 +7,7 @@ from typing import Protocol
 from mwa_client.transfer.part_writer import PartWriter
 
 
-class Part(Protocol):
+class ProductPart(Protocol):
     """What has come of a file; `mwa_client.transfer.part_file.PartFile` says what each of these does.
 
     Attributes
