@@ -83,14 +83,15 @@ USUAL = (
 
 def tree_of(path: Path) -> dict[str, tuple[Any, ...]]:
     """Return all that a folder holds: kinds, permissions, times, contents, and which names are one file."""
-    found, numbers = {}, {}
+    found: dict[str, Any] = {}
+    numbers: dict[int, int] = {}
     for here, folders, files in os.walk(path):
         for name in (*folders, *files):
             each = Path(here) / name
             state = each.lstat()
             kind: Any = None
             if stat.S_ISLNK(state.st_mode):
-                kind = os.readlink(each)
+                kind = str(each.readlink())
             elif stat.S_ISREG(state.st_mode):
                 kind = each.read_bytes(), numbers.setdefault(state.st_ino, len(numbers))
             mode = 0 if stat.S_ISLNK(state.st_mode) else stat.S_IMODE(state.st_mode)

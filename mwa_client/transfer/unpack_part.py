@@ -15,12 +15,12 @@ from mwa_client.directory.trees import remove_tree
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
 from mwa_client.transfer.files import ExpectedFile
 from mwa_client.transfer.gaps import Contents, Gaps
-from mwa_client.transfer.in_order import InOrder
 from mwa_client.transfer.members import MemberRefused
 from mwa_client.transfer.part_file import SYNC_SIZE, WRITE_SIZE
 from mwa_client.transfer.part_hash import PartBroken, PartHasher
 from mwa_client.transfer.part_writer import PartWriter
 from mwa_client.transfer.ring import Ring
+from mwa_client.transfer.sequence import ByteSequence
 from mwa_client.transfer.tar_again import TarAgain
 from mwa_client.transfer.unpack import Unpacker
 from mwa_client.transfer.unpack_files import UnpackNote, UnpackPlace, read_unpack_note, write_unpack_note
@@ -243,7 +243,7 @@ class UnpackPart:
             with suppress(DiskFull, DirectoryUnusable, DirectoryBusy):
                 self._sync()
 
-    def _begin(self, position: int) -> tuple[InOrder, PartHasher]:
+    def _begin(self, position: int) -> tuple[ByteSequence, PartHasher]:
         ring = Ring(self.place.ring, self.window + SLACK)
         with self._changed:
             self._contents.set(Gaps(), position)
@@ -255,7 +255,7 @@ class UnpackPart:
             return b"" if again is None else again.read(most, start)
 
         hasher = PartHasher(self.place.path, self._contents, self._changed, read)
-        return InOrder(ring, position, self._take, self._stop), hasher
+        return ByteSequence(ring, position, self._take, self._stop), hasher
 
     def _end(self) -> None:
         self._hasher.stop()

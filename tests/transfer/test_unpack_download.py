@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tars import FOLDER, NAME, USUAL, Scene, extracted, member, sha1, tar_of, tree_of
 
 from mwa_client.transfer.files import FetchedFile, FetchedFolder
 from mwa_client.transfer.unpacked import UnpackRefused, finish_unpacked
-from tars import FOLDER, NAME, USUAL, Scene, extracted, member, sha1, tar_of, tree_of
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from mwa_client.transfer.ring import Ring
 
 ROOM_CHECK_INTERVAL = 0.2
 """Seconds after which a wait for room in the window looks whether the work was told to stop."""
-PIECE_SIZE = 1 << 20
+HAND_ON_SIZE = 1 << 20
 """Bytes that are handed on at a time."""
 
 
-class InOrder:
+class ByteSequence:
     """Hands on the bytes of a file in order; what comes too early waits in a ring.
 
     Whoever brings the next bytes hands them on itself, and what waits behind them; meanwhile the others fill
@@ -157,4 +157,4 @@ class InOrder:
         """Return how many bytes wait to be handed on next, up to a piece."""
         if not self._ahead or self._ahead.first[0] > self.position:
             return 0
-        return min(self._ahead.first[1] - self.position, PIECE_SIZE)
+        return min(self._ahead.first[1] - self.position, HAND_ON_SIZE)
