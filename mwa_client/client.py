@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mwa_client.asvo.service import Service
     from mwa_client.batch.events import Event, Summary
     from mwa_client.batch.ledger import Ledger
+    from mwa_client.directory.part import Part
     from mwa_client.jobs.keys import ApiVersion
     from mwa_client.transfer.files import FetchedFile
 
@@ -204,6 +205,8 @@ class Client:
         parallel: int = 4,
         connections: int = 8,
         once: bool = False,
+        part: str | None = None,
+        wait_for_lock: float = 0.0,
         listen: Callable[[Event], None] = lambda event: None,
     ) -> Summary:
         """Run a job file as the command does: submit, watch, download and verify every row.
@@ -220,6 +223,11 @@ class Client:
             The most connections to use, over all downloads; only as many are used as make it faster.
         once : bool
             Make one pass and return: submit what is missing, download what is ready.
+        part : str, optional
+            The share of the rows to work on, ``"2/4"``, while other clients work on the others. The part of
+            the number 0 is the last one, so they may be counted from 0 or from 1.
+        wait_for_lock : float
+            Seconds to wait at most until no other client works in the directory.
         listen : callable, optional
             Called with each event of `mwa_client.batch.events` as it happens.
 
@@ -233,7 +241,7 @@ class Client:
         JobFileError
             The file has mistakes; nothing was sent.
         SettingsError
-            The file cannot be read, or `parallel` or `connections` is below 1.
+            The file cannot be read, `parallel` or `connections` is below 1, or `part` is none.
         ServiceError
             The service does not let the user in.
         DirectoryUnusable, DiskFull
@@ -244,30 +252,36 @@ class Client:
         from mwa_client.batch.batch import Batch
         from mwa_client.batch.pacing import Pacing
         from mwa_client.jobs.jobfile import parse, read_bytes
+        from mwa_client.jobs.sharing import Share
         from mwa_client.timing import SystemClock
 
         _must_be_positive("parallel", parallel)
         _must_be_positive("connections", connections)
         data, source = read_bytes(csv)
         jobs = parse(data, self._session.api, source).jobs
+        share = None if part is None else Share.read(part)
+        ours = None if share is None or share.is_all else share.part(jobs)
+        if ours is not None:
+            jobs = tuple(job for job in jobs if job.obs_id in ours.observations)
 
         def check(api: ApiVersion) -> None:
             parse(data, api, source)
 
         pacing = Pacing(parallel, connections=connections, call_timeout=self._call_timeout)
-        with self._open_ledger(Path(directory)) as ledger:
+        with self._open_ledger(Path(directory), ours, wait_for_lock) as ledger:
             parts = (lambda: self._session, ledger, SystemClock(), listen, pacing)
             return Batch(jobs, *parts, check=check, once=once, roots=self._delivery_roots).run()
 
     @contextmanager
-    def _open_ledger(self, directory: Path) -> Iterator[Ledger]:
+    def _open_ledger(self, directory: Path, part: Part | None = None, wait: float = 0.0) -> Iterator[Ledger]:
         """Open the ledger of a directory, with the directory's lock held."""
         from mwa_client.batch.ledger import STATE_DIR, Ledger
         from mwa_client.directory.lock import directory_lock
         from mwa_client.timing import SystemClock
 
-        lock = directory_lock(directory, directory / STATE_DIR, SystemClock(), lambda text: None)
-        with lock as check_lock, closing(Ledger(directory, self._session.service, check_lock)) as ledger:
+        means, service = (directory, directory / STATE_DIR, SystemClock()), self._session.service
+        lock = directory_lock(*means, lambda text: None, part=part, wait=wait)
+        with lock as check_lock, closing(Ledger(directory, service, check_lock, part=part)) as ledger:
             yield ledger
 
 

@@ -25,6 +25,7 @@ from mwa_client.batch.pacing import Pacing
 from mwa_client.display.lines import LineDisplay
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
+from mwa_client.jobs.sharing import Share
 from mwa_client.sandbox import Job, JobType, LoggedRequest, Sandbox
 
 T = TypeVar("T")
@@ -127,9 +128,10 @@ def run_batch(
     service: Service | None = None,
     listen: Callable[[Event], None] = lambda event: None,
     once: bool = False,
+    share: str | None = None,
     **more: Any,
 ) -> Run:
-    """Run a job file against a sandbox, in this process, on the fast clock."""
+    """Run a job file, or a share of it, against a sandbox, in this process, on the fast clock."""
     service = service or service_of(sandbox, api)
     events: list[Event] = []
 
@@ -137,10 +139,14 @@ def run_batch(
         events.append(event)
         listen(event)
 
-    ledger = Ledger(directory, service.name, now=clock.now)
+    jobs = parse(text, service.api).jobs
+    part = None if share is None else Share.read(share).part(jobs)
+    if part is not None:
+        jobs = tuple(job for job in jobs if job.obs_id in part.observations)
+    ledger = Ledger(directory, service.name, now=clock.now, part=part)
     with closing(ledger), closing(open_session(service, clock=clock)) as session:
         means = (lambda: session, ledger, clock, hear, pacing or Pacing())
-        return Run(Batch(parse(text, service.api).jobs, *means, once=once, **more).run(), events)
+        return Run(Batch(jobs, *means, once=once, **more).run(), events)
 
 
 def vis(*obs_ids: int, more: str = "") -> str:

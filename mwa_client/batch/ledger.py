@@ -1,12 +1,13 @@
 """What the download directory remembers: which row has which job, and which files are verified.
 
-Each fact is a line of ``DIR/.mwa_client/ledger.jsonl`` (see `LedgerFile`). What a line says is learnt in one
+Each fact is a line of ``DIR/.mwa_client/ledger.jsonl`` (see `LedgerFiles`). What a line says is learnt in one
 place, whether it was read from the file or has just been written (`Ledger._learn`).
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -14,11 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable
 
-from mwa_client.batch.ledger_file import LedgerFile, entry_time
+from mwa_client.batch.ledger_file import entry_time
+from mwa_client.batch.ledger_files import LedgerFiles
 from mwa_client.batch.records import FetchedProduct, RowRecord, UnreadProduct
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.names import name_in_text, name_on_disk
 from mwa_client.directory.our_files import state_directory
+from mwa_client.directory.part import Part
 from mwa_client.directory.sums import Sha1Sums
 from mwa_client.errors import DirectoryUnusable, DiskFull, MwaClientError
 from mwa_client.secrecy import hide
@@ -36,6 +39,8 @@ STATE_DIR = ".mwa_client"
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 MOST_NAMES, MOST_TEXT = 100, 1000
 """Names of files, and characters of a text, that an entry which is only for people has at most."""
+OBSERVATION = re.compile(r"\bobs_id=([0-9]+)")
+"""Where the identity of a row names its observation."""
 PRACTICE = "sandbox"
 """The service's name in the ledger while practising."""
 
@@ -55,6 +60,9 @@ class Ledger:
         Raises `DirectoryBusy` if another client works in the directory; called before each new line.
     now : callable
         The time, in seconds since 1970.
+    part : Part, optional
+        The part of the batch that this client works on, while others may work on other parts. Default is that
+        it works alone in the directory.
 
     Raises
     ------
@@ -69,22 +77,24 @@ class Ledger:
         service: str,
         check_lock: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
+        part: Part | None = None,
     ) -> None:
-        names = FinalNames(service, lambda entry: self._append(entry, sync=False))
+        is_shared = part is not None
+        names = FinalNames(service, lambda entry: self._append(entry, sync=False), is_shared=is_shared)
         self.place = DownloadDirectory(directory, directory / STATE_DIR, check_lock, names)
         self.check_lock = check_lock
         self._now = now
         self._begun = _as_text(now())
         self._service = service
-        self._path = self.place.state_dir / "ledger.jsonl"
-        self._file = LedgerFile(self._path)
+        self._part = part
+        self._file = LedgerFiles(self.place.state_dir, part)
         self._rows: dict[str, RowRecord] = {}
-        self._given_up: set[int] = set()
-        self._sums = Sha1Sums(directory, self.place.state_dir)
+        self._given_up: dict[int, str] = {}
+        self._sums = Sha1Sums(directory, self.place.state_dir, is_shared=is_shared)
         self._lost: set[str] = set()
         state_directory(self.place.state_dir)
         self._read()
-        with disk_errors(self._path):
+        with disk_errors(self._file.path):
             self._sums.check()  # Fail now rather than after hours of work, if SHA1SUMS cannot be written.
         self._file.open()
 
@@ -121,8 +131,11 @@ class Ledger:
             self._record({"event": "job", "row": identity, "job_id": job_id}, sync=not is_listed)
 
     def jobs_given_up(self) -> set[int]:
-        """Return the jobs that rows once had, that have been given up, and that no row has now."""
-        return self._given_up - {row.job_id for row in self._rows.values()} if self._given_up else set()
+        """Return the jobs that our rows once had, that have been given up, and that no row has now."""
+        if not self._given_up:
+            return set()
+        ours = {job_id for job_id, identity in self._given_up.items() if self._is_ours(identity)}
+        return ours - {row.job_id for row in self._rows.values()}
 
     def record_job_given_up(self, identity: str, *, is_asked_for: bool = False) -> None:
         """Record that a row's job will bring nothing and the row needs another, which may use the same names.
@@ -194,7 +207,15 @@ class Ledger:
 
     def _verified(self) -> dict[str, str]:
         """Return the names and SHA-1s of all our verified files."""
-        return {name: sha1 for row in self._rows.values() for name, sha1 in self._verified_in(row).items()}
+        ours = [row for identity, row in self._rows.items() if self._is_ours(identity)]
+        return {name: sha1 for row in ours for name, sha1 in self._verified_in(row).items()}
+
+    def _is_ours(self, identity: str) -> bool:
+        """Say whether a row is of our part: what we know of another part's may be out of date."""
+        if self._part is None:
+            return True
+        found = OBSERVATION.search(identity)
+        return found is not None and int(found[1]) in self._part.observations
 
     def _folders(self) -> set[str]:
         """Return the names of all our verified folders: the lines of what is in them stay."""
@@ -278,7 +299,7 @@ class Ledger:
     def _learn_job(self, row: RowRecord, entry: dict[str, object], job_id: int | None) -> None:
         if job_id is None:
             if row.job_id is not None and "disowned" not in entry:
-                self._given_up.add(row.job_id)
+                self._given_up[row.job_id] = str(entry.get("row"))
             self.place.names.release(row.job_id)
             row.renewals += entry.get("asked_for") is True
             row.disowned += "disowned" in entry
@@ -287,7 +308,7 @@ class Ledger:
     def _learn_complete(
         self, row: RowRecord, entry: dict[str, object], product: UnreadProduct | None
     ) -> None:
-        if row.product is not None:
+        if row.product is not None and self._is_ours(str(entry.get("row"))):
             # The row had a product before, which had to be made anew: its names may be no longer in use.
             self._lost |= self._verified_in(row).keys() | self._verified_in(row, FetchedFolder).keys()
         row.product, row.completed_at = product, entry_time(entry)

@@ -7,10 +7,10 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.json_files import json_lines
@@ -30,24 +30,30 @@ class LedgerFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = -1
+        self._heading: Mapping[str, object] = {}
         self._writing = threading.Lock()
 
-    def read(self, take: Callable[[dict[str, Any], str], None]) -> None:
-        """Pass each entry and the text of its line to `take`, the oldest first.
+    def lines(self) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield each entry and the text of its line, the oldest first.
 
-        A line that cannot be read (a torn last one, say) is skipped. A missing file has no entries.
+        A line that cannot be read (a torn last one, say) is skipped.
 
         Raises
         ------
         DirectoryUnusable
-            The file cannot be read.
+            The file is not ours.
+        OSError
+            It is missing or cannot be read.
         """
-        with disk_errors(self._path), suppress(FileNotFoundError), garbage_collection_off():
-            for entry, line in json_lines(self._path):
-                take(entry, line)
+        return json_lines(self._path)
 
-    def open(self) -> None:
+    def open(self, heading: Mapping[str, object]) -> None:
         """Open the file for appending; make it if it is missing.
+
+        Parameters
+        ----------
+        heading : mapping
+            A line that is written before the first one that is appended; empty for none.
 
         Raises
         ------
@@ -56,6 +62,7 @@ class LedgerFile:
         """
         with disk_errors(self._path):
             self._descriptor = open_ours(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        self._heading = heading
 
     def close(self) -> None:
         """Close the file."""
@@ -70,13 +77,20 @@ class LedgerFile:
             The line cannot be written.
         """
         line = json.dumps(entry) + "\n"
-        with self._writing, disk_errors(self._path), memoryview(line.encode("utf-8")) as rest:
+        with self._writing, disk_errors(self._path):
             self._end_torn_line()
+            if self._heading:
+                line = f"{json.dumps(self._heading)}\n{line}"
+            self._write(line.encode("utf-8"))
+            self._heading = {}
+            if sync:
+                os.fsync(self._descriptor)
+
+    def _write(self, data: bytes) -> None:
+        with memoryview(data) as rest:
             written = 0
             while written < len(rest):
                 written += os.write(self._descriptor, rest[written:])
-            if sync:
-                os.fsync(self._descriptor)
 
     def _end_torn_line(self) -> None:
         """End a last line that a crash or a full disk has cut off, so that the next line can be read."""

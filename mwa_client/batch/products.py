@@ -50,7 +50,7 @@ def name_files(
     for file, name in zip(job.product, _different_names(job)):
         if file.delivery.is_folder:
             _check_path(file, asked, place, roots)
-        claimed = place.names.claim(name, job.job_id)
+        claimed = place.names.claim(name, job.job_id, job.obs_id)
         while claimed in named:
             claimed = place.names.claim_another(claimed, job.job_id)
         # A size of 0 without a SHA-1 most likely means that the size is unknown: the server will tell it.

@@ -111,7 +111,7 @@ def _run_batch(
         session = cache(
             lambda: open_things.enter_context(closing(open_session(*context.services, clock=clock)))
         )
-        ledger = Ledger(settings.directory, context.services[0].name, context.check_lock)
+        ledger = Ledger(settings.directory, context.services[0].name, context.check_lock, part=context.part)
         open_things.callback(ledger.close)
         open_things.callback(display.close)
         batch = Batch(

@@ -19,6 +19,7 @@ from mwa_client.errors import DiskFull, MwaClientError
 # The rest is imported where it is needed: checking a file must not wait for it.
 if TYPE_CHECKING:
     from mwa_client.batch.events import RowFailed
+    from mwa_client.directory.part import Part
 
 
 class Show(Protocol):
@@ -47,6 +48,8 @@ class TaskContext:
         Shows a result.
     failed : list of RowFailed
         The rows that have failed so far, kept for the error file in case the run ends early.
+    part : Part or None
+        The part of the rows that this client works on, while others work on the others.
     """
 
     settings: Settings
@@ -55,21 +58,24 @@ class TaskContext:
     say: Show
     show: Show
     failed: list[RowFailed]
+    part: Part | None
 
 
 @contextmanager
-def open_context(settings: Settings, say: Show, show: Show, failed: list[RowFailed]) -> Iterator[TaskContext]:
+def open_context(
+    settings: Settings, say: Show, show: Show, failed: list[RowFailed], part: Part | None = None
+) -> Iterator[TaskContext]:
     """Hold the directory's lock if the task writes there, and run the practice service if it is wanted."""
     with ExitStack() as open_things:
         services = () if settings.sandbox else _real_services(settings, say)
-        check_lock = open_things.enter_context(_lock(settings, say))
+        check_lock = open_things.enter_context(_lock(settings, say, part))
         # Written now, too: hours of work must not end with a file that cannot be written.
         write_errors(settings.output.error_file, [])
         if settings.sandbox:
             from mwa_client.cli.practice import practice_service
 
             services = (open_things.enter_context(practice_service(settings, say)),)
-        yield TaskContext(settings, services, check_lock, say, show, failed)
+        yield TaskContext(settings, services, check_lock, say, show, failed, part)
 
 
 def _real_services(settings: Settings, say: Show) -> tuple[Service, ...]:
@@ -84,7 +90,7 @@ def _real_services(settings: Settings, say: Show) -> tuple[Service, ...]:
 
 
 @contextmanager
-def _lock(settings: Settings, say: Show) -> Iterator[Callable[[], None]]:
+def _lock(settings: Settings, say: Show, part: Part | None) -> Iterator[Callable[[], None]]:
     """Hold the directory's lock while a task writes there; yield the function that checks the lock."""
     changes_sandbox = settings.sandbox and settings.task is Task.CANCEL
     if not (settings.task.needs_directory or changes_sandbox):
@@ -94,8 +100,8 @@ def _lock(settings: Settings, say: Show) -> Iterator[Callable[[], None]]:
     from mwa_client.directory.lock import directory_lock
     from mwa_client.timing import SystemClock
 
-    place, wait = settings.directory, settings.wait_for_lock
-    lock = directory_lock(place, place / STATE_DIR, SystemClock(), say, wait=wait)
+    place, wait = settings.directory, settings.others.wait
+    lock = directory_lock(place, place / STATE_DIR, SystemClock(), say, part=part, wait=wait)
     with ExitStack() as open_things:
         try:
             check_lock = open_things.enter_context(lock)

@@ -85,6 +85,7 @@ def option_parser() -> argparse.ArgumentParser:
     part = parser.add_argument_group("only a part of it")
     part.add_argument("-s", "--submit-only", action="store_true", help="submit, do not wait")
     part.add_argument("--once", action="store_true", help="one pass, for cron: submit, fetch what is ready")
+    part.add_argument("--part", metavar="K/N", help="the K-th of N parts, where other nodes do the others")
     part.add_argument("-l", "--list-only", action="store_true", help="list your jobs")
     part.add_argument(
         "-w", "--download-only", metavar="JOB", nargs="+", action="extend",

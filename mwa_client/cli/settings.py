@@ -11,6 +11,7 @@ from pathlib import Path
 from mwa_client.asvo.variables import read_seconds
 from mwa_client.errors import SettingsError
 from mwa_client.jobs.keys import ApiVersion
+from mwa_client.jobs.sharing import Share
 
 DOWNLOADS, MOST_DOWNLOADS = 4, 32
 """Downloads at a time: unless the user says otherwise, and at most."""
@@ -68,6 +69,22 @@ class Output:
 
 
 @dataclass(frozen=True)
+class OtherClients:
+    """What to do about other clients in the directory.
+
+    Attributes
+    ----------
+    share : Share or None
+        Which share of the rows to work on, while others work on the other shares; None: all rows, alone.
+    wait : float
+        Seconds to wait at most for those who are in the way.
+    """
+
+    share: Share | None = None
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
 class Settings:
     """What the user wants of a run.
 
@@ -101,8 +118,8 @@ class Settings:
         Seconds between two listings; None: adapt.
     give_up_after : float or None
         Seconds after which to stop with jobs still pending; None: never.
-    wait_for_lock : float
-        Seconds to wait at most until no other client works in the directory.
+    others : OtherClients
+        What to do about other clients in the directory.
     """
 
     directory: Path
@@ -119,7 +136,7 @@ class Settings:
     connections: int = CONNECTIONS
     poll: float | None = None
     give_up_after: float | None = None
-    wait_for_lock: float = 0.0
+    others: OtherClients = field(default_factory=OtherClients)
 
 
 def settings_from(options: argparse.Namespace) -> Settings:
@@ -152,7 +169,10 @@ def settings_from(options: argparse.Namespace) -> Settings:
         connections=_count("--connections", options.connections, CONNECTIONS, MOST_CONNECTIONS),
         poll=read_seconds("--poll", options.poll, SANDBOX_POLL if options.sandbox else 0.0) or None,
         give_up_after=read_seconds("--give-up-after", options.give_up_after, 0.0) or None,
-        wait_for_lock=read_seconds("--wait-for-lock", options.wait_for_lock, 0.0),
+        others=OtherClients(
+            share=_share(options.part, task, is_practice=options.sandbox),
+            wait=read_seconds("--wait-for-lock", options.wait_for_lock, 0.0),
+        ),
     )
 
 
@@ -178,6 +198,21 @@ def _task(options: argparse.Namespace) -> Task:
     if options.once and not task.needs_directory:
         raise SettingsError(f"--once and {names} do not go together.", "Leave out --once.")
     return task
+
+
+def _share(value: str | None, task: Task, *, is_practice: bool) -> Share | None:
+    if value is None:
+        return None
+    share = Share.read(value)
+    if not task.needs_rows:
+        what = "--part shares out the rows of a job file, and here there is none."
+        raise SettingsError(what, "Leave it out.")
+    if is_practice:
+        raise SettingsError(
+            "--part and --sandbox do not go together: each practice run has a service of its own.",
+            "Run python -m mwa_client.sandbox, and point all parts to it.",
+        )
+    return None if share.is_all else share
 
 
 def _targets(given: list[str], *, all_allowed: bool) -> tuple[str, ...]:

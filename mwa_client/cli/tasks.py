@@ -9,6 +9,7 @@ from mwa_client.cli.checking import RowSource, check_report, likely_apis
 from mwa_client.cli.context import Show, TaskContext, open_context
 from mwa_client.cli.error_file import check_error_file, errors_of, write_errors
 from mwa_client.cli.settings import Settings, Task
+from mwa_client.cli.sharing import share_out
 from mwa_client.errors import (
     DirectoryBusy,
     ExitStatus,
@@ -70,11 +71,14 @@ def _perform(settings: Settings, say: Show, show: Show, failed: list[RowFailed])
     api, jobs = source.parse_for_one_of(likely_apis(settings))
     for warning in jobs.warnings:
         say(f"Warning: {warning}")
+    part = None
+    if settings.others.share is not None:
+        part, jobs = share_out(jobs, settings.others.share, say)
     if settings.task is Task.CHECK:
         write_errors(settings.output.error_file, [])
         show(*check_report(settings, jobs, api))
         return ExitStatus.COMPLETE
-    with open_context(settings, say, show, failed) as context:
+    with open_context(settings, say, show, failed, part) as context:
         from mwa_client.cli.batch_run import run_rows
 
         return run_rows(context, source, jobs, api)

@@ -22,12 +22,14 @@ from mwa_client.directory.part import Part
 from mwa_client.errors import DirectoryBusy
 from mwa_client.formatting import format_duration
 from mwa_client.threads import has_started
-from mwa_client.timing import Backoff, Clock
+from mwa_client.timing import Backoff, Clock, SystemClock
 
 LOCK_NAME = re.compile(r"lock(\.part-[0-9]+-of-[0-9]+)?")
 """The name of a lock: of the client that works alone, or of a part."""
 CLAIM_NAME = re.compile(r"(lock(?:\.[a-z0-9-]+)*)\.([0-9a-f]{16}|unreadable)")
 """The name of a claim: that of the lock, or claim, that it allows to remove, and the token of its owner."""
+LONGEST_HOLD = 120.0
+"""Seconds to wait at most for a lock that is held for a moment; its owner may have died on another host."""
 LONGEST_WAIT = 5.0
 """Seconds between two looks whether the directory is free."""
 
@@ -84,6 +86,47 @@ def directory_lock(
         yield lock.check
     finally:
         ended.set()
+        lock.release()
+
+
+@contextmanager
+def brief_lock(path: Path, directory: Path, clock: Clock | None = None) -> Iterator[Callable[[], None]]:
+    """Hold a lock for a moment, while a file is written that several clients share; wait for it if need be.
+
+    Parameters
+    ----------
+    path : Path
+        The lock.
+    directory : Path
+        The download directory, for the messages.
+    clock : Clock, optional
+        The time; default is the machine's.
+
+    Yields
+    ------
+    callable
+        To be called before the file is changed. It raises `DirectoryBusy` if this process was suspended, and
+        another has the lock now.
+
+    Raises
+    ------
+    DirectoryBusy
+        Somebody has held it for long: its process may be stopped.
+    """
+    clock = clock or SystemClock()
+    lock = LockFile(path, directory, Owner.here(clock.now()), clock, lambda text: None)
+    ends = clock.monotonic() + LONGEST_HOLD
+    while True:
+        try:
+            lock.acquire()
+            break
+        except DirectoryBusy:
+            if clock.monotonic() > ends:
+                raise
+            lock.pause()
+    try:
+        yield lock.check
+    finally:
         lock.release()
 
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import BinaryIO, Callable
 
 from mwa_client.directory.disk import disk_errors
+from mwa_client.directory.lock import brief_lock
 from mwa_client.directory.our_files import open_ours, writing_safely
 from mwa_client.errors import DirectoryUnusable
 
 NAME = "SHA1SUMS"
+SUMS_LOCK = "lock.sums"
+"""The lock, in the state directory, of those who share the file."""
 NAME_COLUMN = 42
 """Where the name begins in a line: after the 40 digits of a SHA-1, a space and a mode character."""
 LONGEST_SUM = 1 << 16
@@ -58,12 +61,16 @@ class Sha1Sums:
         The download directory.
     state_dir : Path
         A folder in it where nobody else can write, for the new file while it is being written.
+    is_shared : bool
+        Other clients add lines at the same time. Then the file is written anew for each line, under a lock:
+        on NFS, lines that two hosts append can overwrite each other.
     """
 
-    def __init__(self, directory: Path, state_dir: Path) -> None:
+    def __init__(self, directory: Path, state_dir: Path, *, is_shared: bool = False) -> None:
         self._directory = directory
         self._path = directory / NAME
         self._state_dir = state_dir
+        self._is_shared = is_shared
         self._listed: dict[bytes, bytes] = {}
         self._as_left: tuple[int, int, int] | None = None
 
@@ -101,10 +108,15 @@ class Sha1Sums:
             Names of folders that are to be added, and for each a file with the lines of all that is in it.
         """
         encoded, added = _encoded(new), {os.fsencode(name): path for name, path in (folders or {}).items()}
+        gone = {*map(os.fsencode, lost), *added}
+        if self._is_shared:
+            with brief_lock(self._state_dir / SUMS_LOCK, self._directory) as check_lock:
+                self._rewrite(_encoded(ours()), gone, added, check_lock)
+            return
         missing = {name: sha1 for name, sha1 in encoded.items() if self._listed.get(name) != sha1}
         is_new = self._listed.keys().isdisjoint([*missing, *map(_inside, added)])
         if lost or not is_new or not self._append(missing, added):
-            self._rewrite(_encoded(ours()), {*map(os.fsencode, lost), *added}, added)
+            self._rewrite(_encoded(ours()), gone, added)
 
     def _append(self, new: Mapping[bytes, bytes], folders: Mapping[bytes, Path]) -> bool:
         """Add lines at the end; return False if the file is not as we left it."""
@@ -132,7 +144,11 @@ class Sha1Sums:
         return False
 
     def _rewrite(
-        self, ours: Mapping[bytes, bytes], gone: Collection[bytes], folders: Mapping[bytes, Path]
+        self,
+        ours: Mapping[bytes, bytes],
+        gone: Collection[bytes],
+        folders: Mapping[bytes, Path],
+        check_lock: Callable[[], None] = lambda: None,
     ) -> None:
         """Write the file anew, unless it has exactly these lines already.
 
@@ -144,6 +160,8 @@ class Sha1Sums:
             Names of files and folders whose lines are to go.
         folders : mapping
             Names of folders whose lines come to the end.
+        check_lock : callable, optional
+            Raises if another client may be writing the file by now.
         """
         with disk_errors(self._path):
             found = self._look(ours, gone)
@@ -159,6 +177,7 @@ class Sha1Sums:
                         file.write(_line(name, sha1))
                     for path in folders.values():
                         _copy(path, file)
+                    check_lock()
             self._as_left = _fingerprint(self._path.lstat())
         self._listed = {**found.names, **ours, **{_inside(name): b"" for name in folders}}
 
@@ -194,6 +213,7 @@ class Sha1Sums:
             and not (name and path.exists())
             and (
                 is_inside
+                or self._is_shared  # It may be of another part, whose files we do not know.
                 or any(one.is_dir() for one in self._directory.iterdir() if one.name.startswith(name))
             )
         )

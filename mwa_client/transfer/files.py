@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -101,18 +102,26 @@ class FinalNames:
         The service whose jobs these are.
     record : callable
         Is told each new fact, as an entry for the ledger.
+    is_shared : bool
+        Other clients give names to products of other observations meanwhile: a name that shows neither its
+        observation nor its job may be given by them, too.
     """
 
     def __init__(
-        self, service: str = "", record: Callable[[dict[str, object]], object] = lambda entry: None
+        self,
+        service: str = "",
+        record: Callable[[dict[str, object]], object] = lambda entry: None,
+        *,
+        is_shared: bool = False,
     ) -> None:
+        self._is_shared = is_shared
         self._service = service
         self._record = record
         self._owners: dict[str, str] = {}
         self._made: dict[str, tuple[int, Made]] = {}
         self._lock = threading.RLock()
 
-    def claim(self, name: str, job_id: int) -> str:
+    def claim(self, name: str, job_id: int, obs_id: int | None = None) -> str:
         """Return the name under which a job's file is to stand, which no other job's file has.
 
         A file that had to be given another name once keeps that name.
@@ -121,6 +130,9 @@ class FinalNames:
             renamed = f"{job_id}_{name}"
             if self._owners.get(renamed.casefold()) == self._owner(job_id):
                 return renamed
+            is_free = self._owners.get(name.casefold()) != self._owner(job_id)
+            if self._is_shared and is_free and not re.match(f"({obs_id}|{job_id})(?![0-9])", name):
+                return self.claim_another(name, job_id)
             return name if self._own(name, job_id) else self.claim_another(name, job_id)
 
     def claim_another(self, name: str, job_id: int) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mwa_client.cli.settings import Output, Settings, Task, settings_from
+from mwa_client.cli.settings import OtherClients, Output, Settings, Task, settings_from
 from mwa_client.errors import SettingsError
 
 
@@ -16,7 +16,7 @@ def settings(**given: object) -> Settings:
     numbers = ("parallel", "connections", "poll", "give_up_after", "wait_for_lock")
     flags = ["check", "sandbox", "allow_resubmit", "quiet", "verbose", "json"]
     flags += ["submit_only", "list_only", "once", "status"]
-    others = ("api", "job", "download_only", "cancel", "error_file")
+    others = ("api", "job", "download_only", "cancel", "error_file", "part")
     bare: dict[str, object] = {"csv": "jobs.csv", "dir": "."}
     bare |= dict.fromkeys(flags, False) | dict.fromkeys(others + numbers)
     return settings_from(argparse.Namespace(**{**bare, **given}))
@@ -87,7 +87,7 @@ def test_all_options() -> None:
         connections=16,
         poll=0.5,
         give_up_after=1000.0,
-        wait_for_lock=60.0,
+        others=OtherClients(wait=60.0),
     )
 
 

@@ -80,7 +80,7 @@ def test_one_that_dies_meanwhile_is_taken_over(desk: Desk) -> None:
     with desk.alone(wait=1000.0):
         assert Owner.of(desk.path) is not None
         assert 100.0 < desk.clock.now() - desk.clock.begun < 250.0
-    assert sum("Watching for 50 s" in text for text in desk.said) == 1
+    assert sum("50 s to see whether" in text for text in desk.said) == 1
 
 
 def test_the_command_waits_and_an_interrupt_ends_it_at_once(tmp_path: Path) -> None:

@@ -1,0 +1,103 @@
+"""The ledgers of a directory: that of the client that works alone, and one of each part of a batch.
+
+All are read, and one is written. Which of two lines about a row is the later one does not depend on the
+clocks of the hosts: a client reads every ledger before it writes, and heads its own lines with the number of
+its turn, which is above all that it has read. Two clients that are at work together have no row in common, so
+it does not matter if their turns have the same number.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Callable
+
+from mwa_client.batch.ledger_file import LedgerFile, garbage_collection_off
+from mwa_client.directory.disk import disk_errors
+from mwa_client.directory.part import Part
+
+LEDGER_NAME = re.compile(r"ledger(\.part-[0-9]+-of-[0-9]+)?\.jsonl")
+TURN = "turn"
+"""The event that heads the lines of a client."""
+
+Line = tuple[int, dict[str, Any], str]
+"""A line of a ledger: the number of its turn, its entry, its text."""
+
+
+class LedgerFiles:
+    """Every ledger of a directory to read, and the one of this client to append to.
+
+    Parameters
+    ----------
+    state_dir : Path
+        Where the ledgers are.
+    part : Part, optional
+        The part whose ledger is this client's; default is the client that works alone.
+
+    Attributes
+    ----------
+    path : Path
+        The ledger of this client.
+    """
+
+    def __init__(self, state_dir: Path, part: Part | None = None) -> None:
+        self.path = state_dir / ("ledger.jsonl" if part is None else f"ledger.{part.name}.jsonl")
+        self._own = LedgerFile(self.path)
+        self._is_alone = part is None
+        self._last_turn = 0
+
+    def read(self, take: Callable[[dict[str, Any], str], None]) -> None:
+        """Pass each entry of all ledgers and the text of its line to `take`, the oldest turn first.
+
+        Raises
+        ------
+        DirectoryUnusable
+            A ledger cannot be read.
+        """
+        with disk_errors(self.path), garbage_collection_off():
+            others = [path for path in self._others() if path != self.path]
+            self._is_alone = self._is_alone and not others
+            ledgers = [_lines(LedgerFile(path)) for path in [self.path, *others]]
+            lines = ledgers[0] if not others else heapq.merge(*ledgers, key=lambda line: line[0])
+            for turn, entry, text in lines:
+                self._last_turn = turn
+                take(entry, text)
+
+    def open(self) -> None:
+        """Open the own ledger for appending; make it if it is missing.
+
+        Raises
+        ------
+        DirectoryUnusable
+            It cannot be written, or it is not ours.
+        """
+        heading = {} if self._is_alone else {"event": TURN, TURN: self._last_turn + 1}
+        self._own.open(heading)
+
+    def close(self) -> None:
+        """Close the own ledger."""
+        self._own.close()
+
+    def append(self, entry: Mapping[str, object], *, sync: bool) -> None:
+        """Add a line to the own ledger, as `LedgerFile.append`."""
+        self._own.append(entry, sync=sync)
+
+    def _others(self) -> list[Path]:
+        with suppress(FileNotFoundError):
+            return sorted(path for path in self.path.parent.iterdir() if LEDGER_NAME.fullmatch(path.name))
+        return []
+
+
+def _lines(ledger: LedgerFile) -> Iterator[Line]:
+    """Yield the lines of one ledger, whose turns never go down."""
+    turn = 0
+    with suppress(FileNotFoundError):
+        for entry, text in ledger.lines():
+            if entry.get("event") == TURN:
+                number = entry.get(TURN)
+                turn = max(turn, number) if isinstance(number, int) else turn
+            else:
+                yield turn, entry, text
