@@ -20,6 +20,9 @@ USUAL_RATE = 20e6
 """Bytes a second of a connection that was not measured yet."""
 USUAL_ROUND_TRIP = 0.1
 """Seconds that a round trip is thought to take before there was a response."""
+MUCH_MORE = 1.5
+"""The first connection keeps all that it has asked for, up to so many times its share: what is on its way
+already would be lost, and the connection with it."""
 LEAST_SPLIT = 1 << 18
 """Of less than this another connection takes a part only where it would take long."""
 LEAST_GAIN = 0.05
@@ -179,9 +182,10 @@ class SegmentPlan:
 
     def limit_first(self, sharers: int) -> None:
         """Let the first connection keep only its share; the rest is for others when they bring something."""
+        share = self.length(sharers)
         for each in self._segments:
-            if each.connection.is_first:
-                each.own_end = min(each.own_end, each.position + self.length(sharers))
+            if each.connection.is_first and each.left > MUCH_MORE * share:
+                each.own_end = min(each.own_end, each.position + share)
 
     def length(self, sharers: int) -> int:
         """Return how long a segment should be.
