@@ -52,6 +52,7 @@ class PartFiller:
         self._progress = ProgressReporter(transfers, expected, expected.size)
         self._counter = TransferCounter()
         self._wrong_answers = 0
+        self._is_second_try = False
         self._lock = threading.Lock()
         self._furthest = 0
         """The most bytes that were ever here in this try."""
@@ -69,31 +70,36 @@ class PartFiller:
         VerificationFailed, PartBroken
             It was thrown away, since it is not what was expected, or cannot be read.
         """
-        expected, transfers = self._expected, self._transfers
         self._furthest = 0
         with self._budget.joined(self._tuner):
             self._progress.report(part.present)
             try:
                 self._fill(part)
                 sha1 = part.sha1()
-            except PartBroken as error:
+                self._verify(part, sha1)
+            except (PartBroken, VerificationFailed) as error:
                 part.discard()
-                what = f"{error.what} Downloading it again."
-                transfers.listen(Setback(expected.job_id, expected.name, what, 0.0))
+                self._tell_of_second_try(error)
                 raise
-            self._verify(part, sha1)
             return sha1
 
+    def _tell_of_second_try(self, error: PartBroken | VerificationFailed) -> None:
+        """Say why a product is fetched anew; at the second time the error itself says it."""
+        if not self._is_second_try:
+            self._is_second_try = True
+            expected, what = self._expected, f"{error.what} Downloading it again."
+            self._transfers.listen(Setback(expected.job_id, expected.name, what, 0.0))
+
     def _verify(self, part: ProductPart, sha1: str) -> None:
-        """Throw the bytes away if they are not what was expected."""
-        expected = self._expected
-        if expected.sha1 not in (None, sha1) or expected.size not in (None, part.length):
-            part.discard()
-            raise VerificationFailed(
-                f"{expected.name} arrived with a wrong SHA-1, twice: it is {sha1}, "
-                f"the service says {expected.sha1}.",
-                THROWN_AWAY,
-            )
+        """Raise an error if the bytes are not what was expected."""
+        expected, twice = self._expected, ", twice" if self._is_second_try else ""
+        wrong = ""
+        if expected.size not in (None, part.length):
+            wrong = f"size{twice}: it has {part.length} bytes, the service says {expected.size}"
+        if expected.sha1 not in (None, sha1):
+            wrong = f"SHA-1{twice}: it is {sha1}, the service says {expected.sha1}"
+        if wrong:
+            raise VerificationFailed(f"{expected.name} arrived with a wrong {wrong}.", THROWN_AWAY)
 
     def _fill(self, part: ProductPart) -> None:
         """Bring what is missing, over as many connections as it takes."""
@@ -127,7 +133,6 @@ class PartFiller:
             except OutOfDescriptors:
                 raise  # Whoever gives the work knows what else is open.
             except ranges.WrongSize as error:
-                part.discard()
                 raise VerificationFailed(
                     f"{self._expected.name} has a wrong size: {error.what}",
                     THROWN_AWAY,

@@ -89,8 +89,11 @@ class Receiver:
         self._clock = clock
 
     def receive(self, segment: Segment, reply: ranges.RangeResponse, writer: PartWriter) -> None:
-        """Put what comes into the part file, until the segment or the response ends."""
-        counter, position = self.context.counter, segment.position
+        """Put what comes into the part file, until the segment or the response ends.
+
+        The segment may begin behind the response by now, where another connection has fetched its beginning.
+        """
+        counter, position = self.context.counter, reply.start
 
         def space() -> memoryview:
             # At least one byte, though the segment ends at once if another connection has come before it.
@@ -104,8 +107,9 @@ class Receiver:
                         counter.waited += self._clock.monotonic() - began
                     skip, taken = self._count(segment, position, count)
                 position += count
+                # Whatever happens next, what another has fetched before this is not for us to give back.
+                writer.skip_to(segment.position - taken)
                 if taken:
-                    writer.skip_to(segment.position - taken)
                     writer.commit(taken, skip)
                 if count:
                     self.context.note_arrival()

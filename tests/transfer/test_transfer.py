@@ -488,6 +488,9 @@ def test_a_wrong_sha1_is_tried_once_more_and_leaves_nothing(scene: Scene) -> Non
 def test_one_wrong_byte_is_noticed_and_mended(scene: Scene, at: int) -> None:
     scene.faults.add("corrupt_byte", at=at, times=1)
     scene.assert_right(scene.fetch(), 2 * SIZE)
+    # Who watches is told why all is fetched again.
+    (setback,) = scene.told(Setback)
+    assert "wrong SHA-1: it is" in setback.reason and "again" in setback.reason
 
 
 def test_a_byte_that_went_wrong_on_the_disk_is_noticed_and_mended(scene: Scene) -> None:
