@@ -55,6 +55,12 @@ class MwaClientError(Exception):
         """What happened and what to do, a line for each; a line break inside of one is none of ours."""
         return (self.what, self.remedy) if self.remedy else (self.what,)
 
+    @property
+    def final_lines(self) -> tuple[str, ...]:
+        """Its lines as the command prints them when it ends: they begin with who says it."""
+        first, *more = self.lines
+        return (f"mwa_client: {first}", *more)
+
     def __str__(self) -> str:
         return "\n".join(map(printable, self.lines))
 
@@ -117,6 +123,26 @@ class CredentialsMissing(SettingsError):
         return (self.what, *self.remedy.split("\n"))
 
 
+class ResultLost(MwaClientError):
+    """What was asked for could not be written to standard output."""
+
+    @classmethod
+    def of(cls, error: Exception) -> ResultLost:
+        """Return the error for what was raised by writing."""
+        reason = getattr(error, "strerror", None) or "it is closed"
+        lost = cls(f"Cannot write to standard output ({reason.lower()}).")
+        lost.is_told = not isinstance(error, BrokenPipeError)
+        return lost
+
+    is_told = True
+    """False where a reader has read enough and gone (``| head``): that is no news to anybody."""
+
+    @property
+    def final_lines(self) -> tuple[str, ...]:
+        """What happened, unless nobody wants to know."""
+        return super().final_lines if self.is_told else ()
+
+
 class DirectoryUnusable(MwaClientError):
     """The download directory cannot be made, read or written."""
 
@@ -155,6 +181,11 @@ class JobFileError(MwaClientError):
     @property
     def lines(self) -> tuple[str, ...]:
         """The mistakes, a line for each."""
+        return self._lines
+
+    @property
+    def final_lines(self) -> tuple[str, ...]:
+        """The mistakes as compilers print them: file, line, mistake."""
         return self._lines
 
 
@@ -305,6 +336,31 @@ class DirectoryBusy(NotFinished):
 
 class Stopped(NotFinished):
     """The work was told to stop; what was fetched is kept."""
+
+
+class Interruption(NotFinished):
+    """The user or the system has ended the run early: Ctrl-C, SIGTERM."""
+
+    def __init__(self, what: str = "", exit_status: ExitStatus = ExitStatus.INTERRUPTED) -> None:
+        super().__init__(
+            what or "Interrupted. Everything so far is kept: run the same command again to continue."
+        )
+        self.exit_status = exit_status
+
+    @property
+    def final_lines(self) -> tuple[str, ...]:
+        """The one line; it is no error of anybody."""
+        return self.lines
+
+
+def ending_of(raised: BaseException) -> MwaClientError:
+    """Return what has ended a run early, as one of our own errors."""
+    if isinstance(raised, MwaClientError):
+        return raised
+    if isinstance(raised, Exception):
+        return InternalError.of(raised)
+    # A signal, which the command raises as an exception with the exit status that it means.
+    return Interruption(str(raised), getattr(raised, "exit_status", ExitStatus.INTERRUPTED))
 
 
 # --- No more open files ------------------------------------------------------------------------------

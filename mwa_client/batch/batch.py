@@ -29,7 +29,7 @@ from mwa_client.batch.updates import RowUpdates
 from mwa_client.batch.watching import Listed, Watching
 from mwa_client.batch.workers import Workers
 from mwa_client.directory.disk import free_bytes
-from mwa_client.errors import InternalError, MwaClientError, ServiceUnavailable
+from mwa_client.errors import MwaClientError, ServiceUnavailable, ending_of
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.request import JobRequest
 from mwa_client.timing import LAST_POLL, Clock, PollTimes
@@ -117,6 +117,8 @@ class Batch:
     def run(self) -> Summary:
         """Work until every row is complete or has failed, and say how it ended.
 
+        However it ends, the counts and the summary are told, before anything is raised.
+
         Raises
         ------
         ServiceError
@@ -125,20 +127,18 @@ class Batch:
             The ledger cannot be written.
         DirectoryBusy
             Another client has taken over the directory.
-        Exception
-            `listen` has raised it, or it is a mistake in this program; the summary was told before.
+        BaseException
+            `listen` has raised it, a signal has, or it is a mistake in this program.
         """
         if self._pacing.give_up_after is not None:
             self._ends_at = self._updates.clock.monotonic() + self._pacing.give_up_after
-        self._updates.listen(Begun(len(self._updates.rows)))
         try:
+            self._updates.listen(Begun(len(self._updates.rows)))
             self._work()
-        except MwaClientError:
-            raise
-        except Exception as error:
+        except BaseException as error:
             with suppress(Exception):  # It may be the listener that has failed.
                 self._tell_counts()
-                self._summary(InternalError.of(error))
+                self._summary(ending_of(error))
             raise
         self._tell_counts()
         return self._summary()
@@ -239,6 +239,7 @@ class Batch:
             pending=tuple(row.name for row in left),
             why_pending=self._why_pending(error) if left else "",
             error=error,
+            found=sum(row.job_id not in self._updates.new_jobs for row in rows if row.stage in stages),
         )
         self._updates.listen(summary)
         return summary
@@ -247,7 +248,7 @@ class Batch:
         if error is not None:
             return "The run ended before the others were finished."
         if self._fetching.disk_full is not None:
-            return " ".join(self._fetching.disk_full.lines)
+            return " ".join(self._fetching.disk_full_now().lines)
         if self._has_given_up():
             return "The time given with --give-up-after has passed."
         if self._watching.polls.outage.is_on:

@@ -143,6 +143,8 @@ class Summary:
         The rows that cannot be completed, in order of the file.
     submitted : tuple of RowName
         The rows that have a job, in a run that only submits.
+    found : int
+        How many of those had their job before this run.
     pending : tuple of RowName
         The rows that a later run will complete.
     directory : Path
@@ -150,7 +152,7 @@ class Summary:
     why_pending : str
         Why the pending rows are not finished, in words for people.
     error : MwaClientError or None
-        The unexpected error that has ended the run early.
+        What has ended the run early: an error that concerns all rows, or a signal (`Interruption`).
     """
 
     directory: Path
@@ -160,6 +162,7 @@ class Summary:
     pending: tuple[RowName, ...] = ()
     why_pending: str = field(default="")
     error: MwaClientError | None = None
+    found: int = 0
 
     @property
     def exit_status(self) -> ExitStatus:

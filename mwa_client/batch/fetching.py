@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Callable
 
@@ -154,6 +155,23 @@ class Fetching:
             self._watching.look_again()
         else:
             self._updates.fail(row, outcome)
+
+    def disk_full_now(self) -> DiskFull:
+        """Return why products are left to the next run, in the numbers of this moment.
+
+        Since it was first noted, much may have been fetched, and others use the disk as well.
+        """
+        assert self.disk_full is not None
+        directory, rows = self._updates.ledger.place.path, self._updates.rows
+        try:
+            room = max(self._room(), 0.0)
+        except MwaClientError:
+            return self.disk_full
+        if rows.to_come > room:
+            return _no_room(directory, rows.count(Stage.READY), rows.to_come, room)
+        was = f"There was no room in {directory} for a while." if self._can_begin else self.disk_full.what
+        now = f" Now {format_size(int(room))} are free." if isfinite(room) else ""
+        return DiskFull(f"{was}{now}", self.disk_full.remedy)
 
     def finish(self, deadline: float) -> None:
         """Wait until `deadline` for downloads to put down what they hold."""

@@ -31,6 +31,8 @@ class RowUpdates:
 
     Attributes
     ----------
+    new_jobs : set of int
+        The jobs that this run has submitted.
     in_order : InOrder
         Tells what happens to rows that are being submitted at once in the order of the file.
     """
@@ -40,6 +42,7 @@ class RowUpdates:
         self.ledger = ledger
         self.clock = clock
         self.listen = listen
+        self.new_jobs: set[int] = set()
         self.in_order: InOrder[Row, Event] = InOrder(listen)
 
     def notice(self, text: str, *, is_warning: bool = True) -> None:
@@ -70,6 +73,8 @@ class RowUpdates:
         """
         self.ledger.record_job(row.identity, job_id, is_listed=is_listed)
         row.attach(job_id, self.clock.monotonic())
+        if not found:
+            self.new_jobs.add(job_id)
         self.tell(row, Submitted(row.name, found))
         if not found:
             self.show_state(row, JobState.QUEUED.label)

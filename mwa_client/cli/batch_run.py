@@ -16,18 +16,17 @@ from typing import TYPE_CHECKING, Callable, TypeVar
 
 from mwa_client.asvo import open_session
 from mwa_client.batch.batch import Batch
-from mwa_client.batch.events import Event, RowFailed
+from mwa_client.batch.events import Event, RowFailed, Summary
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.pacing import Pacing
 from mwa_client.batch.rows import ListedJob
 from mwa_client.batch.workers import Workers
 from mwa_client.cli.checking import RowSource
 from mwa_client.cli.context import TaskContext
-from mwa_client.cli.error_file import errors_of, write_errors
-from mwa_client.cli.interrupts import interrupts_held_back
+from mwa_client.cli.interrupts import Interrupted, interrupts_held_back
 from mwa_client.cli.settings import Task
 from mwa_client.display import display_for
-from mwa_client.errors import ExitStatus, NotFinished, ServiceRefused, ServiceUnavailable
+from mwa_client.errors import ExitStatus, NotFinished, ResultLost, ServiceRefused, ServiceUnavailable
 from mwa_client.jobs.jobfile import JobFile
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.timing import FIRST_POLL, Outage, SystemClock
@@ -85,7 +84,7 @@ def _run_batch(
     wanted: Callable[[Callable[[], Session]], Sequence[JobRequest | ListedJob]],
     check: Callable[[ApiVersion], None] = lambda api: None,
 ) -> ExitStatus:
-    """Run a batch, show it, and write its errors into the error file."""
+    """Run a batch and show it."""
     settings, clock = context.settings, SystemClock()
     output = settings.output
     environment = dict(os.environ)
@@ -95,9 +94,11 @@ def _run_batch(
 
     def show(event: Event) -> None:
         if isinstance(event, RowFailed):
-            context.failed.append(event)
+            context.ending.failed.append(event)
         with interrupts_held_back():  # A bar that is only half drawn could not be removed.
             display(event)
+            if isinstance(event, Summary):
+                context.ending.summary = event
 
     pacing = Pacing(
         settings.parallel,
@@ -128,8 +129,16 @@ def _run_batch(
             is_asked_again=settings.allow_resubmit and not settings.once,
             roots=context.services[0].delivery_roots,
         )
-        summary = batch.run()
-    write_errors(output.error_file, errors_of(summary.failed))
+        try:
+            summary = batch.run()
+        except (Exception, Interrupted):
+            if context.ending.summary is None:
+                raise
+            summary = context.ending.summary  # It says what was raised.
+            if output.json and summary.error is not None:
+                context.say(*summary.error.final_lines)
+    if output.json and display.lost is not None and summary.exit_status is ExitStatus.COMPLETE:
+        raise ResultLost.of(display.lost)
     return summary.exit_status
 
 

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Callable, Protocol
 from mwa_client.asvo.key_file import with_key_of_file
 from mwa_client.asvo.service import Service
 from mwa_client.asvo.variables import services_from
-from mwa_client.cli.error_file import write_errors
+from mwa_client.cli.ending import Ending, begin_error_file
 from mwa_client.cli.settings import Settings, Task
 from mwa_client.errors import DiskFull, MwaClientError
 
 # The rest is imported where it is needed: checking a file must not wait for it.
 if TYPE_CHECKING:
-    from mwa_client.batch.events import RowFailed
     from mwa_client.directory.part import Part
 
 
@@ -46,8 +45,8 @@ class TaskContext:
         Shows a remark or a warning.
     show : Show
         Shows a result.
-    failed : list of RowFailed
-        The rows that have failed so far, kept for the error file in case the run ends early.
+    ending : Ending
+        What is known so far of how the run ends, in case it ends early.
     part : Part or None
         The part of the rows that this client works on, while others work on the others.
     """
@@ -57,25 +56,24 @@ class TaskContext:
     check_lock: Callable[[], None]
     say: Show
     show: Show
-    failed: list[RowFailed]
+    ending: Ending
     part: Part | None
 
 
 @contextmanager
 def open_context(
-    settings: Settings, say: Show, show: Show, failed: list[RowFailed], part: Part | None = None
+    settings: Settings, say: Show, show: Show, ending: Ending, part: Part | None = None
 ) -> Iterator[TaskContext]:
     """Hold the directory's lock if the task writes there, and run the practice service if it is wanted."""
     with ExitStack() as open_things:
         services = () if settings.sandbox else _real_services(settings, say)
         check_lock = open_things.enter_context(_lock(settings, say, part))
-        # Written now, too: hours of work must not end with a file that cannot be written.
-        write_errors(settings.output.error_file, [])
+        begin_error_file(settings, ending)
         if settings.sandbox:
             from mwa_client.cli.practice import practice_service
 
             services = (open_things.enter_context(practice_service(settings, say)),)
-        yield TaskContext(settings, services, check_lock, say, show, failed, part)
+        yield TaskContext(settings, services, check_lock, say, show, ending, part)
 
 
 def _real_services(settings: Settings, say: Show) -> tuple[Service, ...]:

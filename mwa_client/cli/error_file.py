@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mwa_client.directory.our_files import read_ours, write_in_place
-from mwa_client.errors import DirectoryUnusable, MwaClientError, SettingsError
+from mwa_client.errors import DirectoryUnusable, Interruption, MwaClientError, SettingsError
 from mwa_client.json_text import read_json
 from mwa_client.secrecy import hide
 
@@ -49,6 +49,15 @@ def write_errors(path: Path | None, errors: list[dict[str, object]]) -> None:
             write_in_place(path, text)
 
 
+def mark_of(path: Path | None) -> object:
+    """Return what tells whether somebody else has written the error file since; None where there is none."""
+    try:
+        state = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if state is None else (state.st_ino, state.st_size, state.st_mtime_ns)
+
+
 def check_error_file(path: Path | None) -> None:
     """Refuse to write the errors over something else than an error file.
 
@@ -71,7 +80,7 @@ def errors_of(failed: Iterable[RowFailed], ended_by: MwaClientError | None = Non
         {"obs_id": failure.row.obs_id, "job_id": failure.row.job_id, "result": hide(failure.error.what)}
         for failure in failed
     ]
-    if ended_by is not None:
+    if ended_by is not None and not isinstance(ended_by, Interruption):
         errors.append({"obs_id": None, "job_id": None, "result": hide(ended_by.what)})
     return errors
 

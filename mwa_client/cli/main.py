@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from mwa_client.cli.interrupts import Interrupted, interrupts_caught
 from mwa_client.cli.options import read_options
 from mwa_client.cli.streams import finish_streams, mend_streams
-from mwa_client.errors import ExitStatus, InternalError, MwaClientError
+from mwa_client.errors import ExitStatus, MwaClientError, ResultLost, ending_of
 from mwa_client.formatting import json_line, printable
 
 # The rest is imported where it is needed: --help must not wait for it.
+if TYPE_CHECKING:
+    from mwa_client.cli.settings import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status, one of `ExitStatus`.
     """
     mend_streams()
-    options = read_options(arguments)
+    try:
+        options = read_options(arguments)
+    except ResultLost as lost:  # The help, or the version.
+        _say(*lost.final_lines)
+        return int(lost.exit_status)
     try:
         # finish_streams() can be interrupted, too: it may wait for a stream that nobody reads.
         with interrupts_caught():
@@ -43,25 +48,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> ExitStatus:
-    """Do what the options say, and print every error."""
-    from mwa_client.cli.settings import settings_from
+    """Do what the options say, and print what has ended it, if something did."""
     from mwa_client.cli.tasks import perform
 
     try:
         _silence_libraries()
-        settings = settings_from(options)
+        settings = _checked(options)
         if settings.output.verbose:
             _show_requests()
-        return perform(settings, _say, partial(_say, stream=sys.stdout))
-    except MwaClientError as error:
-        _say_error(error)
+        return perform(settings, _say, _show)
+    except (Exception, Interrupted) as raised:
+        error = ending_of(raised)
+        _say(*error.final_lines)
         return error.exit_status
-    except Interrupted as interrupted:
-        _say(str(interrupted))
-        return interrupted.exit_status
-    except Exception as error:
-        _say_error(InternalError.of(error))
-        return ExitStatus.FAILED
+
+
+def _checked(options: argparse.Namespace) -> Settings:
+    """Return the settings; for programs, tell which option cannot be."""
+    from mwa_client.cli.settings import settings_from
+
+    try:
+        return settings_from(options)
+    except MwaClientError as error:
+        if options.json:
+            from mwa_client.display.json_lines import JsonDisplay
+            from mwa_client.timing import SystemClock
+
+            JsonDisplay(sys.stdout, sys.stderr, SystemClock()).tell_error(error)
+        raise
 
 
 def _silence_libraries() -> None:
@@ -88,16 +102,30 @@ def _show_requests() -> None:
     logger.setLevel(logging.DEBUG)
 
 
-def _say_error(error: MwaClientError) -> None:
-    first, *more = error.lines
-    # Mistakes in a file are printed as compilers print them: file, line, mistake.
-    _say(first if error.exit_status is ExitStatus.BAD_FILE else f"mwa_client: {first}", *more)
-
-
-def _say(*lines: str | Mapping[str, object], stream: TextIO | None = None) -> None:
-    """Print lines, and JSON objects as lines; the only line breaks are those between them."""
-    texts = [printable(line) if isinstance(line, str) else json_line(line) for line in lines]
+def _say(*lines: str | Mapping[str, object]) -> None:
+    """Print lines on standard error."""
     try:
-        print(*texts, sep="\n", file=stream or sys.stderr, flush=True)
+        if lines:
+            _print(lines, sys.stderr)
     except (OSError, ValueError):
         pass  # The reader has gone; the exit status still tells how it ended.
+
+
+def _show(*lines: str | Mapping[str, object]) -> None:
+    """Print results on standard output.
+
+    Raises
+    ------
+    ResultLost
+        They cannot be written.
+    """
+    try:
+        _print(lines, sys.stdout)
+    except (OSError, ValueError) as error:
+        raise ResultLost.of(error) from error
+
+
+def _print(lines: Sequence[str | Mapping[str, object]], stream: TextIO) -> None:
+    """Print lines, and JSON objects as lines; the only line breaks are those between them."""
+    texts = [printable(line) if isinstance(line, str) else json_line(line) for line in lines]
+    print(*texts, sep="\n", file=stream, flush=True)

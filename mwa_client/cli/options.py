@@ -6,9 +6,10 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mwa_client import __version__
+from mwa_client.errors import ResultLost
 from mwa_client.formatting import printable
 
 DESCRIPTION = """\
@@ -61,6 +62,16 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print the help or the version; argparse would not say that they cannot be written."""
+        if file is not sys.stdout:
+            super()._print_message(message, file)
+            return
+        try:
+            print(message, end="", flush=True)
+        except (OSError, ValueError) as error:
+            raise ResultLost.of(error) from error
 
 
 def option_parser() -> argparse.ArgumentParser:

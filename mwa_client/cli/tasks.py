@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from mwa_client.cli.checking import RowSource, check_report, likely_apis
 from mwa_client.cli.context import Show, TaskContext, open_context
-from mwa_client.cli.error_file import check_error_file, errors_of, write_errors
+from mwa_client.cli.ending import Ending, begin_error_file, tell_of_the_end
+from mwa_client.cli.error_file import check_error_file
 from mwa_client.cli.settings import Settings, Task
 from mwa_client.cli.sharing import share_out
-from mwa_client.errors import (
-    DirectoryBusy,
-    ExitStatus,
-    InternalError,
-    LoginRefused,
-    MwaClientError,
-    NotCancelled,
-    ServiceRefused,
-)
+from mwa_client.errors import ExitStatus, LoginRefused, NotCancelled, ServiceRefused, ending_of
 
 # The rest is imported where it is needed: checking a file must not wait for it.
-if TYPE_CHECKING:
-    from mwa_client.batch.events import RowFailed
 
 
 def perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
@@ -42,29 +32,24 @@ def perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
     MwaClientError
         It cannot be done; the error knows its exit status.
     """
-    error_file = settings.output.error_file
-    check_error_file(error_file)
-    failed: list[RowFailed] = []
+    ending = Ending()
+    check_error_file(settings.output.error_file)
     try:
-        return _perform(settings, say, show, failed)
-    except DirectoryBusy:
-        raise  # The error file belongs to the other client, which is at work.
-    except MwaClientError as error:
-        write_errors(error_file, errors_of(failed, error))
+        status = _perform(settings, say, show, ending)
+    except BaseException as raised:
+        tell_of_the_end(settings, ending, ending_of(raised), say)
         raise
-    except Exception as error:
-        unexpected = InternalError.of(error)
-        write_errors(error_file, errors_of(failed, unexpected))
-        raise unexpected from error
+    tell_of_the_end(settings, ending, ending.told, say)
+    return status
 
 
-def _perform(settings: Settings, say: Show, show: Show, failed: list[RowFailed]) -> ExitStatus:
+def _perform(settings: Settings, say: Show, show: Show, ending: Ending) -> ExitStatus:
     if settings.task is Task.STATUS:
         from mwa_client.cli.looking import show_status
 
         return show_status(settings, say, show)
     if not settings.task.needs_rows:
-        with open_context(settings, say, show, failed) as context:
+        with open_context(settings, say, show, ending) as context:
             return {Task.LIST: _list_jobs, Task.FETCH: _fetch, Task.CANCEL: _cancel}[settings.task](context)
     source = RowSource.of(settings)
     # The rows are checked before it is known which interface will answer: mistakes are reported at once.
@@ -75,10 +60,13 @@ def _perform(settings: Settings, say: Show, show: Show, failed: list[RowFailed])
     if settings.others.share is not None:
         part, jobs = share_out(jobs, settings.others.share, say)
     if settings.task is Task.CHECK:
-        write_errors(settings.output.error_file, [])
+        begin_error_file(settings, ending)
         show(*check_report(settings, jobs, api))
         return ExitStatus.COMPLETE
-    with open_context(settings, say, show, failed, part) as context:
+    from mwa_client.batch.events import RowName
+
+    ending.rows = [RowName(job.line, job.obs_id) for job in jobs.jobs]
+    with open_context(settings, say, show, ending, part) as context:
         from mwa_client.cli.batch_run import run_rows
 
         return run_rows(context, source, jobs, api)

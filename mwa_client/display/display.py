@@ -21,6 +21,11 @@ class Display(ABC):
         Where errors and warnings go.
     clock : Clock
         The time.
+
+    Attributes
+    ----------
+    lost : Exception or None
+        Why something could not be written to `out`.
     """
 
     def __init__(self, out: TextIO, errors: TextIO, clock: Clock) -> None:
@@ -30,6 +35,7 @@ class Display(ABC):
         self._last_text = ""
         self._last_time = clock.monotonic()
         self._row_of_job: dict[int, RowName] = {}
+        self.lost: Exception | None = None
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -63,5 +69,7 @@ class Display(ABC):
         try:
             stream.write(text)
             stream.flush()
-        except (OSError, ValueError):
-            pass  # Nobody reads any more (a closed pipe or terminal): the work goes on all the same.
+        except (OSError, ValueError) as error:
+            # Nobody reads any more (a closed pipe or terminal): the work goes on all the same.
+            if stream is self._out:
+                self.lost = error

@@ -17,6 +17,7 @@ from mwa_client.batch.events import (
     Summary,
 )
 from mwa_client.display.display import Display
+from mwa_client.errors import Interruption, JobFileError, MwaClientError
 from mwa_client.secrecy import hide_in
 from mwa_client.timing import Clock
 from mwa_client.transfer.events import FileNotice, Progress
@@ -54,11 +55,23 @@ class JsonDisplay(Display):
         elif isinstance(event, Complete):
             self._tell_complete(event)
         elif isinstance(event, RowFailed):
-            self._tell("error", event.row, message=event.error.what, remedy=event.error.remedy)
+            self.tell_error(event.error, event.row)
         elif isinstance(event, Summary):
+            if event.error is not None and not isinstance(event.error, Interruption):
+                self.tell_error(event.error)
             self._tell_summary(event)
         elif isinstance(event, (Notice, FileNotice)):
             self.warn(event.text)
+
+    def tell_error(self, error: MwaClientError, row: RowName | None = None) -> None:
+        """Tell why a row cannot be completed or, without a row, what has ended everything."""
+        if isinstance(error, JobFileError):
+            for mistake in error.mistakes:
+                about = {"line": mistake.line, "obs_id": None, "job_id": None}
+                self._tell("error", None, **about, message=mistake.message, remedy="")
+            return
+        nobody = {"line": None, "obs_id": None, "job_id": None} if row is None else {}
+        self._tell("error", row, **nobody, message=error.what, remedy=error.remedy)
 
     def _tell_progress(self, event: Progress) -> None:
         now = self._clock.monotonic()

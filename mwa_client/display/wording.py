@@ -80,12 +80,25 @@ def of_width(name: str, width: int) -> str:
 
 def summary_line(summary: Summary) -> str:
     """Return the last line of a run: how many rows ended in which way, how much came, and where it is."""
+    ends = (summary.complete, summary.failed, summary.submitted, summary.pending)
+    if summary.error is None and not any(ends):
+        return "Nothing to download: none of your jobs is ready."
     unverified = len(summary.unverified)
-    parts = [f"{len(summary.submitted)} submitted"] if summary.submitted else []
+    again = " (run the same command again)" if summary.error is None else ""
+    parts = [_submitted(summary)] if summary.submitted else []
     parts += [f"{len(summary.complete)} complete"] if summary.complete or not parts else []
     parts += [f"{len(summary.elsewhere)} of them delivered elsewhere"] if summary.elsewhere else []
     parts += [f"{unverified} of the files not verified"] if unverified else []
     parts += [f"{summary.changed} changed since"] if summary.changed else []
     parts += [f"{len(summary.failed)} failed"] if summary.failed else []
-    parts += [f"{len(summary.pending)} pending (run the same command again)"] if summary.pending else []
-    return f"{', '.join(parts)}: {format_size(summary.size)} in {summary.directory}"
+    parts += [f"{len(summary.pending)} pending{again}"] if summary.pending else []
+    has_files = any(row.files for row in summary.complete)
+    where = f": {format_size(summary.size)} in {summary.directory}" if has_files else ""
+    return ", ".join(parts) + where
+
+
+def _submitted(summary: Summary) -> str:
+    number, found = len(summary.submitted), summary.found
+    if not found:
+        return f"{number} submitted"
+    return f"{number} submitted, {'all' if found == number else found} of them before this run"

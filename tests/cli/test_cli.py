@@ -373,7 +373,7 @@ def test_nobody_at_the_address_of_2018(csv: Path, data: Path) -> None:
     assert "MWA_ASVO_API_KEY" in done.stderr
     assert "profile page" in done.stderr
     assert "s3cret-word" not in done.stderr
-    assert done.stdout == ""
+    assert done.stdout.startswith("0 complete, 3 pending")
 
 
 def test_nobody_at_another_address(csv: Path, data: Path) -> None:
@@ -386,7 +386,7 @@ def test_nobody_at_another_address(csv: Path, data: Path) -> None:
     assert done.stderr.count("Nobody answers") == 1
     assert f"Nobody answers at {address} (connection refused). Trying again" in done.stderr
     assert "--give-up-after" in done.stderr.splitlines()[-1]
-    assert done.stdout == f"0 complete, 3 pending (run the same command again): 0 B in {data}\n"
+    assert done.stdout == "0 complete, 3 pending (run the same command again)\n"
 
 
 def test_a_service_that_comes_back(sandbox: Sandbox, csv: Path, data: Path) -> None:

@@ -276,7 +276,7 @@ def test_fetch_given_twice_is_both(sandbox: Sandbox, run: Run, data: Path) -> No
 def test_all_of_nothing(sandbox: Sandbox, run: Run, data: Path) -> None:
     add(sandbox, state=JobState.QUEUED)
     done = run("-w", "all")
-    assert done.status == 0 and done.out.startswith("0 complete")
+    assert done.status == 0 and done.out == "Nothing to download: none of your jobs is ready.\n"
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -620,10 +620,14 @@ def test_a_check_as_json(sandbox: Sandbox, run: Run, csv: Path) -> None:
     assert sandbox.requests == []
 
 
-def test_a_fatal_error_leaves_standard_output_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_login_is_an_event_and_a_message(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MWA_ASVO_API_KEY", "wrong-key")
     done = run("-j", ONE_ROW, "--json")
-    assert done.status == 2 and done.out == "" and "MWA_ASVO_API_KEY" in done.err
+    check_events(done)
+    (error, summary) = done.events
+    assert done.status == summary["exit_status"] == 2 and "MWA_ASVO_API_KEY" in done.err
+    assert (error["line"], error["job_id"]) == (None, None) and "MWA_ASVO_API_KEY" in error["remedy"]
+    assert (summary["complete"], summary["failed"], summary["pending"]) == (0, 0, 1)
 
 
 # --- What is shown -----------------------------------------------------------------------------------

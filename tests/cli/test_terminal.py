@@ -147,8 +147,9 @@ def test_ctrl_c_on_a_terminal(sandbox: Sandbox, csv: Path, data: Path) -> None:
         window.child.expect(r"zip +\|")
     window.child.sendintr()
     assert window.wait() == 130
-    *story, last = window.picture
-    assert last == "Interrupted. Everything so far is kept: run the same command again to continue."
+    *story, said, last = window.picture
+    assert said == "Interrupted. Everything so far is kept: run the same command again to continue."
+    assert last == "0 complete, 3 pending"
     assert not any("|" in line for line in story), story
     assert window.column == 1
 
