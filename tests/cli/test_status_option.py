@@ -140,7 +140,7 @@ def test_a_foreign_folder_is_an_error(busy: Diary, look: Look, tmp_path: Path) -
     busy.state_dir.rename(tmp_path / "elsewhere")
     busy.state_dir.symlink_to(tmp_path / "elsewhere")
     status, out, err = look()
-    assert status == 1 and out == [] and "it is a link" in err
+    assert status == 1 and out == [] and "it is a symbolic link" in err
 
 
 @pytest.mark.parametrize("options", [["-l"], ["--check"], ["-w", "5"], ["--once"]])
