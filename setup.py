@@ -9,7 +9,15 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mwa_client/__init__.py").read_text(encoding="utf-8"))
 assert VERSION is not None
 
-TEST = ["pytest>=7", "pytest-xdist>=3", "pytest-cov>=5", "hypothesis>=6", "pexpect>=4.8", "trustme>=1"]
+TEST = [
+    "pytest>=7",
+    "pytest-xdist>=3",
+    "pytest-cov>=5",
+    "hypothesis>=6",
+    "pexpect>=4.8",
+    "trustme>=1",
+    "pandas>=2",
+]
 LINT = ["ruff", "mypy", "types-requests", "types-tqdm"]
 
 setup(

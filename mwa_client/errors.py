@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
+from mwa_client.exit_status import ExitStatus as ExitStatus
 from mwa_client.formatting import printable
-
-
-class ExitStatus(enum.IntEnum):
-    """The exit statuses of the command, for scripts to rely on."""
-
-    COMPLETE = 0
-    """Every row is complete and verified (or, for the other modes, done)."""
-    FAILED = 1
-    """Something else went wrong: no credentials, bad option value, directory not writable."""
-    REFUSED = 2
-    """The service refused: HTTP error, bad login. (Also a wrong option, by convention.)"""
-    BAD_FILE = 3
-    """The CSV file is wrong; nothing was sent."""
-    JOBS_FAILED = 4
-    """Some jobs failed, were cancelled, or lost their product; the others are complete."""
-    TRY_AGAIN = 75
-    """Not finished: run the same command again."""
-    INTERRUPTED = 130
-    """Interrupted by Ctrl-C; everything so far is kept."""
-    TERMINATED = 143
-    """Interrupted by SIGTERM; everything so far is kept."""
 
 
 class MwaClientError(Exception):
@@ -63,6 +43,27 @@ class MwaClientError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(map(printable, self.lines))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Not by way of __init__, whose parameters differ: errors cross processes in a pool of workers.
+        return _as_it_was, (type(self), self.args, self.__dict__)
+
+    def reword(self, words: Callable[[str], str]) -> None:
+        """Say the same in other words, given by a function from each text to its new form."""
+        self.what, self.remedy = words(self.what), words(self.remedy)
+        self.args = (self.what, self.remedy)
+
+
+class MwaClientWarning(UserWarning):
+    """Something that a Python program should know, and that stops nothing."""
+
+
+def _as_it_was(
+    kind: type[MwaClientError], args: tuple[object, ...], attributes: dict[str, object]
+) -> MwaClientError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class InternalError(MwaClientError):
@@ -187,6 +188,11 @@ class JobFileError(MwaClientError):
     def final_lines(self) -> tuple[str, ...]:
         """The mistakes as compilers print them: file, line, mistake."""
         return self._lines
+
+    def reword(self, words: Callable[[str], str]) -> None:
+        """Say the same in other words."""
+        super().reword(words)
+        self._lines = tuple(map(words, self._lines))
 
 
 # --- The service -------------------------------------------------------------------------------------

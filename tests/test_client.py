@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from shared import THREE_ROWS, FastClock, true_bytes
 
 import mwa_client
 from mwa_client import timing
-from mwa_client.batch.events import Begun, Complete, Event, Submitted, Summary
+from mwa_client.batch.events import Begun, Complete, Event, Submitted
 from mwa_client.errors import (
     CredentialsMissing,
     ExitStatus,
@@ -319,37 +317,6 @@ def test_run_with_settings_that_cannot_be(client: mwa_client.Client, tmp_path: P
         client.run(tmp_path / "none.csv", tmp_path)
     with pytest.raises(SettingsError, match="parallel=0"):
         client.run(tmp_path / "jobs.csv", tmp_path, parallel=0)
-
-
-# --- What the docstring shows ------------------------------------------------------------------------
-
-
-def examples() -> list[str]:
-    blocks = re.findall(r"::\n\n((?:    .*\n|\n)+)", mwa_client.__doc__ or "")
-    return [textwrap.dedent(block) for block in blocks]
-
-
-@pytest.mark.usefixtures("logged_in_by_environment")
-def test_the_examples_of_the_docstring(
-    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("jobs.csv").write_text(THREE_ROWS)
-    add_three(sandbox)
-    whole, stepwise = (block.replace("/data/mwa", str(tmp_path)) for block in examples())
-    names: dict[str, object] = {}
-    exec(whole, names)
-    assert isinstance(names["summary"], Summary)
-    assert len(names["summary"].complete) == 3
-    submitting, downloading = stepwise.split("files = ")
-    exec(submitting, names)
-    assert capsys.readouterr().out == "Queued\n"
-    sandbox.service.hold(sandbox.jobs[-1].id, JobState.READY)
-    exec(f"files = {downloading}", names)
-    assert len(list(tmp_path.glob("*.zip"))) == 4
-    client = names["client"]
-    assert isinstance(client, mwa_client.Client)
-    client.close()
 
 
 def test_the_package_is_there_at_once() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from types import MappingProxyType
 
 from mwa_client.asvo.api_client import HttpRequest, Submission, new_job_id, raise_if_wrong_interface
 from mwa_client.asvo.http import HttpClient
@@ -160,10 +159,10 @@ def _read_job(row: dict[str, object]) -> Job | None:
         state_word="" if row.get("job_state") is None else f"state {clean_text(row['job_state'], 40)}",
         obs_id=read_id(parameters.get("obs_id")),
         job_type=JOB_TYPES.get(-1 if type_number is None else type_number),
-        parameters=MappingProxyType(parameters),
+        parameters=parameters,
         error_text=clean_text(row.get("error_text")),
         product=_read_product(row.get("product")),
-        raw=MappingProxyType(row),
+        raw=row,
     )
 
 

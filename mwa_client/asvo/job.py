@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Callable
 
 from mwa_client.jobs.keys import JobType
@@ -161,10 +160,10 @@ class Job:
     state_word: str = ""
     obs_id: int | None = None
     job_type: JobType | None = None
-    parameters: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    parameters: Mapping[str, object] = field(default_factory=dict)
     error_text: str = ""
     product: tuple[ProductFile, ...] = ()
-    raw: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    raw: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     @property
     def label(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -83,6 +84,15 @@ class Service:
         parts = urlsplit(self.address)
         is_this_machine = parts.hostname in ("localhost", "127.0.0.1", "::1")
         return parts.scheme == "http" and not is_this_machine
+
+
+def risks_of(services: Sequence[Service]) -> Iterator[str]:
+    """Yield what a user should know of the ways to reach the service: who else can read what is sent."""
+    if services[0].verify is False:
+        yield "certificates are not verified (SSL_VERIFY=0): anyone on the way can read what is sent."
+    in_clear = [service.address for service in services if service.sends_password_in_clear]
+    if in_clear:
+        yield f"{in_clear[0]} is not encrypted: anyone on the way can read the password."
 
 
 def address_of(host: str, port: str, api: ApiVersion = ApiVersion.V2018, *, scheme: str = "https") -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from types import MappingProxyType
 from urllib.parse import unquote
 
 from mwa_client.asvo.job import (
@@ -69,10 +68,10 @@ def read_job(row: dict[str, object]) -> Job | None:
         state_word=clean_text(row.get("job_state"), 40),
         obs_id=read_id(parameters.get("obs_id")),
         job_type=_job_type(row.get("job_type")),
-        parameters=MappingProxyType(parameters),
+        parameters=parameters,
         error_text=clean_text(row.get("error_text")),
         product=_read_product(row.get("product"), job_id),
-        raw=MappingProxyType(row),
+        raw=row,
     )
 
 

@@ -255,7 +255,7 @@ class Submitting:
             ledger = self._updates.ledger
             ledger.record_unclear(row.identity)
             if ledger.row(row.identity).unclear >= UNCLEAR_SUBMISSIONS:
-                failure = JobFailed(f"Not submitted: {error.what}", "Run the command again later.")
+                failure = JobFailed(f"Not submitted: {error.what}", "Run the same command again later.")
                 self._updates.fail(row, failure)
                 return
         if not self._has_told_why:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Callable, Protocol
 
 from mwa_client.asvo.key_file import with_key_of_file
-from mwa_client.asvo.service import Service
+from mwa_client.asvo.service import Service, risks_of
 from mwa_client.asvo.variables import services_from
 from mwa_client.cli.ending import Ending, begin_error_file
 from mwa_client.cli.settings import Settings, Task
@@ -78,12 +78,8 @@ def open_context(
 
 def _real_services(settings: Settings, say: Show) -> tuple[Service, ...]:
     services = services_from(with_key_of_file(os.environ), settings.api)
-    if services[0].verify is False:
-        say("Warning: certificates are not verified (SSL_VERIFY=0): anyone on the way can read what is sent.")
-    for service in services:
-        if service.sends_password_in_clear:
-            say(f"Warning: {service.address} is not encrypted: anyone on the way can read the password.")
-            break
+    for risk in risks_of(services):
+        say(f"Warning: {risk}")
     return services
 
 

@@ -39,7 +39,7 @@ def sums(status: DirectoryStatus) -> list[str]:
         lines.append(f"{count(status.others, 'more row')} of other job files: {is_are} shown without --csv.")
     lines += [f"A client is at work here: {owner}." for owner in status.at_work]
     if not status.at_work and any(row.is_pending for row in status.rows):
-        lines.append("No client is at work here: run the same command again to go on.")
+        lines.append("No client is at work here: run the same command again to continue.")
     if status.damaged:
         damaged = f"{count(status.damaged, 'line')} of the ledger cannot be read"
         lines.append(f"Warning: {damaged}; what only they told is missing here.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import numbers
 import re
 from decimal import Decimal
 
@@ -111,16 +112,24 @@ def text_of(value: object) -> str:
 
     Examples
     --------
-    >>> text_of(True), text_of(2.0), text_of(None)
-    ('true', '2', '')
+    >>> text_of(True), text_of(2.0), text_of(None), text_of(float("nan"))
+    ('true', '2', '', '')
     """
     if isinstance(value, enum.Enum):
         value = value.value
-    if value is None:
+    if value is None or _is_missing(value):
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float):
-        value = int(value) if value.is_integer() else float(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
+        value = int(float(value)) if float(value).is_integer() else value
     # Unlike str(), Decimal writes an integer of any length.
-    return str(Decimal(value) if isinstance(value, int) else value).strip()
+    return str(Decimal(int(value)) if isinstance(value, numbers.Integral) else value).strip()
+
+
+def _is_missing(value: object) -> bool:
+    """Say whether a value is what tables have where nothing is: not a number, not a time, not available."""
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas.NA is neither equal to itself nor unequal.
+        return True

@@ -70,7 +70,7 @@ def test_a_table_what_to_do_and_the_sums(busy: Diary, look: Look) -> None:
         f"    45  1191828608  visibilities  Download interrupted  {AT}  300 B of 1.0 kB",
         "What to do (1 row): Ask.",
         f"4 rows: 1 Queued, 1 Download interrupted, 1 Download Complete, 1 Error; 1.0 kB in {busy.directory}",
-        "No client is at work here: run the same command again to go on.",
+        "No client is at work here: run the same command again to continue.",
     ]  # fmt: skip
     assert look("-q")[1] == out[-2:]
 
