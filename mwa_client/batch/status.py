@@ -138,7 +138,12 @@ class DirectoryStatus:
 
 
 def status_of(
-    directory: Path, state_dir: Path, now: float, requests: Sequence[JobRequest] | None = None
+    directory: Path,
+    state_dir: Path,
+    now: float,
+    requests: Sequence[JobRequest] | None = None,
+    *,
+    leaving: int | None = None,
 ) -> DirectoryStatus:
     """Look how far the rows of a directory are.
 
@@ -150,6 +155,8 @@ def status_of(
         The time, in seconds since 1970.
     requests : sequence of JobRequest, optional
         The rows of a job file: these are told of, also those that are not submitted yet, and no others.
+    leaving : int, optional
+        A process of this machine that does not count as at work any more.
 
     Raises
     ------
@@ -157,26 +164,24 @@ def status_of(
         The directory is missing, or what it remembers cannot be read or is not our own.
     """
     with garbage_collection_off():
-        return _look_at(LedgerHistory.of(directory, state_dir), directory, state_dir, now, requests)
+        history = LedgerHistory.of(directory, state_dir)
+        owners = clients_at_work(state_dir, now) if history.rows else ()
+        at_work = tuple(each for each in owners if not (each.is_on_this_machine and each.pid == leaving))
+        look = _Look(directory, state_dir, bool(at_work))
+        rows, others = _rows_of(history, look, requests)
+        return DirectoryStatus(directory, now, rows, others, at_work, history.damaged)
 
 
-def _look_at(
-    history: LedgerHistory,
-    directory: Path,
-    state_dir: Path,
-    now: float,
-    requests: Sequence[JobRequest] | None,
-) -> DirectoryStatus:
-    at_work = tuple(clients_at_work(state_dir, now)) if history.rows else ()
-    look = _Look(directory, state_dir, bool(at_work))
+def _rows_of(
+    history: LedgerHistory, look: _Look, requests: Sequence[JobRequest] | None
+) -> tuple[tuple[RowStatus, ...], int]:
+    """Return the rows that are asked for, and how many others there are."""
     if requests is None:
-        rows, others = [look.at(row) for row in history.rows.values()], 0
-    else:
-        known = _by_identity(history.rows.values())
-        found = [known.get(each.identity) or known.get(each.former_identity) for each in requests]
-        rows = [look.at(row, request) for row, request in zip(found, requests)]
-        others = len(history.rows) - len({id(row) for row in found if row is not None})
-    return DirectoryStatus(directory, now, tuple(rows), others, at_work, history.damaged)
+        return tuple(look.at(row) for row in history.rows.values()), 0
+    known = _by_identity(history.rows.values())
+    found = [known.get(each.identity) or known.get(each.former_identity) for each in requests]
+    rows = tuple(look.at(row, request) for row, request in zip(found, requests))
+    return rows, len(history.rows) - len({id(row) for row in found if row is not None})
 
 
 def _by_identity(rows: Iterable[RowHistory]) -> dict[str, RowHistory]:

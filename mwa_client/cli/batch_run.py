@@ -24,6 +24,7 @@ from mwa_client.batch.workers import Workers
 from mwa_client.cli.checking import RowSource
 from mwa_client.cli.context import TaskContext
 from mwa_client.cli.interrupts import Interrupted, interrupts_held_back
+from mwa_client.cli.looking import reports
 from mwa_client.cli.settings import Task
 from mwa_client.display import display_for
 from mwa_client.errors import ExitStatus, NotFinished, ResultLost, ServiceRefused, ServiceUnavailable
@@ -67,7 +68,7 @@ def run_rows(context: TaskContext, source: RowSource, jobs: JobFile, expected: A
 
     force = context.settings.allow_resubmit
     requests = [replace(job, allow_resubmit=True) if force else job for job in jobs.jobs]
-    return _run_batch(context, lambda connect: requests, check)
+    return _run_batch(context, lambda connect: requests, check, requests)
 
 
 def fetch_jobs(context: TaskContext) -> ExitStatus:
@@ -83,8 +84,9 @@ def _run_batch(
     context: TaskContext,
     wanted: Callable[[Callable[[], Session]], Sequence[JobRequest | ListedJob]],
     check: Callable[[ApiVersion], None] = lambda api: None,
+    rows: Sequence[JobRequest] | None = None,
 ) -> ExitStatus:
-    """Run a batch and show it."""
+    """Run a batch and show it; `rows` are those that its report is about, all where none are named."""
     settings, clock = context.settings, SystemClock()
     output = settings.output
     environment = dict(os.environ)
@@ -99,6 +101,7 @@ def _run_batch(
             display(event)
             if isinstance(event, Summary):
                 context.ending.summary = event
+        report_if_due()
 
     pacing = Pacing(
         settings.parallel,
@@ -114,6 +117,7 @@ def _run_batch(
         )
         ledger = Ledger(settings.directory, context.services[0].name, context.check_lock, part=context.part)
         open_things.callback(ledger.close)
+        report_if_due = open_things.enter_context(reports(settings, rows, clock, context.say))
         open_things.callback(display.close)
         batch = Batch(
             wanted(session),

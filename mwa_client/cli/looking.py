@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Callable
 
 from mwa_client.batch.ledger import STATE_DIR
 from mwa_client.batch.status import DirectoryStatus, status_of
 from mwa_client.cli.checking import RowSource, likely_apis
 from mwa_client.cli.context import Show
+from mwa_client.cli.report_file import Reporter, write_report
 from mwa_client.cli.settings import Settings
+from mwa_client.display.report.page import report_page
 from mwa_client.display.status import status_documents, status_lines
 from mwa_client.errors import ExitStatus
 from mwa_client.jobs.request import JobRequest
-from mwa_client.timing import SystemClock
+from mwa_client.timing import Clock, SystemClock
 
 
 def show_status(settings: Settings, say: Show, show: Show) -> ExitStatus:
@@ -32,14 +37,40 @@ def show_status(settings: Settings, say: Show, show: Show) -> ExitStatus:
             say(f"Warning: {warning}")
         requests = jobs.jobs
     status = directory_status(settings, requests)
-    if settings.output.json:
+    if settings.output.report is not None:
+        write_report(settings.output.report, report_page(status))
+        say(f"Wrote {settings.output.report}.")
+    if settings.output.table and settings.output.json:
         show(*status_documents(status))
-    else:
+    elif settings.output.table:
         show(*status_lines(status, is_short=settings.output.quiet))
     return ExitStatus.COMPLETE
 
 
-def directory_status(settings: Settings, requests: Sequence[JobRequest] | None) -> DirectoryStatus:
-    """Return what the directory knows now."""
+def directory_status(
+    settings: Settings, requests: Sequence[JobRequest] | None, *, leaving: int | None = None
+) -> DirectoryStatus:
+    """Return what the directory knows now; `leaving` is a process that does not count as at work."""
     place = settings.directory
-    return status_of(place, place / STATE_DIR, SystemClock().now(), requests)
+    return status_of(place, place / STATE_DIR, SystemClock().now(), requests, leaving=leaving)
+
+
+@contextmanager
+def reports(
+    settings: Settings, requests: Sequence[JobRequest] | None, clock: Clock, say: Show
+) -> Iterator[Callable[[], None]]:
+    """Write the page about a run before and after the block; yield what writes it meanwhile, if it is due."""
+    path = settings.output.report
+    if path is None:
+        yield lambda: None
+        return
+
+    def page(leaving: int | None = None) -> str:
+        return report_page(directory_status(settings, requests, leaving=leaving))
+
+    reporter = Reporter(path, page, clock, say)
+    reporter.write()
+    try:
+        yield reporter.write_if_due
+    finally:
+        Reporter(path, lambda: page(os.getpid()), clock, say).write()

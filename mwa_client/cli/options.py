@@ -54,6 +54,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if unknown:
         parser.error(f"{unknown[0]} is not understood (mwa_client --help shows the options)")
     starts_from_rows = not (options.list_only or options.download_only or options.cancel or options.status)
+    starts_from_rows = starts_from_rows and options.report is None  # Alone, it shows what was done.
     if starts_from_rows and options.csv is None and not options.job:
         parser.error("no job file: give --csv=jobs.csv (mwa_client --help shows examples)")
     return options
@@ -106,6 +107,9 @@ def option_parser() -> argparse.ArgumentParser:
     part.add_argument("-j", "--job", metavar="ROW", action="append", help="a row, in place of a file")
     out = parser.add_argument_group("what comes out")
     out.add_argument("--status", action="store_true", help="show what DIR has of each row; asks nobody")
+    out.add_argument(
+        "--report", metavar="FILE.html", help="write a page about the run; alone: about what was done in DIR"
+    )
     out.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
     out.add_argument("-e", "--error-file", metavar="FILE", help="write the errors there as a JSON list")
     out.add_argument("-q", "--quiet", action="store_true", help="show only errors and the summary")

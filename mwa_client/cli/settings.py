@@ -60,12 +60,18 @@ class Output:
         Show only errors and the summary; show each request.
     error_file : Path or None
         Where the errors are written as a JSON list.
+    report : Path or None
+        Where a page about the run is written, or about what was done in the directory.
+    table : bool
+        Show what the directory knows; otherwise only the page is wanted.
     """
 
     json: bool = False
     quiet: bool = False
     verbose: bool = False
     error_file: Path | None = None
+    report: Path | None = None
+    table: bool = True
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,8 @@ def settings_from(options: argparse.Namespace) -> Settings:
             json=options.json,
             quiet=options.quiet,
             verbose=options.verbose,
+            report=None if options.report is None else _path("--report", options.report),
+            table=options.status or options.report is None,
             error_file=None if options.error_file is None else _path("--error-file", options.error_file),
         ),
         parallel=_count("--parallel", options.parallel, DOWNLOADS, MOST_DOWNLOADS),
@@ -190,12 +198,16 @@ def _task(options: argparse.Namespace) -> Task:
     if len(asked) > 1:
         raise SettingsError(f"{names} do not go together.", "Give one of them.")
     has_rows = options.csv is not None or bool(options.job)
-    task = asked[0] if asked else Task.RUN
+    is_report_alone = options.report is not None and options.csv is None and not options.job
+    task = asked[0] if asked else Task.STATUS if is_report_alone else Task.RUN
+    if options.report is not None and task in (Task.CHECK, Task.LIST, Task.CANCEL):
+        raise SettingsError(f"--report and {names} do not go together.", "Leave out --report.")
     if has_rows and not task.takes_rows:
         raise SettingsError(f"{names} takes no job file.", "Leave out --csv and --job.")
     if options.csv is not None and options.job:
         raise SettingsError("--csv and --job do not go together.", "Give one of them.")
     if options.once and not task.needs_directory:
+        names = names or "--report alone"
         raise SettingsError(f"--once and {names} do not go together.", "Leave out --once.")
     return task
 

@@ -8,6 +8,7 @@ from mwa_client.cli.checking import RowSource, check_report, likely_apis
 from mwa_client.cli.context import Show, TaskContext, open_context
 from mwa_client.cli.ending import Ending, begin_error_file, tell_of_the_end
 from mwa_client.cli.error_file import check_error_file
+from mwa_client.cli.report_file import check_report_file
 from mwa_client.cli.settings import Settings, Task
 from mwa_client.cli.sharing import share_out
 from mwa_client.errors import ExitStatus, LoginRefused, NotCancelled, ServiceRefused, ending_of
@@ -34,6 +35,7 @@ def perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
     """
     ending = Ending()
     check_error_file(settings.output.error_file)
+    check_report_file(settings.output.report)
     try:
         status = _perform(settings, say, show, ending)
     except BaseException as raised:

@@ -16,7 +16,7 @@ def settings(**given: object) -> Settings:
     numbers = ("parallel", "connections", "poll", "give_up_after", "wait_for_lock")
     flags = ["check", "sandbox", "allow_resubmit", "quiet", "verbose", "json"]
     flags += ["submit_only", "list_only", "once", "status"]
-    others = ("api", "job", "download_only", "cancel", "error_file", "part")
+    others = ("api", "job", "download_only", "cancel", "error_file", "part", "report")
     bare: dict[str, object] = {"csv": "jobs.csv", "dir": "."}
     bare |= dict.fromkeys(flags, False) | dict.fromkeys(others + numbers)
     return settings_from(argparse.Namespace(**{**bare, **given}))
