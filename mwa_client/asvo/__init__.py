@@ -60,6 +60,7 @@ def _interface(service: Service, clock: Clock) -> ApiClient:
     from mwa_client.asvo.api_v1 import ApiV1
     from mwa_client.asvo.api_v2 import ApiV2
     from mwa_client.asvo.http import HttpClient
+    from mwa_client.asvo.login_pace import LoginPace
     from mwa_client.asvo.tokens import TokenStore
 
     http = HttpClient(
@@ -81,7 +82,8 @@ def _interface(service: Service, clock: Clock) -> ApiClient:
         )
     if service.api is ApiVersion.V1:
         return ApiV1(http, service=service.name, key=account.key, client_name=service.client_name)
-    tokens = TokenStore(service.tokens, account.key or f"{account.user} {account.password}", clock)
+    pace = None if service.shared_dir is None else LoginPace(service.shared_dir, clock)
+    tokens = TokenStore(service.tokens, account.key or f"{account.user} {account.password}", clock, pace)
     if account.key:
         path, body = "/api/v2/api_login", {"login": service.client_name, "password": account.key}
     else:

@@ -164,6 +164,7 @@ class ApiV2:
             self._store.discount_login()
             raise
         except ServiceRefused as error:
+            self._store.let_others_try()
             self._raise_login_error(error)
             raise
         if isinstance(reply, dict) and "access_token" not in reply:

@@ -64,6 +64,8 @@ class Service:
         Where v2's tokens are kept between runs; None keeps them in memory.
     delivery_roots : DeliveryRoots
         Where deliveries to file systems may be copied from.
+    shared_dir : Path or None
+        The folder in which the parts of a batch tell each other when they log in; None: nobody else does.
     """
 
     api: ApiVersion
@@ -77,6 +79,7 @@ class Service:
     client_name: str = CLIENT_NAME
     tokens: Path | None = None
     delivery_roots: DeliveryRoots = DEFAULT_DELIVERY_ROOTS
+    shared_dir: Path | None = None
 
     @property
     def sends_password_in_clear(self) -> bool:

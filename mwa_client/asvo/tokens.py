@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mwa_client.asvo.login_pace import LoginPace
 from mwa_client.directory.json_files import read_document
 from mwa_client.directory.our_files import read_ours, state_directory, write_safely
 from mwa_client.directory.owner import Owner
@@ -90,9 +91,12 @@ class TokenStore:
         The API key or password; only a mark made from it is written, to know the account again.
     clock : Clock
         Time.
+    pace : LoginPace, optional
+        Tells other clients of our logins, which may not find our tokens.
     """
 
-    def __init__(self, path: Path | None, secret: str, clock: Clock) -> None:
+    def __init__(self, path: Path | None, secret: str, clock: Clock, pace: LoginPace | None = None) -> None:
+        self._pace = pace
         self._shared = "tokens.json" if path is None else path.name
         self._accounts = f"mwa_client_{self._shared}"
         self._folder = None if path is None else path.parent
@@ -171,11 +175,19 @@ class TokenStore:
         if len(recent) >= LOGINS_A_MINUTE:
             wait = recent[0] + 60.0 - now
             raise ServiceUnavailable("The service allows only a few logins a minute.", retry_after=wait)
+        if self._pace is not None:
+            self._pace.count()
         self._write(LOGINS, [*recent, now])
 
     def discount_login(self) -> None:
         """Take the last login back: the server did not count it."""
         self._write(LOGINS, self._logins()[:-1])
+        self.let_others_try()
+
+    def let_others_try(self) -> None:
+        """Let other parts of the batch log in at once: we have not got in, and they may."""
+        if self._pace is not None:
+            self._pace.discount()
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Callable, Protocol
 
@@ -73,6 +73,10 @@ def open_context(
             from mwa_client.cli.practice import practice_service
 
             services = (open_things.enter_context(practice_service(settings, say)),)
+        if part is not None:
+            from mwa_client.batch.ledger import STATE_DIR
+
+            services = tuple(replace(each, shared_dir=settings.directory / STATE_DIR) for each in services)
         yield TaskContext(settings, services, check_lock, say, show, ending, part)
 
 

@@ -89,7 +89,7 @@ def give_folder_name(
         The folder. What else is in `place` stays until `finish_unpacked`.
     """
     directory, members = transfers.directory, place.members
-    name = directory.names.claim(folder_name(expected.name), expected.job_id)
+    name = directory.names.claim(folder_name(expected.name), expected.job_id, expected.obs_id)
     expected = dataclasses.replace(expected, name=name)
     with disk_errors(members):
         if own[1] is not None:
