@@ -113,7 +113,7 @@ class Receiver:
                     writer.commit(taken, skip)
                 if count:
                     self.context.note_arrival()
-                if not self._may_go_on(segment, reply):
+                if not self._may_go_on(segment, reply, position):
                     return
                 began = self._clock.monotonic()
 
@@ -153,8 +153,8 @@ class Receiver:
         self.adjust()
         return skip, taken
 
-    def _may_go_on(self, segment: Segment, reply: ranges.RangeResponse) -> bool:
-        """Say whether a connection is to read on, after a wait where it is paused."""
+    def _may_go_on(self, segment: Segment, reply: ranges.RangeResponse, position: int) -> bool:
+        """Say whether a connection is to read on from `position`, after a wait where it is paused."""
         connection = segment.connection
         with self.changed:
             while connection.is_paused and not (connection.is_dismissed or self.is_over):
@@ -167,7 +167,9 @@ class Receiver:
                 raise ServiceUnavailable("The server has almost stopped sending.")
             is_at_end = segment.is_held and not segment.left
             goes_further = reply.end is None or reply.end > segment.end
-            if is_at_end and goes_further and not (connection.is_first and self.plan.extend(segment)):
+            # Where others had taken its end, and have left it again, bytes may have been dropped meanwhile.
+            can_be_longer = connection.is_first and position == segment.end
+            if is_at_end and goes_further and not (can_be_longer and self.plan.extend(segment)):
                 return False
         if connection.is_first:
             self.context.part.check()

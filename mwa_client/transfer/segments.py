@@ -152,6 +152,8 @@ class SegmentPlan:
 
     def restart(self) -> Segment:
         """Give the whole file to the first connection, and nothing to the others."""
+        for each in self._segments:
+            each.end = each.own_end = each.position
         self._segments = [Segment(self.connections[0], 0, self.size, self.size, is_held=True)]
         self.free = Gaps()
         return self._segments[0]

@@ -262,30 +262,35 @@ def stage_of(tmp_path: Path) -> Iterator[Callable[[int], Stage]]:
         stage.close()
 
 
-def split_by_the_first(stage: Stage) -> tuple[Segment, Segment]:
-    """Let the first connection ask for a part of what the other fetches; return what both are to fetch."""
-    stage.ask(1, sharers=1)
-    stage.go_on(1)
+def split(stage: Stage, fetched_by: int, asked_by: int) -> tuple[Segment, Segment]:
+    """Let a connection ask for the end of what another fetches; return what both are to fetch."""
+    stage.ask(fetched_by, sharers=1)
+    stage.go_on(fetched_by)
     for _ in range(2):
-        stage.go_on(1, 10)
+        stage.go_on(fetched_by, 10)
         stage.clock.advance(0.3)
-    while stage.ask(0):
+    while stage.ask(asked_by):
         theirs = stage.plan._segments[-1].taken_from
         if theirs is not None:
-            return stage.plan._segments[-1], theirs
-        while stage.all[0].is_busy:
-            stage.go_on(0, SIZE)
+            return theirs, stage.plan._segments[-1]
+        while stage.all[asked_by].is_busy:
+            stage.go_on(asked_by, SIZE)
     raise AssertionError("there is nothing to be split")
+
+
+def go_up_to(stage: Stage, number: int, segment: Segment, position: int) -> None:
+    """Let a connection receive its segment up to a position."""
+    while segment.position < position:
+        stage.go_on(number, position - segment.position)
 
 
 def test_the_first_connection_is_answered_when_another_has_gone_into_its_part(
     stage_of: Callable[[int], Stage],
 ) -> None:
     stage = stage_of(2)
-    mine, theirs = split_by_the_first(stage)
+    theirs, mine = split(stage, fetched_by=1, asked_by=0)
     start = mine.position
-    while theirs.position < start + 20:
-        stage.go_on(1, start + 20 - theirs.position)
+    go_up_to(stage, 1, theirs, start + 20)
     stage.go_on(0)
     # The twenty come once more; they are not written behind where they belong.
     stage.go_on(0, 30)
@@ -295,17 +300,31 @@ def test_the_first_connection_is_answered_when_another_has_gone_into_its_part(
 
 def test_who_breaks_before_its_part_gives_back_nothing_of_anothers(stage_of: Callable[[int], Stage]) -> None:
     stage = stage_of(3)
-    _, theirs = split_by_the_first(stage)
+    theirs, _ = split(stage, fetched_by=1, asked_by=0)
     stage.cut(0)
     assert stage.ask(2)
-    mine = stage.plan._segments[-1]
-    start = mine.position
-    while theirs.position < start + 20:
-        stage.go_on(1, start + 20 - theirs.position)
+    start = stage.plan._segments[-1].position
+    go_up_to(stage, 1, theirs, start + 20)
     stage.go_on(2)
     stage.go_on(2, 10)
     stage.cut(2)
-    assert not stage.plan.free or stage.plan.free.first[0] >= start + 20
+    assert all(first >= theirs.position for first, _ in stage.plan.free)
+    stage.finish()
+
+
+def test_the_first_connection_has_dropped_bytes_when_its_end_is_given_back(
+    stage_of: Callable[[int], Stage],
+) -> None:
+    stage = stage_of(2)
+    theirs, mine = split(stage, fetched_by=0, asked_by=1)
+    go_up_to(stage, 0, theirs, mine.position + 5)
+    stage.go_on(1)
+    stage.go_on(1, 6)
+    assert not theirs.left
+    # The other cannot write what it has; meanwhile the first has read on, and had no place for it.
+    stage.cut(1, disk_is_full=True)
+    stage.go_on(0, 3)
+    stage.go_on(0, 3)
     stage.finish()
 
 
