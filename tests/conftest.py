@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from shared import THREE_ROWS, FastClock
 
+from mwa_client.cli.interrupts import SIGNALS
 from mwa_client.sandbox import Sandbox
 
 # What a shell starts in the background, or with nohup, ignores these; the processes of the tests must not.
@@ -46,3 +47,12 @@ def data(tmp_path: Path) -> Path:
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another working directory than the repository's, which stays clean whatever a test leaves behind."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Signals mean after the test what they meant before: a program that is ending ignores them."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

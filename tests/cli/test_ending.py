@@ -17,7 +17,6 @@ from shared import command, environment, vis
 from mwa_client.batch.batch import Batch
 from mwa_client.batch.watching import Listed
 from mwa_client.cli import main as cli
-from mwa_client.cli.interrupts import SIGNALS
 from mwa_client.errors import DirectoryBusy, DiskFull, LoginRefused
 from mwa_client.sandbox import JobState, JobType, Sandbox
 
@@ -30,14 +29,7 @@ POLL = ("--poll=0.02", "--give-up-after=20")
 
 Main = Callable[..., "tuple[int, str, str]"]
 
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    """Signals mean after each test what they meant before: a program that is ending ignores them."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("handlers")
 
 
 @pytest.fixture
