@@ -25,7 +25,7 @@ from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFi
 
 NAME, JOB = "1191828584_10001_ms.tar", 10001
 FOLDER = "1191828584_10001_ms"
-MTIME = 1_500_000_000
+MTIME, NOW = 1_500_000_000, 1_600_000_000
 REFUSED = 0o7002
 """The permissions that are not taken from an archive."""
 
@@ -95,7 +95,9 @@ def tree_of(path: Path) -> dict[str, tuple[Any, ...]]:
             elif stat.S_ISREG(state.st_mode):
                 kind = each.read_bytes(), numbers.setdefault(state.st_ino, len(numbers))
             mode = 0 if stat.S_ISLNK(state.st_mode) else stat.S_IMODE(state.st_mode)
-            found[each.relative_to(path).as_posix()] = (mode, state.st_mtime_ns // 1000, kind)
+            # What no member says is that of the moment.
+            mtime = None if state.st_mtime > NOW else state.st_mtime_ns // 1000
+            found[each.relative_to(path).as_posix()] = (mode, mtime, kind)
     return {name: (*found[name][:2], _named(found[name][2], name, found)) for name in sorted(found)}
 
 

@@ -80,7 +80,8 @@ class TarAgain:
                 return self._pieces[0]
             data = self._kept(READ_SIZE, self._kept_position)
             if not data:
-                return None
+                self._stream.flush()
+                return self._pieces[0] if self._pieces else None
             self._kept_position += len(data)
             self._stream.feed(memoryview(data))
 

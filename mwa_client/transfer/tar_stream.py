@@ -22,6 +22,8 @@ from mwa_client.transfer.members import (
 )
 
 BLOCK = 512
+FEW_TRIES = 8
+"""So many times incomplete headers are tried again as soon as there is what they lacked."""
 MOST_HEADER = 1 << 20
 """The most bytes that the headers of one member may have; long names and lists of holes are in them."""
 _ZEROS = bytes(BLOCK)
@@ -80,6 +82,8 @@ class TarStream:
         self._held = bytearray()
         """The beginning of headers whose rest is still to come."""
         self._needed = BLOCK
+        self._tries = 0
+        """How often these headers were tried and found incomplete."""
         self._is_over = False
         self._last_name = _FIRST_NAME
         self._reader = _HeaderReader()
@@ -125,6 +129,13 @@ class TarStream:
         self._left = left
         self.position -= left
 
+    def flush(self) -> None:
+        """Pass on headers that are complete, though more was awaited with them; raises as `feed` does."""
+        held = bytes(self._held)
+        if held and (used := self._parse(memoryview(held))):
+            self._held.clear()
+            self.feed(memoryview(held[used:]))
+
     def finish(self) -> None:
         """Refuse an archive that does not end as one; called when all bytes were fed.
 
@@ -133,6 +144,7 @@ class TarStream:
         MemberRefused
             It breaks off.
         """
+        self.flush()
         if not self._is_over:
             kind = NoArchive if self.position == 0 else MemberRefused
             raise kind(self._last_name, "is the last one before the archive breaks off")
@@ -153,8 +165,8 @@ class TarStream:
             held = bytes(self._held)
             if used := self._parse(memoryview(held)):
                 self._held.clear()
-                # What is read last is needed to its end, so there is nothing behind it.
-                assert used == len(held)
+                if used < len(held):
+                    return memoryview(held[used:] + data[count:])
         return data[count:]
 
     def _parse(self, data: memoryview) -> int:
@@ -172,13 +184,16 @@ class TarStream:
         try:
             info = tarfile.TarInfo.fromtarfile(self._archive)
         except _MoreNeeded as more:
-            self._needed = more.end
-            if self._needed > MOST_HEADER:
+            if more.end > MOST_HEADER:
                 self._refuse("is followed by headers without end")
+            # A long list of holes is read block by block. To begin anew with each would take hours.
+            self._tries += 1
+            self._needed = more.end + (len(data) // 2 if self._tries > FEW_TRIES else 0)
             return 0
         except Exception as error:
             # tarfile has many errors for a header that lies, and not only its own.
             self._refuse(f"is followed by a header that is broken ({type(error).__name__})", error)
+        self._tries = 0
         used = self._reader.position
         self._begin(data[:used], info, self._archive.offset - used)
         return used

@@ -276,6 +276,7 @@ class UnpackPart:
             hashing()
             with self._changed:
                 self._contents.set(Gaps(), unpacker.position)
+            self._hasher.catch_up()
         self._unsynced += len(data)
         if self._unsynced >= SYNC_SIZE:
             self._sync()

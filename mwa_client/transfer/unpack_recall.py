@@ -73,6 +73,7 @@ class Recall:
                 position += len(data)
                 if stop.is_set():
                     raise Stopped("The work was told to stop.")
+            stream.flush()
         except MemberRefused as error:
             raise PartBroken.because(self._place.path, f"its headers were changed ({error.why})") from error
         finally:
