@@ -203,11 +203,11 @@ class Scene:
             assert server.opened == 0
             assert server.peak <= connections
 
-    def assert_right(self, file: FetchedFile) -> None:
+    def assert_right(self, file: FetchedFile, *, is_told: bool = False) -> None:
         assert self.final.read_bytes() == CONTENT
         assert (file.size, file.verified) == (SIZE, True)
         assert list(self.place.state_dir.iterdir()) == []
-        assert not [event for event in self.events if isinstance(event, Setback)]
+        assert is_told or not [event for event in self.events if isinstance(event, Setback)]
         # Where the others have just finished, one that was refused is the last, and waits for a moment.
         assert sum(self.clock.slept) <= 1.0
 
@@ -400,7 +400,8 @@ def test_another_tag_between_pieces_starts_again(scene: Scene) -> None:
 
 def test_a_change_that_the_server_hides_is_noticed(scene: Scene) -> None:
     server = Server([GOOD, GOOD, Step(content=CHANGED)])
-    scene.assert_right(scene.fetch(server))
+    # That depends on whether bytes of the wrong content are used at all.
+    scene.assert_right(scene.fetch(server), is_told=True)
 
 
 # --- Stopping and going on ----------------------------------------------------------------------------
