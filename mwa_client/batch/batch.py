@@ -62,6 +62,8 @@ class Batch:
         `JobFileError` where that one cannot do what is wanted.
     only_submit : bool
         Be content when every row has a job.
+    unpack : bool
+        Make folders of tars and zips.
     once : bool
         Be content with one pass: one listing, what can be submitted then, what is ready then.
     is_asked_again : bool
@@ -83,6 +85,7 @@ class Batch:
         *,
         check: Callable[[ApiVersion], None] = lambda api: None,
         only_submit: bool = False,
+        unpack: bool = False,
         once: bool = False,
         is_asked_again: bool = False,
         free_bytes: Callable[[Path], float] = free_bytes,
@@ -101,17 +104,34 @@ class Batch:
         self._open_files = files = OpenFiles(updates, session, pacing.parallel, stop)
         downloaders = Workers(files.parallel, inbox)
         self._recalling = Recalling(
-            updates, lost_jobs, downloaders, roots, is_fetching=not only_submit, stop=stop
+            updates, lost_jobs, downloaders, roots, is_fetching=not only_submit, unpack=unpack, stop=stop
         )
         submitters = Workers(SUBMITTERS if files.has_many else 1, inbox)
         self._submitting = Submitting(updates, session, pacing, submitters, once=once, stop=stop)
         polls = PollTimes(clock, pacing.poll)
         self._watching = Watching(
-            updates, session, self._submitting, lost_jobs, files, polls, roots, check, once=once, inbox=inbox
+            updates,
+            session,
+            self._submitting,
+            lost_jobs,
+            files,
+            polls,
+            roots,
+            check,
+            once=once,
+            unpack=unpack,
+            inbox=inbox,
         )
         means = (files, pacing.connections, downloaders, roots, free_bytes)
         self._fetching = Fetching(
-            updates, session, self._watching, *means, is_wanted=not only_submit, inbox=inbox, stop=stop
+            updates,
+            session,
+            self._watching,
+            *means,
+            is_wanted=not only_submit,
+            unpack=unpack,
+            inbox=inbox,
+            stop=stop,
         )
 
     def run(self) -> Summary:

@@ -55,11 +55,18 @@ class StateChanged:
 
 @dataclass(frozen=True)
 class Downloading:
-    """The download of one file of a row's product begins."""
+    """The download of one file of a row's product begins.
+
+    Attributes
+    ----------
+    is_here : bool
+        An earlier run has downloaded it, and now it is unpacked.
+    """
 
     row: RowName
     name: str
     size: int | None
+    is_here: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from typing import Any, Callable
 from mwa_client.asvo.session import Session
 from mwa_client.batch.events import Downloading
 from mwa_client.batch.open_files import OpenFiles
-from mwa_client.batch.products import bytes_to_come, fetch_all
+from mwa_client.batch.products import ProductFetcher, bytes_to_come
 from mwa_client.batch.records import FetchedProduct
 from mwa_client.batch.rows import Row, Stage
+from mwa_client.batch.unpacking import finish_unpacking
 from mwa_client.batch.updates import RowUpdates
 from mwa_client.batch.watching import Watching
 from mwa_client.batch.workers import Workers
@@ -64,6 +65,8 @@ class Fetching:
         Says for how many bytes there is room in a directory.
     is_wanted : bool
         False: no product is fetched in this run.
+    unpack : bool
+        Tars and zips become folders.
     inbox : queue.Queue
         Where each `DownloadEnded` goes, and what the downloads tell on their way.
     stop : threading.Event
@@ -87,6 +90,7 @@ class Fetching:
         free_bytes: Callable[[Path], float],
         *,
         is_wanted: bool,
+        unpack: bool,
         inbox: queue.Queue[Any],
         stop: threading.Event,
     ) -> None:
@@ -99,6 +103,7 @@ class Fetching:
         self._roots = roots
         self._free_bytes = free_bytes
         self._can_begin = is_wanted
+        self._unpack = unpack
         self._inbox = inbox
         self._stop = stop
         self._connections = ConnectionBudget(connections)
@@ -106,16 +111,16 @@ class Fetching:
     @property
     def has_startable(self) -> bool:
         """Whether a ready row could be fetched now."""
-        return bool(self._startable(self._room(), 1))
+        return self._can_fetch() and bool(self._startable(self._room(), 1))
 
     def start(self) -> None:
         """Begin with as many downloads as may run at a time; say once where there is no room for all."""
         slots = self._open_files.parallel - self._updates.rows.count(Stage.DOWNLOADING)
-        if slots <= 0:
+        if slots <= 0 or not self._can_fetch():
             return
         room, rows = self._room(), self._updates.rows
         startable = self._startable(room, slots)
-        if self._can_fetch() and rows.to_come > room:
+        if rows.to_come > room:
             directory, ready = self._updates.ledger.place.path, rows.count(Stage.READY)
             more = " Fetching what fits, the soonest to expire first." if startable else ""
             self._note_disk_full(_no_room(directory, ready, rows.to_come, max(room, 0.0)), more)
@@ -137,7 +142,11 @@ class Fetching:
             self._open_files.write_down(
                 lambda: ledger.record_complete(row.identity, row.job_id or 0, outcome)
             )
-            self._updates.complete(row, outcome, from_before=False)
+            finish_unpacking(ledger.place, outcome)
+            if outcome.refusal is not None:
+                self._updates.fail(row, outcome.refusal)
+            else:
+                self._updates.complete(row, outcome, from_before=False)
         elif isinstance(outcome, DiskFull):
             # No room or no quota, whatever the disk says: nothing more is begun.
             row.put_back()
@@ -185,14 +194,13 @@ class Fetching:
     def _room(self) -> float:
         """Return for how many bytes more there is room, when all that is being fetched is there."""
         place, running = self._updates.ledger.place, self._updates.rows.at(Stage.DOWNLOADING)
-        to_come = sum(bytes_to_come(row.product.files, place) for row in running if row.product is not None)
+        products = [row.product.files for row in running if row.product is not None]
+        to_come = sum(bytes_to_come(files, place, unpack=self._unpack) for files in products)
         return self._free_bytes(place.path) - to_come
 
     def _startable(self, room: float, most: int) -> list[Row]:
         """Return the ready rows that there is room for: if not for all, those that expire first."""
         rows = self._updates.rows
-        if not self._can_fetch():
-            return []
         if rows.to_come <= room:
             return rows.first_at(Stage.READY, most)
         fitting: list[Row] = []
@@ -211,21 +219,24 @@ class Fetching:
 
     def _download(self, row: Row) -> Callable[[], DownloadEnded | None]:
         """Take the step, and return what a downloader has to do."""
-        job, product = row.job, row.product
-        assert job is not None and product is not None
+        job_id, product, place = row.job_id, row.product, self._updates.ledger.place
+        assert job_id is not None and product is not None
         for wanted, file in product.files:
             if not file.delivery.is_folder:
-                self._updates.tell(row, Downloading(row.name, wanted.name, wanted.size))
+                event = Downloading(row.name, wanted.name, wanted.size, is_here=product.is_here)
+                self._updates.tell(row, event)
         row.download()
-        updates = self._updates
         files = [wanted for wanted, _ in product.files]
-        updates.ledger.record_downloading(row.identity, job.job_id, files, product.to_come)
-        means = (self._session(), updates.ledger.place, updates.clock, self._stop, self._inbox.put)
+        self._updates.ledger.record_downloading(row.identity, job_id, files, product.to_come)
+        means = (place, self._updates.clock, self._stop, self._inbox.put, self._connections)
+        fetcher = ProductFetcher(*means, self._roots, self._unpack)
+        session = None if product.is_here else self._session
+        if session is not None:
+            session()  # Opened here: the workers share it.
 
         def download() -> DownloadEnded | None:
             try:
-                fetched = fetch_all(job, product.files, *means, self._connections, self._roots)
-                return DownloadEnded(row, fetched)
+                return DownloadEnded(row, fetcher.fetch(job_id, product.files, session))
             except Stopped:
                 return None
             except MwaClientError as error:

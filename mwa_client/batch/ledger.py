@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Callable
 
@@ -198,6 +199,8 @@ class Ledger:
         }
         if fetched.elsewhere:
             entry["elsewhere"] = list(fetched.elsewhere)
+        if fetched.refused:
+            entry["refused"] = [list(astuple(refusal)) for refusal in fetched.refused]
         self._learn({**entry, "service": self._service}, json.dumps(entry))
         # SHA1SUMS first: a row that the ledger calls complete is not looked at again.
         lost = self._lost - self._folders() if self._lost else self._lost
@@ -216,6 +219,15 @@ class Ledger:
             return True
         found = OBSERVATION.search(identity)
         return found is not None and int(found[1]) in self._part.observations
+
+    def complete_folders(self) -> set[tuple[int, str]]:
+        """Return the job and the name of each product that was unpacked and is complete."""
+        return {
+            (row.job_id or 0, name_in_text(file.path.name))
+            for row in self._rows.values()
+            for file in (row.fetched.files if row.fetched is not None else ())
+            if isinstance(file, FetchedFolder)
+        }
 
     def _folders(self) -> set[str]:
         """Return the names of all our verified folders: the lines of what is in them stay."""

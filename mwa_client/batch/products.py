@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import stat
-import threading
-from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Callable
 
 from mwa_client.asvo.job import Delivery, Job, ProductFile
 from mwa_client.asvo.session import Session
-from mwa_client.batch.records import FetchedProduct
+from mwa_client.batch.records import FetchedProduct, ProductFiles, RefusedArchive
+from mwa_client.batch.unpacking import (
+    NothingToFetch,
+    fetch_and_unpack,
+    is_unpackable,
+    missing_of_unpacked,
+)
 from mwa_client.directory.trees import tree_size
 from mwa_client.errors import JobFailed, TransferFailed
-from mwa_client.timing import Clock
-from mwa_client.transfer.connections import ConnectionBudget
+from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.delivered import DeliveryRoots, is_readable
 from mwa_client.transfer.download import Downloader
-from mwa_client.transfer.events import TransferEvent
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile
 from mwa_client.transfer.folder import FolderCopier
 from mwa_client.transfer.names import safe_name
 from mwa_client.transfer.part_file import bytes_in_part
+from mwa_client.transfer.ranges import Source
+from mwa_client.transfer.unpacked import UnpackRefused
 
 FOLDER_DELIVERIES = tuple(delivery.value for delivery in Delivery if delivery.is_folder)
 
@@ -87,13 +92,22 @@ def _check_path(file: ProductFile, asked: str, place: DownloadDirectory, roots: 
     roots.check(file.path, place.path)
 
 
-def bytes_to_come(files: Iterable[tuple[ExpectedFile, ProductFile]], place: DownloadDirectory) -> int:
-    """Return how many bytes are still to be fetched for these files, as far as their sizes are known."""
-    return sum(
-        max((wanted.size or 0) - _bytes_there(wanted, place), 0)
-        for wanted, file in files
-        if not file.delivery.is_folder or is_readable(file.path)
-    )
+def bytes_to_come(files: ProductFiles, place: DownloadDirectory, *, unpack: bool = False) -> int:
+    """Return for how many bytes there must still be room for these files, as far as their sizes are known.
+
+    Parameters
+    ----------
+    unpack : bool
+        Whether they are to be unpacked.
+    """
+    to_come = 0
+    for wanted, file in files:
+        missing = max((wanted.size or 0) - _bytes_there(wanted, place), 0)
+        if not file.delivery.is_folder and unpack and is_unpackable(wanted.name):
+            to_come += missing_of_unpacked(wanted, place, missing)
+        elif not file.delivery.is_folder or is_readable(file.path):
+            to_come += missing
+    return to_come
 
 
 def _bytes_there(wanted: ExpectedFile, place: DownloadDirectory) -> int:
@@ -111,57 +125,80 @@ def _bytes_there(wanted: ExpectedFile, place: DownloadDirectory) -> int:
     return state.st_size if stat.S_ISREG(state.st_mode) and state.st_size == wanted.size else 0
 
 
-def fetch_all(
-    job: Job,
-    files: Sequence[tuple[ExpectedFile, ProductFile]],
-    session: Session,
-    place: DownloadDirectory,
-    clock: Clock,
-    stop: threading.Event,
-    listen: Callable[[TransferEvent], None],
-    connections: ConnectionBudget,
-    roots: DeliveryRoots,
-) -> FetchedProduct:
-    """Fetch the files of a ready job into the directory: download them, or copy what was delivered to a disk.
+@dataclass(frozen=True)
+class ProductFetcher(Transfers):
+    """Fetches the products of ready jobs into the directory; the other parameters are those of `Transfers`.
 
-    Parameters
+    Attributes
     ----------
-    files : sequence of (ExpectedFile, ProductFile)
-        As `name_files` returns them.
-    place, clock, stop, listen, connections
-        As for `mwa_client.transfer.common.Transfers`.
     roots : DeliveryRoots
         As for `name_files`.
-
-    Returns
-    -------
-    FetchedProduct
-        The files, and the paths of what was delivered to a file system that this host cannot see.
-
-    Raises
-    ------
-    JobFailed, DiskFull, DirectoryUnusable, Stopped
-        As `mwa_client.transfer.download.Downloader.fetch`.
-    TransferFailed
-        As well: a delivery is not where this host would see it.
+    unpack : bool
+        Whether tars and zips become folders.
     """
-    downloader = Downloader(place, clock, stop, listen, connections)
-    copier = FolderCopier(place, clock, stop, listen)
-    fetched: list[FetchedFile] = []
-    elsewhere: list[str] = []
-    for wanted, file in files:
-        if not file.delivery.is_folder:
-            source = session.source(job.job_id, file)
-            fetched.append(downloader.fetch(wanted, source))
-        elif roots.is_visible(file.path):
+
+    roots: DeliveryRoots = field(default_factory=DeliveryRoots)
+    unpack: bool = False
+
+    def fetch(
+        self, job_id: int, files: ProductFiles, session: Callable[[], Session] | None
+    ) -> FetchedProduct:
+        """Fetch the files of a job: download them, or copy what was delivered to a disk.
+
+        Parameters
+        ----------
+        files : sequence of (ExpectedFile, ProductFile)
+            As `name_files` returns them.
+        session : callable or None
+            Returns the session with the service; None where all is in the directory, and is to be unpacked.
+
+        Returns
+        -------
+        FetchedProduct
+            The files, and the paths of what was delivered to a file system that this host cannot see.
+
+        Raises
+        ------
+        JobFailed, DiskFull, DirectoryUnusable, Stopped
+            As `mwa_client.transfer.download.Downloader.fetch`.
+        TransferFailed
+            As well: a delivery is not where this host would see it.
+        """
+        means = (self.directory, self.clock, self.stop, self.listen, self.connections)
+        downloader, copier = Downloader(*means), FolderCopier(*means[:-1])
+        fetched: list[FetchedFile] = []
+        elsewhere: list[str] = []
+        refused: list[RefusedArchive] = []
+        for wanted, file in files:
+            if not file.delivery.is_folder:
+                source = NothingToFetch(wanted.name) if session is None else session().source(job_id, file)
+                try:
+                    fetched.append(self._fetch_file(downloader, wanted, source))
+                except UnpackRefused as error:
+                    fetched.append(error.kept)
+                    refused.append(RefusedArchive(error.kept.path.name, error.member, error.why))
+            elif (copied := self._copy_delivery(copier, wanted, file)) is not None:
+                fetched += copied
+            else:
+                elsewhere.append(file.path)
+        return FetchedProduct(tuple(fetched), tuple(elsewhere), tuple(refused))
+
+    def _copy_delivery(
+        self, copier: FolderCopier, wanted: ExpectedFile, file: ProductFile
+    ) -> tuple[FetchedFile, ...] | None:
+        """Copy what was delivered to a disk; return None where this host cannot see it."""
+        if self.roots.is_visible(file.path):
             # Checked again, because others can write there and the first check may be hours old.
-            delivered = roots.check(file.path, place.path)
-            fetched += copier.copy(wanted, delivered)
-        elif roots.should_be_visible(file.path):
+            delivered = self.roots.check(file.path, self.directory.path)
+            return copier.copy(wanted, delivered)
+        if self.roots.should_be_visible(file.path):
             raise TransferFailed(
                 f"{file.path} does not exist, or you may not read it, though this host has its folder.",
                 "It may have been purged. Check the delivery, and tell the archive's help desk.",
             )
-        else:
-            elsewhere.append(file.path)
-    return FetchedProduct(tuple(fetched), tuple(elsewhere))
+        return None
+
+    def _fetch_file(self, downloader: Downloader, wanted: ExpectedFile, source: Source) -> FetchedFile:
+        if self.unpack:
+            return fetch_and_unpack(downloader, wanted, source)
+        return downloader.fetch(wanted, source)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, replace
 
+from mwa_client.asvo.job import JobState
 from mwa_client.batch.losing import LostJobs, was_complete
-from mwa_client.batch.records import FetchedProduct, RowRecord
+from mwa_client.batch.products import FOLDER_DELIVERIES, bytes_to_come
+from mwa_client.batch.records import FetchedProduct, Product, RowRecord
 from mwa_client.batch.rows import ListedJob, Row
+from mwa_client.batch.unpacking import archives_in, files_here
 from mwa_client.batch.updates import RowUpdates
 from mwa_client.batch.workers import Workers
 from mwa_client.jobs.request import JobRequest
 from mwa_client.transfer.delivered import DeliveryRoots
 from mwa_client.transfer.files import FetchedFile
+from mwa_client.transfer.leftovers import remove_finished
 from mwa_client.transfer.standing import Standing, read_again, standing_of
 
 
@@ -46,6 +50,8 @@ class Recalling:
         Where deliveries to file systems may be copied from.
     is_fetching : bool
         Products are fetched in this run.
+    unpack : bool
+        Tars and zips become folders, those of earlier runs, too.
     stop : threading.Event
         Set when the work is to stop.
     """
@@ -58,6 +64,7 @@ class Recalling:
         roots: DeliveryRoots,
         *,
         is_fetching: bool,
+        unpack: bool,
         stop: threading.Event,
     ) -> None:
         self._updates = updates
@@ -66,11 +73,13 @@ class Recalling:
         self._workers = workers
         self._roots = roots
         self._is_fetching = is_fetching
+        self._unpack = unpack
         self._stop = stop
 
     def recall(self) -> None:
         """Settle the rows that an earlier run has completed; take up the jobs of the others."""
         self._lost_jobs.remove_leftovers(self._ledger.jobs_given_up())
+        remove_finished(self._ledger.place, self._ledger.complete_folders)
         for row in self._updates.rows:
             if isinstance(row.request, JobRequest) and row.request.former_identity:
                 self._rename(row.request.former_identity, row.identity)
@@ -109,13 +118,32 @@ class Recalling:
         is_changed = standing is Standing.CHANGED
         is_here_now = any(map(self._roots.is_visible, fetched.elsewhere))
         if not (standing is Standing.GONE or is_here_now or (is_changed and row.request.allow_resubmit)):
-            self._updates.complete(row, fetched, from_before=True, is_changed=is_changed)
+            if is_changed or not self._has_to_unpack(row, fetched):
+                self._updates.complete(row, fetched, from_before=True, is_changed=is_changed)
             return
         row.history.fetched = fetched
         if standing is Standing.GONE and self._is_fetching:
             what = was_complete(row, self._ledger)
             self._updates.notice(f"{what} It will be downloaded again.", is_warning=False)
         self._updates.attach(row, row.job_id, found=True)
+
+    def _has_to_unpack(self, row: Row, fetched: FetchedProduct) -> bool:
+        """Have a product unpacked that was not, if that is wanted now; fail the row where it cannot be.
+
+        What was refused once is not looked at again. Return whether it was one or the other.
+        """
+        if not self._unpack or not self._is_fetching or row.request.delivery in FOLDER_DELIVERIES:
+            return False
+        if fetched.refusal is not None:
+            self._updates.fail(row, fetched.refusal)
+            return True
+        if not archives_in(fetched):
+            return False
+        place = self._ledger.place
+        files = files_here(place, fetched, row.job_id or 0, row.request.obs_id)
+        row.see_state(JobState.READY.label)
+        row.make_ready(Product(files, bytes_to_come(files, place, unpack=True), is_here=True))
+        return True
 
     def _rename(self, former: str, identity: str) -> None:
         """Keep what an earlier version of this program remembered of a row by another name."""

@@ -3,13 +3,57 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mwa_client.asvo.job import ProductFile
 from mwa_client.directory.names import path_below
 from mwa_client.json_text import read_strictly
-from mwa_client.transfer.files import FetchedFile, FetchedFolder, by_name
+from mwa_client.transfer.files import ExpectedFile, FetchedFile, FetchedFolder, by_name
+from mwa_client.transfer.unpacked import UnpackRefused
+
+ProductFiles = Sequence[tuple[ExpectedFile, ProductFile]]
+"""Each file of a product as it is to be here, and where it comes from."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """What is to be fetched for a row whose job is ready.
+
+    Attributes
+    ----------
+    files : sequence of (ExpectedFile, ProductFile)
+        Each file, and where it comes from.
+    to_come : int
+        Bytes that there must be room for, as of when the row became ready, as far as sizes are known.
+    is_here : bool
+        An earlier run has fetched all of it; it is only to be unpacked.
+    """
+
+    files: ProductFiles
+    to_come: int
+    is_here: bool = False
+
+
+@dataclass(frozen=True)
+class RefusedArchive:
+    """Why an archive was not unpacked.
+
+    Attributes
+    ----------
+    name : str
+        The archive's name in the directory.
+    member : str
+        The member that is not unpacked.
+    why : str
+        What is wrong with it.
+    """
+
+    name: str
+    member: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -22,10 +66,22 @@ class FetchedProduct:
         The files in the directory.
     elsewhere : tuple of str
         What was delivered to file systems that this host cannot see: where it is.
+    refused : tuple of RefusedArchive
+        Which of the files were to be unpacked and could not be.
     """
 
     files: tuple[FetchedFile, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    refused: tuple[RefusedArchive, ...] = ()
+
+    @property
+    def refusal(self) -> UnpackRefused | None:
+        """Why it was not unpacked, as an error; None where there is no reason."""
+        for one in self.refused:
+            for file in self.files:
+                if file.path.name == one.name:
+                    return UnpackRefused(one.member, one.why, file)
+        return None
 
 
 class UnreadProduct:
@@ -51,11 +107,14 @@ class UnreadProduct:
     def fetched(self) -> FetchedProduct | None:
         """The product; None where a part of the line cannot be read, for half a product is no product."""
         entry = read_strictly(self._line)
-        files, elsewhere = entry.get("files"), entry.get("elsewhere")
+        files, elsewhere, refused = entry.get("files"), entry.get("elsewhere"), entry.get("refused")
         try:
             fetched = FetchedProduct(
                 tuple(self._read_file(file) for file in (files if isinstance(files, list) else [])),
                 tuple(str(path) for path in (elsewhere if isinstance(elsewhere, list) else [])),
+                tuple(
+                    RefusedArchive(*map(str, one)) for one in (refused if isinstance(refused, list) else [])
+                ),
             )
         except (KeyError, TypeError, ValueError, OverflowError):
             return None

@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mwa_client.asvo.job import Job, ProductFile
+from mwa_client.asvo.job import Job
 from mwa_client.batch.events import Complete, RowFailed, RowName
-from mwa_client.batch.records import FetchedProduct
+from mwa_client.batch.records import FetchedProduct, Product
 from mwa_client.errors import MwaClientError
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.listed import identity_of
 from mwa_client.jobs.request import JobRequest
-from mwa_client.transfer.files import ExpectedFile
 
 
 class Stage(enum.Enum):
@@ -50,7 +49,7 @@ STEPS: dict[str, tuple[tuple[Stage, ...], Stage]] = {
     "attach": ((Stage.WANTED, Stage.CHECKING, Stage.SUBMITTING), Stage.WATCHED),
     "renew": ((Stage.WATCHED,), Stage.WANTED),
     "disown": ((Stage.WATCHED,), Stage.WANTED),
-    "make ready": ((Stage.WATCHED,), Stage.READY),
+    "make ready": ((Stage.WANTED, Stage.CHECKING, Stage.WATCHED), Stage.READY),
     "download": ((Stage.READY,), Stage.DOWNLOADING),
     "put back": ((Stage.DOWNLOADING,), Stage.READY),
     "look again": ((Stage.DOWNLOADING,), Stage.WATCHED),
@@ -91,22 +90,6 @@ class ListedJob:
         identity = None if job.job_type is None else identity_of(job.job_type, job.parameters, api)
         delivery = str(job.parameters.get("delivery") or "")
         return cls(job.job_id, job.obs_id or 0, identity or f"job {job.job_id}", delivery=delivery)
-
-
-@dataclass(frozen=True)
-class Product:
-    """What is to be fetched for a row whose job is ready.
-
-    Attributes
-    ----------
-    files : tuple of (ExpectedFile, ProductFile)
-        Each file, and where it comes from.
-    to_come : int
-        Bytes that were missing of them when the row became ready, as far as their sizes are known.
-    """
-
-    files: tuple[tuple[ExpectedFile, ProductFile], ...]
-    to_come: int
 
 
 @dataclass
@@ -282,8 +265,10 @@ class Row:
         self._let_go()
 
     def make_ready(self, product: Product) -> None:
-        """Take the step: its product can be fetched."""
-        if self._stage is Stage.WATCHED:  # The step counts its bytes; a wrong one must not change them.
+        """Take the step: its product can be fetched, or is here and can be unpacked."""
+        if (
+            self._stage in STEPS["make ready"][0]
+        ):  # The step counts its bytes; a wrong one must not change them.
             self.product = product
         self._step("make ready")
 

@@ -13,7 +13,8 @@ from mwa_client.batch.finding import Finder
 from mwa_client.batch.losing import RESUBMIT, LostJobs, why_lost
 from mwa_client.batch.open_files import OpenFiles
 from mwa_client.batch.products import bytes_to_come, name_files
-from mwa_client.batch.rows import AT_WORK, Product, Row, Stage
+from mwa_client.batch.records import Product
+from mwa_client.batch.rows import AT_WORK, Row, Stage
 from mwa_client.batch.submitting import LISTINGS_BEFORE_RETRY, Submitting, may_pass
 from mwa_client.batch.updates import RowUpdates
 from mwa_client.batch.workers import Workers
@@ -80,6 +81,8 @@ class Watching:
         Is told which interface the service speaks, once, before anything is submitted.
     once : bool
         One listing is enough.
+    unpack : bool
+        Products are to be unpacked, which decides for how many bytes there must be room.
     inbox : queue.Queue
         Where each `Listed` goes.
 
@@ -103,6 +106,7 @@ class Watching:
         check: Callable[[ApiVersion], None],
         *,
         once: bool,
+        unpack: bool,
         inbox: queue.Queue[Any],
     ) -> None:
         self.is_listing = self.has_polled = self.has_listed = False
@@ -115,6 +119,7 @@ class Watching:
         self._roots = roots
         self._check = check
         self._once = once
+        self._unpack = unpack
         self._worker = Workers(1, inbox)
         self._finder = Finder()
 
@@ -286,7 +291,7 @@ class Watching:
         except JobFailed as error:
             self._updates.fail(row, error)
             return
-        row.make_ready(Product(files, bytes_to_come(files, place)))
+        row.make_ready(Product(files, bytes_to_come(files, place, unpack=self._unpack)))
 
     def _let_go_of_anothers(self, row: Row, job: Job) -> bool:
         """Let a job go that the service lists as another one than the row asks for.

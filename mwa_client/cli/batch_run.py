@@ -104,10 +104,10 @@ def _run_batch(
         report_if_due()
 
     pacing = Pacing(
-        settings.parallel,
+        settings.downloads.parallel,
         settings.poll,
         settings.give_up_after,
-        settings.connections,
+        settings.downloads.connections,
         context.services[0].call_timeout,
         is_prompt=settings.sandbox,
     )
@@ -128,6 +128,7 @@ def _run_batch(
             pacing,
             check=check,
             only_submit=settings.task is Task.SUBMIT,
+            unpack=settings.downloads.unpack,
             once=settings.once,
             # A crontab repeats the same command all night, and means one new job by it, not one each time.
             is_asked_again=settings.allow_resubmit and not settings.once,

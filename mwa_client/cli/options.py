@@ -91,6 +91,7 @@ def option_parser() -> argparse.ArgumentParser:
     job.add_argument(
         "-d", "--dir", metavar="DIR", default=".", help="where the products go; made if missing (default: .)"
     )
+    job.add_argument("--unpack", action="store_true", help="make a folder of each product, as it arrives")
     before = parser.add_argument_group("before the real run")
     before.add_argument("--check", action="store_true", help="check the file, show the plan, send nothing")
     before.add_argument("--sandbox", action="store_true", help="practise against a built-in service")

@@ -91,6 +91,25 @@ class OtherClients:
 
 
 @dataclass(frozen=True)
+class Downloads:
+    """How products are fetched.
+
+    Attributes
+    ----------
+    parallel : int
+        Downloads at a time.
+    connections : int
+        The most connections to fetch products with, over all downloads.
+    unpack : bool
+        Make folders of the products that are tars or zips.
+    """
+
+    parallel: int = DOWNLOADS
+    connections: int = CONNECTIONS
+    unpack: bool = False
+
+
+@dataclass(frozen=True)
 class Settings:
     """What the user wants of a run.
 
@@ -116,10 +135,8 @@ class Settings:
         Submit even where the same job is there already, and again where it has failed.
     output : Output
         What to show of it.
-    parallel : int
-        Downloads at a time.
-    connections : int
-        The most connections to fetch products with, over all downloads.
+    downloads : Downloads
+        How products are fetched.
     poll : float or None
         Seconds between two listings; None: adapt.
     give_up_after : float or None
@@ -138,8 +155,7 @@ class Settings:
     once: bool = False
     allow_resubmit: bool = False
     output: Output = field(default_factory=Output)
-    parallel: int = DOWNLOADS
-    connections: int = CONNECTIONS
+    downloads: Downloads = field(default_factory=Downloads)
     poll: float | None = None
     give_up_after: float | None = None
     others: OtherClients = field(default_factory=OtherClients)
@@ -173,8 +189,11 @@ def settings_from(options: argparse.Namespace) -> Settings:
             table=options.status or options.report is None,
             error_file=None if options.error_file is None else _path("--error-file", options.error_file),
         ),
-        parallel=_count("--parallel", options.parallel, DOWNLOADS, MOST_DOWNLOADS),
-        connections=_count("--connections", options.connections, CONNECTIONS, MOST_CONNECTIONS),
+        downloads=Downloads(
+            parallel=_count("--parallel", options.parallel, DOWNLOADS, MOST_DOWNLOADS),
+            connections=_count("--connections", options.connections, CONNECTIONS, MOST_CONNECTIONS),
+            unpack=options.unpack,
+        ),
         poll=read_seconds("--poll", options.poll, SANDBOX_POLL if options.sandbox else 0.0) or None,
         give_up_after=read_seconds("--give-up-after", options.give_up_after, 0.0) or None,
         others=OtherClients(

@@ -175,7 +175,7 @@ class Client:
 
     @says_it_in_python_words
     def download(
-        self, job_id: int, directory: str | Path = ".", *, connections: int = 8
+        self, job_id: int, directory: str | Path = ".", *, connections: int = 8, unpack: bool = False
     ) -> tuple[FetchedFile, ...]:
         """Download the product of a ready job into a directory, complete and verified.
 
@@ -190,6 +190,8 @@ class Client:
             Where the product goes; made if missing.
         connections : int
             The most connections to use for the product; only as many are used as make it faster.
+        unpack : bool
+            Make a folder of the product while it arrives: a `FetchedFolder` with its number of `files`.
 
         Raises
         ------
@@ -217,7 +219,7 @@ class Client:
         with self._open_ledger(Path(directory)) as ledger:
             parts = (lambda: self._session, ledger, self._clock, lambda event: None, pacing)
             rows = [ListedJob.of(job, self._session.api)]
-            summary = Batch(rows, *parts, once=True, roots=self._delivery_roots).run()
+            summary = Batch(rows, *parts, unpack=unpack, once=True, roots=self._delivery_roots).run()
         for failure in summary.failed:
             raise failure.error
         if summary.pending:
@@ -237,6 +239,7 @@ class Client:
         *,
         parallel: int = 4,
         connections: int = 8,
+        unpack: bool = False,
         once: bool = False,
         allow_resubmit: bool = False,
         give_up_after: float | None = None,
@@ -263,6 +266,8 @@ class Client:
             Downloads at a time.
         connections : int
             The most connections to use, over all downloads; only as many are used as make it faster.
+        unpack : bool
+            Make folders of the products that are tars or zips, as for `download`.
         once : bool
             Make one pass and return: submit what is missing, download what is ready.
         allow_resubmit : bool
@@ -352,6 +357,7 @@ class Client:
                 hear,
                 pacing,
                 check=check,
+                unpack=unpack,
                 once=once,
                 is_asked_again=allow_resubmit and not once,
                 roots=self._delivery_roots,

@@ -21,6 +21,7 @@ from mwa_client.errors import Interruption, JobFileError, MwaClientError
 from mwa_client.secrecy import hide_in
 from mwa_client.timing import Clock
 from mwa_client.transfer.events import FileNotice, Progress
+from mwa_client.transfer.files import FetchedFolder
 
 REPORT_INTERVAL = 5.0
 """Seconds between two reports of one download's progress."""
@@ -98,6 +99,7 @@ class JsonDisplay(Display):
                 verified=file.verified,
                 here=True,
                 from_before=event.from_before,
+                **({"files": file.files} if isinstance(file, FetchedFolder) else {}),
                 **({"changed": True} if event.is_changed else {}),
             )
         for path in event.elsewhere:

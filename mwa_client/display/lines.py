@@ -21,6 +21,7 @@ from mwa_client.display.wording import COMPLETE, about_row, counts_in_words, fai
 from mwa_client.formatting import format_duration, format_size
 from mwa_client.timing import Clock
 from mwa_client.transfer.events import FileNotice, Progress, Setback
+from mwa_client.transfer.files import FetchedFolder
 
 SILENCE_LIMIT = 600.0
 """Seconds without a line after which one says that the work goes on."""
@@ -55,7 +56,8 @@ class LineDisplay(Display):
         elif isinstance(event, StateChanged):
             self._tell(about_row(event.label, event.row))
         elif isinstance(event, Downloading):
-            self._tell(about_row("Downloading", event.row, f"{event.name} ({format_size(event.size)})"))
+            words = f"{event.name} ({format_size(event.size)})"
+            self._tell(about_row("Unpacking" if event.is_here else "Downloading", event.row, words))
         elif isinstance(event, Complete):
             self._show_complete(event)
         elif isinstance(event, RowFailed):
@@ -94,7 +96,8 @@ class LineDisplay(Display):
             is_verified = all(file.verified for file in files)
             proof = "verified" if is_verified else "not verified: the service gave no SHA-1"
             proof = "changed since it was complete; kept as it is" if event.is_changed else proof
-            number = "" if len(files) == 1 else f"{len(files)} files, "
+            count = sum(file.files if isinstance(file, FetchedFolder) else 1 for file in files)
+            number = "" if count == 1 else f"{count} files, "
             size = format_size(sum(file.size for file in files))
             self._tell(about_row(COMPLETE, event.row, f"{place} ({number}{size}, {proof}{when})"))
         for path in event.elsewhere:

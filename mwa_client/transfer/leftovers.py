@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -14,6 +14,9 @@ from mwa_client.transfer.files import DownloadDirectory
 from mwa_client.transfer.folder import journal_path
 from mwa_client.transfer.part_file import remove_part
 from mwa_client.transfer.part_note import job_of_part
+from mwa_client.transfer.unpack_files import UnpackPlace, read_unpack_note
+from mwa_client.transfer.unpack_part import remove_unpack_place
+from mwa_client.transfer.unpacked import job_of_unpacking, remove_unpacking
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,11 @@ def _leftovers(directory: DownloadDirectory) -> Iterator[Leftover]:
         if job_id is not None:
             with suppress(OSError):
                 yield Leftover(name, job_id, tree_size(path) if path.is_dir() else path.lstat().st_size)
+    for path in sorted(directory.state_dir.glob("*.unpack")):
+        job_id = job_of_unpacking(UnpackPlace(path))
+        if job_id is not None:
+            with suppress(OSError):
+                yield Leftover(path.name[: -len(".unpack")], job_id, tree_size(path))
 
 
 def _job_of_copy(directory: DownloadDirectory, name: str) -> int | None:
@@ -86,3 +94,24 @@ def _remove(directory: DownloadDirectory, name: str) -> None:
             journal_path(directory, name).unlink(missing_ok=True)
         else:
             remove_part(part, directory.guard)
+        remove_unpacking(directory, name, directory.guard)
+
+
+def remove_finished(
+    directory: DownloadDirectory, complete: Callable[[], Collection[tuple[int, str]]]
+) -> None:
+    """Remove what was kept of products that were unpacked, and whose completion is recorded.
+
+    A kill can leave that behind.
+
+    Parameters
+    ----------
+    complete : callable
+        Returns the job and the name of each folder that is complete; called only where something was left.
+    """
+    places = [UnpackPlace(path) for path in directory.state_dir.glob("*.unpack")]
+    finished = complete() if places else ()
+    for place in places:
+        note = read_unpack_note(place)
+        if note is not None and note.final is not None and (note.job_id, note.final.name) in finished:
+            remove_unpack_place(place, directory.guard)

@@ -232,7 +232,7 @@ class MemberFolder:
 
         A folder that is not to be written into cannot be moved, so its own come after it has been renamed.
         """
-        root: tuple[int, int | None] = (USUAL_FOLDER_MODE & ~_umask(), None)
+        root: tuple[int, int | None] = (USUAL_FOLDER_MODE & ~umask(), None)
         depths = sorted((int(path.suffix[1:]) for path in self._notes.glob("late.*")), reverse=True)
         for depth in depths:
             with (self._notes / f"late.{depth}").open(encoding="ascii") as lines:
@@ -329,7 +329,7 @@ def _set_time(file: int, member: Member) -> None:
     os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
 
 
-def _umask() -> int:
+def umask() -> int:
     """Return what is taken from the permissions of new files; the system tells only who changes it."""
     with suppress(OSError, ValueError, StopIteration), Path("/proc/self/status").open() as lines:
         return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mwa_client.batch.events import Complete, RowFailed
 from mwa_client.batch.in_order import InOrder
-from mwa_client.batch.rows import STEPS, Product, Row, Rows, Stage
+from mwa_client.batch.records import Product
+from mwa_client.batch.rows import STEPS, Row, Rows, Stage
 from mwa_client.errors import JobFailed
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion

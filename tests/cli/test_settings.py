@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mwa_client.cli.settings import OtherClients, Output, Settings, Task, settings_from
+from mwa_client.cli.settings import Downloads, OtherClients, Output, Settings, Task, settings_from
 from mwa_client.errors import SettingsError
 
 
@@ -15,7 +15,7 @@ def settings(**given: object) -> Settings:
     """Settings from options; what is not given is as on a bare command line."""
     numbers = ("parallel", "connections", "poll", "give_up_after", "wait_for_lock")
     flags = ["check", "sandbox", "allow_resubmit", "quiet", "verbose", "json"]
-    flags += ["submit_only", "list_only", "once", "status"]
+    flags += ["submit_only", "list_only", "once", "status", "unpack"]
     others = ("api", "job", "download_only", "cancel", "error_file", "part", "report")
     bare: dict[str, object] = {"csv": "jobs.csv", "dir": "."}
     bare |= dict.fromkeys(flags, False) | dict.fromkeys(others + numbers)
@@ -62,11 +62,15 @@ def test_targets_are_numbers_or_all_once_each() -> None:
 
 
 def test_bare_options() -> None:
-    assert settings() == Settings(csv="jobs.csv", directory=Path(), parallel=4, poll=None, give_up_after=None)
+    downloads = Downloads(parallel=4, connections=8, unpack=False)
+    assert settings() == Settings(
+        csv="jobs.csv", directory=Path(), downloads=downloads, poll=None, give_up_after=None
+    )
 
 
 def test_all_options() -> None:
-    switches = {"submit_only": True, "once": True, "sandbox": True, "allow_resubmit": True, "quiet": True}
+    switches = {"submit_only": True, "once": True, "sandbox": True, "allow_resubmit": True, "unpack": True}
+    switches["quiet"] = True
     numbers = {
         "parallel": "32",
         "connections": "16",
@@ -83,8 +87,7 @@ def test_all_options() -> None:
         once=True,
         allow_resubmit=True,
         output=Output(quiet=True),
-        parallel=32,
-        connections=16,
+        downloads=Downloads(32, 16, unpack=True),
         poll=0.5,
         give_up_after=1000.0,
         others=OtherClients(wait=60.0),
