@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from mwa_client.directory.json_files import read_document
-from mwa_client.directory.lock import brief_lock
+from mwa_client.directory.lock import LOGIN_LOCK, brief_lock
 from mwa_client.directory.our_files import write_safely
 from mwa_client.errors import DirectoryUnusable, DiskFull, ServiceUnavailable
 from mwa_client.timing import Clock
@@ -58,7 +58,7 @@ class LoginPace:
             self._write(0.0)
 
     def _alone(self) -> AbstractContextManager[object]:
-        return brief_lock(self._state_dir / "lock.login", self._state_dir.parent, self._clock)
+        return brief_lock(self._state_dir / LOGIN_LOCK, self._state_dir.parent, self._clock)
 
     def _last(self) -> float:
         with suppress(OSError):

@@ -6,9 +6,9 @@ Only reading: nothing is made, locked or changed, and a client may be at work me
 from __future__ import annotations
 
 import os
-import re
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from mwa_client.asvo.job import JobState, label_of_word, read_size
 from mwa_client.batch.ledger import MOST_NAMES
 from mwa_client.batch.ledger_file import entry_time, garbage_collection_off
+from mwa_client.batch.ledger_files import LEDGER_NAME, in_turn
 from mwa_client.batch.records import UnreadProduct
 from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage
 from mwa_client.directory.json_files import json_lines
@@ -26,7 +27,6 @@ SUBMITTING, SUBMITTED = "Submitting", "Submitted"
 """States in words for people: it is not known yet whether the service has made a job; it has."""
 TELLING = ("intent", "refused", "job", "state", "downloading", "complete", "failed")
 """The events of a ledger that change what a row is."""
-LEDGER_NAMES = re.compile(r"ledger(\.[A-Za-z0-9_-]+)?\.jsonl")
 
 
 class Step(NamedTuple):
@@ -164,17 +164,12 @@ class LedgerHistory:
         return history
 
     def _read(self, ledgers: list[Path]) -> None:
-        lines = (
-            (entry, line, path.name)
-            for path in ledgers
-            for entry, line in json_lines(path, self._note_damage)
-            if entry.get("event") in TELLING
-        )
-        # Each ledger is in order already.
-        for each in (
-            lines if len(ledgers) == 1 else sorted(lines, key=lambda each: entry_time(each[0]) or 0.0)
-        ):
-            self.take(*each)
+        for _, entry, (line, ledger) in in_turn([self._lines(path) for path in ledgers]):
+            if entry.get("event") in TELLING:
+                self.take(entry, line, ledger)
+
+    def _lines(self, path: Path) -> Iterator[tuple[dict[str, Any], tuple[str, str]]]:
+        return ((entry, (line, path.name)) for entry, line in json_lines(path, self._note_damage))
 
     def take(self, entry: dict[str, Any], line: str, ledger: str) -> None:
         """Learn what an entry tells of its row; `ledger` is the name of the file that it is in."""
@@ -252,7 +247,7 @@ def ledgers_in(directory: Path, state_dir: Path) -> list[Path]:
     if not os.path.lexists(state_dir):
         return []
     refuse_foreign_folder(state_dir)
-    return sorted(path for path in state_dir.iterdir() if LEDGER_NAMES.fullmatch(path.name))
+    return sorted(path for path in state_dir.iterdir() if LEDGER_NAME.fullmatch(path.name))
 
 
 def _read_download(entry: dict[str, Any], at: float, run: Run) -> TimedDownload:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 
 from mwa_client.batch.ledger_file import LedgerFile, garbage_collection_off
 from mwa_client.directory.disk import disk_errors
@@ -23,8 +24,7 @@ LEDGER_NAME = re.compile(r"ledger(\.part-[0-9]+-of-[0-9]+)?\.jsonl")
 TURN = "turn"
 """The event that heads the lines of a client."""
 
-Line = tuple[int, dict[str, Any], str]
-"""A line of a ledger: the number of its turn, its entry, its text."""
+T = TypeVar("T")
 
 
 class LedgerFiles:
@@ -60,9 +60,7 @@ class LedgerFiles:
         with disk_errors(self.path), garbage_collection_off():
             others = [path for path in self._others() if path != self.path]
             self._is_alone = self._is_alone and not others
-            ledgers = [_lines(LedgerFile(path)) for path in [self.path, *others]]
-            lines = ledgers[0] if not others else heapq.merge(*ledgers, key=lambda line: line[0])
-            for turn, entry, text in lines:
+            for turn, entry, text in in_turn([_lines(path) for path in [self.path, *others]]):
                 self._last_turn = turn
                 take(entry, text)
 
@@ -91,13 +89,34 @@ class LedgerFiles:
         return []
 
 
-def _lines(ledger: LedgerFile) -> Iterator[Line]:
-    """Yield the lines of one ledger, whose turns never go down."""
-    turn = 0
+def _lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     with suppress(FileNotFoundError):
-        for entry, text in ledger.lines():
-            if entry.get("event") == TURN:
-                number = entry.get(TURN)
-                turn = max(turn, number) if isinstance(number, int) else turn
-            else:
-                yield turn, entry, text
+        yield from LedgerFile(path).lines()
+
+
+def in_turn(ledgers: Sequence[Iterable[tuple[dict[str, Any], T]]]) -> Iterator[tuple[int, dict[str, Any], T]]:
+    """Yield the entries of several ledgers, those of the earliest turn first.
+
+    Parameters
+    ----------
+    ledgers : sequence of iterable of (dict, object)
+        The entries of each ledger, in order; what comes with an entry is passed on.
+
+    Yields
+    ------
+    (int, dict, object)
+        The number of the turn, the entry, what came with it.
+    """
+    numbered = [_numbered(ledger) for ledger in ledgers]
+    return heapq.merge(*numbered, key=lambda line: line[0]) if len(numbered) > 1 else chain(*numbered)
+
+
+def _numbered(ledger: Iterable[tuple[dict[str, Any], T]]) -> Iterator[tuple[int, dict[str, Any], T]]:
+    """Yield the entries of one ledger with their turns, which never go down."""
+    turn = 0
+    for entry, more in ledger:
+        if entry.get("event") == TURN:
+            number = entry.get(TURN)
+            turn = max(turn, number) if isinstance(number, int) else turn
+        else:
+            yield turn, entry, more

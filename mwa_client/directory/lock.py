@@ -28,6 +28,9 @@ LOCK_NAME = re.compile(r"lock(\.part-[0-9]+-of-[0-9]+)?")
 """The name of a lock: of the client that works alone, or of a part."""
 CLAIM_NAME = re.compile(r"(lock(?:\.[a-z0-9-]+)*)\.([0-9a-f]{16}|unreadable)")
 """The name of a claim: that of the lock, or claim, that it allows to remove, and the token of its owner."""
+SUMS_LOCK, LOGIN_LOCK = "lock.sums", "lock.login"
+"""Locks that parts hold for a moment: to write ``SHA1SUMS``, and to log in."""
+BRIEF_LOCKS = (SUMS_LOCK, LOGIN_LOCK)
 LONGEST_HOLD = 120.0
 """Seconds to wait at most for a lock that is held for a moment; its owner may have died on another host."""
 LONGEST_WAIT = 5.0
@@ -155,7 +158,7 @@ def _enter(lock: LockFile) -> None:
         try:
             found = _excluded_by(lock)
             if found is None:
-                _remove_old_claims(lock.path.parent)
+                _remove_old_claims(lock)
                 return
         except BaseException:
             lock.release()
@@ -181,10 +184,16 @@ def _excluded_by(lock: LockFile) -> tuple[Path, Owner] | None:
     return None
 
 
-def _remove_old_claims(state_dir: Path) -> None:
-    """Remove what clients have left that died while they removed a lock: the lock it was for is gone."""
+def _remove_old_claims(lock: LockFile) -> None:
+    """Remove what clients have left that died while they removed a lock: the lock it was for is gone.
+
+    Who is alone also removes the locks for a moment that parts have died with.
+    """
+    state_dir, is_alone = lock.path.parent, lock.me.observations is None
     with disk_errors(state_dir):
         for claim in state_dir.iterdir():
+            if is_alone and claim.name in BRIEF_LOCKS:
+                claim.unlink(missing_ok=True)
             found = CLAIM_NAME.fullmatch(claim.name)
             if found:
                 owner = Owner.of(state_dir / found[1])

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import BinaryIO, Callable
 
 from mwa_client.directory.disk import disk_errors
-from mwa_client.directory.lock import brief_lock
+from mwa_client.directory.lock import SUMS_LOCK, brief_lock
 from mwa_client.directory.our_files import open_ours, writing_safely
 from mwa_client.errors import DirectoryUnusable
 
 NAME = "SHA1SUMS"
-SUMS_LOCK = "lock.sums"
-"""The lock, in the state directory, of those who share the file."""
 NAME_COLUMN = 42
 """Where the name begins in a line: after the 40 digits of a SHA-1, a space and a mode character."""
 LONGEST_SUM = 1 << 16

@@ -208,6 +208,16 @@ def test_who_died_with_it_is_taken_over(desk: Desk, brief: Path) -> None:
     assert list(desk.memory.iterdir()) == []
 
 
+def test_who_comes_alone_clears_up_what_parts_have_died_with(desk: Desk, brief: Path) -> None:
+    pid, birth = dead_process()
+    for name in ("lock.sums", "lock.login", "lock.part-2-of-4"):
+        desk.leave(name=name, pid=pid, born=birth, observations=(20,))
+    with desk.alone(part(1, 4, 10)):
+        assert brief.exists(), "a part cannot know whether another needs it"
+    with desk.alone():
+        assert [path.name for path in desk.memory.iterdir()] == ["lock"]
+
+
 def test_who_keeps_it_for_long_is_named(desk: Desk, brief: Path) -> None:
     holder = desk.leave(name=brief.name)
     with (
