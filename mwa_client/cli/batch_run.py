@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Callable, TypeVar
 
 from mwa_client.asvo import open_session
+from mwa_client.asvo.job_filter import FIRST_OBS_ID
 from mwa_client.batch.batch import Batch
 from mwa_client.batch.events import Event, RowFailed, Summary
 from mwa_client.batch.ledger import Ledger
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from mwa_client.asvo.session import Session
     from mwa_client.jobs.request import JobRequest
 
-FIRST_OBS_ID = 888888889
-"""Below it a number can only be a job id."""
 LEAST_ANSWER_TIME = 1.0
 """The least number of seconds that is allowed for an answer."""
 

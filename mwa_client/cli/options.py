@@ -49,6 +49,9 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         if re.match(r"-(csv|dir)\b", word):  # argparse would read -csv as -c with the value sv.
             parser.error(f"{word}: two dashes, please: -{word}")
     options, unknown = parser.parse_known_args(words)
+    options.listed, options.list_only = options.list_only or [], options.list_only is not None
+    if options.list_only and not any(word.startswith("-") for word in unknown):
+        options.listed, unknown = [*options.listed, *unknown], []  # -l --json 308874
     if unknown and not options.csv and not unknown[0].startswith("-"):
         parser.error(f"give the job file as --csv={unknown[0]}")
     if unknown:
@@ -99,7 +102,10 @@ def option_parser() -> argparse.ArgumentParser:
     part.add_argument("-s", "--submit-only", action="store_true", help="submit, do not wait")
     part.add_argument("--once", action="store_true", help="one pass, for cron: submit, fetch what is ready")
     part.add_argument("--part", metavar="K/N", help="the K-th of N parts, where other nodes do the others")
-    part.add_argument("-l", "--list-only", action="store_true", help="list your jobs")
+    part.add_argument("-l", "--list-only", metavar="JOB", nargs="*", help="list your jobs, or some of them")
+    part.add_argument("--state", metavar="WORD", action="append", help="list those: queued, ready, error, …")
+    part.add_argument("--type", metavar="WORD", action="append", help="list those: conversion, metadata, …")
+    part.add_argument("--days", metavar="N", help="list those of the last N days")
     part.add_argument(
         "-w", "--download-only", metavar="JOB", nargs="+", action="extend",
         help="fetch jobs that are there: job ids, obs_ids, or all that are ready",

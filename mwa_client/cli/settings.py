@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mwa_client.asvo.job_filter import JobFilter
 from mwa_client.asvo.variables import read_seconds
 from mwa_client.errors import SettingsError
 from mwa_client.jobs.keys import ApiVersion
@@ -64,6 +65,8 @@ class Output:
         Where a page about the run is written, or about what was done in the directory.
     table : bool
         Show what the directory knows; otherwise only the page is wanted.
+    listed : JobFilter
+        Which jobs to list.
     """
 
     json: bool = False
@@ -72,6 +75,7 @@ class Output:
     error_file: Path | None = None
     report: Path | None = None
     table: bool = True
+    listed: JobFilter = field(default_factory=JobFilter)
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
             verbose=options.verbose,
             report=None if options.report is None else _path("--report", options.report),
             table=options.status or options.report is None,
+            listed=_listed(options, task),
             error_file=None if options.error_file is None else _path("--error-file", options.error_file),
         ),
         downloads=Downloads(
@@ -244,6 +249,14 @@ def _share(value: str | None, task: Task, *, is_practice: bool) -> Share | None:
             "Run python -m mwa_client.sandbox, and point all parts to it.",
         )
     return None if share.is_all else share
+
+
+def _listed(options: argparse.Namespace, task: Task) -> JobFilter:
+    given = {"--state": options.state, "--type": options.type, "--days": options.days}
+    names = [name for name, value in given.items() if value is not None]
+    if names and task is not Task.LIST:
+        raise SettingsError(f"{' and '.join(names)} can be given with --list-only alone.", "Add -l.")
+    return JobFilter.of(options.listed, options.state or (), options.type or (), options.days)
 
 
 def _targets(given: list[str], *, all_allowed: bool) -> tuple[str, ...]:

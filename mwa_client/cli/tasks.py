@@ -81,17 +81,25 @@ def _fetch(context: TaskContext) -> ExitStatus:
 
 
 def _list_jobs(context: TaskContext) -> ExitStatus:
-    """Show the user's jobs."""
+    """Show the user's jobs, or those of them that are wanted."""
     from mwa_client.asvo import open_session
+    from mwa_client.asvo.job_filter import not_shown
     from mwa_client.display.listing import documents, table
     from mwa_client.timing import SystemClock
 
+    wanted, now = context.settings.output.listed, SystemClock().now()
     with closing(open_session(*context.services)) as session:
-        jobs = session.jobs().values()
-    if not context.settings.output.json:
-        context.show(*table(jobs, SystemClock().now()).split("\n") if jobs else ["No jobs."])
-    elif jobs:
-        context.show(*documents(jobs))
+        jobs = session.jobs(wanted.job_ids).values()
+    chosen = [job for job in jobs if wanted.takes(job, now)]
+    for remark in not_shown(wanted, jobs, session.api):
+        context.say(remark)
+    if context.settings.output.json:
+        if chosen:
+            context.show(*documents(chosen))
+    elif chosen:
+        context.show(*table(chosen, now).split("\n"))
+    else:
+        context.show(f"None of your {len(jobs)} jobs is one of those." if len(jobs) > 1 else "No jobs.")
     return ExitStatus.COMPLETE
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from mwa_client.batch.status import DirectoryStatus, RowStatus
 from mwa_client.display.columns import aligned
 from mwa_client.display.wording import life_order
-from mwa_client.formatting import format_size
+from mwa_client.formatting import format_size, utc
 from mwa_client.jobs.wording import count
 
 STATUS_HEADINGS = ("line", "job id", "obs_id", "type", "state", "since", "size", "product, or why not")
@@ -78,11 +78,6 @@ def status_documents(status: DirectoryStatus) -> Iterator[dict[str, object]]:
         "at_work": [str(owner) for owner in status.at_work],
         "damaged_lines": status.damaged,
     }
-
-
-def utc(moment: float | None) -> str | None:
-    """Return a moment as programs read it: ``2026-11-29T01:45:00Z``."""
-    return None if moment is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
 
 
 def local_time(moment: float | None) -> str:

@@ -6,7 +6,7 @@ Products are fetched from the object store, or stand in a folder.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -27,6 +27,10 @@ from .tokens import TokenKind, TokenMaker, is_in_time, is_of_kind
 _LOGINS_A_MINUTE = 5
 LISTED_DAYS = 30
 """Jobs that are older are not listed."""
+WAITING = ("preparing", "queued")
+"""The states, in v2's words, in which a job has a place in the queue."""
+SECONDS_A_PLACE = 600.0
+"""How much later each place in the queue is said to start."""
 
 _KEY_LOGIN = (text("login", 1, 36, needed=True), text("password", 1, needed=True))
 _USER_LOGIN = (text("username", 1, 16, needed=True), text("password", 1, 16, needed=True))
@@ -176,9 +180,24 @@ class EndpointsV2(EndpointsToday):
             return self._invalid([FieldError("date_from or date_to", str(error))])
         start = wanted.get("offset", 0)
         page = jobs[start : start + wanted.get("limit", 100)]
-        documents = list(self.documents(target, page))
+        documents = list(self._with_places(self.documents(target, page)))
         listing = self.faults.apply(Point.LISTING, target, documents)
         return json_reply(200, {"jobs": listing, "total_count": len(jobs)})
+
+    def _with_places(self, documents: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Add what only a list says: a waiting job's place in the queue, and when it is likely to start."""
+        place = 0
+        for document in documents:
+            is_waiting = document.get("job_state") in WAITING
+            place += is_waiting
+            starts = moment(self.service.now() + place * SECONDS_A_PLACE) if is_waiting else None
+            yield {
+                **document,
+                "client": "practice",
+                "priority_score": 1,
+                "queue_position_cache": place if is_waiting else None,
+                "estimated_start": starts,
+            }
 
     def _chosen(self, wanted: Mapping[str, Any]) -> list[PracticeJob]:
         """Return the jobs that a listing asks for, in the order that it asks for."""

@@ -17,8 +17,9 @@ def settings(**given: object) -> Settings:
     flags = ["check", "sandbox", "allow_resubmit", "quiet", "verbose", "json"]
     flags += ["submit_only", "list_only", "once", "status", "unpack"]
     others = ("api", "job", "download_only", "cancel", "error_file", "part", "report")
-    bare: dict[str, object] = {"csv": "jobs.csv", "dir": "."}
-    bare |= dict.fromkeys(flags, False) | dict.fromkeys(others + numbers)
+    filters = ("state", "type", "days")
+    bare: dict[str, object] = {"csv": "jobs.csv", "dir": ".", "listed": []}
+    bare |= dict.fromkeys(flags, False) | dict.fromkeys(others + filters + numbers)
     return settings_from(argparse.Namespace(**{**bare, **given}))
 
 

@@ -177,7 +177,9 @@ def test_the_table(sandbox: Sandbox, run: Run, api: str) -> None:
     done = run("-l", "--api", api)
     heading, *rows = done.out.splitlines()
     assert (done.status, done.err) == (0, "")
-    assert heading.split() == ["job", "id", "obs_id", "type", "state", "size", "age", "expires", "in"]
+    queue = ["place", "starts", "in"] if api == "v2" else []
+    headings = ["job", "id", "obs_id", "type", "state", *queue, "size", "age", "expires", "in", "why"]
+    assert heading.split() == headings
     assert [int(row.split()[0]) for row in rows] == sorted([old, failed, waiting])
     cells = {int(row.split()[0]): re.split(r" {2,}", row.strip()) for row in rows}
     assert (
@@ -187,9 +189,11 @@ def test_the_table(sandbox: Sandbox, run: Run, api: str) -> None:
     )
     # In 2018 the service did not say when a job was made or had ended.
     assert "Ready for Download" in cells[old]
-    assert re.fullmatch(r"-" if api == "2018" else r"[56] d \d+ h", cells[old][-1])
-    assert "Error" in cells[failed] and cells[failed][-1] == "-"
+    assert re.fullmatch(r"-" if api == "2018" else r"[56] d \d+ h", cells[old][-2])
+    assert "Error" in cells[failed] and cells[failed][-2:] == ["-", "no such files"]
     assert "Queued" in cells[waiting] and "-" in cells[waiting]
+    if api == "v2":
+        assert cells[waiting][4] == "1" and cells[waiting][5] in ("9 min", "10 min")
     # Each column begins or ends where its heading does.
     for column, is_left in (("obs_id", False), ("type", True), ("state", True), ("age", False)):
         place = heading.index(column) + (0 if is_left else len(column) - 1)
@@ -204,7 +208,62 @@ def test_the_list_as_json(sandbox: Sandbox, run: Run, api: str) -> None:
     assert (done.status, done.err) == (0, "")
     assert [(job["id"], job["obs_id"]) for job in jobs] == list(zip(ids, (OBS, OTHER)))
     theirs = {"id", "job_type", "job_state", "product", "error_text"}
-    assert all(theirs <= set(job) for job in jobs)
+    meaning = {"kind", "label", "why_failed", "queue_place", "starts_at", "expires_at"}
+    assert all(theirs | meaning <= set(job) for job in jobs)
+    assert [(job["kind"], job["label"]) for job in jobs] == [
+        ("visibilities", "Ready for Download"), ("visibilities", "Error"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_some_of_the_list(sandbox: Sandbox, run: Run, api: str) -> None:
+    five_days_ago = time.time() - 5 * 86400
+    meta = sandbox.service.add({"obs_id": str(OBS), "download_type": "vis_meta"}, JobType.METADATA).id
+    old = sandbox.service.add(OTHER_VIS, JobType.VISIBILITIES, created=five_days_ago).id
+    failed = add(sandbox, OTHER_VIS, state=JobState.ERROR, error_text="no such files")
+    conversion = sandbox.service.add({"obs_id": str(THIRD)}, state=JobState.QUEUED).id
+
+    def listed(*words: object) -> set[int]:
+        done = run("-l", "--api", api, "--json", *words)
+        assert done.status == 0
+        return {job["id"] for job in done.events}
+
+    assert listed() == {meta, old, failed, conversion}
+    assert listed("--state", "error") == listed("--state=Error,CANCELLED") == {failed}
+    assert listed("--state", "Ready for Download", "--state", "failed") == {meta, old, failed}
+    assert listed("--state=pending") == {conversion}
+    assert listed("--type=metadata") == {meta} and listed("--type", "download") == {meta, old, failed}
+    assert listed("--type=c,meta") == {meta, conversion}
+    assert listed(OTHER) == {old, failed} and listed(old, f"{meta},{THIRD}") == {old, meta, conversion}
+    assert listed(OTHER, "--state=error", "--type=vis") == {failed}
+    assert listed(OTHER, "--state=queued") == set()
+    assert listed("--days=4.5") == (set() if api == "2018" else {meta, failed, conversion})
+    done = run("-l", "--api", api, "--days=40", OBS, 99)
+    assert "The service lists no job 99." in done.err.splitlines()
+    assert ("--days leaves them out" in done.err) is (api == "2018")
+    assert ("last 30 days alone" in done.err) is (api == "v2")
+    assert run("-l", "--api", api, "--state=staging").out == "None of your 4 jobs is one of those.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-l", "--state=quued"], "Did you mean Queued? There are: Preparing, Queued,"),
+        (["-l", "--state="], "there is no such state"),
+        (["-l", "--type=vsibilities"], "Did you mean visibilities? There are: conversion, visibilities,"),
+        (["-l", "--type", "x"], "--type=x: there is no such type"),
+        (["-l", "--days=0"], "--days=0 cannot be"),
+        (["-l", "--days=a week"], "It must be a number of days"),
+        (["-l", "--days=1e99"], "It must be a number of days"),
+        (["-l", "jobs.csv"], "jobs.csv is not a job"),
+        (["-l", "all"], "all is not a job"),
+        (["-w", "5", "--state=error"], "--state can be given with --list-only alone"),
+        (["--cancel", "5", "--type=c", "--days=3"], "--type and --days can be given with --list-only alone"),
+    ],
+)
+def test_filters_that_cannot_be(sandbox: Sandbox, run: Run, words: list[str], told: str) -> None:
+    done = run(*words)
+    assert done.status == 1 and done.out == "" and told in done.err and sandbox.requests == []
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -102,10 +102,45 @@ def test_a_state_cannot_break_the_table() -> None:
     assert len(table([wicked], NOW).splitlines()) == 2 and "\x1b" not in table([wicked], NOW)
 
 
-def test_json_has_the_words_of_the_service_and_the_observation() -> None:
+def test_json_has_the_words_of_the_service_and_what_they_mean() -> None:
+    nothing = dict.fromkeys(("why_failed", "queue_place", "starts_at", "expires_at"))
     lines = documents([job(9, raw={"job_state": "completed", "strange": [1]}), job(2)])
+    meaning = {"obs_id": 1191828584, "kind": "visibilities", "label": "Ready for Download", **nothing}
     assert [json.loads(json_line(line)) for line in lines] == [
-        {"id": 2, "obs_id": 1191828584},
-        {"id": 9, "job_state": "completed", "strange": [1], "obs_id": 1191828584},
+        {"id": 2, **meaning},
+        {"id": 9, "job_state": "completed", "strange": [1], **meaning},
     ]
     assert not [line for line in lines if "\n" in json_line(line)]
+
+
+WAITING = {"queue_position_cache": 3, "estimated_start": "2027-01-15T10:05:00"}
+
+
+def test_the_queue_and_the_reasons_have_columns_where_there_are_any() -> None:
+    meta = MappingProxyType({"download_type": "meta"})
+    jobs = [
+        job(7, JobState.QUEUED, raw=WAITING),
+        job(8, JobState.ERROR, error_text="no such files", raw=WAITING),
+        job(9, JobState.ERROR, raw={"error_code": 7}, parameters=meta),
+        job(10, JobState.QUEUED, raw={"queue_position_cache": "x", "estimated_start": "2020-01-01T00:00:00"}),
+    ]
+    heading, *lines = table(jobs, NOW).splitlines()
+    assert heading.split() == ["job", "id", "obs_id", "type", "state", "place", "starts", "in", "size", "age",
+                               "expires", "in", "why"]  # fmt: skip
+    cells = [line.split("  ") for line in lines]
+    cells = [[cell.strip() for cell in row if cell.strip()] for row in cells]
+    assert cells[0][4:6] == ["3", "2 h 5 min"] and cells[0][-1] == "-"
+    assert cells[1][4:6] == ["-", "-"] and cells[1][-1] == "no such files"
+    assert cells[2][2] == "metadata" and cells[2][-1] == "error code 7"
+    assert cells[3][4:6] == ["-", "soon"]
+    told = documents(jobs)
+    assert (told[0]["queue_place"], told[0]["starts_at"]) == (3, "2027-01-15T10:05:00Z")
+    assert (told[1]["why_failed"], told[1]["queue_place"], told[2]["kind"]) == (
+        "no such files",
+        None,
+        "metadata",
+    )
+
+
+def test_no_empty_columns() -> None:
+    assert table([job()], NOW).splitlines()[0].split()[-2:] == ["expires", "in"]

@@ -143,6 +143,15 @@ def test_v2_wrong_methods_and_paths(v2: ClientV2) -> None:
 # --- v2: jobs -----------------------------------------------------------------------------------------
 
 
+def test_v2_tells_of_the_queue(v2: ClientV2) -> None:
+    for state in (JobState.QUEUED, JobState.ERROR, JobState.QUEUED):
+        v2.sandbox.service.add({"obs_id": str(OBS)}, state=state)
+    jobs = v2.jobs(sort_by="id")
+    assert [job["queue_position_cache"] for job in jobs] == [1, None, 2]
+    assert jobs[0]["estimated_start"] < jobs[2]["estimated_start"] and jobs[1]["estimated_start"] is None
+    assert "queue_position_cache" not in v2.one(jobs[0]["id"]).json()
+
+
 @pytest.mark.parametrize(
     ("kind", "body", "number", "name", "more"),
     [
@@ -168,6 +177,10 @@ def test_v2_a_job(
         "user_id": 7,
         "first_name": "practice",
         "last_name": "account",
+        "client": "practice",
+        "priority_score": 1,
+        "queue_position_cache": None,
+        "estimated_start": None,
         "job_type": number,
         "job_state": "completed",
         "job_params": {"obs_id": OBS, **body, **more},
@@ -181,7 +194,8 @@ def test_v2_a_job(
         "completed": "2017-07-14T02:40:00",
         "modified": "2017-07-14T02:40:00",
     }
-    assert v2.one(10001).json() == job
+    in_lists = ("client", "priority_score", "queue_position_cache", "estimated_start")
+    assert v2.one(10001).json() == {key: job[key] for key in job if key not in in_lists}
     assert urlsplit(file["url"]).path == f"/mwa-asvo/{OBS}_10001_{name}.tar"
     assert hashlib.sha1(fetch(file["url"]).content).hexdigest() == file["sha1"]
 
