@@ -9,7 +9,8 @@ FIELDS = {
     },
     "error": {"line", "obs_id", "job_id", "message", "remedy"},
     "summary": {
-        "complete", "failed", "pending", "submitted", "elsewhere", "unverified", "bytes", "directory",
+        "complete", "failed", "pending", "submitted", "ready",
+        "elsewhere", "unverified", "bytes", "directory",
         "exit_status",
     },
 }  # fmt: skip

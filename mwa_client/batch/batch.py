@@ -62,6 +62,8 @@ class Batch:
         `JobFileError` where that one cannot do what is wanted.
     only_submit : bool
         Be content when every row has a job.
+    only_wait : bool
+        Be content when every row's job is ready for download.
     unpack : bool
         Make folders of tars and zips.
     once : bool
@@ -85,13 +87,16 @@ class Batch:
         *,
         check: Callable[[ApiVersion], None] = lambda api: None,
         only_submit: bool = False,
+        only_wait: bool = False,
         unpack: bool = False,
         once: bool = False,
         is_asked_again: bool = False,
         free_bytes: Callable[[Path], float] = free_bytes,
         roots: DeliveryRoots = DELIVERY_ROOTS,
     ) -> None:
-        self._pacing, self._only_submit, self._once = pacing, only_submit, once
+        self._pacing, self._once, self._only_wait = pacing, once, only_wait
+        self._enough = (Stage.WATCHED, Stage.READY) if only_submit else (Stage.READY,) if only_wait else ()
+        is_fetching = not self._enough
         self._inbox: queue.Queue[Any] = queue.Queue()
         self._stop = threading.Event()
         self._updates = updates = RowUpdates(Rows(requests), ledger, clock, listen)
@@ -104,7 +109,7 @@ class Batch:
         self._open_files = files = OpenFiles(updates, session, pacing.parallel, stop)
         downloaders = Workers(files.parallel, inbox)
         self._recalling = Recalling(
-            updates, lost_jobs, downloaders, roots, is_fetching=not only_submit, unpack=unpack, stop=stop
+            updates, lost_jobs, downloaders, roots, is_fetching=is_fetching, unpack=unpack, stop=stop
         )
         submitters = Workers(SUBMITTERS if files.has_many else 1, inbox)
         self._submitting = Submitting(updates, session, pacing, submitters, once=once, stop=stop)
@@ -128,7 +133,7 @@ class Batch:
             session,
             self._watching,
             *means,
-            is_wanted=not only_submit,
+            is_wanted=is_fetching,
             unpack=unpack,
             inbox=inbox,
             stop=stop,
@@ -182,7 +187,7 @@ class Batch:
 
     def _is_over(self) -> bool:
         rows = self._updates.rows
-        if rows.count(*SETTLED) + self._submitted_enough() == len(rows):
+        if rows.count(*SETTLED) + self._done_enough() == len(rows):
             return True
         if self._is_last_pass() and not (self._watching.is_listing or rows.count(*AT_WORK)):
             return not self._fetching.has_startable
@@ -195,11 +200,9 @@ class Batch:
         """Say whether what is at work now, and what is ready, is all that this run will do."""
         return self._fetching.disk_full is not None or (self._once and self._watching.has_polled)
 
-    def _submitted_enough(self) -> int:
-        """Return how many rows are where no more is wanted of them: they have jobs that were looked at."""
-        if not (self._only_submit and self._watching.has_listed):
-            return 0
-        return self._updates.rows.count(Stage.WATCHED, Stage.READY)
+    def _done_enough(self) -> int:
+        """Return how many rows are where no more is wanted of them; their jobs have been looked at."""
+        return self._updates.rows.count(*self._enough) if self._watching.has_listed else 0
 
     def _wait_for_messages(self) -> None:
         """Sleep until a worker has something to say or the next listing is due; take all that came."""
@@ -249,13 +252,15 @@ class Batch:
 
     def _summary(self, error: MwaClientError | None = None) -> Summary:
         rows = self._updates.rows
-        stages = (Stage.WATCHED, Stage.READY) if self._submitted_enough() else ()
+        stages = self._enough if self._done_enough() else ()
+        enough = tuple(row.name for row in rows if row.stage in stages)
         left = [row for row in rows if row.stage not in (*SETTLED, *stages)]
         summary = Summary(
             directory=self._updates.ledger.place.path,
             complete=tuple(row.result for row in rows if isinstance(row.result, Complete)),
             failed=tuple(row.result for row in rows if isinstance(row.result, RowFailed)),
-            submitted=tuple(row.name for row in rows if row.stage in stages),
+            submitted=() if self._only_wait else enough,
+            ready=enough if self._only_wait else (),
             pending=tuple(row.name for row in left),
             why_pending=self._why_pending(error) if left else "",
             error=error,

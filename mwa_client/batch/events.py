@@ -152,6 +152,8 @@ class Summary:
         The rows that have a job, in a run that only submits.
     found : int
         How many of those had their job before this run.
+    ready : tuple of RowName
+        The rows whose jobs are ready for download, in a run that only waits for that.
     pending : tuple of RowName
         The rows that a later run will complete.
     directory : Path
@@ -170,6 +172,7 @@ class Summary:
     why_pending: str = field(default="")
     error: MwaClientError | None = None
     found: int = 0
+    ready: tuple[RowName, ...] = ()
 
     @property
     def exit_status(self) -> ExitStatus:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Callable, TypeVar
 
 from mwa_client.asvo import open_session
@@ -34,7 +36,7 @@ from mwa_client.jobs.keys import ApiVersion
 from mwa_client.timing import FIRST_POLL, Outage, SystemClock
 
 if TYPE_CHECKING:
-    from mwa_client.asvo.job import Job
+    from mwa_client.asvo.job import Job, JobState
     from mwa_client.asvo.session import Session
     from mwa_client.jobs.request import JobRequest
 
@@ -71,10 +73,16 @@ def run_rows(context: TaskContext, source: RowSource, jobs: JobFile, expected: A
 
 
 def fetch_jobs(context: TaskContext) -> ExitStatus:
-    """Fetch jobs of the service: the named ones, waiting where they are not ready, or all ready ones."""
+    """Fetch jobs of the service: the named ones, waiting where they are not ready, or all ready ones.
+
+    Where only the waiting is wanted, nothing is fetched, and the download directory is not touched.
+    """
 
     def wanted(connect: Callable[[], Session]) -> Sequence[ListedJob]:
-        return _ask_until_answered(context, lambda: _chosen(connect(), context.settings.targets))
+        is_waiting = context.settings.task is Task.WAIT
+        return _ask_until_answered(
+            context, lambda: _chosen(connect(), context.settings.targets, with_pending=is_waiting)
+        )
 
     return _run_batch(context, wanted)
 
@@ -94,6 +102,8 @@ def _run_batch(
         display = display_for(sys.stdout, sys.stderr, clock, environment, **looks)
 
     def show(event: Event) -> None:
+        if isinstance(event, Summary):
+            event = replace(event, directory=settings.directory)  # Where the user looks for products.
         if isinstance(event, RowFailed):
             context.ending.failed.append(event)
         with interrupts_held_back():  # A bar that is only half drawn could not be removed.
@@ -114,7 +124,10 @@ def _run_batch(
         session = cache(
             lambda: open_things.enter_context(closing(open_session(*context.services, clock=clock)))
         )
-        ledger = Ledger(settings.directory, context.services[0].name, context.check_lock, part=context.part)
+        place = settings.directory
+        if settings.task is Task.WAIT:  # It has no need of the directory, where others may be at work.
+            place = Path(open_things.enter_context(TemporaryDirectory()))
+        ledger = Ledger(place, context.services[0].name, context.check_lock, part=context.part)
         open_things.callback(ledger.close)
         report_if_due = open_things.enter_context(reports(settings, rows, clock, context.say))
         open_things.callback(display.close)
@@ -127,6 +140,7 @@ def _run_batch(
             pacing,
             check=check,
             only_submit=settings.task is Task.SUBMIT,
+            only_wait=settings.downloads.only_wait,
             unpack=settings.downloads.unpack,
             once=settings.once,
             # A crontab repeats the same command all night, and means one new job by it, not one each time.
@@ -161,8 +175,11 @@ def _not_in_environment(prefix: str) -> Iterator[None]:
 # --- Which jobs to fetch ------------------------------------------------------------------------------
 
 
-def _chosen(session: Session, targets: Sequence[str]) -> list[ListedJob]:
-    """Return the listed jobs that the user has named, by job id, by obs_id, or as ``all`` that are ready."""
+def _chosen(session: Session, targets: Sequence[str], *, with_pending: bool) -> list[ListedJob]:
+    """Return the listed jobs that the user has named, by job id, by obs_id, or as ``all``.
+
+    All are those that are ready, and also those that will be, `with_pending`.
+    """
     numbers = [int(target) for target in targets if target != "all"]
     listing = session.jobs(known=[number for number in numbers if number < FIRST_OBS_ID])
     chosen: dict[int, Job] = {}
@@ -175,8 +192,13 @@ def _chosen(session: Session, targets: Sequence[str]) -> list[ListedJob]:
             raise ServiceRefused(f"Every job on observation {number} has failed, expired or been cancelled.")
         chosen |= {job.job_id: job for job in usable}
     if "all" in targets:
-        chosen |= {job.job_id: job for job in listing.values() if job.state.is_ready}
+        wanted = [job for job in listing.values() if _is_of_all(job.state, with_pending)]
+        chosen |= {job.job_id: job for job in wanted}
     return [ListedJob.of(chosen[job_id], session.api) for job_id in sorted(chosen)]
+
+
+def _is_of_all(state: JobState, with_pending: bool) -> bool:
+    return state.is_ready or (with_pending and state.is_pending)
 
 
 def _ask_until_answered(context: TaskContext, ask: Callable[[], T]) -> T:

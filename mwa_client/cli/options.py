@@ -110,6 +110,9 @@ def option_parser() -> argparse.ArgumentParser:
         "-w", "--download-only", metavar="JOB", nargs="+", action="extend",
         help="fetch jobs that are there: job ids, obs_ids, or all that are ready",
     )  # fmt: skip
+    part.add_argument(
+        "--no-download", action="store_true", help="with -w or --csv: only wait until all are ready"
+    )
     part.add_argument("--cancel", metavar="JOB", nargs="+", action="extend", help="cancel jobs, by job id")
     part.add_argument("-j", "--job", metavar="ROW", action="append", help="a row, in place of a file")
     out = parser.add_argument_group("what comes out")

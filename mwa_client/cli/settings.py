@@ -30,6 +30,7 @@ class Task(enum.Enum):
     SUBMIT = "submit alone"
     LIST = "list the user's jobs"
     FETCH = "fetch jobs that are there"
+    WAIT = "wait until jobs that are there are ready"
     CANCEL = "cancel jobs"
     STATUS = "show what the directory knows"
 
@@ -106,11 +107,14 @@ class Downloads:
         The most connections to fetch products with, over all downloads.
     unpack : bool
         Make folders of the products that are tars or zips.
+    only_wait : bool
+        Download nothing: be content when all jobs are ready.
     """
 
     parallel: int = DOWNLOADS
     connections: int = CONNECTIONS
     unpack: bool = False
+    only_wait: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,12 +178,13 @@ def settings_from(options: argparse.Namespace) -> Settings:
         A value cannot be used, or two options contradict each other.
     """
     task = _task(options)
-    targets = {Task.FETCH: options.download_only, Task.CANCEL: options.cancel}.get(task)
+    listed = options.download_only
+    targets = {Task.FETCH: listed, Task.WAIT: listed, Task.CANCEL: options.cancel}.get(task)
     return Settings(
         task=task,
         csv=None if options.csv is None else str(_path("--csv", options.csv)),
         rows=tuple(options.job or ()),
-        targets=() if targets is None else _targets(targets, all_allowed=task is Task.FETCH),
+        targets=() if targets is None else _targets(targets, all_allowed=task is not Task.CANCEL),
         directory=_path("--dir", options.dir),
         api=_api(options.api),
         sandbox=options.sandbox,
@@ -198,6 +203,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
             parallel=_count("--parallel", options.parallel, DOWNLOADS, MOST_DOWNLOADS),
             connections=_count("--connections", options.connections, CONNECTIONS, MOST_CONNECTIONS),
             unpack=options.unpack,
+            only_wait=options.no_download,
         ),
         poll=read_seconds("--poll", options.poll, SANDBOX_POLL if options.sandbox else 0.0) or None,
         give_up_after=read_seconds("--give-up-after", options.give_up_after, 0.0) or None,
@@ -213,7 +219,7 @@ def _task(options: argparse.Namespace) -> Task:
         Task.CHECK: ("--check", options.check),
         Task.SUBMIT: ("--submit-only", options.submit_only),
         Task.LIST: ("--list-only", options.list_only),
-        Task.FETCH: ("--download-only", options.download_only),
+        Task.WAIT if options.no_download else Task.FETCH: ("--download-only", options.download_only),
         Task.CANCEL: ("--cancel", options.cancel),
         Task.STATUS: ("--status", options.status),
     }
@@ -224,13 +230,16 @@ def _task(options: argparse.Namespace) -> Task:
     has_rows = options.csv is not None or bool(options.job)
     is_report_alone = options.report is not None and options.csv is None and not options.job
     task = asked[0] if asked else Task.STATUS if is_report_alone else Task.RUN
-    if options.report is not None and task in (Task.CHECK, Task.LIST, Task.CANCEL):
+    if options.report is not None and task in (Task.CHECK, Task.LIST, Task.WAIT, Task.CANCEL):
         raise SettingsError(f"--report and {names} do not go together.", "Leave out --report.")
     if has_rows and not task.takes_rows:
         raise SettingsError(f"{names} takes no job file.", "Leave out --csv and --job.")
     if options.csv is not None and options.job:
         raise SettingsError("--csv and --job do not go together.", "Give one of them.")
-    if options.once and not task.needs_directory:
+    if options.no_download and task not in (Task.WAIT, Task.RUN):
+        names = names or "--report alone"
+        raise SettingsError(f"--no-download and {names} do not go together.", "Leave out --no-download.")
+    if options.once and not (task.needs_directory or task is Task.WAIT):
         names = names or "--report alone"
         raise SettingsError(f"--once and {names} do not go together.", "Leave out --once.")
     return task

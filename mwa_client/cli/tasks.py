@@ -52,7 +52,8 @@ def _perform(settings: Settings, say: Show, show: Show, ending: Ending) -> ExitS
         return show_status(settings, say, show)
     if not settings.task.needs_rows:
         with open_context(settings, say, show, ending) as context:
-            return {Task.LIST: _list_jobs, Task.FETCH: _fetch, Task.CANCEL: _cancel}[settings.task](context)
+            tasks = {Task.LIST: _list_jobs, Task.FETCH: _fetch, Task.WAIT: _fetch, Task.CANCEL: _cancel}
+            return tasks[settings.task](context)
     source = RowSource.of(settings)
     # The rows are checked before it is known which interface will answer: mistakes are reported at once.
     api, jobs = source.parse_for_one_of(likely_apis(settings))

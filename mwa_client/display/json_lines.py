@@ -123,6 +123,7 @@ class JsonDisplay(Display):
             pending=len(summary.pending),
             elsewhere=len(summary.elsewhere),
             submitted=len(summary.submitted),
+            ready=len(summary.ready),
             unverified=len(summary.unverified),
             bytes=summary.size,
             directory=str(summary.directory),

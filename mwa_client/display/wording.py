@@ -80,12 +80,13 @@ def of_width(name: str, width: int) -> str:
 
 def summary_line(summary: Summary) -> str:
     """Return the last line of a run: how many rows ended in which way, how much came, and where it is."""
-    ends = (summary.complete, summary.failed, summary.submitted, summary.pending)
+    ends = (summary.complete, summary.failed, summary.submitted, summary.ready, summary.pending)
     if summary.error is None and not any(ends):
         return "Nothing to download: none of your jobs is ready."
     unverified = len(summary.unverified)
     again = " (run the same command again)" if summary.error is None else ""
     parts = [_submitted(summary)] if summary.submitted else []
+    parts += [f"{len(summary.ready)} ready for download"] if summary.ready else []
     parts += [f"{len(summary.complete)} complete"] if summary.complete or not parts else []
     parts += [f"{len(summary.elsewhere)} of them delivered elsewhere"] if summary.elsewhere else []
     parts += [f"{unverified} of the files not verified"] if unverified else []

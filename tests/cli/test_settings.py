@@ -15,7 +15,7 @@ def settings(**given: object) -> Settings:
     """Settings from options; what is not given is as on a bare command line."""
     numbers = ("parallel", "connections", "poll", "give_up_after", "wait_for_lock")
     flags = ["check", "sandbox", "allow_resubmit", "quiet", "verbose", "json"]
-    flags += ["submit_only", "list_only", "once", "status", "unpack"]
+    flags += ["submit_only", "list_only", "once", "status", "no_download", "unpack"]
     others = ("api", "job", "download_only", "cancel", "error_file", "part", "report")
     filters = ("state", "type", "days")
     bare: dict[str, object] = {"csv": "jobs.csv", "dir": ".", "listed": []}

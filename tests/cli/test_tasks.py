@@ -19,8 +19,11 @@ from json_events import FIELDS
 from shared import command, environment, products, run_command, wait_until
 
 from mwa_client.batch import watching
+from mwa_client.batch.ledger import STATE_DIR
 from mwa_client.cli import main as cli
+from mwa_client.directory.lock import directory_lock
 from mwa_client.sandbox import JobState, JobType, Sandbox
+from mwa_client.timing import SystemClock
 
 OBS, OTHER, THIRD = 1191828584, 1191828528, 1191829000
 APIS = ("2018", "v1", "v2")
@@ -275,6 +278,72 @@ def test_an_empty_list(run: Run, api: str) -> None:
 def test_listing_leaves_no_trace(sandbox: Sandbox, run: Run, data: Path) -> None:
     add(sandbox)
     assert run("-l").status == 0 and not data.exists()
+
+
+# --- Waiting alone -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Sandbox]:
+    """A practice service whose jobs take a moment."""
+    with Sandbox(seconds_per_state=0.05, scratch_folder=tmp_path / "scratch") as sandbox:
+        yield sandbox
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_waiting_until_a_job_is_ready(
+    slow: Sandbox, run: Run, data: Path, monkeypatch: pytest.MonkeyPatch, api: str
+) -> None:
+    monkeypatch.setenv("ASVO_HOST", slow.url)
+    monkeypatch.setenv("MWA_ASVO_HOST", slow.url)
+    job = slow.service.add(VIS, JobType.VISIBILITIES).id
+    done = run("-w", job, "--no-download", "--api", api)
+    assert done.status == 0 and done.out.splitlines()[-1] == "1 ready for download"
+    assert f"Ready for Download: Job id: {job}" in done.out
+    assert not data.exists() and fetched(slow) == []
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_waiting_for_jobs_of_which_some_fail(sandbox: Sandbox, run: Run, data: Path, api: str) -> None:
+    ready, failed = add(sandbox), add(sandbox, OTHER_VIS, state=JobState.ERROR, error_text="no such files")
+    done = run("-w", ready, failed, "--no-download", "--api", api, "--json")
+    (summary,) = done.told("summary")
+    assert done.status == 4 and (summary["ready"], summary["failed"], summary["bytes"]) == (1, 1, 0)
+    assert summary["directory"] == str(data) and "no such files" in done.told("error")[0]["message"]
+    assert not data.exists() and fetched(sandbox) == []
+
+
+def test_waiting_for_all_is_for_those_that_are_not_ready_yet(sandbox: Sandbox, run: Run) -> None:
+    add(sandbox)
+    add(sandbox, OTHER_VIS, state=JobState.ERROR)
+    assert run("-w", "all", "--no-download").out.splitlines()[-1] == "1 ready for download"
+    add(sandbox, state=JobState.QUEUED)
+    done = run("-w", "all", "--no-download", "--once")
+    assert done.status == 75 and done.out.splitlines()[-1].startswith("1 ready for download, 1 pending")
+    assert run("-w", "all", "--no-download", "--give-up-after=0.2").status == 75
+
+
+def test_waiting_beside_a_client_that_is_at_work(sandbox: Sandbox, run: Run, data: Path) -> None:
+    job = add(sandbox)
+    with directory_lock(data, data / STATE_DIR, SystemClock(), print):
+        assert run("-w", job).status == 75
+        assert run("-w", job, "--no-download").status == 0
+
+
+def test_a_job_file_whose_jobs_are_only_waited_for(sandbox: Sandbox, run: Run, csv: Path, data: Path) -> None:
+    done = run("-c", csv, "--no-download")
+    assert done.status == 0 and done.out.splitlines()[-1] == "3 ready for download"
+    assert products(data) == set() and fetched(sandbox) == []
+    assert run("-c", csv).status == 0 and len(sandbox.jobs) == 3 and len(products(data)) == 3
+    assert run("-c", csv, "--no-download").out.splitlines()[-1].startswith("3 complete")
+
+
+@pytest.mark.parametrize(
+    "words", [["-l"], ["--cancel", "5"], ["-s", "-j", ONE_ROW], ["--check", "-j", ONE_ROW]]
+)
+def test_what_downloads_nothing_anyway(sandbox: Sandbox, run: Run, words: list[str]) -> None:
+    done = run(*words, "--no-download")
+    assert done.status == 1 and "--no-download and" in done.err and sandbox.requests == []
 
 
 # --- Fetching what is there --------------------------------------------------------------------------
