@@ -9,11 +9,12 @@ import re
 import stat
 import tarfile
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Callable
 
 from shared import FastClock
 
@@ -136,12 +137,18 @@ class TarSource:
     cut_after: int | None = None
     """Break off each connection after so many bytes."""
     etag: str = '"1"'
+    delay: Callable[[int], float] = lambda start: 0.0
+    """How many seconds each piece of an answer takes that begins there."""
+    then: bytes | None = None
+    """What it sends once all of a first version was sent."""
     asked: list[int] = field(default_factory=list)
     sent: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, headers: Mapping[str, str]) -> _Answer:
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", headers.get("Range", ""))
+        if match is None and self.asked and self.then is not None:
+            self.data = self.then
         size = len(self.data)
         start, end = (int(match[1]), int(match[2] or size - 1) + 1) if match else (0, size)
         with self.lock:
@@ -151,7 +158,8 @@ class TarSource:
 
 class _Answer:
     def __init__(self, source: TarSource, start: int, end: int, is_part: bool) -> None:
-        self._source, self._position, self._end = source, start, end
+        self._source, self._start, self._position, self._end = source, start, start, end
+        self._data = source.data
         self._to_come = end - start if source.cut_after is None else source.cut_after
         self.status = 206 if is_part else 200
         headers = {"ETag": source.etag, "Accept-Ranges": "bytes", "Content-Length": str(end - start)}
@@ -161,10 +169,12 @@ class _Answer:
 
     def read_into(self, space: memoryview) -> int | None:
         source = self._source
+        if seconds := source.delay(self._start):
+            time.sleep(seconds)
         if self._position < self._end and self._to_come <= 0:
             raise ServiceUnavailable("The connection broke.")
         count = min(len(space), self._end - self._position, source.piece, self._to_come)
-        space[:count] = source.data[self._position : self._position + count]
+        space[:count] = self._data[self._position : self._position + count]
         self._position, self._to_come = self._position + count, self._to_come - count
         with source.lock:
             source.sent += count
@@ -185,6 +195,7 @@ class Scene:
         self.expected = ExpectedFile(JOB, NAME, len(archive), sha1(archive))
         self.stop = threading.Event()
         self.events: list[TransferEvent] = []
+        self.listen: Callable[[TransferEvent], object] = self.events.append
         self.clock = FastClock()
         self.connections = connections
 
@@ -199,7 +210,10 @@ class Scene:
     @property
     def downloader(self) -> Downloader:
         budget = ConnectionBudget(self.connections)
-        return Downloader(self.place, self.clock, self.stop, self.events.append, budget)
+        return Downloader(self.place, self.clock, self.stop, self._hear, budget)
+
+    def _hear(self, event: TransferEvent) -> None:
+        self.listen(event)
 
     def fetch(self, *, unpack: bool = True) -> FetchedFile:
         return self.downloader.fetch(self.expected, self.source, unpack=unpack)
@@ -209,11 +223,10 @@ class Scene:
         assert isinstance(fetched, FetchedFolder)
         return fetched
 
-    def sums(self) -> dict[str, str]:
+    def assert_sums(self, folder: Path) -> None:
+        """There is a right line for each file of the folder."""
         lines = (self.work / "SHA1SUMS").read_text(encoding="utf-8").splitlines()
-        return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-
-    def true_sums(self) -> dict[str, str]:
-        """The SHA-1 of each file that stands in the folder."""
-        files = (each for each in self.folder.rglob("*") if each.is_file() and not each.is_symlink())
-        return {each.relative_to(self.path).as_posix(): sha1(each.read_bytes()) for each in files}
+        files = [each for each in folder.rglob("*") if each.is_file() and not each.is_symlink()]
+        assert sorted(lines) == sorted(
+            f"{sha1(each.read_bytes())}  {each.relative_to(self.path).as_posix()}" for each in files
+        )

@@ -16,7 +16,7 @@ from mwa_client.transfer.part_file import remove_part
 from mwa_client.transfer.part_note import job_of_part
 from mwa_client.transfer.unpack_files import UnpackPlace, read_unpack_note
 from mwa_client.transfer.unpack_part import remove_unpack_place
-from mwa_client.transfer.unpacked import job_of_unpacking, remove_unpacking
+from mwa_client.transfer.unpacked import remove_unpacking
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,11 @@ def _leftovers(directory: DownloadDirectory) -> Iterator[Leftover]:
             with suppress(OSError):
                 yield Leftover(name, job_id, tree_size(path) if path.is_dir() else path.lstat().st_size)
     for path in sorted(directory.state_dir.glob("*.unpack")):
-        job_id = job_of_unpacking(UnpackPlace(path))
-        if job_id is not None:
+        note = read_unpack_note(UnpackPlace(path))
+        # A folder that has its final name, and is not recorded yet, is taken by the next run.
+        if note is not None and (note.final is None or UnpackPlace(path).members.exists()):
             with suppress(OSError):
-                yield Leftover(path.name[: -len(".unpack")], job_id, tree_size(path))
+                yield Leftover(path.name[: -len(".unpack")], note.job_id, tree_size(path))
 
 
 def _job_of_copy(directory: DownloadDirectory, name: str) -> int | None:

@@ -204,18 +204,22 @@ class MemberFolder:
             os.close(folder)
 
     def sync(self, path: Parts) -> None:
-        """Flush a file to the disk, and, where that is possible, the entries of the folder that it is in."""
-        folder = self._walk(path[:-1], make=False)
+        """Flush a file to the disk."""
+        file = self.open_file(path)
         try:
-            file = os.open(path[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-            try:
-                os.fsync(file)
-            finally:
-                os.close(file)
-            with suppress(OSError):
-                os.fsync(folder)
+            os.fsync(file)
         finally:
-            os.close(folder)
+            os.close(file)
+
+    def sync_folder(self, path: Parts) -> None:
+        """Flush the entries of a folder, and of those above it, to the disk, where that is possible."""
+        for depth in range(len(path) + 1):
+            folder = self._walk(path[:depth], make=False)
+            try:
+                with suppress(OSError):
+                    os.fsync(folder)
+            finally:
+                os.close(folder)
 
     # --- At the end -----------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from mwa_client.transfer.tar_stream import TarStream
 from mwa_client.transfer.unpack_files import NO_SUM, GrowingFile, SumLines, UnpackNote, UnpackPlace
 from mwa_client.transfer.unpack_recall import Recall, let_us_in
 
-FEW_MEMBERS = 50
+FEW_MEMBERS = 20
 """So many members are flushed to the disk one by one; for more, the whole file system is."""
 MOST_REMEMBERED = 1000
 """Of so many files with a second name the SHA-1 is remembered."""
@@ -91,20 +91,25 @@ class Unpacker:
             else:
                 for path in self._unsynced:
                     self.members.sync(path)
+                for folder in {path[:-1] for path in self._unsynced}:
+                    self.members.sync_folder(folder)
                 self.sums.sync()
                 self.kept.sync()
             self._unsynced = []
             return here
 
-    def finish(self) -> tuple[int, int | None]:
-        """Complete checksums, permissions and times; return permissions and time of the folder itself.
+    def end_stream(self) -> None:
+        """Note that all of the tar has come.
 
         Raises
         ------
         MemberRefused
-            The archive breaks off.
+            It breaks off.
         """
         self._stream.finish()
+
+    def finish(self) -> tuple[int, int | None]:
+        """Complete checksums, permissions and times; return permissions and time of the folder itself."""
         with disk_errors(self._place.members):
             if self._continued is not None:
                 if sha1 := self._continued.sha1_when_known():

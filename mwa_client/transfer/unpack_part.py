@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Callable
 
-from mwa_client.directory.disk import boot_id, disk_errors, sync_file_system
+from mwa_client.directory.disk import boot_id, disk_errors
 from mwa_client.directory.our_files import state_directory
 from mwa_client.directory.trees import remove_tree
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
@@ -192,12 +192,11 @@ class UnpackPart:
         """
         self._guard()
         unpacker = self._need_unpacker()
+        unpacker.end_stream()
+        unpacker.sync()
         # Permissions that let nobody in may be set from now on.
         self.write_note(sync=True, is_finishing=True)
-        own = unpacker.finish()
-        with disk_errors(self.place.path):
-            sync_file_system(self.place.path)
-        return own
+        return unpacker.finish()
 
     def write_note(self, *, sync: bool = False, **changes: object) -> None:
         """Change the note; on request so that no power cut can undo that."""

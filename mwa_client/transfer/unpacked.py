@@ -12,7 +12,7 @@ from typing import Callable
 from mwa_client.directory.disk import boot_id, disk_errors, sync_directory, sync_path
 from mwa_client.directory.names import name_in_text, name_on_disk
 from mwa_client.directory.our_files import open_new
-from mwa_client.directory.trees import tree_size
+from mwa_client.directory.trees import walk_tree
 from mwa_client.errors import JobFailed
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FetchedFolder
@@ -150,14 +150,11 @@ def bytes_in_unpacking(directory: DownloadDirectory, name: str) -> int:
     """Return how many bytes of a product have been unpacked; 0 where there are none."""
     place = unpack_place(directory, name)
     with disk_errors(place.path), suppress(FileNotFoundError):
-        return tree_size(place.members) + place.kept.lstat().st_size
+        files = (entry for entry in walk_tree(place.members) if entry.is_file(follow_symlinks=False))
+        states = (entry.stat(follow_symlinks=False) for entry in files)
+        # A file with several names came once.
+        return place.kept.lstat().st_size + round(sum(state.st_size / state.st_nlink for state in states))
     return 0
-
-
-def job_of_unpacking(place: UnpackPlace) -> int | None:
-    """Return the job whose product is unpacked; None where there is no note that can be read."""
-    note = read_unpack_note(place)
-    return None if note is None else note.job_id
 
 
 def remove_archive(directory: DownloadDirectory, expected: ExpectedFile) -> None:
