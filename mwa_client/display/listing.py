@@ -14,7 +14,7 @@ HEADINGS = ("job id", "obs_id", "type", "state", "place", "starts in", "size", "
 AT_THE_LEFT = ("type", "state", "why")
 IF_ANY = ("place", "starts in", "why")
 """Columns that are shown only where one of the jobs has something in them."""
-NOTHING = "-"
+UNKNOWN = "-"
 
 
 def table(jobs: Iterable[Job], now: float) -> str:
@@ -31,7 +31,7 @@ def table(jobs: Iterable[Job], now: float) -> str:
     shown = [
         place
         for place, heading in enumerate(HEADINGS)
-        if heading not in IF_ANY or any(row[place] != NOTHING for row in rows)
+        if heading not in IF_ANY or any(row[place] != UNKNOWN for row in rows)
     ]
     cells = ([row[place] for place in shown] for row in rows)
     return "\n".join(aligned([HEADINGS[place] for place in shown], cells, AT_THE_LEFT))
@@ -64,15 +64,15 @@ def _row(job: Job, now: float) -> tuple[str, ...]:
     created, place, start = created_at(job), _place(job), _start(job)
     return (
         str(job.job_id),
-        NOTHING if job.obs_id is None else str(job.obs_id),
-        kind_of(job) or NOTHING,
+        UNKNOWN if job.obs_id is None else str(job.obs_id),
+        kind_of(job) or UNKNOWN,
         job.label,
-        NOTHING if place is None else str(place),
-        NOTHING if start is None else format_duration(start - now) if start > now else "soon",
-        format_size(size) if sizes else NOTHING,
-        NOTHING if created is None else format_duration(now - created),
+        UNKNOWN if place is None else str(place),
+        UNKNOWN if start is None else format_duration(start - now) if start > now else "soon",
+        format_size(size) if sizes else UNKNOWN,
+        UNKNOWN if created is None else format_duration(now - created),
         _expiry(job, now),
-        _why(job) or NOTHING,
+        _why(job) or UNKNOWN,
     )
 
 
@@ -96,5 +96,5 @@ def _start(job: Job) -> float | None:
 
 def _expiry(job: Job, now: float) -> str:
     if job.expires_at is None:
-        return NOTHING
+        return UNKNOWN
     return format_duration(job.expires_at - now) if job.expires_at > now else "expired"
