@@ -175,7 +175,7 @@ def test_the_line_of_the_crontab(home: Path) -> None:
 
 def test_the_script_for_slurm(home: Path, sandbox: Sandbox) -> None:
     """It submits itself again until everything is there."""
-    script = block_with("#SBATCH")
+    script = block_with("sbatch --begin")
     (home / "fetch.sh").write_text(script)
     for more in (1, 2, 3):
         done = shell("bash fetch.sh")
@@ -187,6 +187,18 @@ def test_the_script_for_slurm(home: Path, sandbox: Sandbox) -> None:
     assert again and set(again) == {"--begin=now+30minutes fetch.sh"}
     assert "3 complete" in done.stdout and len(list((home / "mwa-data").glob("119182*"))) == 3
     assert len(sandbox.jobs) == 3
+
+
+@pytest.mark.usefixtures("handlers")
+def test_the_script_for_an_array(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is there already, so that no task has anything to wait for."""
+    assert main(["--csv=jobs.csv", "--dir=mwa-data", "-q"]) == 0
+    (home / "array.sh").write_text(block_with("#SBATCH --job-name=mwa --array"))
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+    for task, complete in (("0", 2), ("1", 1)):  # Of the three rows, two are on one observation.
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
+        done = shell("bash array.sh")
+        assert done.returncode == 0 and f"{complete} complete" in done.stdout, done
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
@@ -203,8 +215,9 @@ def test_the_program_in_python(home: Path, capsys: pytest.CaptureFixture[str]) -
     (program,) = blocks("python")
     exec(program.replace("/data/mwa", "data"), {})
     out, err = capsys.readouterr()
-    state, file = out.splitlines()
+    state, file, folder = out.splitlines()
     assert state == "Ready for Download" and file.endswith(" True") and "3 complete" in err
+    assert Path(folder.split()[0]).is_dir()
 
 
 def test_the_sums_can_be_checked(home: Path, sandbox: Sandbox) -> None:
