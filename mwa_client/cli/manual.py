@@ -14,7 +14,7 @@ from mwa_client import __version__
 from mwa_client.cli.options import option_parser
 from mwa_client.jobs.keys import ApiVersion
 
-FILES, FOLDERS, NOTHING = "files", "folders", ""
+FILES, FOLDERS, NO_OFFER = "files", "folders", ""
 """What a shell offers for a value."""
 OFFERED = {
     "csv": FILES,
@@ -61,14 +61,14 @@ class Option:
     def of(cls, action: argparse.Action) -> Option:
         """Return what is known of an option of the parser."""
         takes_value = action.nargs != 0
-        choices = " ".join(map(str, action.choices)) if action.choices else NOTHING
+        choices = " ".join(map(str, action.choices)) if action.choices else NO_OFFER
         metavar = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
         return cls(
             names=tuple(sorted(action.option_strings, key=lambda name: name.startswith("--"))),
             value=metavar if takes_value else "",
             takes_several=action.nargs in ("+", "*"),
             can_be_repeated=type(action).__name__ in ("_AppendAction", "_ExtendAction"),
-            offered=OFFERED.get(action.dest, choices) if takes_value else NOTHING,
+            offered=OFFERED.get(action.dest, choices) if takes_value else NO_OFFER,
             help=action.help or "",
         )
 
@@ -155,7 +155,7 @@ def _for_zsh(option: Option) -> Iterator[str]:
     once = not option.can_be_repeated
     others = f"({' '.join(option.names)})" if once else "*"
     message = f":{option.value.replace(':', ' ').lower()}:" if option.value else ""
-    action = {FILES: "_files", FOLDERS: "_files -/", NOTHING: " "}.get(option.offered, f"({option.offered})")
+    action = {FILES: "_files", FOLDERS: "_files -/", NO_OFFER: " "}.get(option.offered, f"({option.offered})")
     for name in option.names:
         sign = "" if not option.value else "=" if name.startswith("--") else "+"
         value = f"{message}{action}" if option.value else ""
