@@ -222,5 +222,6 @@ def _variables(readme: str) -> Iterator[tuple[str, str]]:
 
 def _roff(text: str) -> str:
     """Return a text as it is, for a language in which a dash and a dot at the beginning mean something."""
-    escaped = text.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq")
+    text = "".join(each if each.isascii() else f"\0[u{ord(each):04X}]" for each in text)
+    escaped = text.replace("\\", r"\e").replace("\0", "\\").replace("-", r"\-").replace("'", r"\(aq")
     return rf"\&{escaped}" if escaped.startswith((".", "'")) else escaped
