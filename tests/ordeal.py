@@ -22,14 +22,19 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from shared import environment, wait_until
+from unpacked_products import content_of, contents_of, files_in, unpacked_content_of
 
 from mwa_client.cli.settings import CONNECTIONS, DOWNLOADS
 from mwa_client.errors import ExitStatus
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Fault, Job, JobState, JobType, LoggedRequest, Sandbox
 from mwa_client.transfer import extra
+from mwa_client.transfer.files import DownloadDirectory
+from mwa_client.transfer.names import folder_name
 from mwa_client.transfer.part_file import NOTE_SIZE, WRITE_SIZE, bytes_in_part
 from mwa_client.transfer.part_note import note_path, read_note
+from mwa_client.transfer.unpack_part import MOST_WINDOW
+from mwa_client.transfer.unpacked import bytes_in_unpacking
 
 FIRST_OBS = 1191828528
 PATIENCE = 120.0
@@ -220,7 +225,15 @@ class Outcome:
 class Ordeal:
     """One batch in one directory, whose client is killed and started again until all is there."""
 
-    def __init__(self, sandbox: Sandbox, api: ApiVersion, folder: Path, rows: Sequence[Wanted]) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        api: ApiVersion,
+        folder: Path,
+        rows: Sequence[Wanted],
+        *,
+        unpack: bool = False,
+    ) -> None:
         self.sandbox = sandbox
         self.directory = folder / "data"
         self.memory = self.directory / ".mwa_client"
@@ -236,7 +249,9 @@ class Ordeal:
             f"--dir={self.directory}",
             "--poll=0.05",
             f"--api={api.value}",
+            *(["--unpack"] if unpack else []),
         ]
+        self._unpack = unpack
         hurried = {"MWA_ASVO_API_TIMEOUT": str(SLOWEST), "SLOWEST": str(SLOWEST), "WATCH": str(WATCH)}
         hurried["MACHINE"] = "login1"
         self.environment = {**environment_of(sandbox, api, folder), **hurried}
@@ -365,10 +380,16 @@ class Ordeal:
 
     def _on_disk(self) -> dict[int, int]:
         """How many bytes of each job's product are there, under its final name or in its part file."""
-        sizes = {}
+        sizes, whole = {}, {job.id: job.size for job in self.sandbox.jobs}
         for job_id, name in self._names().items():
             final = self.directory / name
-            sizes[job_id] = final.stat().st_size if final.exists() else bytes_in_part(self._part(name))
+            folder = self.directory / folder_name(name)
+            if final.exists() or folder.exists():
+                sizes[job_id] = whole[job_id] if folder.is_dir() else final.stat().st_size
+            else:
+                place = DownloadDirectory(self.directory, self.memory)
+                unpacked = bytes_in_unpacking(place, name) if self._unpack else 0
+                sizes[job_id] = max(bytes_in_part(self._part(name)), unpacked)
         return sizes
 
     def _where_to_go_on(self) -> dict[int, int]:
@@ -381,7 +402,9 @@ class Ordeal:
         return places
 
     def _names(self) -> dict[int, str]:
-        return {entry["job_id"]: entry["name"] for entry in self.remembered() if entry["event"] == "name"}
+        named = [entry for entry in self.remembered() if entry["event"] == "name"]
+        # The first name is the archive's; a folder that it becomes has another.
+        return {entry["job_id"]: entry["name"] for entry in reversed(named)}
 
     def _part(self, name: str) -> Path:
         return self.memory / f"{name}.part"
@@ -400,13 +423,13 @@ class Ordeal:
 
     def _check_names(self) -> None:
         """Nothing wrong may ever stand under a final name."""
-        right = {job.content.sha1 for job in self.jobs()}
+        right = {content for job in self.jobs() for content in contents_of(job)}
         for path in self.products():
             state = path.stat()
             known = (path, state.st_ino, state.st_size, state.st_mtime_ns)
             if known in self._seen_right:
                 continue
-            if sha1_of(path) in right:
+            if content_of(path) in right:
                 self._seen_right.add(known)
             else:
                 self.outcome.wrong += 1
@@ -428,7 +451,7 @@ class Ordeal:
             first = self._first_missing.get(job_id, 0)
             if job_id in whole and not _goes_on(asked[0], first, whole[job_id].size):
                 self._complain(f"job {job_id} was there up to {first}, {asked[0].range} was asked for")
-            if job_id in whole and wasted > window():
+            if job_id in whole and wasted > window(unpack=self._unpack):
                 self._complain(f"{wasted} bytes of job {job_id} had arrived and were not on disk")
         for job_id in whole:
             if on_disk.get(job_id, 0) < self._kept.get(job_id, 0):
@@ -443,22 +466,23 @@ class Ordeal:
         if status != (ExitStatus.JOBS_FAILED if dead else ExitStatus.COMPLETE):
             self._complain(f"exit status {status}, and {len(dead)} jobs have failed")
         self._check_jobs()
-        self._check_sums(len(self._rows) - len(dead))
         jobs, outcome = [job for job in self.jobs() if job not in dead], self.outcome
-        found = Counter(sha1_of(path) for path in self.products())
-        if found != Counter(job.content.sha1 for job in jobs):
+        self._check_sums(sum(map(files_in, jobs)) if self._unpack else len(self._rows) - len(dead))
+        found = Counter(content_of(path) for path in self.products())
+        expected = unpacked_content_of if self._unpack else (lambda job: job.content.sha1)
+        if found != Counter(map(expected, jobs)):
             self._complain("the files in the directory are not the jobs' products")
         left = sorted(path.name for path in self.memory.iterdir())
         if self._is_disturbed:
             # One that was stopped may have written where it stood in a product that was complete by then.
-            left = [name for name in left if ".part" not in name]
+            left = [name for name in left if ".part" not in name and ".unpack" not in name]
         if left != ["ledger.jsonl"]:
             self._complain(f"left behind: {left}")
         outcome.total = sum(job.size for job in jobs)
         most = outcome.total + sum(outcome.lost) + outcome.damage
         if outcome.served > most:
             self._complain(f"{outcome.served} bytes were sent, {most} were needed")
-        if sum(outcome.lost) > outcome.kills * DOWNLOADS * window():
+        if sum(outcome.lost) > outcome.kills * DOWNLOADS * window(unpack=self._unpack):
             self._complain(f"{outcome.kills} kills cost {sum(outcome.lost)} bytes")
 
     def _check_jobs(self) -> None:
@@ -468,14 +492,15 @@ class Ordeal:
         if made != wanted:
             self._complain(f"jobs too many: {dict(made - wanted)}, jobs too few: {dict(wanted - made)}")
 
-    def _check_sums(self, products: int) -> None:
+    def _check_sums(self, files: int) -> None:
         sums = subprocess.run(
             ["sha1sum", "-c", "SHA1SUMS"], cwd=self.directory, capture_output=True, text=True, check=False
         )
         good = {line[: -len(": OK")] for line in sums.stdout.splitlines() if line.endswith(": OK")}
-        unverified = [path.name for path in self.products() if path.name not in good]
+        tops = {name.partition("/")[0] for name in good}
+        unverified = [path.name for path in self.products() if path.name not in tops]
         self.outcome.unverified = len(unverified)
-        if sums.returncode or unverified or len(good) != products:
+        if sums.returncode or unverified or len(good) != files:
             self._complain(f"SHA1SUMS: {sums.stdout}{sums.stderr}, not in it: {unverified}")
 
 
@@ -512,7 +537,9 @@ NEVER = 1 << 30
 SEEN: dict[str, Callable[[Ordeal], int]] = {
     "jobs": lambda ordeal: len(ordeal.sandbox.jobs),
     "lines": lambda ordeal: len(ordeal.remembered()),
-    "parts": lambda ordeal: len(list(ordeal.memory.glob("*.part"))),
+    "parts": lambda ordeal: (
+        len(list(ordeal.memory.glob("*.part"))) + len(list(ordeal.memory.glob("*.unpack")))
+    ),
     "replies": lambda ordeal: len(ordeal.product_requests()),
     "products": lambda ordeal: len(ordeal.products()),
 }
@@ -548,14 +575,18 @@ def wait_until_noted(sandbox: Sandbox) -> None:
     wait_until(lambda: sandbox.connections == 0)
 
 
-def window() -> int:
-    """The most bytes of one download that can be on their way: in the client, and in all its sockets."""
+def window(*, unpack: bool = False) -> int:
+    """The most bytes of one download that can be on their way: in the client, and in all its sockets.
+
+    What is unpacked as it comes has a window of bytes that have come before others, too.
+    """
     sockets = 0
     for direction in ("rmem", "wmem"):
         limits = Path(f"/proc/sys/net/ipv4/tcp_{direction}")
         sockets += int(limits.read_text().split()[-1]) if limits.exists() else 8 << 20
     # Of what is written out of order, a kill may lose what was not noted yet.
-    return WRITE_SIZE + NOTE_SIZE + CONNECTIONS * (2 * extra.EXTRA_WRITE_SIZE + sockets)
+    ahead = MOST_WINDOW if unpack else 0
+    return WRITE_SIZE + NOTE_SIZE + CONNECTIONS * (2 * extra.EXTRA_WRITE_SIZE + sockets) + ahead
 
 
 def sha1_of(path: Path) -> str:

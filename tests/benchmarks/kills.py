@@ -5,6 +5,7 @@ taken over. Minutes are seconds here: the listing lags by up to 0.9 of what the 
 
 python tests/benchmarks/kills.py             200 kills over the three interfaces, batches of 20 rows
 python tests/benchmarks/kills.py --kills 1000 --seed 7 --api v2
+python tests/benchmarks/kills.py --unpack    the same with products that are unpacked
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def main() -> int:
     started = time.monotonic()
     results = []
     for api, kills in _shares(options.kills, [ApiVersion(name) for name in options.api]):
-        results.append(Result(api, list(batches(api, kills, options.rows, options.seed))))
+        results.append(Result(api, list(batches(api, kills, options))))
     show(results)
     print(f"{time.monotonic() - started:.0f} s")
     broken = [f"{result.api.value}, {promise}" for result in results for promise in result.broken]
@@ -74,10 +75,11 @@ def main() -> int:
     return 1 if broken else 0
 
 
-def batches(api: ApiVersion, kills: int, rows: int, seed: int) -> Iterator[Outcome]:
+def batches(api: ApiVersion, kills: int, options: argparse.Namespace) -> Iterator[Outcome]:
     """Go through one batch after the other until there were so many kills."""
     for number in itertools.count(1):
-        outcome = one_batch(api, kills, rows, random.Random(f"{seed} {api.value} {number}"))
+        dice = random.Random(f"{options.seed} {api.value} {number}")
+        outcome = one_batch(api, kills, options.rows, dice, unpack=options.unpack)
         kills -= outcome.kills
         print(f"{api.value}, batch {number}: {outcome.kills} kills, {kills} to come", flush=True)
         yield outcome
@@ -85,11 +87,13 @@ def batches(api: ApiVersion, kills: int, rows: int, seed: int) -> Iterator[Outco
             return
 
 
-def one_batch(api: ApiVersion, kills: int, count: int, dice: random.Random) -> Outcome:
+def one_batch(
+    api: ApiVersion, kills: int, count: int, dice: random.Random, *, unpack: bool = False
+) -> Outcome:
     """Kill one batch at most so often, and let it come to its end."""
     rows = some_rows(dice, count, LARGEST)
     with tempfile.TemporaryDirectory() as folder, practice_service(rows, RATE) as sandbox:
-        ordeal = Ordeal(sandbox, api, Path(folder), rows)
+        ordeal = Ordeal(sandbox, api, Path(folder), rows, unpack=unpack)
         damages = let_go_wrong(sandbox, api, rows, dice)
         moments: list[Moment] = [
             replace(some_moment(dice), asleep=dice.uniform(0.0, 3.0) if dice.random() < STOPS else None)
@@ -149,6 +153,7 @@ def _options() -> argparse.Namespace:
     )
     names = [api.value for api in ApiVersion]
     parser.add_argument("--api", nargs="+", choices=names, default=names, help="default: all")
+    parser.add_argument("--unpack", action="store_true", help="let the client make folders of its products")
     options = parser.parse_args()
     if options.rows < 5:
         parser.error("--rows must be 5 or more")

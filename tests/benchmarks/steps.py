@@ -53,7 +53,7 @@ def watch(owner, name, counts=lambda *given: True):
     setattr(owner, name, watched)
 
 if AT and any("mwa_client" in word for word in sys.orig_argv):
-    for name in ("write", "fsync", "replace", "rename", "unlink", "ftruncate", "mkdir"):
+    for name in ("write", "fsync", "replace", "rename", "unlink", "ftruncate", "mkdir", "rmdir"):
         watch(os, name)
     watch(os, "open", lambda path, flags=0, *more: flags & (os.O_WRONLY | os.O_RDWR))
     watch(http.client.HTTPConnection, "endheaders")
@@ -71,12 +71,14 @@ def main() -> int:
     parser.add_argument("--api", nargs="+", choices=apis, default=apis, help="interfaces (default: all)")
     parser.add_argument("--every", type=int, default=1, help="each so manyth step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="for the second kill (default: %(default)s)")
+    parser.add_argument("--unpack", action="store_true", help="let the client make folders of its products")
     options = parser.parse_args()
     is_kept = True
     for name in options.api:
         step, kills, broken = 1, 0, []
         while True:
-            outcome = killed_at(step, ApiVersion(name), random.Random(f"{options.seed} {name} {step}"))
+            dice = random.Random(f"{options.seed} {name} {step}")
+            outcome = killed_at(step, ApiVersion(name), dice, unpack=options.unpack)
             broken += [f"step {step}: {what}" for what in outcome.broken]
             kills += outcome.kills
             if not outcome.kills:
@@ -88,12 +90,12 @@ def main() -> int:
     return 0 if is_kept else 1
 
 
-def killed_at(step: int, api: ApiVersion, dice: random.Random) -> Outcome:
+def killed_at(step: int, api: ApiVersion, dice: random.Random, *, unpack: bool = False) -> Outcome:
     """Kill a run at a step and the next at a random one; return what came of the batch in the end."""
     with tempfile.TemporaryDirectory() as folder, practice_service(ROWS, rate=1e9) as sandbox:
         sandbox.service.seconds_per_state = 0.02
         (Path(folder) / "sitecustomize.py").write_text(KILLER)
-        ordeal = Ordeal(sandbox, api, Path(folder), ROWS)
+        ordeal = Ordeal(sandbox, api, Path(folder), ROWS, unpack=unpack)
         environment = ordeal.environment
         environment["PYTHONPATH"] = f"{folder}:{environment.get('PYTHONPATH', '')}"
         damages = _misfortunes(sandbox, step)
