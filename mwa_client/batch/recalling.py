@@ -10,7 +10,7 @@ from mwa_client.batch.losing import LostJobs, was_complete
 from mwa_client.batch.products import FOLDER_DELIVERIES, bytes_to_come
 from mwa_client.batch.records import FetchedProduct, Product, RowRecord
 from mwa_client.batch.rows import ListedJob, Row
-from mwa_client.batch.unpacking import archives_in, files_here
+from mwa_client.batch.unpacking import files_here, has_archive
 from mwa_client.batch.updates import RowUpdates
 from mwa_client.batch.workers import Workers
 from mwa_client.jobs.request import JobRequest
@@ -137,10 +137,10 @@ class Recalling:
         if fetched.refusal is not None:
             self._updates.fail(row, fetched.refusal)
             return True
-        if not archives_in(fetched):
-            return False
         place = self._ledger.place
-        files = files_here(place, fetched, row.job_id or 0, row.request.obs_id)
+        if not has_archive(place, fetched):
+            return False
+        files = files_here(fetched, row.job_id or 0, row.request.obs_id)
         row.see_state(JobState.READY.label)
         row.make_ready(Product(files, bytes_to_come(files, place, unpack=True), is_here=True))
         return True

@@ -22,9 +22,10 @@ from mwa_client.directory.owner import Owner
 from mwa_client.errors import MwaClientError
 from mwa_client.jobs.keys import JobType
 from mwa_client.jobs.request import JobRequest
-from mwa_client.transfer.files import FetchedFile, by_name
+from mwa_client.transfer.files import DownloadDirectory, FetchedFile, by_name
 from mwa_client.transfer.part_file import bytes_in_part
 from mwa_client.transfer.standing import Standing, standing_of_file
+from mwa_client.transfer.unpacked import bytes_in_unpacking
 
 MOVED_AWAY = "Moved away"
 INTERRUPTED = "Download interrupted"
@@ -252,7 +253,9 @@ class _Look:
         here = 0
         for name in download.names:
             with suppress(MwaClientError, OSError, ValueError):
-                here += bytes_in_part(self.state_dir / f"{name_on_disk(name)}.part")
+                on_disk = name_on_disk(name)
+                place = DownloadDirectory(self.directory, self.state_dir)
+                here += bytes_in_part(place.part(on_disk)) + bytes_in_unpacking(place, on_disk)
         is_begun = row.label in (LABELS[Stage.DOWNLOADING], JobState.READY.label)
         is_interrupted = is_begun and not self.is_at_work
         found = {"size": download.size, "here": here}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from mwa_client.asvo.job import ProductFile
@@ -40,29 +42,33 @@ def is_unpackable(name: str) -> bool:
     return folder_name(name) != name
 
 
-def archives_in(fetched: FetchedProduct) -> tuple[FetchedFile, ...]:
-    """Return the archives of a product that could be unpacked, and have not been."""
-    return tuple(
-        file
-        for file in fetched.files
-        if not isinstance(file, FetchedFolder) and is_unpackable(file.path.name) and _is_archive(file)
-    )
+def has_archive(place: DownloadDirectory, fetched: FetchedProduct) -> bool:
+    """Say whether a product that is here could be unpacked, and has not been.
+
+    One that is more than single files has been copied from a folder, and is left as it was there.
+    """
+    if any(file.path.parent != place.path for file in fetched.files):
+        return False
+    files = (file for file in fetched.files if not isinstance(file, FetchedFolder))
+    return any(is_unpackable(file.path.name) and _is_archive(file.path) for file in files)
 
 
-def _is_archive(file: FetchedFile) -> bool:
-    # A tar says so behind its first name; those of before 1988 do not, and no product is so old.
-    return is_zip(file.path) or beginning_of(file.path, 262)[257:] == b"ustar"
+def _is_archive(path: Path) -> bool:
+    beginning = beginning_of(path, tarfile.BLOCKSIZE)
+    try:
+        tarfile.TarInfo.frombuf(beginning, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return is_zip(path)
+    return True
 
 
-def files_here(
-    place: DownloadDirectory, fetched: FetchedProduct, job_id: int, obs_id: int | None
-) -> ProductFiles:
+def files_here(fetched: FetchedProduct, job_id: int, obs_id: int | None) -> ProductFiles:
     """Return a product that is in the directory as it would be fetched: what is here is not fetched again."""
     return tuple(
         (
             ExpectedFile(
                 job_id,
-                os.path.relpath(file.path, place.path),
+                file.path.name,
                 file.size,
                 file.sha1 if file.verified else None,
                 obs_id,
