@@ -46,6 +46,11 @@ class _Found:
     is_right: bool = True
     torn: bytes = b""
 
+    @property
+    def is_long(self) -> bool:
+        """Whether it has lines of files in folders."""
+        return any(name.endswith(b"/") for name in self.names)
+
 
 class Sha1Sums:
     """The file ``SHA1SUMS`` of a download directory.
@@ -165,6 +170,11 @@ class Sha1Sums:
             found = self._look(ours, gone)
             torn = b"" if self._is_torn_line_ours(found.torn, ours) else found.torn
             is_there = self._path.exists()
+            if found.is_long and found.is_right and not found.torn and not self._is_shared:
+                # The lines of folders can be a million: they are not copied for one more.
+                self._listed, self._as_left = {**found.names, **ours}, _fingerprint(self._path.lstat())
+                if self._append({name: ours[name] for name in found.missing.values()}, folders):
+                    return
             if found.torn or found.missing or folders or not (found.is_right and is_there):
                 mode = self._path.lstat().st_mode & 0o666 if is_there else 0o644
                 # Written where nobody else can put a link under the name of the new file.
@@ -182,15 +192,20 @@ class Sha1Sums:
     def _look(self, ours: Mapping[bytes, bytes], gone: Collection[bytes]) -> _Found:
         """Look which lines of ours the file has, and whether it has any that must go."""
         found = _Found(missing={_line(name, sha1): name for name, sha1 in ours.items()})
+        seen = b"/"  # The folder whose files stay; no name begins so.
         with suppress(FileNotFoundError), self._open() as file:
             for line in _lines(file, self._path):
                 if not line.endswith(b"\n"):
                     found.torn = line
+                elif line.startswith(seen, NAME_COLUMN) and line not in found.missing:
+                    continue  # As the line before, which is so for nearly all where there are many.
                 elif found.missing.pop(line, None) is None:
                     name = _name_in(line)
-                    found.is_right &= line != b"\n" and not _must_go(name, ours, gone)
+                    stays = line != b"\n" and not _must_go(name, ours, gone)
+                    found.is_right &= stays
                     top, slash, _ = name.partition(b"/")
                     found.names[top + slash] = b""
+                    seen = top + slash if stays and top and slash else b"/"
         return found
 
     def _copy_others(self, new: BinaryIO, ours: Mapping[bytes, bytes], gone: Collection[bytes]) -> None:

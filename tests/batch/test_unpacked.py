@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shared import FastClock, Run, failures, listed, notices, products, run_batch, true_bytes, vis
@@ -21,7 +22,9 @@ from mwa_client.batch.ledger import STATE_DIR
 from mwa_client.errors import ExitStatus
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Job, Sandbox
+from mwa_client.sandbox.endpoints_2018 import Endpoints2018
 from mwa_client.sandbox.interfaces import Interface
+from mwa_client.sandbox.jobs import ListingRow
 from mwa_client.sandbox.products import Content
 from mwa_client.transfer.delivered import DeliveryRoots
 from mwa_client.transfer.files import FetchedFolder
@@ -425,3 +428,30 @@ def test_what_a_crash_has_left_after_the_ledger_is_removed(
     sandbox.reset_log()
     run_batch(sandbox, data, clock, vis(OBS), api=TODAY)
     assert not left_over(data) and not sandbox.requests and check_sums(data) == 8
+
+
+# --- Several files in one product ---------------------------------------------------------------------
+
+
+def test_each_file_of_a_product_becomes_a_folder(
+    sandbox: Sandbox, data: Path, clock: FastClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Endpoints2018.document
+
+    def of_two_files(self: Endpoints2018, row: ListingRow) -> dict[str, Any]:
+        document = honest(self, row)
+        if document["product"] is not None:
+            document["product"]["files"] *= 2
+        return document
+
+    monkeypatch.setattr(Endpoints2018, "document", of_two_files)
+    run = unpack(sandbox, data, clock)
+    names = {f"{OBS}_vis", f"2_{OBS}_vis"}
+    assert run.summary.exit_status is ExitStatus.COMPLETE and products(data) == names
+    assert check_sums(data) == 16 and not left_over(data)
+    sandbox.reset_log()
+    assert unpack(sandbox, data, clock).told(Complete)[0].from_before and not sandbox.requests
+    (data / f"2_{OBS}_vis").rename(data / "mine")
+    again = unpack(sandbox, data, clock)
+    assert again.summary.exit_status is ExitStatus.COMPLETE and products(data) == {*names, "mine"}
+    assert fetches(sandbox) == 1, "the one that is here was fetched, too"

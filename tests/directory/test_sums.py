@@ -126,3 +126,16 @@ def test_a_file_that_is_no_list_of_checksums_is_refused_at_once(directory: Path)
     (directory / "SHA1SUMS").write_bytes(bytes(LONGEST_SUM))
     with pytest.raises(DirectoryUnusable, match="line of more than"):
         opened(directory).check()
+
+
+def test_a_later_run_adds_to_a_long_list_without_writing_it_anew(directory: Path) -> None:
+    add(opened(directory), make_folder(directory, "first"), new={"a.tar": "c" * 40})
+    inode, before = (directory / "SHA1SUMS").stat().st_ino, lines_of(directory)
+    sums = opened(directory)
+    ours = {"a.tar": "c" * 40, "b.tar": "d" * 40}
+    sums.add({"b.tar": "d" * 40}, (), lambda: ours)
+    add(sums, second := make_folder(directory, "second"))
+    assert lines_of(directory) == [*before, "d" * 40 + "  b.tar", *second.read_text().splitlines()]
+    assert (directory / "SHA1SUMS").stat().st_ino == inode
+    add(opened(directory), lost=("first",), new=ours)
+    assert not any("first/" in line for line in lines_of(directory))
