@@ -48,6 +48,11 @@ def format_size(size: int | None) -> str:
     return f"{amount:.1f} {unit}"
 
 
+def format_seconds(seconds: float) -> str:
+    """Return a number of seconds: ``42 s``; from two minutes on, as `format_duration` does."""
+    return f"{max(seconds, 0.0):.0f} s" if seconds < 120 else format_duration(seconds)
+
+
 def format_duration(seconds: float) -> str:
     """Return a number of seconds in the two units that matter: ``3 d 4 h``."""
     minutes = max(int(seconds), 0) // 60

@@ -114,6 +114,8 @@ class Outage:
         self._clock = clock
         self._backoff = Backoff(clock, first=first, cap=LONGEST_OUTAGE_WAIT)
         self._due = float("-inf")
+        self.since: float | None = None
+        """When the first try without an answer ended; None while the tries are answered."""
 
     @property
     def is_on(self) -> bool:
@@ -127,6 +129,7 @@ class Outage:
     def failed(self, retry_after: float | None) -> float:
         """Return how many seconds to wait; tries that fail together count as one."""
         now = self._clock.monotonic()
+        self.since = now if self.since is None else self.since
         waiting = self._backoff.next(retry_after) if self.is_due() else retry_after or 0.0
         self._due = max(self._due, now + waiting)
         return self._due - now
@@ -135,6 +138,7 @@ class Outage:
         """Note that a try was answered."""
         self._backoff.reset()
         self._due = float("-inf")
+        self.since = None
 
 
 class PollTimes:
@@ -146,6 +150,16 @@ class PollTimes:
         self._interval = FIRST_POLL
         self._due = float("-inf")
         self.outage = Outage(clock, first=fixed or FIRST_POLL)
+        self.asked_at: float | None = None
+
+    @property
+    def due(self) -> float:
+        """When the next listing is due, by the clock for intervals."""
+        return self._due
+
+    def note_asked(self) -> None:
+        """Note that a listing is asked for now."""
+        self.asked_at = self._clock.monotonic()
 
     def is_due(self) -> bool:
         """Say whether it is time for a listing."""

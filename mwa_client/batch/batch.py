@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from mwa_client.asvo.session import Session
-from mwa_client.batch.events import Begun, Complete, Counts, Event, RowFailed, Summary
+from mwa_client.batch.events import Asking, Begun, Complete, Counts, Event, RowFailed, Summary
 from mwa_client.batch.fetching import DownloadEnded, Fetching
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.losing import LostJobs
@@ -283,8 +283,13 @@ class Batch:
         return "The service is still working on the others; the next run will check again."
 
     def _tell_counts(self) -> None:
-        rows = self._updates.rows
-        counts = Counts(len(rows), rows.count(*SETTLED), rows.labels)
+        rows, polls = self._updates.rows, self._watching.polls
+        asking = None
+        if polls.asked_at is not None:
+            asking = Asking(polls.asked_at, polls.due, polls.outage.since)
+        to_come = rows.to_come + sum(row.to_come for row in rows.at(Stage.DOWNLOADING))
+        here = self._updates.bytes_here
+        counts = Counts(len(rows), rows.count(*SETTLED), rows.labels, here, to_come, asking)
         if counts != self._counted:
             self._counted = counts
             self._updates.listen(counts)

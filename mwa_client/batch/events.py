@@ -124,6 +124,25 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Asking:
+    """When the service was asked for the states of the jobs. All times are by the clock for intervals.
+
+    Attributes
+    ----------
+    last : float
+        When it was last asked.
+    due : float
+        When it is asked again.
+    silent_since : float or None
+        Since when it has not answered; None: it has answered the last time.
+    """
+
+    last: float
+    due: float
+    silent_since: float | None = None
+
+
+@dataclass(frozen=True)
 class Counts:
     """How many rows are in each state; sent whenever one of the numbers has changed.
 
@@ -131,11 +150,20 @@ class Counts:
     ----------
     states : tuple of (str, int)
         A state's label and the number of rows in it, in the order of a job's life.
+    here : int
+        Bytes of the products that are complete.
+    to_come : int
+        Bytes that were missing of the others when they became ready, as far as their sizes are known.
+    asking : Asking or None
+        When the service was last asked; None: not yet in this run.
     """
 
     rows: int
     done: int
     states: tuple[tuple[str, int], ...]
+    here: int = 0
+    to_come: int = 0
+    asking: Asking | None = None
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Callable
 
-from mwa_client.asvo.job import JobState
 from mwa_client.batch.events import Complete, Event, Notice, RowFailed, StateChanged, Submitted
+from mwa_client.batch.history import SUBMITTED
 from mwa_client.batch.in_order import InOrder
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.records import FetchedProduct
@@ -33,6 +33,8 @@ class RowUpdates:
     ----------
     new_jobs : set of int
         The jobs that this run has submitted.
+    bytes_here : int
+        Bytes of the products that are complete.
     in_order : InOrder
         Tells what happens to rows that are being submitted at once in the order of the file.
     """
@@ -43,6 +45,7 @@ class RowUpdates:
         self.clock = clock
         self.listen = listen
         self.new_jobs: set[int] = set()
+        self.bytes_here = 0
         self.in_order: InOrder[Row, Event] = InOrder(listen)
 
     def notice(self, text: str, *, is_warning: bool = True) -> None:
@@ -75,9 +78,8 @@ class RowUpdates:
         row.attach(job_id, self.clock.monotonic())
         if not found:
             self.new_jobs.add(job_id)
+        row.see_state(SUBMITTED)  # What the service does with it, the service says.
         self.tell(row, Submitted(row.name, found))
-        if not found:
-            self.show_state(row, JobState.QUEUED.label)
 
     def show_state(self, row: Row, label: str) -> None:
         """Tell the state of a row's job, if it is another than before."""
@@ -100,6 +102,7 @@ class RowUpdates:
         directory = self.ledger.place.path
         result = Complete(row.name, fetched.files, from_before, fetched.elsewhere, directory, is_changed)
         row.complete(result)
+        self.bytes_here += sum(file.size for file in fetched.files)
         self.tell(row, result)
 
     def fail(self, row: Row, error: MwaClientError) -> None:

@@ -133,6 +133,7 @@ class Watching:
     def ask_for_listing(self) -> None:
         """Have the jobs listed once, for all rows; meanwhile the answers to submissions are taken."""
         self.has_polled = self.is_listing = True
+        self.polls.note_asked()
         watched = self._updates.rows.at(Stage.WATCHED)
         known = [row.job_id for row in watched if row.job_id is not None]
         begun, session = self._updates.clock.monotonic(), self._session()

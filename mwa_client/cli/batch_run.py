@@ -29,6 +29,7 @@ from mwa_client.cli.context import TaskContext
 from mwa_client.cli.interrupts import Interrupted, interrupts_held_back
 from mwa_client.cli.looking import reports
 from mwa_client.cli.settings import Task
+from mwa_client.cli.terminal import Stopping, TickingClock
 from mwa_client.display import display_for
 from mwa_client.errors import ExitStatus, NotFinished, ResultLost, ServiceRefused, ServiceUnavailable
 from mwa_client.jobs.jobfile import JobFile
@@ -101,12 +102,19 @@ def _run_batch(
     with _not_in_environment("TQDM_"):  # The user has set them for other programs' bars.
         display = display_for(sys.stdout, sys.stderr, clock, environment, **looks)
 
+    stopping = Stopping(display.pause, display.tick)
+
+    def tick() -> None:
+        with interrupts_held_back(), stopping.held_back():
+            display.tick()
+
     def show(event: Event) -> None:
         if isinstance(event, Summary):
             event = replace(event, directory=settings.directory)  # Where the user looks for products.
         if isinstance(event, RowFailed):
             context.ending.failed.append(event)
-        with interrupts_held_back():  # A bar that is only half drawn could not be removed.
+        # A bar that is only half drawn could not be removed.
+        with interrupts_held_back(), stopping.held_back():
             display(event)
             if isinstance(event, Summary):
                 context.ending.summary = event
@@ -131,11 +139,13 @@ def _run_batch(
         open_things.callback(ledger.close)
         report_if_due = open_things.enter_context(reports(settings, rows, clock, context.say))
         open_things.callback(display.close)
+        if display.is_moving:
+            open_things.enter_context(stopping.caught())
         batch = Batch(
             wanted(session),
             session,
             ledger,
-            clock,
+            TickingClock(tick) if display.is_moving else clock,
             show,
             pacing,
             check=check,

@@ -40,7 +40,7 @@ def practice_service(settings: Settings, say: Show) -> Iterator[Service]:
             f"Practising needs some {THREADS} threads, and the system allows this program fewer.",
             "Raise the limit (ulimit -u, or the batch system's), or practise on another machine.",
         )
-    say("Practising: the products are small and made up; nothing is sent to the real service.")
+    say("Practising: small, made-up products; nothing is sent to the real service.")
     # The ledger refuses a directory with real products, so it is opened before the sandbox writes there.
     Ledger(settings.directory, PRACTICE).close()
     # New secrets for each run: other users of this machine can reach the sandbox, and must not be let in.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
@@ -20,7 +22,10 @@ def display_for(
     json: bool = False,
     verbose: bool = False,
 ) -> Display:
-    """Return the display that fits: bars where `errors` is a terminal, lines elsewhere, JSON if asked for.
+    """Return the display that fits: bars on a terminal, lines elsewhere, JSON if asked for.
+
+    Bars are drawn on `errors` where `out` is the same terminal, or goes to a file. Where it goes to another
+    program (``| less``), they would draw over what that one shows.
 
     Parameters
     ----------
@@ -43,14 +48,41 @@ def display_for(
         from mwa_client.display.json_lines import JsonDisplay
 
         return JsonDisplay(out, errors, clock)
-    has_no_bars = environment.get("TERM") == "dumb" or environment.get("TQDM_DISABLE")
-    if errors.isatty() and not (quiet or verbose or has_no_bars):
+    is_dumb = environment.get("TERM") == "dumb"
+    has_colours = not (environment.get("NO_COLOR") or is_dumb)
+    from mwa_client.display.lines import LineDisplay, Looks
+
+    looks = Looks(
+        is_out_timed=not out.isatty(),
+        are_errors_timed=not errors.isatty(),
+        is_out_coloured=out.isatty() and has_colours,
+        are_errors_coloured=errors.isatty() and has_colours,
+    )
+    has_no_bars = is_dumb or environment.get("TQDM_DISABLE") or quiet or verbose
+    if errors.isatty() and (out.isatty() or _is_file(out)) and not has_no_bars:
         try:
             from mwa_client.display.bars import BarDisplay
 
-            return BarDisplay(out, errors, clock, colour=not environment.get("NO_COLOR"))
+            is_beside = out.isatty() and _is_same(out, errors)
+            if is_beside or not out.isatty():
+                return BarDisplay(out, errors, clock, looks=looks, colour=has_colours, is_beside=is_beside)
         except Exception:
             pass  # tqdm is missing or broken here: lines say as much.
-    from mwa_client.display.lines import LineDisplay
+    return LineDisplay(out, errors, clock, quiet=quiet, looks=looks)
 
-    return LineDisplay(out, errors, clock, quiet=quiet)
+
+def _is_file(stream: TextIO) -> bool:
+    """Say whether nobody reads along: a file or a device, no pipe."""
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError):
+        return True
+    return not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+
+
+def _is_same(out: TextIO, errors: TextIO) -> bool:
+    """Say whether two streams are the same terminal."""
+    try:
+        return os.path.sameopenfile(out.fileno(), errors.fileno())
+    except (OSError, ValueError):
+        return out is errors

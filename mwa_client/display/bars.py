@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import dataclass
 from typing import Any, Callable, TextIO
 
-from mwa_client.batch.events import Begun, Complete, Counts, Event, RowFailed, Summary
-from mwa_client.display.lines import LineDisplay
-from mwa_client.display.wording import counts_that_fit, of_width
-from mwa_client.formatting import printable
+from mwa_client.batch.events import (
+    Begun,
+    Complete,
+    Counts,
+    Downloading,
+    Event,
+    RowFailed,
+    RowName,
+    Summary,
+)
+from mwa_client.display.lines import PLAIN_LOOKS, LineDisplay, Looks
+from mwa_client.display.rates import Rate
+from mwa_client.display.screen import GREEN, Screen, coloured, wrapped
+from mwa_client.display.wording import (
+    COMPLETE,
+    about_row,
+    asking_in_words,
+    counts_that_fit,
+    number_of_files,
+    of_width,
+    without_ids,
+)
+from mwa_client.formatting import format_size, printable
 from mwa_client.timing import Clock
 from mwa_client.transfer.events import Progress, Setback
 
 TOTAL_BAR = "{n_fmt}/{total_fmt} jobs |{bar}| {desc}"
 FILE_BAR = "{desc} |{bar}| {percentage:3.0f}% of {total_fmt}B, {rate_fmt}, {remaining} left"
 NARROW_FILE_BAR = "{desc} {percentage:3.0f}% {rate_fmt} {remaining}"
+UNSIZED_FILE_BAR = "{desc} {n_fmt}B, {rate_fmt}"
 NARROW = 72
 """Columns below which there is no room for a real bar."""
 SHORTEST_BAR = 8
+NAME_WIDTH = 26
 RIGHT_MARGIN = 3
-"""Columns kept free at the right, so that the ``^C`` of an interrupt does not break the line of a bar."""
+"""Columns kept free at the right: what the terminal echoes must not break a row in two."""
+REDRAW_INTERVAL = 0.1
+"""Seconds between two drawings for nothing but bytes that have come."""
+QUIET_START = 2.0
+"""Seconds after which the row with the clock appears: a short run needs none."""
+
+
+@dataclass
+class _Running:
+    """A download that is under way."""
+
+    size: int | None
+    first: int
+    done: int
+    rate: Rate
+    drawn_at: float
 
 
 class BarDisplay(LineDisplay):
@@ -27,111 +63,209 @@ class BarDisplay(LineDisplay):
 
     Parameters
     ----------
-    out, errors, clock, quiet
+    out, errors, clock, quiet, looks
         As for `LineDisplay`; the bars are drawn on `errors`, a terminal.
     colour : bool
         Draw the bars in colour.
+    is_beside : bool
+        The lines appear on the same terminal as the bars: they are kept short, and say nothing that the bars
+        say.
     """
 
+    is_moving = True
+
     def __init__(
-        self, out: TextIO, errors: TextIO, clock: Clock, *, quiet: bool = False, colour: bool = True
+        self,
+        out: TextIO,
+        errors: TextIO,
+        clock: Clock,
+        *,
+        quiet: bool = False,
+        looks: Looks = PLAIN_LOOKS,
+        colour: bool = True,
+        is_beside: bool = True,
     ) -> None:
         from tqdm import tqdm  # Not needed by runs without a terminal.
+        from tqdm.utils import disp_trim
 
-        super().__init__(out, errors, clock, quiet=quiet)
-        # No monitor thread: it redraws bars that have stood still for long, and ours may stand still.
-        self._tqdm: Any = type("Bar", (tqdm,), {"monitor_interval": 0, "__str__": _never_wrapping(tqdm)})
-        self._colour = colour
-        self._total: Any = None
-        self._bars: dict[tuple[int, str], Any] = {}
+        super().__init__(out, errors, clock, quiet=quiet, looks=looks)
+        self._bar: Callable[..., Any] = tqdm.format_meter
+        self._trim: Callable[[str, int], str] = disp_trim
+        self._is_ascii = not str(errors.encoding or "").lower().startswith("utf")
+        self._colour = "green" if colour else None
+        self._is_beside = is_beside
+        self._screen = Screen(errors, lambda text: self._write(text, errors))
+        self._is_drawing = False
+        self._running: dict[tuple[int, str], _Running] = {}
 
     def close(self) -> None:
         """Take the bars away."""
-        if self._total is None:
-            return
-        for bar in (*self._bars.values(), self._total):
-            bar.close()
-        self._bars.clear()
-        self._total = None
-        # tqdm clears what it has written, but not the ^C that the terminal has written after it.
-        self._write("\r\x1b[J", self._errors)
+        super().close()
+        self._is_drawing = False
+        self._running.clear()
+        self._screen.clear()
+
+    def pause(self) -> None:
+        """Take the bars away while the program is stopped; the next tick brings them back."""
+        self._screen.clear()
+
+    def tick(self) -> None:
+        """Draw the bars again: the clock has moved, or the window has another size."""
+        if self._counts is not None and not self._is_more_coming():
+            self._show_gathered()
+        self._draw()
 
     def _show(self, event: Event) -> None:
         if isinstance(event, (Complete, RowFailed)):
-            self._close_bars(event.row.job_id)
+            self._end(event.row.job_id)
         elif isinstance(event, Setback):
             # The bar would go on showing the last rate; it comes back with the next bytes.
-            self._close_bars(event.job_id, event.name)
+            self._end(event.job_id, event.name)
         elif isinstance(event, Summary):
             self.close()
         super()._show(event)
+        if isinstance(event, (Complete, RowFailed, Setback)):
+            self._draw()
 
     def _show_progress(self, event: Begun | Progress | Counts) -> None:
         if isinstance(event, Begun):
-            self._total = self._new_bar(total=event.rows, bar_format=TOTAL_BAR)
+            self._rows, self._is_drawing = event.rows, True
         elif isinstance(event, Progress):
-            self._move_bar(event)
-        elif self._total is not None:
-            self._total.ncols = self._columns()
-            self._total.n = event.done
-            taken = len(TOTAL_BAR.format(n_fmt=event.done, total_fmt=event.rows, bar="", desc=""))
-            words = counts_that_fit(event, self._columns() - taken - SHORTEST_BAR)
-            self._total.set_description_str(printable(words))
+            self._is_drawing = True
+            if not self._note_bytes(event):
+                return
+        else:
+            self._counts = event
+            if not self._is_more_coming():
+                self._show_gathered()
+        self._draw()
 
-    def _move_bar(self, event: Progress) -> None:
-        key = (event.job_id, event.name)
-        if event.done == event.size or (key in self._bars and event.done < self._bars[key].n):
-            self._close_bars(*key)
+    def _note_bytes(self, event: Progress) -> bool:
+        """Note how far a download is; return whether that is worth a drawing."""
+        key, now = (event.job_id, event.name), self._clock.monotonic()
+        running = self._running.get(key)
         if event.done == event.size:
+            return self._running.pop(key, None) is not None
+        if running is not None and event.done >= running.done:
+            running.done = event.done
+            is_due = now - running.drawn_at >= REDRAW_INTERVAL
+            running.drawn_at = now if is_due else running.drawn_at
+            return is_due
+        # The bytes that an earlier run has left must not count for the rate.
+        self._running[key] = _Running(event.size, event.done, event.done, Rate(now, event.done), now)
+        return True
+
+    def _end(self, job_id: int | None, name: str | None = None) -> None:
+        for key in [key for key in self._running if key[0] == job_id and name in (None, key[1])]:
+            del self._running[key]
+
+    # --- Drawing --------------------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        if not self._is_drawing:
             return
-        if key not in self._bars:
-            is_narrow = self._columns() < NARROW
-            self._bars[key] = self._new_bar(
-                total=event.size,
-                # The bytes that an earlier run has left must not count for the rate.
-                initial=event.done,
-                desc=of_width(printable(event.name), max(self._columns() - 24, 10) if is_narrow else 26),
-                bar_format=(NARROW_FILE_BAR if is_narrow else FILE_BAR) if event.size else None,
+        now, (columns, height) = self._clock.monotonic(), self._screen.size
+        width = max(columns - RIGHT_MARGIN, 1)
+        for running in self._running.values():
+            running.rate.look(now, running.done)
+        rows = [self._total_bar(width)] if self._rows else []
+        if now - self._begun >= QUIET_START:
+            rows.insert(0, self._life_row(now, width))
+        files = [self._file_bar(name, running, width) for (_, name), running in self._running.items()]
+        most = max(height - 1 - len(rows), 0)
+        if len(files) > most:  # What is higher than the window could not be drawn over.
+            files = files[: max(most - 1, 0)] + [f"and {len(files) - max(most - 1, 0)} more downloads"][:most]
+        self._screen.draw([self._trim(row, width) for row in rows + files])
+
+    def _total_bar(self, width: int) -> str:
+        done, rows, words = 0, self._rows, ""
+        if self._counts is not None:
+            done, rows = self._counts.done, self._counts.rows
+            taken = len(TOTAL_BAR.format(n_fmt=done, total_fmt=rows, bar="", desc=""))
+            words = printable(counts_that_fit(self._counts, width - taken - SHORTEST_BAR))
+        return str(
+            self._bar(done, rows, 0, width, words, self._is_ascii, bar_format=TOTAL_BAR, colour=self._colour)
+        )
+
+    def _file_bar(self, name: str, running: _Running, width: int) -> str:
+        is_narrow = width + RIGHT_MARGIN < NARROW
+        room = max(width + RIGHT_MARGIN - 24, 10) if is_narrow else NAME_WIDTH
+        form = UNSIZED_FILE_BAR if running.size is None else NARROW_FILE_BAR if is_narrow else FILE_BAR
+        return str(
+            self._bar(
+                running.done,
+                running.size,
+                1.0,
+                width,
+                of_width(printable(name), room),
+                self._is_ascii,
                 unit="B",
                 unit_scale=True,
+                rate=running.rate.value or None,
+                bar_format=form,
+                colour=self._colour,
             )
-        bar = self._bars[key]
-        bar.ncols = self._columns()
-        bar.update(event.done - bar.n)
+        )
 
-    def _close_bars(self, job_id: int | None, name: str | None = None) -> None:
-        for key in [key for key in self._bars if key[0] == job_id and name in (None, key[1])]:
-            self._bars.pop(key).close()
-        for position, bar in enumerate(self._bars.values(), start=1):
-            # tqdm leaves an empty line where a closed bar was.
-            if bar.pos != position:
-                bar.clear()
-                bar.pos = position
-                bar.refresh()
+    def _life_row(self, now: float, width: int) -> str:
+        """Return the row that shows that the program lives: the clock, the bytes, when it has last asked."""
+        minutes, seconds = divmod(int(now - self._begun), 60)
+        clock = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+        counts = self._counts
+        if counts is None:
+            return clock
+        asked = [] if counts.asking is None else [asking_in_words(counts.asking, now)]
+        come = sum(running.done - running.first for running in self._running.values())
+        here, to_come = counts.here + come, max(counts.to_come - come, 0)
+        rate = sum(running.rate.value or 0.0 for running in self._running.values())
+        so_far = [f"{format_size(here)} of {format_size(here + to_come)}"] if here + to_come else []
+        rest = [f"{format_size(to_come)} to come"] if to_come else []
+        time_left = [f"{rest[0]} in {self._bar_time(to_come / rate)}"] if rest and rate > 1.0 else rest
+        for words in ([*so_far, *time_left, *asked], [*time_left, *asked], [*rest, *asked], asked, []):
+            row = ", ".join([clock, *words])
+            if len(row) <= width:
+                break
+        return row
 
-    def _new_bar(self, **options: Any) -> Any:
-        if self._colour:
-            options["colour"] = "green"
-        return self._tqdm(file=self._errors, leave=False, ncols=self._columns(), miniters=1, **options)
+    @staticmethod
+    def _bar_time(seconds: float) -> str:
+        from tqdm import tqdm
 
-    def _columns(self) -> int:
-        """Return how many columns a bar may take now; a terminal can be resized."""
-        try:
-            columns = os.get_terminal_size(self._errors.fileno()).columns
-        except (OSError, ValueError):
-            columns = 0  # The terminal has gone.
-        return max((columns or 80) - RIGHT_MARGIN, 1)
+        return str(tqdm.format_interval(min(seconds, 3.6e6)))
 
-    def _print(self, text: str, stream: TextIO) -> None:
-        if self._total is None:
-            super()._print(text, stream)
+    # --- Lines above the bars -------------------------------------------------------------------------
+
+    def _show_downloading(self, event: Downloading) -> None:
+        if event.is_here or not self._is_beside:
+            super()._show_downloading(event)
+
+    def _show_complete(self, event: Complete) -> None:
+        if not self._is_beside:
+            super()._show_complete(event)
             return
-        with self._tqdm.external_write_mode(file=self._errors):
-            super()._print(text, stream)
+        when = ", from an earlier run" if event.from_before else ""
+        for place, files in event.products.items():
+            proof = "" if all(file.verified for file in files) else ", not verified"
+            proof = ", changed since" if event.is_changed else proof
+            number = number_of_files(files)
+            size = format_size(sum(file.size for file in files))
+            what = f"{without_ids(place.name, event.row)} ({number}{size}{proof}{when})"
+            self._tell(about_row(COMPLETE, event.row, what), GREEN)
+        for path in event.elsewhere:
+            self._tell(about_row(COMPLETE, event.row, f"delivered to {path}{when}"), GREEN)
 
+    def _about_rows(self, label: str, rows: list[RowName]) -> str:
+        return f"{len(rows)} jobs: {label}" if self._is_beside else super()._about_rows(label, rows)
 
-def _never_wrapping(bar: Any) -> Callable[[Any], str]:
-    """Return how to write a bar so that it never wraps: tqdm before 4.61 trims none that has only words."""
-    from tqdm.utils import disp_trim
+    def _print(self, text: str, stream: TextIO, colour: str = "") -> None:
+        if self._is_beside or stream is self._errors:
+            self._screen.clear()
+        super()._print(text, stream, colour)
+        self._draw()
 
-    return lambda self: str(disp_trim(bar.__str__(self), self.ncols))
+    def _laid_out(self, text: str, stream: TextIO, colour: str) -> str:
+        if not (self._is_beside or stream is self._errors):
+            return super()._laid_out(text, stream, colour)
+        first, *more = wrapped(text, self._screen.size[0] - 1)
+        is_coloured = bool(colour and self._colour)
+        return "\n".join([coloured(first, colour) if is_coloured else first, *more])

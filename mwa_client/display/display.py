@@ -28,6 +28,9 @@ class Display(ABC):
         Why something could not be written to `out`.
     """
 
+    is_moving = False
+    """Whether it shows something that moves by itself, and wants to be told of it (`tick`)."""
+
     def __init__(self, out: TextIO, errors: TextIO, clock: Clock) -> None:
         self._out = out
         self._errors = errors
@@ -58,12 +61,22 @@ class Display(ABC):
     def _row_of(self, job_id: int) -> RowName:
         return self._row_of_job.get(job_id) or RowName(0, 0, job_id)
 
-    def _print(self, text: str, stream: TextIO) -> None:
+    def pause(self) -> None:  # noqa: B027
+        """Leave the terminal to others while the program is stopped."""
+
+    def tick(self) -> None:  # noqa: B027  (most have nothing that moves)
+        """Show that time passes; called now and then while nothing happens."""
+
+    def _print(self, text: str, stream: TextIO, colour: str = "") -> None:
         """Print one line, unless it is the same as the last."""
         if text == self._last_text:
             return
         self._last_text, self._last_time = text, self._clock.monotonic()
-        self._write(f"{printable(text)}\n", stream)
+        self._write(f"{self._laid_out(printable(text), stream, colour)}\n", stream)
+
+    def _laid_out(self, text: str, stream: TextIO, colour: str) -> str:
+        """Return a line as this display shows it."""
+        return text
 
     def _write(self, text: str, stream: TextIO) -> None:
         try:

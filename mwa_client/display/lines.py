@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from typing import TextIO
 
 from mwa_client.batch.events import (
@@ -12,19 +14,49 @@ from mwa_client.batch.events import (
     Event,
     Notice,
     RowFailed,
+    RowName,
     StateChanged,
     Submitted,
     Summary,
 )
+from mwa_client.batch.history import SUBMITTED
+from mwa_client.batch.rows import NOT_SUBMITTED
 from mwa_client.display.display import Display
-from mwa_client.display.wording import COMPLETE, about_row, counts_in_words, failure_lines, summary_line
+from mwa_client.display.gathering import MOST_SINGLE, Gathering, ranges_of
+from mwa_client.display.screen import GREEN, RED, coloured
+from mwa_client.display.wording import (
+    COMPLETE,
+    about_row,
+    asking_in_words,
+    counts_in_words,
+    failure_lines,
+    number_of_files,
+    summary_line,
+)
 from mwa_client.formatting import format_duration, format_size
 from mwa_client.timing import Clock
 from mwa_client.transfer.events import FileNotice, Progress, Setback
-from mwa_client.transfer.files import FetchedFolder
 
 SILENCE_LIMIT = 600.0
 """Seconds without a line after which one says that the work goes on."""
+LONGEST_GATHERING = 10.0
+"""Seconds for which the line of a row that is submitted can wait for those of others."""
+FOUND = "Found"
+TIME_OF_DAY = "%Y-%m-%d %H:%M:%S"
+"""How the lines of a log begin, in local time; a log of cron grows for weeks."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How lines look on each of the two streams: a log bears times, a terminal shows colours."""
+
+    is_out_timed: bool = False
+    are_errors_timed: bool = False
+    is_out_coloured: bool = False
+    are_errors_coloured: bool = False
+
+
+PLAIN_LOOKS = Looks()
 
 
 class LineDisplay(Display):
@@ -40,28 +72,39 @@ class LineDisplay(Display):
         The time, for the heartbeat.
     quiet : bool
         Show only errors and the summary.
+    looks : Looks
+        Whether lines bear the time of day, and which streams show colours.
     """
 
-    def __init__(self, out: TextIO, errors: TextIO, clock: Clock, *, quiet: bool = False) -> None:
+    def __init__(
+        self, out: TextIO, errors: TextIO, clock: Clock, *, quiet: bool = False, looks: Looks = PLAIN_LOOKS
+    ) -> None:
         super().__init__(out, errors, clock)
         self._quiet = quiet
+        self._looks = looks
         self._begun = clock.monotonic()
+        self._rows = 0
         self._counts: Counts | None = None
+        self._gathering = Gathering()
+        self._gathered_since = self._begun
 
     def _show(self, event: Event) -> None:
         if isinstance(event, Submitted):
-            # A new job is shown by its first state.
-            if event.found:
-                self._tell(about_row("Found", event.row, "(it was there already)"))
-        elif isinstance(event, StateChanged):
-            self._tell(about_row(event.label, event.row))
-        elif isinstance(event, Downloading):
-            words = f"{event.name} ({format_size(event.size)})"
-            self._tell(about_row("Unpacking" if event.is_here else "Downloading", event.row, words))
+            self._gather(FOUND if event.found else SUBMITTED, event.row)
+            return
+        if isinstance(event, StateChanged):
+            self._gather(event.label, event.row)
+            return
+        if isinstance(event, (Begun, Progress, Counts)):
+            self._show_progress(event)
+            return
+        self._show_gathered()
+        if isinstance(event, Downloading):
+            self._show_downloading(event)
         elif isinstance(event, Complete):
             self._show_complete(event)
         elif isinstance(event, RowFailed):
-            self._tell(about_row("Error", event.row, event.error.what))
+            self._tell(about_row("Error", event.row, event.error.what), RED)
         elif isinstance(event, Setback):
             words = f"{event.name}: {event.reason} Going on in {event.waiting:.0f} s."
             self._tell(about_row("Downloading", self._row_of(event.job_id), words))
@@ -71,22 +114,81 @@ class LineDisplay(Display):
             self.warn(event.text)
         elif isinstance(event, Summary):
             self._show_summary(event)
-        else:
-            self._show_progress(event)
 
-    def _tell(self, text: str) -> None:
+    def close(self) -> None:
+        """Show what is still held back."""
+        self._show_gathered()
+
+    def _tell(self, text: str, colour: str = "") -> None:
         if not self._quiet:
-            self._print(text, self._out)
+            self._print(text, self._out, colour)
+
+    def _laid_out(self, text: str, stream: TextIO, colour: str) -> str:
+        is_out = stream is self._out
+        if (self._looks.is_out_coloured if is_out else self._looks.are_errors_coloured) and colour:
+            text = coloured(text, colour)
+        if self._looks.is_out_timed if is_out else self._looks.are_errors_timed:
+            return f"{time.strftime(TIME_OF_DAY, time.localtime(self._clock.now()))} {text}"
+        return text
+
+    # --- States, of which many may change together ---------------------------------------------------
+
+    def _gather(self, label: str, row: RowName) -> None:
+        """Hold a change of state back until it is known whether others come with it."""
+        if self._gathering.has(row):
+            self._show_gathered()
+        if self._gathering.is_empty:
+            self._gathered_since = self._clock.monotonic()
+        self._gathering.add(label, row)
+        if self._rows <= MOST_SINGLE:
+            self._show_gathered()
+
+    def _show_gathered(self) -> None:
+        """Show the changes of state that were held back: one by one, or as one line where they are many."""
+        for label, rows in self._gathering.take():
+            if len(rows) <= MOST_SINGLE:
+                for row in rows:
+                    more = "(it was there already)" if label == FOUND else ""
+                    self._tell(about_row(label, row, more))
+            else:
+                self._tell(self._about_rows(label, rows))
+
+    def _about_rows(self, label: str, rows: list[RowName]) -> str:
+        """Return the line that says that several rows are in a state; a log names their jobs."""
+        return f"{len(rows)} jobs: {label} (job ids {ranges_of([row.job_id or 0 for row in rows])})"
+
+    def _is_more_coming(self) -> bool:
+        """Say whether rows are still being submitted, a few at a time: then their line can wait a little."""
+        if self._gathering.has_other_than(SUBMITTED) or self._counts is None:
+            return False
+        waited = self._clock.monotonic() - self._gathered_since
+        return waited < LONGEST_GATHERING and dict(self._counts.states).get(NOT_SUBMITTED, 0) > 0
+
+    # --- What comes, and what has come ---------------------------------------------------------------
+
+    def _show_downloading(self, event: Downloading) -> None:
+        words = f"{event.name} ({format_size(event.size)})"
+        self._tell(about_row("Unpacking" if event.is_here else "Downloading", event.row, words))
 
     def _show_progress(self, event: Begun | Progress | Counts) -> None:
         """Say now and then that the work goes on: a silent log looks like a program that hangs."""
-        if isinstance(event, Counts):
+        if isinstance(event, Begun):
+            self._rows = event.rows
+        elif isinstance(event, Counts):
             self._counts = event
+            if not self._is_more_coming():
+                self._show_gathered()
         now = self._clock.monotonic()
         if self._counts is not None and now - self._last_time >= SILENCE_LIMIT:
-            self._tell(
-                f"Still working after {format_duration(now - self._begun)}: {counts_in_words(self._counts)}"
-            )
+            words = [counts_in_words(self._counts), *self._life(now, self._counts)]
+            self._tell(f"Still working after {format_duration(now - self._begun)}: {'; '.join(words)}")
+
+    def _life(self, now: float, counts: Counts) -> list[str]:
+        """Return what is known beyond the counts: bytes to come, and how the service answers."""
+        words = [f"{format_size(counts.to_come)} to come"] if counts.to_come else []
+        if counts.asking is not None and counts.asking.silent_since is not None:
+            words.append(asking_in_words(counts.asking, now))
+        return words
 
     def _show_complete(self, event: Complete) -> None:
         if self._quiet:
@@ -96,18 +198,18 @@ class LineDisplay(Display):
             is_verified = all(file.verified for file in files)
             proof = "verified" if is_verified else "not verified: the service gave no SHA-1"
             proof = "changed since it was complete; kept as it is" if event.is_changed else proof
-            count = sum(file.files if isinstance(file, FetchedFolder) else 1 for file in files)
-            number = "" if count == 1 else f"{count} files, "
+            number = number_of_files(files)
             size = format_size(sum(file.size for file in files))
-            self._tell(about_row(COMPLETE, event.row, f"{place} ({number}{size}, {proof}{when})"))
+            self._tell(about_row(COMPLETE, event.row, f"{place} ({number}{size}, {proof}{when})"), GREEN)
         for path in event.elsewhere:
             self._tell(
-                about_row(COMPLETE, event.row, f"{path} (delivered there; this host cannot see it{when})")
+                about_row(COMPLETE, event.row, f"{path} (delivered there; this host cannot see it{when})"),
+                GREEN,
             )
 
     def _show_summary(self, summary: Summary) -> None:
         if summary.failed:
-            self._print("There were errors:", self._errors)
+            self._print("There were errors:", self._errors, RED)
             for failure in summary.failed:
                 for line in failure_lines(failure):
                     self._print(line, self._errors)

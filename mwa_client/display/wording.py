@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mwa_client.asvo.job import JobState
-from mwa_client.batch.events import Counts, RowFailed, RowName, Summary
-from mwa_client.formatting import format_size
+from mwa_client.batch.events import Asking, Counts, RowFailed, RowName, Summary
+from mwa_client.formatting import format_seconds, format_size
+from mwa_client.transfer.files import FetchedFile, FetchedFolder
 
 COMPLETE = "Download Complete"
 LIFE = (
@@ -71,11 +74,30 @@ def life_order(label: str) -> float:
 
 
 def of_width(name: str, width: int) -> str:
-    """Return a name cut in its middle, or filled up, to exactly this width."""
-    if len(name) <= width:
-        return name.ljust(width)
-    end = (width - 2) // 2
-    return f"{name[: width - 2 - end]}..{name[len(name) - end :]}"
+    """Return a name filled up to exactly this width, or its end: there the names of products differ."""
+    return name.ljust(width) if len(name) <= width else f"..{name[len(name) - width + 2 :]}"
+
+
+def without_ids(name: str, row: RowName) -> str:
+    """Return what a product's name says beyond the observation and the job, which were named already."""
+    for number in (row.obs_id, row.job_id):
+        name = name.removeprefix(f"{number}_")
+    return name
+
+
+def number_of_files(files: Sequence[FetchedFile]) -> str:
+    """Return how many files a product has, with a comma for what follows; nothing where it is one."""
+    count = sum(file.files if isinstance(file, FetchedFolder) else 1 for file in files)
+    return "" if count == 1 else f"{count} files, "
+
+
+def asking_in_words(asking: Asking, now: float) -> str:
+    """Return when the service was last asked, or since when it has not answered and when it is asked next."""
+    if asking.silent_since is None:
+        return f"asked {format_seconds(now - asking.last)} ago"
+    silent = format_seconds(now - asking.silent_since)
+    due = asking.due - now
+    return f"no answer for {silent}, asking again {'now' if due < 1 else f'in {format_seconds(due)}'}"
 
 
 def summary_line(summary: Summary) -> str:

@@ -176,5 +176,6 @@ def test_lines_into_a_file_and_bars_on_the_terminal(
     assert child.exitstatus == 0
     assert "/3 jobs |" in child.before
     log = (tmp_path / "log").read_text()
-    assert log.splitlines()[-1] == f"3 complete: 930.0 kB in {data}"
+    last = log.splitlines()[-1]
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d 3 complete: 930.0 kB in {data}", last)
     assert not re.search(r"[\r\x1b]", log)

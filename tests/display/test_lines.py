@@ -85,8 +85,8 @@ def test_one_line_for_an_event(log: Log, event: Event, line: str) -> None:
     assert log.errors.getvalue() == ""
 
 
-def test_a_new_job_is_told_by_its_first_state(log: Log) -> None:
-    assert log.show(Submitted(ROW, found=False)) == []
+def test_a_new_job_is_submitted_and_no_more_until_the_service_says_so(log: Log) -> None:
+    assert log.show(Submitted(ROW, found=False)) == ["Submitted: Job id: 10001 obs_id: 1191828584"]
 
 
 def test_a_setback_names_the_row(log: Log) -> None:
