@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import queue
+import re
 import resource
 import subprocess
 import sys
@@ -213,8 +214,8 @@ def environment(sandbox: Sandbox | None = None, **more: str) -> dict[str, str]:
 def run_command(
     *arguments: str | Path, env: dict[str, str], cwd: Path | None = None, stdin: bytes = b""
 ) -> subprocess.CompletedProcess[str]:
-    """Run the client as a process and wait for it."""
-    return subprocess.run(
+    """Run the client as a process and wait for it; its lines are given without their times."""
+    done = subprocess.run(
         command(*arguments),
         env=env,
         cwd=cwd,
@@ -224,6 +225,13 @@ def run_command(
         timeout=15,
         check=False,
     )
+    done.stdout, done.stderr = untimed(done.stdout), untimed(done.stderr)
+    return done
+
+
+def untimed(text: str) -> str:
+    """Return the lines of a log without the time of day that each begins with."""
+    return re.sub(r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "", text)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:

@@ -16,7 +16,17 @@ from pathlib import Path
 
 import pytest
 import trustme
-from shared import THREE_ROWS, FastClock, command, environment, products, run_command, true_bytes, wait_until
+from shared import (
+    THREE_ROWS,
+    FastClock,
+    command,
+    environment,
+    products,
+    run_command,
+    true_bytes,
+    untimed,
+    wait_until,
+)
 
 from mwa_client import __version__
 from mwa_client.sandbox import JobType, Sandbox
@@ -345,7 +355,7 @@ def test_the_summary_is_the_very_last_line(sandbox: Sandbox, csv: Path, data: Pa
         timeout=60,
         check=False,
     )
-    lines = process.stdout.splitlines()
+    lines = untimed(process.stdout).splitlines()
     assert lines[-1].startswith("2 complete, 1 failed: ")
     assert lines.index("There were errors:") == len(lines) - 4
 
@@ -395,7 +405,7 @@ def test_a_service_that_comes_back(sandbox: Sandbox, csv: Path, data: Path) -> N
         assert process.stderr is not None
         assert "Nobody answers" in process.stderr.readline()
         sandbox.start()
-        assert process.stderr.readline() == "The service answers again.\n"
+        assert untimed(process.stderr.readline()) == "The service answers again.\n"
         assert process.wait(30) == 0
     assert products(data) == PRODUCTS
 
@@ -520,7 +530,7 @@ def test_ended_in_the_middle_and_run_again(
             wait_until(lambda: part.exists() and part.stat().st_size >= 1 << 20)
             process.send_signal(number)
             assert process.stderr is not None
-            assert process.stderr.read().strip() == said
+            assert untimed(process.stderr.read()).strip() == said
         assert process.returncode == status
         assert products(data) == set()
         kept = part.stat().st_size
@@ -540,7 +550,7 @@ def test_a_hangup_ends_it(clock: FastClock, csv: Path, data: Path) -> None:
             wait_until(lambda: len(sandbox.jobs) == 3)
             process.send_signal(signal.SIGHUP)
             assert process.stderr is not None
-            assert process.stderr.read().startswith("Terminated. Everything so far is kept")
+            assert untimed(process.stderr.read()).startswith("Terminated. Everything so far is kept")
         assert process.returncode == 143
 
 
@@ -614,12 +624,12 @@ def test_lines_arrive_while_it_runs(clock: FastClock, csv: Path, data: Path) -> 
         with started(*options, env=environment(sandbox)) as process:
             assert process.stdout is not None
             # The service's clock stands still: nothing more comes until it is moved.
-            heard = [process.stdout.readline() for _ in range(1)]
-            assert [line.partition(":")[0] for line in heard] == ["Queued"]
+            heard = [untimed(process.stdout.readline()) for _ in range(2)]
+            assert [line.partition(":")[0] for line in heard] == ["Submitted", "Queued"]
             for state in ("Processing", "Ready for Download"):
                 assert process.poll() is None
                 clock.advance(1.0)
-                assert process.stdout.readline().startswith(f"{state}: Job id: ")
+                assert untimed(process.stdout.readline()).startswith(f"{state}: Job id: ")
             assert process.wait(20) == 0
 
 
@@ -639,7 +649,7 @@ def test_without_a_terminal_there_are_lines_alone(sandbox: Sandbox, csv: Path, d
 def test_a_reader_that_leaves_does_not_end_the_run(sandbox: Sandbox, csv: Path, data: Path) -> None:
     with started(f"--csv={csv}", f"--dir={data}", "--poll=0.1", env=environment(sandbox)) as process:
         assert process.stdout is not None and process.stderr is not None
-        assert process.stdout.readline().startswith("Queued")
+        assert untimed(process.stdout.readline()).startswith("Submitted")
         process.stdout.close()
         errors = process.stderr.read()
         assert process.wait(20) == 0

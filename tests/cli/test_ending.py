@@ -12,7 +12,7 @@ from typing import Callable
 
 import pytest
 from json_events import FIELDS
-from shared import command, environment, vis
+from shared import command, environment, untimed, vis
 
 from mwa_client.batch.batch import Batch
 from mwa_client.batch.watching import Listed
@@ -46,7 +46,8 @@ def main(
 
     def main(*words: object) -> tuple[int, str, str]:
         status = cli.main([*map(str, words), f"--dir={data}", *POLL])
-        return (status, *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return status, untimed(out), untimed(err)
 
     return main
 

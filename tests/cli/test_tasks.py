@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import pytest
 from json_events import FIELDS
-from shared import command, environment, products, run_command, wait_until
+from shared import command, environment, products, run_command, untimed, wait_until
 
 from mwa_client.batch import watching
 from mwa_client.batch.ledger import STATE_DIR
@@ -96,7 +96,7 @@ def run(
             status = int(end.code or 0)
         out, err = capsys.readouterr()
         assert ("internal error" in err) is surprise
-        return Done(status, out, err)
+        return Done(status, untimed(out), untimed(err))
 
     return run
 
@@ -420,8 +420,8 @@ def test_a_named_job_is_waited_for(sandbox: Sandbox, data: Path, tmp_path: Path,
     with process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline().startswith("Found: ")
-            assert process.stdout.readline() in (
+            assert untimed(process.stdout.readline()).startswith("Found: ")
+            assert untimed(process.stdout.readline()) in (
                 f"{word}: Job id: {job} obs_id: {OBS}\n" for word in ("Processing", "Preprocessing")
             )
             assert process.poll() is None and fetched(sandbox) == []
@@ -657,7 +657,7 @@ def test_events_of_a_run_with_errors(sandbox: Sandbox, run: Run, csv: Path) -> N
 def test_events_of_submitting_alone(run: Run, csv: Path) -> None:
     done = run("--csv", csv, "--json", "-s")
     check_events(done)
-    assert {event["event"] for event in done.events} == {"submitted", "state", "summary"}
+    assert {event["event"] for event in done.events} - {"state"} == {"submitted", "summary"}
     assert done.events[-1]["submitted"] == 3 and done.events[-1]["complete"] == 0
 
 

@@ -237,7 +237,7 @@ def test_wait_shows_each_state_once(
     client.wait(job_id, progress=True)
     shown = capsys.readouterr().err.splitlines()
     assert len(shown) == len(set(shown)) and sum("Trying again" in line for line in shown) == 1
-    assert shown[-1].startswith("Ready for Download") and str(job_id) in shown[-1]
+    assert "Ready for Download: " in shown[-1] and str(job_id) in shown[-1]
 
 
 @pytest.mark.parametrize(

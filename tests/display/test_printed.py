@@ -22,7 +22,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from shared import LISTING, LOGIN, SUBMISSION, FastClock, service_of
+from shared import LISTING, LOGIN, SUBMISSION, FastClock, service_of, untimed
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job import clean_text
@@ -253,7 +253,7 @@ def run(*arguments: object) -> Done:
             status = cli.main([*map(str, arguments), "--poll=0.05"])
         except SystemExit as end:
             status = int(end.code or 0)
-    return Done(status, out.getvalue(), err.getvalue())
+    return Done(status, untimed(out.getvalue()), untimed(err.getvalue()))
 
 
 def account(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, api: ApiVersion) -> None:
