@@ -276,7 +276,7 @@ def test_a_run_from_beginning_to_end(sandbox: Sandbox, csv: Path, data: Path) ->
     for job in sandbox.jobs:
         about = f"Job id: {job.id} obs_id: {job.obs_id}"
         story = [line.partition(":")[0] for line in lines if about in line]
-        wanted = ["Queued", "Ready for Download", "Downloading", "Download Complete"]
+        wanted = ["Submitted", "Ready for Download", "Downloading", "Download Complete"]
         assert story == wanted
 
     sandbox.reset_log()
