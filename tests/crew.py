@@ -62,10 +62,11 @@ class Crew:
         rows: Sequence[Wanted],
         dice: random.Random,
         *,
+        api: ApiVersion = ApiVersion.V2,
         machines: int = 2,
     ) -> None:
         self.findings = Findings()
-        self._machines = machines
+        self._api, self._machines = api, machines
         self._sandbox, self._folder, self._rows, self._dice = sandbox, folder, rows, dice
         self._directory = folder / "data"
         self._lock = threading.Lock()
@@ -115,13 +116,16 @@ class Crew:
     def _run(self, part: str, moment: float | None) -> int:
         number = int(part.partition("/")[0])
         hurried = {"MWA_ASVO_API_TIMEOUT": str(3 * SLOWEST), "SLOWEST": str(SLOWEST), "WATCH": str(WATCH)}
-        words = [f"--csv={self._folder / 'jobs.csv'}", f"--dir={self._directory}", "--poll=0.1", "--api=v2"]
+        words = [f"--csv={self._folder / 'jobs.csv'}", f"--dir={self._directory}", "--poll=0.1"]
         log = self._folder / f"{part.replace('/', '-of-')}.log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                [sys.executable, "-c", HURRIED, *words, f"--part={part}", "--wait-for-lock=60"],
+                [
+                    *(sys.executable, "-c", HURRIED, *words),
+                    *(f"--part={part}", "--wait-for-lock=60", f"--api={self._api.value}"),
+                ],
                 env={
-                    **environment_of(self._sandbox, ApiVersion.V2, self._folder),
+                    **environment_of(self._sandbox, self._api, self._folder),
                     **hurried,
                     "MACHINE": f"login{number % self._machines}",
                 },

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # What the test
 from crew import Crew, Findings
 from ordeal import FIRST_OBS, KINDS, Wanted
 
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Sandbox
 
 LARGEST = 4_000_000
@@ -36,7 +37,9 @@ def main() -> int:
     broken = []
     for number in range(1, options.batches + 1):
         started = time.monotonic()
-        findings = one_batch(options.rows, options.kills, random.Random(f"{options.seed} {number}"))
+        dice = random.Random(f"{options.seed} {number}")
+        numbers = tuple(map(int, options.parts.split(",")))
+        findings = one_batch(options.rows, options.kills, dice, ApiVersion(options.api), numbers)
         killed = findings.statuses.pop(-9, 0)
         print(
             f"batch {number}: {options.rows} observations, parts {options.parts}, {killed} kills, other ends "
@@ -51,7 +54,9 @@ def main() -> int:
     return 1 if broken else 0
 
 
-def one_batch(count: int, kills: int, dice: random.Random, numbers: tuple[int, ...] = (4, 3)) -> Findings:
+def one_batch(
+    count: int, kills: int, dice: random.Random, api: ApiVersion, numbers: tuple[int, ...]
+) -> Findings:
     """Take one batch through its kills and to its end."""
     rows = [
         Wanted(FIRST_OBS + 8 * place, KINDS[place % 2], int(LARGEST ** dice.uniform(0.6, 1.0)))
@@ -67,11 +72,11 @@ def one_batch(count: int, kills: int, dice: random.Random, numbers: tuple[int, .
             ("drop_reply", {"times": few}),
             ("fail_call", {"times": few, "path": "*_job", "status": 502}),
             ("broken_json", {"times": few, "path": "*/get_jobs"}),
-            ("expire_tokens", {"times": 2}),
+            ("expire_tokens" if api is ApiVersion.V2 else "expire_session", {"times": 2}),
             ("cut_product", {"after": [dice.randrange(1, 500_000) for _ in range(few)]}),
         ):
             sandbox.faults.add(name, skip=dice.randrange(count // 2), **fault)
-        return Crew(sandbox, Path(folder), rows, dice).go_through(numbers, kills, longest=4.0)
+        return Crew(sandbox, Path(folder), rows, dice, api=api).go_through(numbers, kills, longest=4.0)
 
 
 def _options() -> argparse.Namespace:
@@ -84,7 +89,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--seed", type=int, default=random.randrange(1 << 30), help="default: another each time"
     )
-    parser.set_defaults(parts="4, then 3")
+    parser.add_argument(
+        "--api",
+        default="v2",
+        help="2018: each submission makes a job there, and each process logs in (default: v2)",
+    )
+    parser.add_argument(
+        "--parts", default="4,3", help="how many at first, and then; 1 is a run without parts (default: 4,3)"
+    )
     return parser.parse_args()
 
 
