@@ -209,7 +209,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         give_up_after=read_seconds("--give-up-after", options.give_up_after, 0.0) or None,
         others=OtherClients(
             share=_share(options.part, task, is_practice=options.sandbox),
-            wait=read_seconds("--wait-for-lock", options.wait_for_lock, 0.0),
+            wait=_wait(options.wait_for_lock),
         ),
     )
 
@@ -243,6 +243,11 @@ def _task(options: argparse.Namespace) -> Task:
         names = names or "--report alone"
         raise SettingsError(f"--once and {names} do not go together.", "Leave out --once.")
     return task
+
+
+def _wait(value: str | None) -> float:
+    """Return how long to wait for others; unlike other times, none at all makes sense."""
+    return 0.0 if value is not None and value.strip() == "0" else read_seconds("--wait-for-lock", value, 0.0)
 
 
 def _share(value: str | None, task: Task, *, is_practice: bool) -> Share | None:

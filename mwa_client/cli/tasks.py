@@ -59,9 +59,7 @@ def _perform(settings: Settings, say: Show, show: Show, ending: Ending) -> ExitS
     api, jobs = source.parse_for_one_of(likely_apis(settings))
     for warning in jobs.warnings:
         say(f"Warning: {warning}")
-    part = None
-    if settings.others.share is not None:
-        part, jobs = share_out(jobs, settings.others.share, say)
+    part, jobs = share_out(jobs, settings, say)
     if settings.task is Task.CHECK:
         begin_error_file(settings, ending)
         show(*check_report(settings, jobs, api))

@@ -114,7 +114,9 @@ class Sha1Sums:
         gone = {*map(os.fsencode, lost), *added}
         if self._is_shared:
             with brief_lock(self._state_dir / SUMS_LOCK, self._directory) as check_lock:
-                self._rewrite(_encoded(ours()), gone, added, check_lock)
+                # Our earlier lines are there since the first time, unless somebody has removed the file.
+                is_known = self._listed and self._path.exists()
+                self._rewrite(encoded if is_known else _encoded(ours()), gone, added, check_lock)
             return
         missing = {name: sha1 for name, sha1 in encoded.items() if self._listed.get(name) != sha1}
         is_new = self._listed.keys().isdisjoint([*missing, *map(_inside, added)])

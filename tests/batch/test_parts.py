@@ -295,6 +295,15 @@ def test_what_another_part_has_fetched_anew_is_not_put_back(tmp_path: Path) -> N
         assert sums_are_right(tmp_path) == 2
 
 
+def test_lines_that_were_there_come_back_after_somebody_removed_the_file(tmp_path: Path) -> None:
+    with opened(tmp_path, part(1, 2)) as ledger:
+        for place in (0, 2, 4):
+            finish(ledger, OBS + place, 10 + place, b"ours")
+            (tmp_path / "SHA1SUMS").unlink()
+        finish(ledger, OBS + 6, 16, b"ours")
+    assert sums_are_right(tmp_path) == 4
+
+
 def test_what_another_part_has_fetched_again_under_the_same_name_stays(tmp_path: Path) -> None:
     with opened(tmp_path, part(2, 2)) as other:
         finish(other, OBS + 1, 7, b"old")

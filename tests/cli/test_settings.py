@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 
 import pytest
@@ -121,8 +122,20 @@ def test_numbers_of_downloads_that_cannot_be(value: str) -> None:
     assert "1 to 32" in caught.value.remedy
 
 
-@pytest.mark.parametrize("value", ["abc", "0", "-5", "nan", "inf", "1e99", "5 s"])
-@pytest.mark.parametrize("name", ["poll", "give_up_after", "wait_for_lock"])
+def test_who_does_not_want_to_wait_for_the_directory_may_say_so() -> None:
+    assert settings(wait_for_lock="0").others.wait == 0.0 == settings().others.wait
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *itertools.product(
+            ["poll", "give_up_after", "wait_for_lock"], ["abc", "-5", "nan", "inf", "1e99", "5 s"]
+        ),
+        ("poll", "0"),
+        ("give_up_after", "0"),
+    ],
+)
 def test_times_that_cannot_be(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"^--{name.replace('_', '-')}={value} is not a time") as caught:
         settings(**{name: value})
