@@ -158,10 +158,17 @@ class Mistake:
         Line number, from 1.
     message : str
         Key, value and what would be right: ``freqres=ten: must be a whole number of kHz, 1 or more``.
+    source : str
+        The job file, where there are several.
     """
 
     line: int
     message: str
+    source: str = ""
+
+
+MOST_MISTAKES_SHOWN = 20
+"""Mistakes that a message lists; the others are counted."""
 
 
 class JobFileError(MwaClientError):
@@ -171,11 +178,14 @@ class JobFileError(MwaClientError):
 
     def __init__(self, source: str, mistakes: Sequence[Mistake]) -> None:
         self.source = source
-        self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line))
-        first = self.mistakes[0]
-        lines = [f"{source}:{mistake.line}: {mistake.message}" for mistake in self.mistakes]
+        files = list(dict.fromkeys(mistake.source for mistake in mistakes))
+        self.mistakes = tuple(sorted(mistakes, key=lambda each: (files.index(each.source), each.line)))
+        shown = self.mistakes[:MOST_MISTAKES_SHOWN]
+        lines = [f"{mistake.source or source}:{mistake.line}: {mistake.message}" for mistake in shown]
+        if rest := len(self.mistakes) - len(shown):
+            lines.append(f"... and {rest} more {'mistake' if rest == 1 else 'mistakes'}")
         # The last line is the one that the first client printed; scripts look for it.
-        lines.append(f"Error: {first.message}, Line num: {first.line}")
+        lines.append(f"Error: {shown[0].message}, Line num: {shown[0].line}")
         self._lines = tuple(lines)
         super().__init__("\n".join(lines))
 
@@ -184,10 +194,7 @@ class JobFileError(MwaClientError):
         """The mistakes, a line for each."""
         return self._lines
 
-    @property
-    def final_lines(self) -> tuple[str, ...]:
-        """The mistakes as compilers print them: file, line, mistake."""
-        return self._lines
+    final_lines = lines  # As compilers print them: file, line, mistake.
 
     def reword(self, words: Callable[[str], str]) -> None:
         """Say the same in other words."""

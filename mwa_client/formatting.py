@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import unicodedata
 from collections.abc import Mapping
@@ -51,6 +52,45 @@ def format_size(size: int | None) -> str:
 def format_seconds(seconds: float) -> str:
     """Return a number of seconds: ``42 s``; from two minutes on, as `format_duration` does."""
     return f"{max(seconds, 0.0):.0f} s" if seconds < 120 else format_duration(seconds)
+
+
+_SECONDS_IN = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_NUMBER = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+_TIME = re.compile("".join(rf"(?:{_NUMBER}\s*{unit}\s*)?" for unit in _SECONDS_IN), re.I)
+_PLAIN = re.compile(rf"{_NUMBER}(?:e[0-9]+)?", re.I)
+
+
+def seconds_in(text: str) -> float | None:
+    """Return the number of seconds that a person has written, None where the text is no time.
+
+    Examples
+    --------
+    >>> seconds_in("90"), seconds_in("10m"), seconds_in("1.5h"), seconds_in("1d12h"), seconds_in("soon")
+    (90.0, 600.0, 5400.0, 129600.0, None)
+    """
+    text = text.strip()
+    if _PLAIN.fullmatch(text):
+        return float(text)
+    parts = _TIME.fullmatch(text) if text else None
+    if parts is None:
+        return None
+    return sum(float(number or 0) * seconds for number, seconds in zip(parts.groups(), _SECONDS_IN.values()))
+
+
+def time_in_short(seconds: float) -> str:
+    """Return a time as a person may write it for `seconds_in`.
+
+    Examples
+    --------
+    >>> time_in_short(90), time_in_short(5400), time_in_short(0.5)
+    ('1m30s', '1h30m', '0.5s')
+    """
+    words, left = "", seconds
+    for unit, length in _SECONDS_IN.items():
+        number = left if unit == "s" else left // length
+        left -= number * length
+        words += f"{number:g}{unit}" if number else ""
+    return words or "0s"
 
 
 def format_duration(seconds: float) -> str:

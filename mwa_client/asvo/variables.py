@@ -23,6 +23,7 @@ from mwa_client.asvo.service import (
     address_of,
 )
 from mwa_client.errors import CredentialsMissing, SettingsError
+from mwa_client.formatting import seconds_in, time_in_short
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.transfer.delivered import DeliveryRoots, roots_from
 
@@ -36,8 +37,8 @@ HOW_TO_SET_KEY = (
 HOW_TO_PRACTISE = "To practise without an account, add --sandbox."
 OFF = ("0", "false", "no", "off")
 """Values that switch a variable off."""
-MOST_SECONDS = 1e8
-"""The longest time that a setting may be: some three years."""
+MOST_SECONDS = 1000 * 86400.0
+"""The longest time that a setting may be."""
 
 
 def services_from(environment: Mapping[str, str], api: ApiVersion | None = None) -> tuple[Service, ...]:
@@ -212,7 +213,7 @@ def _verify(value: str) -> bool | str:
 
 
 def read_seconds(name: str, value: str | None, default: float) -> float:
-    """Return the number of seconds that a variable or option holds, or the default where it is not given.
+    """Return the time that a variable or option holds, in seconds, or the default where it is not given.
 
     Raises
     ------
@@ -221,10 +222,10 @@ def read_seconds(name: str, value: str | None, default: float) -> float:
     """
     if value is None or not value.strip():
         return default
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds <= MOST_SECONDS:
-        raise SettingsError(f"{name}={value} is not a time.", "It must be a number of seconds above 0.")
+    seconds = seconds_in(value)
+    if seconds is None or not 0 < seconds <= MOST_SECONDS:
+        raise SettingsError(
+            f"{name}={value} is not a time.",
+            f"Give one like 90 (seconds), 90s, 10m, 1.5h or 1d; {time_in_short(MOST_SECONDS)} at most.",
+        )
     return seconds

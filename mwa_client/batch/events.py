@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Union
 
 from mwa_client.errors import ExitStatus, MwaClientError
+from mwa_client.jobs.request import where_of
 from mwa_client.transfer.events import FileNotice, Progress, Setback
 from mwa_client.transfer.files import FetchedFile, by_name
 
@@ -23,11 +24,19 @@ class RowName:
         The observation.
     job_id : int or None
         The row's job, once it has one.
+    source : str
+        The job file, where there are several.
     """
 
     line: int
     obs_id: int
     job_id: int | None = None
+    source: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where the row stands: ``line 3``; empty for a job that was asked for by its id."""
+        return where_of(self.line, self.source) if self.line else ""
 
 
 @dataclass(frozen=True)

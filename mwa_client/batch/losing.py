@@ -56,7 +56,7 @@ class LostJobs:
                 self.remove_leftovers({row.job.job_id})
             self._updates.fail(row, error)
             return
-        self._updates.notice(f"Resubmitting line {row.request.line}: {error.what}")
+        self._updates.notice(f"Resubmitting {row.name.place}: {error.what}")
         self._ledger.record_job_given_up(row.identity, is_asked_for=is_asked_for)
         row.renew()
         self.remove_leftovers(self._ledger.jobs_given_up() & {row.history.lost_job})
@@ -101,8 +101,9 @@ def was_complete(row: Row, ledger: Ledger) -> str:
     when = "" if at is None else time.strftime(" on %Y-%m-%d %H:%M UTC", time.gmtime(at))
     files = row.history.fetched.files if row.history.fetched is not None else ()
     names = ", ".join(by_name(ledger.place.path, files))
-    line = f"Line {row.request.line}: " if row.request.line else ""
-    return f"{line}{names} was complete{when}, and has been moved or removed since."
+    place = row.name.place
+    where = f"{place[0].upper()}{place[1:]}: " if place else ""
+    return f"{where}{names} was complete{when}, and has been moved or removed since."
 
 
 def why_lost(job: Job) -> JobFailed:

@@ -80,6 +80,7 @@ class ListedJob:
     obs_id: int
     identity: str
     line: int = 0
+    source: str = ""
     allow_resubmit: bool = False
     delivery: str = ""
     """Where it was asked to be delivered to; empty where the listing does not say."""
@@ -206,7 +207,7 @@ class Row:
     @property
     def name(self) -> RowName:
         """Which row this is, for people."""
-        return RowName(self.request.line, self.request.obs_id, self.job_id)
+        return RowName(self.request.line, self.request.obs_id, self.job_id, self.request.source)
 
     @property
     def stage(self) -> Stage:

@@ -313,8 +313,8 @@ class Watching:
             )
             self._updates.fail(row, failure)
             return True
-        line = f"Line {row.request.line}: job {job.job_id} does not belong to this row: it has {wrong}."
-        self._updates.notice(line)
+        place, wrong_job = row.request.place, f"job {job.job_id} does not belong to this row"
+        self._updates.notice(f"{place[0].upper()}{place[1:]}: {wrong_job}: it has {wrong}.")
         self._updates.ledger.record_job_disowned(row.identity, job.job_id)
         row.disown()
         return True

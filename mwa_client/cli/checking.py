@@ -11,31 +11,35 @@ from mwa_client.asvo.key_file import with_key_of_file
 from mwa_client.asvo.variables import has_account_of_2018_alone
 from mwa_client.cli.settings import Settings
 from mwa_client.errors import JobFileError
-from mwa_client.jobs.jobfile import JobFile, parse, plan, read_bytes
+from mwa_client.jobs.jobfile import JobFile, parse_files, plan, read_bytes
 from mwa_client.jobs.keys import ApiVersion
 
 # The rest is imported where it is needed: checking a file must not wait for it.
 if TYPE_CHECKING:
     from mwa_client.asvo.api_client import HttpRequest
+    from mwa_client.jobs.request import JobRequest
 
 
 @dataclass(frozen=True)
 class RowSource:
-    """The text of the rows, kept to be parsed again if another interface answers than was expected."""
+    """The texts of the rows, kept to be parsed again if another interface answers than was expected."""
 
-    data: bytes | str
-    source: str
+    files: tuple[tuple[bytes | str, str], ...]
+    """Each text, and its name."""
 
     @classmethod
     def of(cls, settings: Settings) -> RowSource:
-        """Read the job file, or take the rows of the command line."""
-        if settings.csv is not None:
-            return cls(*read_bytes(settings.csv))
-        return cls("\n".join(settings.rows), "row")
+        """Read the job files, each once, or take the rows of the command line."""
+        if not settings.input.csv:
+            return cls((("\n".join(settings.input.rows), "row"),))
+        paths: dict[str, str] = {}
+        for path in settings.input.csv:
+            paths.setdefault(path if path == "-" else os.path.realpath(path), path)
+        return cls(tuple(read_bytes(path) for path in paths.values()))
 
     def parse(self, api: ApiVersion) -> JobFile:
         """Turn the rows into jobs for an interface."""
-        return parse(self.data, api, self.source)
+        return parse_files(self.files, api)
 
     def parse_for_one_of(self, apis: Sequence[ApiVersion]) -> tuple[ApiVersion, JobFile]:
         """Turn the rows into jobs for the first interface that can do what they ask.
@@ -69,22 +73,28 @@ def check_report(settings: Settings, jobs: JobFile, api: ApiVersion) -> list[str
     """Say what a good job file asks for; with ``--verbose``, also the request for each row."""
     requests = list(_requests(settings, jobs, api)) if settings.output.verbose else []
     if not settings.output.json:
-        shown = [f"{jobs.source}:{line}: {request}" for line, request in requests]
+        shown = [f"{job.source or jobs.source}:{job.line}: {request}" for job, request in requests]
         heading = [f"The requests to the {api.value} interface:"] if shown else []
         return [*plan(jobs).split("\n"), *heading, *shown, "Nothing was sent."]
     checked = {"event": "checked", "jobs": len(jobs.jobs), "warnings": list(jobs.warnings)}
     if settings.output.verbose:
         checked["requests"] = [
-            {"line": line, "method": request.method, "path": request.path, "body": dict(request.body)}
-            for line, request in requests
+            {
+                **({"csv": job.source} if job.source else {}),
+                "line": job.line,
+                "method": request.method,
+                "path": request.path,
+                "body": dict(request.body),
+            }
+            for job, request in requests
         ]
     return [checked]
 
 
-def _requests(settings: Settings, jobs: JobFile, api: ApiVersion) -> Iterator[tuple[int, HttpRequest]]:
-    """Yield line and request of each job."""
+def _requests(settings: Settings, jobs: JobFile, api: ApiVersion) -> Iterator[tuple[JobRequest, HttpRequest]]:
+    """Yield each job and its request."""
     from mwa_client.asvo import submission_of
 
     for job in jobs.jobs:
         allow_resubmit = settings.allow_resubmit or job.allow_resubmit
-        yield job.line, submission_of(job, api, allow_resubmit=allow_resubmit)
+        yield job, submission_of(job, api, allow_resubmit=allow_resubmit)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Callable, Protocol
 
 from mwa_client.asvo.key_file import with_key_of_file
@@ -14,7 +16,7 @@ from mwa_client.asvo.service import Service, risks_of
 from mwa_client.asvo.variables import services_from
 from mwa_client.cli.ending import Ending, begin_error_file
 from mwa_client.cli.settings import Settings, Task
-from mwa_client.errors import DiskFull, MwaClientError
+from mwa_client.errors import DirectoryUnusable, DiskFull, MwaClientError
 
 # The rest is imported where it is needed: checking a file must not wait for it.
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ def open_context(
     """Hold the directory's lock if the task writes there, and run the practice service if it is wanted."""
     with ExitStack() as open_things:
         services = () if settings.sandbox else _real_services(settings, say)
+        if part is None and _leaves_no_record(settings):
+            settings = replace(settings, directory=open_things.enter_context(_passing_directory()))
         check_lock = open_things.enter_context(_lock(settings, say, part))
         begin_error_file(settings, ending)
         if settings.sandbox:
@@ -85,6 +89,30 @@ def _real_services(settings: Settings, say: Show) -> tuple[Service, ...]:
     for risk in risks_of(services):
         say(f"Warning: {risk}")
     return services
+
+
+def _leaves_no_record(settings: Settings) -> bool:
+    """Say whether a run leaves the directory as it is: it only submits, and nobody has named a directory.
+
+    Where earlier runs have left their record, it goes on from there. A practice service keeps its jobs there.
+    """
+    from mwa_client.batch.ledger import STATE_DIR
+
+    is_used = os.path.lexists(settings.directory / STATE_DIR)
+    only_submits = settings.task is Task.SUBMIT and not settings.sandbox
+    return only_submits and not settings.is_directory_given and not is_used
+
+
+@contextmanager
+def _passing_directory() -> Iterator[Path]:
+    """Make a directory that is gone at the end."""
+    try:
+        directory = TemporaryDirectory(prefix="mwa_client-")
+    except OSError as error:
+        what = f"Cannot make a temporary directory: {error.strerror}."
+        raise DirectoryUnusable(what, "Name a directory with --dir.") from error
+    with directory as name:
+        yield Path(name)
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def check_error_file(path: Path | None) -> None:
 def errors_of(failed: Iterable[RowFailed], ended_by: MwaClientError | None = None) -> list[dict[str, object]]:
     """Return the errors to write: those of the rows, and last the one that ended the run, if one did."""
     errors: list[dict[str, object]] = [
-        {"obs_id": failure.row.obs_id, "job_id": failure.row.job_id, "result": hide(failure.error.what)}
+        {"obs_id": str(failure.row.obs_id), "job_id": failure.row.job_id, "result": hide(failure.error.what)}
         for failure in failed
     ]
     if ended_by is not None and not isinstance(ended_by, Interruption):

@@ -31,7 +31,7 @@ def show_status(settings: Settings, say: Show, show: Show) -> ExitStatus:
         The directory is missing, or what it remembers cannot be read.
     """
     requests = None
-    if settings.csv is not None or settings.rows:
+    if settings.input.csv or settings.input.rows:
         _, jobs = RowSource.of(settings).parse_for_one_of(likely_apis(settings))
         for warning in jobs.warnings:
             say(f"Warning: {warning}")

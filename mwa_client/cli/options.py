@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from mwa_client import __version__
+from mwa_client.cli.suggestions import (
+    about_option,
+    about_words,
+    is_anothers_option,
+    is_command,
+    options_of,
+    spelled_out,
+    with_two_dashes,
+)
 from mwa_client.errors import ResultLost
 from mwa_client.formatting import printable
 
@@ -44,23 +53,47 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         The command line; None for the one that the program was called with.
     """
     parser = option_parser()
-    words = sys.argv[1:] if arguments is None else arguments
-    for word in words:
-        if re.match(r"-(csv|dir)\b", word):  # argparse would read -csv as -c with the value sv.
-            parser.error(f"{word}: two dashes, please: -{word}")
+    words = [spelled_out(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    _look_for_slips(parser, words)
     options, unknown = parser.parse_known_args(words)
     options.listed, options.list_only = options.list_only or [], options.list_only is not None
     if options.list_only and not any(word.startswith("-") for word in unknown):
         options.listed, unknown = [*options.listed, *unknown], []  # -l --json 308874
-    if unknown and not options.csv and not unknown[0].startswith("-"):
-        parser.error(f"give the job file as --csv={unknown[0]}")
-    if unknown:
-        parser.error(f"{unknown[0]} is not understood (mwa_client --help shows the options)")
+    if unknown and options.csv and all(Path(word).is_file() for word in unknown):
+        options.csv += unknown  # The shell has made several names of one: --csv *.csv
+    elif unknown:
+        parser.error(_about_unknown(parser, options, unknown))
     starts_from_rows = not (options.list_only or options.download_only or options.cancel or options.status)
     starts_from_rows = starts_from_rows and options.report is None  # Alone, it shows what was done.
     if starts_from_rows and options.csv is None and not options.job:
         parser.error("no job file: give --csv=jobs.csv (mwa_client --help shows examples)")
     return options
+
+
+def _look_for_slips(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Answer what argparse would misread: it takes -csv for -c with the value sv."""
+    options = options_of(parser)
+    if words and is_command(words[0], options) and not Path(words[0]).exists():
+        parser.error(about_words(words, options))
+    for word in words:
+        right = with_two_dashes(word, options)
+        if right is not None:
+            kind = "two" if word.startswith("-") else "plain"
+            parser.error(f"{word}: {kind} dashes, please: {right}")
+        if is_anothers_option(word):
+            parser.error(about_option(f"-{word}", options))
+
+
+def _about_unknown(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, unknown: Sequence[str]
+) -> str:
+    """Say what is not understood, and what may be meant."""
+    known = options_of(parser)
+    if unknown[0].startswith("-"):
+        return f"{about_option(unknown[0], known)} (mwa_client --help shows the options)"
+    if not options.csv and (Path(unknown[0]).is_file() or unknown[0].endswith((".csv", ".txt"))):
+        return f"give the job file as --csv={unknown[0]}"
+    return f"{about_words(unknown, known)} (mwa_client --help shows the options)"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -90,10 +123,8 @@ def option_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     job = parser.add_argument_group("the job")
-    job.add_argument("-c", "--csv", metavar="FILE", help="the job file; - is standard input")
-    job.add_argument(
-        "-d", "--dir", metavar="DIR", default=".", help="where the products go; made if missing (default: .)"
-    )
+    job.add_argument("-c", "--csv", metavar="FILE", action="append", help="the job file; - is standard input")
+    job.add_argument("-d", "--dir", metavar="DIR", help="where the products go; made if missing (default: .)")
     job.add_argument("--unpack", action="store_true", help="make a folder of each product, as it arrives")
     before = parser.add_argument_group("before the real run")
     before.add_argument("--check", action="store_true", help="check the file, show the plan, send nothing")

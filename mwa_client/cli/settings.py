@@ -51,6 +51,22 @@ class Task(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Input:
+    """Where the rows come from.
+
+    Attributes
+    ----------
+    csv : tuple of str
+        The job files; ``-`` is standard input.
+    rows : tuple of str
+        Rows given on the command line.
+    """
+
+    csv: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Output:
     """What the user wants to see of a run, and where.
 
@@ -125,14 +141,14 @@ class Settings:
     ----------
     task : Task
         What to do.
-    csv : str or None
-        The job file; ``-`` is standard input.
-    rows : tuple of str
-        Rows given on the command line.
+    input : Input
+        Where the rows come from.
     targets : tuple of str
         The jobs to fetch or cancel: job ids, obs_ids, or ``all``.
     directory : Path
         Where the products go.
+    is_directory_given : bool
+        Whether the user has named the directory, rather than being in it.
     api : ApiVersion or None
         The interface to speak; None: find out.
     sandbox : bool
@@ -155,8 +171,8 @@ class Settings:
 
     directory: Path
     task: Task = Task.RUN
-    csv: str | None = None
-    rows: tuple[str, ...] = ()
+    input: Input = field(default_factory=Input)
+    is_directory_given: bool = True
     targets: tuple[str, ...] = ()
     api: ApiVersion | None = None
     sandbox: bool = False
@@ -182,10 +198,13 @@ def settings_from(options: argparse.Namespace) -> Settings:
     targets = {Task.FETCH: listed, Task.WAIT: listed, Task.CANCEL: options.cancel}.get(task)
     return Settings(
         task=task,
-        csv=None if options.csv is None else str(_path("--csv", options.csv)),
-        rows=tuple(options.job or ()),
+        input=Input(
+            csv=tuple(str(_path("--csv", path)) for path in options.csv or ()) if task.takes_rows else (),
+            rows=tuple(options.job or ()),
+        ),
         targets=() if targets is None else _targets(targets, all_allowed=task is not Task.CANCEL),
-        directory=_path("--dir", options.dir),
+        directory=Path() if options.dir is None else _path("--dir", options.dir),
+        is_directory_given=options.dir is not None,
         api=_api(options.api),
         sandbox=options.sandbox,
         once=options.once,
@@ -227,14 +246,15 @@ def _task(options: argparse.Namespace) -> Task:
     names = " and ".join(wanted[task][0] for task in asked)
     if len(asked) > 1:
         raise SettingsError(f"{names} do not go together.", "Give one of them.")
-    has_rows = options.csv is not None or bool(options.job)
-    is_report_alone = options.report is not None and options.csv is None and not options.job
+    is_report_alone = options.report is not None and not options.csv and not options.job
     task = asked[0] if asked else Task.STATUS if is_report_alone else Task.RUN
     if options.report is not None and task in (Task.CHECK, Task.LIST, Task.WAIT, Task.CANCEL):
         raise SettingsError(f"--report and {names} do not go together.", "Leave out --report.")
-    if has_rows and not task.takes_rows:
+    # Beside --list-only and --download-only a job file is ignored, as in the observatory's client.
+    ignores_csv = task in (Task.LIST, Task.FETCH, Task.WAIT)
+    if not task.takes_rows and (options.job or (options.csv and not ignores_csv)):
         raise SettingsError(f"{names} takes no job file.", "Leave out --csv and --job.")
-    if options.csv is not None and options.job:
+    if options.csv and options.job:
         raise SettingsError("--csv and --job do not go together.", "Give one of them.")
     if options.no_download and task not in (Task.WAIT, Task.RUN):
         names = names or "--report alone"
@@ -275,6 +295,8 @@ def _listed(options: argparse.Namespace, task: Task) -> JobFilter:
 
 def _targets(given: list[str], *, all_allowed: bool) -> tuple[str, ...]:
     words = [word for text in given for word in text.replace(",", " ").split() or [""]]
+    if all_allowed:
+        words = ["all" if word == "0" else word.lower() for word in words]
     for word in words:
         if not (re.fullmatch("[0-9]{1,19}", word) or (all_allowed and word == "all")):
             right = "a job id, an obs_id, or all" if all_allowed else "a job id"

@@ -132,5 +132,8 @@ class JsonDisplay(Display):
 
     def _tell(self, event: str, row: RowName | None, **fields: object) -> None:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock.now()))
-        about = {} if row is None else {"line": row.line, "obs_id": row.obs_id, "job_id": row.job_id}
+        about: dict[str, object] = {}
+        if row is not None:
+            about = {"line": row.line, "obs_id": row.obs_id, "job_id": row.job_id}
+            about |= hide_in({"csv": row.source}) if row.source else {}
         self._write(json.dumps({"event": event, "time": when, **about, **hide_in(fields)}) + "\n", self._out)

@@ -37,7 +37,7 @@ def failure_lines(failure: RowFailed) -> list[str]:
     """Return what the summary says of a row that failed: what happened, and what to do."""
     row = failure.row
     job = "no job" if row.job_id is None else f"job id {row.job_id}"
-    line = f"line {row.line}: " if row.line else ""  # Jobs that were asked for by their ids have none.
+    line = f"{row.place}: " if row.place else ""  # Jobs that were asked for by their ids have none.
     what, *remedy = failure.error.lines
     return [f"  {line}obs_id {row.obs_id}, {job}: {what}", *(f"      {words}" for words in remedy)]
 

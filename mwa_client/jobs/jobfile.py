@@ -8,8 +8,8 @@ from __future__ import annotations
 import select
 import sys
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,12 +19,16 @@ from mwa_client.jobs.keys import ApiVersion, JobType
 from mwa_client.jobs.request import JobRequest
 from mwa_client.jobs.rowcheck import CheckedRow
 from mwa_client.jobs.text import excerpt, rows_of
-from mwa_client.jobs.wording import count, no_counterpart, said_once
+from mwa_client.jobs.wording import count, in_words, no_counterpart, said_once
 
 READ_BLOCK = 1 << 17
 """Bytes that are read together."""
 MOST_FILE_BYTES = 64 << 20
 """Bytes of the longest job file that is accepted: a hundred thousand rows with all keys have less."""
+MOST_FILES_NAMED = 3
+"""Names of files that a message repeats."""
+MOST_REPEATED = 20
+"""Rows that ask for what another row asks for, after which the others are counted."""
 MOST_MISTAKES = 10_000
 """Mistakes after which no more are looked for: nobody reads them, and they take memory."""
 
@@ -40,7 +44,7 @@ class JobFile:
     jobs : tuple of JobRequest
         The jobs in order of their lines; of rows that ask for the same thing, the first.
     warnings : tuple of str
-        What the user should know: ``jobs.csv:12: asks for the same as line 3; it is one job``.
+        What the user should know: ``jobs.csv:12: asks for the same as line 3; they are one job``.
     """
 
     source: str
@@ -148,31 +152,113 @@ def parse(data: bytes | str, api: ApiVersion, source: str = "jobs.csv") -> JobFi
     >>> parse("obs_id=1191828584, job_type=d, download_type=vis", ApiVersion.V2).jobs[0].identity
     'job_type=d obs_id=1191828584'
     """
-    jobs: dict[str, JobRequest] = {}
-    mistakes: list[Mistake] = []
-    warnings: list[tuple[int, str]] = []
-    said: dict[str, list[int]] = {}
-    for line, text in rows_of(data, mistakes):
-        if len(mistakes) >= MOST_MISTAKES:
-            mistakes[MOST_MISTAKES:] = [Mistake(line, "too many mistakes; the rest was not read")]
-            break
-        row = CheckedRow.from_text(text, api)
-        mistakes += [Mistake(line, message) for message in row.mistakes]
-        for message in (*row.warnings, *map(no_counterpart, row.dropped)):
-            said.setdefault(message, []).append(line)
-        job = row.request(line)
-        if job is None:
-            continue
-        first = jobs.setdefault(job.identity_on(api), job)
-        if first is not job:
-            warnings.append((line, f"asks for the same as line {first.line}; they are one job"))
-    if not jobs and not mistakes:
-        mistakes.append(Mistake(1, f"no jobs in {source}"))
-    if mistakes:
-        raise JobFileError(source, mistakes)
-    warnings += [(lines[0], said_once(message, len(lines))) for message, lines in said.items()]
-    shown = tuple(f"{source}:{line}: {message}" for line, message in sorted(warnings))
-    return JobFile(source, tuple(jobs.values()), shown)
+    return parse_files([(data, source)], api)
+
+
+def parse_files(files: Sequence[tuple[bytes | str, str]], api: ApiVersion) -> JobFile:
+    """Turn the texts of several job files into the jobs of one.
+
+    Parameters
+    ----------
+    files : sequence of (bytes or str, str)
+        Each file's text, as `parse` takes it, and its name.
+    api : ApiVersion
+        The interface that the jobs are for.
+
+    Returns
+    -------
+    JobFile
+        The jobs and warnings; rows of two files that ask for the same thing are one job.
+
+    Raises
+    ------
+    JobFileError
+        The texts have mistakes; the error holds all of them.
+    """
+    parsing = _Parsing(api)
+    for data, source in files:
+        parsing.add(data, source, "" if len(files) == 1 else source)
+    names = [source for _, source in files]
+    source = in_words(names) if len(names) <= MOST_FILES_NAMED else f"{len(names)} job files"
+    if parsing.mistakes:
+        raise JobFileError(source, parsing.mistakes)
+    return JobFile(source, tuple(parsing.jobs.values()), parsing.warnings)
+
+
+class _Parsing:
+    """What has been read of the job files so far.
+
+    Attributes
+    ----------
+    jobs : dict of str to JobRequest
+        The jobs, by what the interface is asked for.
+    mistakes : list of Mistake
+        Everything that is wrong, in the order of the files.
+    """
+
+    def __init__(self, api: ApiVersion) -> None:
+        self.api = api
+        self.jobs: dict[str, JobRequest] = {}
+        self.mistakes: list[Mistake] = []
+        self._said: list[tuple[int, int, str]] = []
+        self._said_once: dict[str, list[tuple[int, int, str]]] = {}
+        self._files = self._repeated = 0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know, each thing once, in the order of the files."""
+        once = [
+            (*places[0][:2], f"{places[0][2]}: {said_once(message, len(places))}")
+            for message, places in self._said_once.items()
+        ]
+        return tuple(text for _, _, text in sorted(self._said + once))
+
+    def add(self, data: bytes | str, name: str, source: str) -> None:
+        """Read a file.
+
+        Parameters
+        ----------
+        data : bytes or str
+            Its text.
+        name : str
+            Its name.
+        source : str
+            Its name again, where a line's number alone does not say which line it is.
+        """
+        self._files += 1
+        mistakes: list[Mistake] = []
+        has_rows = False
+        for line, text in rows_of(data, mistakes):
+            has_rows = True
+            if len(self.mistakes) + len(mistakes) >= MOST_MISTAKES:
+                room = max(MOST_MISTAKES - len(self.mistakes), 0)
+                mistakes[room:] = [Mistake(line, "too many mistakes; the rest was not read")]
+                break
+            row = CheckedRow.from_text(text, self.api)
+            mistakes += [Mistake(line, message) for message in row.mistakes]
+            for message in (*row.warnings, *map(no_counterpart, row.dropped)):
+                self._warn_once(message, line, name)
+            job = row.request(line)
+            if job is not None:
+                self._take(replace(job, source=source), name)
+        if not has_rows and not mistakes:
+            mistakes.append(Mistake(1, f"no jobs in {name}"))
+        self.mistakes += [replace(mistake, source=source) for mistake in mistakes]
+
+    def _take(self, job: JobRequest, name: str) -> None:
+        first = self.jobs.setdefault(job.identity_on(self.api), job)
+        if first is job:
+            return
+        self._repeated += 1
+        if self._repeated > MOST_REPEATED:
+            self._warn_once("asks for the same as an earlier row, too; they are one job", job.line, name)
+        else:
+            where = f"line {first.line}" if first.source == job.source else first.place
+            what = f"asks for the same as {where}; they are one job"
+            self._said.append((self._files, job.line, f"{name}:{job.line}: {what}"))
+
+    def _warn_once(self, message: str, line: int, name: str) -> None:
+        self._said_once.setdefault(message, []).append((self._files, line, f"{name}:{line}"))
 
 
 def parse_row(row: str | Mapping[str, object], api: ApiVersion) -> JobRequest:

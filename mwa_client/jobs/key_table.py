@@ -54,6 +54,7 @@ KEYS: tuple[JobKey, ...] = (
         api_limits={
             ApiVersion.V2018: _WHOLE_FROM_1, ApiVersion.V1: Limits(ValueKind.DECIMAL, Decimal("0.5"), 32),
         },
+        value_names={ApiVersion.V1: {"0": ""}},  # Without the key, v1 keeps the correlator's own resolution.
         meaning="average in time",
     ),
     JobKey(

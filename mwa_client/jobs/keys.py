@@ -124,7 +124,7 @@ class JobKey:
     api_limits : mapping of ApiVersion to Limits
         Interfaces that have other limits.
     value_names : mapping of ApiVersion to mapping of str to str
-        Interfaces that call a value (of `choices`, or true and false) by another name.
+        Interfaces that call a value by another name; the empty one stands for leaving the key out.
     """
 
     name: str

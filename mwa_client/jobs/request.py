@@ -35,6 +35,8 @@ class JobRequest:
         Submit even if the same job is already there.
     former_identity : str
         Under which identity the first versions of this program knew the row, where that was another one.
+    source : str
+        The job file, where there are several.
     """
 
     line: int
@@ -44,6 +46,12 @@ class JobRequest:
     written_for: ApiVersion
     allow_resubmit: bool = False
     former_identity: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
+
+    @property
+    def place(self) -> str:
+        """Where the row stands, for messages: ``line 3``, or ``line 3 of b.csv``."""
+        return where_of(self.line, self.source)
 
     @property
     def identity(self) -> str:
@@ -101,10 +109,15 @@ def _encoded(name: str, value: str, api: ApiVersion) -> Iterator[tuple[str, str]
     """Yield the name and value that an interface has for one of today's, if it has any."""
     key = KEY_BY_NAME[name]
     name_there = key.name_on(api)
-    if name_there is not None:
-        # The 2018 service is sent a number exactly as the row has it.
-        number = value if api is ApiVersion.V2018 else shortest(key, value)
-        yield name_there, key.encode(number, api)
+    # The 2018 service is sent a number exactly as the row has it.
+    sent = key.encode(value if api is ApiVersion.V2018 else shortest(key, value), api)
+    if name_there is not None and sent:
+        yield name_there, sent
+
+
+def where_of(line: int, source: str) -> str:
+    """Say where a row stands; of several job files, in which."""
+    return f"line {line} of {source}" if source else f"line {line}"
 
 
 # --- What makes two rows one job ----------------------------------------------------------------------

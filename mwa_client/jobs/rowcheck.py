@@ -162,7 +162,8 @@ class CheckedRow:
         if self.api is ApiVersion.V2018 and value not in key.value_names.get(ApiVersion.V2018, (value,)):
             return f"{interface} cannot do this"
         limits = key.limits_on(self.api)
-        if key.kind.is_number and not is_within(shortest(key, value), limits):
+        is_left_out = not key.encode(shortest(key, value), self.api)
+        if key.kind.is_number and not is_left_out and not is_within(shortest(key, value), limits):
             return f"must be {number_within(limits, key.unit)} on {interface}"
         return ""
 

@@ -325,7 +325,7 @@ def test_what_a_service_says(
     Path("jobs.csv").write_text(f"{ONE_ROW}\n{ONE_ROW.replace(str(OBS), str(OBS + 8))}\n")
     done = run("-c", "jobs.csv", "-e", "errors.json", "--api", api.value, "--give-up-after=5", *mode)
     assert FORGED not in done.lines and done.status in (0, 4, 75)
-    (entry,) = [entry for entry in json.loads(Path("errors.json").read_text()) if entry["obs_id"] == OBS]
+    (entry,) = [entry for entry in json.loads(Path("errors.json").read_text()) if entry["obs_id"] == str(OBS)]
     assert FORGED in entry["result"] and "\n" not in entry["result"]
     assert lines_of(Path("errors.json").read_text())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from job_rows import C_2018, C_TODAY, DOWNLOAD, IMAGING, OBS, TODAY, VOLTAGE, form
+from job_rows import C_2018, C_TODAY, DOWNLOAD, IMAGING, OBS, TODAY, VOLTAGE, form, messages
 
 from mwa_client.jobs.jobfile import parse, parse_row, read_file
 from mwa_client.jobs.keys import ApiVersion
@@ -436,3 +436,14 @@ def test_rows_that_ask_for_the_same_thing_are_one_job() -> None:
         "jobs.csv:3: asks for the same as line 1; they are one job",
         "jobs.csv:4: asks for the same as line 1; they are one job",
     )
+
+
+@pytest.mark.parametrize("zero", ["0", "0.0", "0e0"])
+def test_no_averaging_in_time_is_asked_for_in_each_interfaces_way(zero: str) -> None:
+    row = f"{OBS}, job_type=c, avg_time_res={zero}"
+    assert form(row, ApiVersion.V2)["avg_time_res"] == "0"
+    assert "avg_time_res" not in form(row, ApiVersion.V1), "without it, v1 keeps the correlator's resolution"
+    assert form(f"{OBS}, job_type=c", ApiVersion.V1)["avg_time_res"] == "2"
+    assert messages(row, ApiVersion.V2018) == [
+        f"avg_time_res={zero}: must be a whole number of s, 1 or more on the 2018 interface"
+    ]

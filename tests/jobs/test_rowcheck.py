@@ -369,7 +369,6 @@ class Colour(enum.Enum):
     ("value", "message"),
     [
         (True, "avg_time_res=true: must be a number of s, 0 or more"),
-        (float("nan"), "avg_time_res=nan: must be a number of s, 0 or more"),
         (Fraction(1, 2), "avg_time_res=1/2: must be a number of s, 0 or more"),
         (Colour.RED, "avg_time_res=red: must be a number of s, 0 or more"),
         ("4, pol=XX", "avg_time_res=4, pol=XX: separate the cells with commas"),
