@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from shared import environment, products, vis
+from shared import environment, products, untimed, vis
 
 from mwa_client.cli import main as cli
 from mwa_client.sandbox import Sandbox
@@ -39,7 +39,8 @@ def run(
             status = cli.main([*map(str, arguments), "--poll=0.05"])
         except SystemExit as end:
             status = int(end.code or 0)
-        return status, *capsys.readouterr()
+        out, err = capsys.readouterr()
+        return status, untimed(out), untimed(err)
 
     return run
 
@@ -64,6 +65,7 @@ def test_submitting_writes_nothing_where_one_is(sandbox: Sandbox, run: Run, subm
     for _ in range(2):
         status, out, _ = run("-c", "jobs.csv", submit)
         assert status == 0 and out.splitlines()[-1].startswith("2 submitted")
+        assert "mwa_client-" not in out, "nobody wants to know of the temporary directory"
         assert [file.name for file in Path().iterdir()] == ["jobs.csv"]
     assert len(sandbox.jobs) == 2, "what the service lists is found again"
     status, out, _ = run("-c", "jobs.csv", "-d", "data")
