@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mwa_client.errors import VerificationFailed
+from mwa_client.errors import DiskFull, VerificationFailed
 from mwa_client.transfer import ranges
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import ExpectedFile, FetchedFile
@@ -86,13 +86,17 @@ class Downloader(Transfers):
             refused = fetched
         archive = archive or self._fetch_file(expected, source)
         try:
-            if refused is not None:
-                raise refused
+            # What was refused on the way may have been damaged there: what is verified now decides.
             folder = unpack_tar_file(archive.path, expected, archive, self)
         except NoArchive:
             return archive
         except MemberRefused as error:
             raise UnpackRefused(error.member, error.why, archive) from None
+        except DiskFull:
+            if refused is None:
+                raise
+            # It is most likely not damaged, and then it will never be unpacked, whatever the room.
+            raise UnpackRefused(refused.member, refused.why, archive) from None
         remove_archive(directory, expected)
         return folder
 

@@ -430,6 +430,18 @@ def test_what_a_crash_has_left_after_the_ledger_is_removed(
     assert not left_over(data) and not sandbox.requests and check_sums(data) == 8
 
 
+@pytest.mark.parametrize("header", [0, 1, 4, -1])
+def test_a_header_that_is_damaged_on_the_way_refuses_nothing(
+    sandbox: Sandbox, data: Path, clock: FastClock, header: int
+) -> None:
+    job = listed(sandbox, OBS, made_by=Interface.V2)
+    at = [*job.content.runs.offsets[:-1], job.size - 600][header] + 100
+    sandbox.faults.add("corrupt_byte", 1, at=at)
+    run = unpack(sandbox, data, clock, vis(OBS, more=", delivery=acacia"), api=TODAY)
+    assert run.summary.exit_status is ExitStatus.COMPLETE and products(data) == {STEMS[TODAY]}
+    assert files_in(data / STEMS[TODAY]) == packed_in(true_bytes(job)) and not left_over(data)
+
+
 # --- Several files in one product ---------------------------------------------------------------------
 
 
