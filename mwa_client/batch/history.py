@@ -17,7 +17,7 @@ from mwa_client.asvo.job import JobState, label_of_word, read_size
 from mwa_client.batch.ledger import MOST_NAMES
 from mwa_client.batch.ledger_file import entry_time, garbage_collection_off
 from mwa_client.batch.ledger_files import LEDGER_NAME, in_turn
-from mwa_client.batch.records import UnreadProduct
+from mwa_client.batch.records import FetchedProduct, read_product
 from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage
 from mwa_client.directory.json_files import json_lines
 from mwa_client.directory.our_files import refuse_foreign_folder
@@ -25,6 +25,7 @@ from mwa_client.errors import DirectoryUnusable
 
 SUBMITTING, SUBMITTED = "Submitting", "Submitted"
 """States in words for people: it is not known yet whether the service has made a job; it has."""
+NO_FAILURE = ("", "")
 TELLING = ("intent", "refused", "job", "state", "downloading", "complete", "failed")
 """The events of a ledger that change what a row is."""
 
@@ -87,8 +88,8 @@ class RowHistory:
         Its job.
     downloads : list of TimedDownload
         The downloads of its product, the last one is the present one.
-    product : UnreadProduct or None
-        Its product, once it is complete.
+    product : FetchedProduct or None
+        Its product, once it is complete; None also where its line cannot be read.
     failure : tuple of (str, str)
         Why it has failed, and what to do; both empty if it has not.
     """
@@ -98,8 +99,8 @@ class RowHistory:
     steps: list[Step] = field(default_factory=list)
     job_id: int | None = None
     downloads: list[TimedDownload] = field(default_factory=list)
-    product: UnreadProduct | None = None
-    failure: tuple[str, str] = ("", "")
+    product: FetchedProduct | None = None
+    failure: tuple[str, str] = NO_FAILURE
 
     @property
     def label(self) -> str:
@@ -108,9 +109,12 @@ class RowHistory:
 
     def step(self, at: float, label: str) -> None:
         """Note what it is from now on; a clock that was set back does not make it shorter than nothing."""
-        last = self.steps[-1] if self.steps else None
-        if last is None or last.label != label:
-            self.steps.append(Step(at if last is None else max(at, last.at), label))
+        steps = self.steps
+        if not steps:
+            steps.append(Step(at, label))
+        elif steps[-1].label != label:
+            before = steps[-1].at
+            steps.append(Step(at if at > before else before, label))
 
     def cut_off(self, run: Run, at: float) -> None:
         """Note that its download was over at a moment, without an end of its own, if it was of this run."""
@@ -140,6 +144,8 @@ class LedgerHistory:
         self._directory = directory
         self._times: defaultdict[str, list[float]] = defaultdict(list)
         self._runs: dict[str, Run] = {}
+        self._when: object = None
+        self._at = 0.0
 
     @classmethod
     def of(cls, directory: Path, state_dir: Path) -> LedgerHistory:
@@ -164,33 +170,43 @@ class LedgerHistory:
         return history
 
     def _read(self, ledgers: list[Path]) -> None:
-        for _, entry, (line, ledger) in in_turn([self._lines(path) for path in ledgers]):
-            if entry.get("event") in TELLING:
-                self.take(entry, line, ledger)
+        if len(ledgers) == 1:  # It is in order, and there may be a hundred thousand lines.
+            name = ledgers[0].name
+            for entry, _ in json_lines(ledgers[0], self._note_damage):
+                self.take(entry, name)
+            return
+        for _, entry, ledger in in_turn([self._lines(path) for path in ledgers]):
+            self.take(entry, ledger)
 
-    def _lines(self, path: Path) -> Iterator[tuple[dict[str, Any], tuple[str, str]]]:
-        return ((entry, (line, path.name)) for entry, line in json_lines(path, self._note_damage))
+    def _lines(self, path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+        return ((entry, path.name) for entry, _ in json_lines(path, self._note_damage))
 
-    def take(self, entry: dict[str, Any], line: str, ledger: str) -> None:
+    def take(self, entry: dict[str, Any], ledger: str) -> None:
         """Learn what an entry tells of its row; `ledger` is the name of the file that it is in."""
-        identity, service = entry.get("row"), entry.get("service")
-        if not (isinstance(identity, str) and isinstance(service, str)):
+        event, identity, service = entry.get("event"), entry.get("row"), entry.get("service")
+        if event not in TELLING or type(identity) is not str or type(service) is not str:
             return
-        at = entry_time(entry)
-        if at is None:
-            return
+        when = entry.get("time")
+        if when == self._when:  # Many lines are of the same second.
+            at = self._at
+        else:
+            now = entry_time(entry)
+            if now is None:
+                return
+            at = self._at = now
+            self._when = when
         times = self._times[ledger]
         if not times or at > times[-1]:
             times.append(at)
         row = self.rows.get((service, identity))
         if row is None:
             row = self.rows[service, identity] = RowHistory(service, identity)
-        event, job_id = entry.get("event"), entry.get("job_id")
-        if event == "job":
+        if event == "state":
+            row.step(at, label_of_word(str(entry.get("state"))))
+        elif event == "job":
+            job_id = entry.get("job_id")
             row.job_id = job_id if type(job_id) is int else None
             row.step(at, NOT_SUBMITTED if row.job_id is None else SUBMITTED)
-        elif event == "state":
-            row.step(at, label_of_word(str(entry.get("state"))))
         elif event == "intent":
             row.step(at, SUBMITTING)
         elif event == "refused":
@@ -198,13 +214,13 @@ class LedgerHistory:
         elif event == "downloading":
             self._take_download(row, entry, at, ledger)
         elif event == "complete":
-            self._take_complete(row, job_id, line, at)
+            self._take_complete(row, entry, at)
         elif event == "failed":
             row.step(at, LABELS[Stage.FAILED])
         if event == "failed":
             row.failure = str(entry.get("message") or ""), str(entry.get("remedy") or "")
-        elif row.failure[0]:
-            row.failure = "", ""
+        elif row.failure is not NO_FAILURE:
+            row.failure = NO_FAILURE
 
     def _take_download(self, row: RowHistory, entry: dict[str, Any], at: float, ledger: str) -> None:
         run = Run(ledger, str(entry.get("run")))
@@ -222,9 +238,10 @@ class LedgerHistory:
         times = self._times[ledger]
         return times[max(bisect_left(times, moment) - 1, 0)]
 
-    def _take_complete(self, row: RowHistory, job_id: object, line: str, at: float) -> None:
+    def _take_complete(self, row: RowHistory, entry: dict[str, Any], at: float) -> None:
+        job_id = entry.get("job_id")
         row.job_id = job_id if type(job_id) is int else row.job_id
-        row.product = UnreadProduct(self._directory, line)
+        row.product = read_product(self._directory, entry)
         if row.label == LABELS[Stage.DOWNLOADING] and row.downloads:
             row.downloads[-1].ended = at
         row.step(at, LABELS[Stage.COMPLETE])

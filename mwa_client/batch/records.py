@@ -106,39 +106,45 @@ class UnreadProduct:
     @property
     def fetched(self) -> FetchedProduct | None:
         """The product; None where a part of the line cannot be read, for half a product is no product."""
-        entry = read_strictly(self._line)
-        files, elsewhere, refused = entry.get("files"), entry.get("elsewhere"), entry.get("refused")
-        try:
-            fetched = FetchedProduct(
-                tuple(self._read_file(file) for file in (files if isinstance(files, list) else [])),
-                tuple(str(path) for path in (elsewhere if isinstance(elsewhere, list) else [])),
-                tuple(
-                    RefusedArchive(*map(str, one)) for one in (refused if isinstance(refused, list) else [])
-                ),
-            )
-        except (KeyError, TypeError, ValueError, OverflowError):
-            return None
-        return fetched if fetched.files or fetched.elsewhere else None
+        return read_product(self._directory, read_strictly(self._line))
 
     def under(self, name: str) -> tuple[FetchedFile, ...]:
         """Return the files that were put under this name in the directory."""
         fetched = self.fetched
         return () if fetched is None else tuple(by_name(self._directory, fetched.files).get(name, ()))
 
-    def _read_file(self, file: dict[str, Any]) -> FetchedFile:
-        path, size, sha1 = path_below(self._directory, file["name"]), file["size"], file["sha1"]
-        if not (isinstance(size, int) and size >= 0 and re.fullmatch("[0-9a-f]{40}", sha1)):
-            raise ValueError("no size or no SHA-1")
-        mtime_ns, files = file.get("mtime_ns"), file.get("unpacked")
-        known = (
-            path,
-            size,
-            sha1,
-            file["verified"] is True,
-            0,
-            mtime_ns if isinstance(mtime_ns, int) else None,
+
+def read_product(directory: Path, entry: dict[str, Any]) -> FetchedProduct | None:
+    """Return the product that an entry of the ledger tells of.
+
+    It is None where a part of the entry makes no sense, for half a product is no product.
+    """
+    files, elsewhere, refused = entry.get("files"), entry.get("elsewhere"), entry.get("refused")
+    try:
+        fetched = FetchedProduct(
+            tuple(_read_file(directory, file) for file in (files if isinstance(files, list) else [])),
+            tuple(str(path) for path in (elsewhere if isinstance(elsewhere, list) else [])),
+            tuple(RefusedArchive(*map(str, one)) for one in (refused if isinstance(refused, list) else [])),
         )
-        return FetchedFile(*known) if files is None else FetchedFolder(*known, files=int(files))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return fetched if fetched.files or fetched.elsewhere else None
+
+
+def _read_file(directory: Path, file: dict[str, Any]) -> FetchedFile:
+    path, size, sha1 = path_below(directory, file["name"]), file["size"], file["sha1"]
+    if not (isinstance(size, int) and size >= 0 and re.fullmatch("[0-9a-f]{40}", sha1)):
+        raise ValueError("no size or no SHA-1")
+    mtime_ns, files = file.get("mtime_ns"), file.get("unpacked")
+    known = (
+        path,
+        size,
+        sha1,
+        file["verified"] is True,
+        0,
+        mtime_ns if isinstance(mtime_ns, int) else None,
+    )
+    return FetchedFile(*known) if files is None else FetchedFolder(*known, files=int(files))
 
 
 @dataclass

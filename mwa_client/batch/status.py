@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mwa_client.asvo.job import JobState
 from mwa_client.batch.history import LedgerHistory, RowHistory, Step, TimedDownload
@@ -19,13 +19,16 @@ from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage
 from mwa_client.directory.at_work import clients_at_work
 from mwa_client.directory.names import name_on_disk
 from mwa_client.directory.owner import Owner
+from mwa_client.directory.trees import tree_size
 from mwa_client.errors import MwaClientError
 from mwa_client.jobs.keys import JobType
-from mwa_client.jobs.request import JobRequest
-from mwa_client.transfer.files import DownloadDirectory, FetchedFile, by_name
+from mwa_client.transfer.files import DownloadDirectory, by_name
 from mwa_client.transfer.part_file import bytes_in_part
 from mwa_client.transfer.standing import Standing, standing_of_file
 from mwa_client.transfer.unpacked import bytes_in_unpacking
+
+if TYPE_CHECKING:
+    from mwa_client.jobs.request import JobRequest
 
 MOVED_AWAY = "Moved away"
 INTERRUPTED = "Download interrupted"
@@ -210,7 +213,7 @@ class _Look:
             return RowStatus(**about)
         about |= {"label": row.label, "note": row.failure[0], "remedy": row.failure[1]}
         if row.label == LABELS[Stage.COMPLETE]:
-            about |= self._of_product(None if row.product is None else row.product.fetched)
+            about |= self._of_product(row.product)
         elif row.downloads:
             about |= self._of_download(row)
         return RowStatus(
@@ -225,27 +228,43 @@ class _Look:
         """Say where a product is, and whether it is still there."""
         if product is None:
             return {"note": "Its line in the ledger cannot be read.", "remedy": "The next run looks for it."}
-        here = by_name(self.directory, product.files)
+        here = self._places_of(product)
         size = sum(file.size for file in product.files)
         found = {
-            "paths": (*(str(self.directory / name) for name in here), *product.elsewhere),
+            "paths": (*here, *product.elsewhere),
             "size": size if product.files else None,
             "here": size,
             "unverified": sum(not file.verified for file in product.files),
         }
-        standing = {self._standing(name, files) for name, files in here.items()}
+        standing = set(here.values())
         if Standing.GONE in standing:
             return {**found, "label": MOVED_AWAY, "here": 0, "note": "It was complete, and is not there now."}
         if Standing.CHANGED in standing:
             return {**found, "note": "It has been changed since it was complete."}
         return {**found, "note": "It was delivered there." if product.elsewhere else ""}
 
-    def _standing(self, name: str, files: list[FetchedFile]) -> Standing:
-        """Say how a file is found, or a folder, but not what is in it: that may be a million files."""
-        path = self.directory / name
-        if len(files) == 1 and files[0].path == path:
-            return standing_of_file(files[0])
-        return Standing.AS_LEFT if os.path.lexists(path) else Standing.GONE
+    def _places_of(self, product: FetchedProduct) -> dict[str, Standing]:
+        """Return where a product is in the directory, and how it is found there.
+
+        A folder is not looked into: that may be a million files.
+        """
+        if len(product.files) == 1 and product.files[0].path.parent == self.directory:
+            return {str(product.files[0].path): standing_of_file(product.files[0])}
+        places = {}
+        for name, files in by_name(self.directory, product.files).items():
+            path = self.directory / name
+            is_there = os.path.lexists(path)
+            standing = standing_of_file(files[0]) if files[0].path == path else Standing.AS_LEFT
+            places[str(path)] = standing if is_there else Standing.GONE
+        return places
+
+    def _bytes_of(self, name: str) -> int:
+        """Return how many bytes are here of a file or folder that is being fetched, unpacked or not."""
+        place = DownloadDirectory(self.directory, self.state_dir)
+        part = place.part(name)
+        if part.is_dir():
+            return tree_size(part)
+        return bytes_in_part(part) if part.exists() else bytes_in_unpacking(place, name)
 
     def _of_download(self, row: RowHistory) -> dict[str, Any]:
         """Say how much of a product is here that is being fetched, or that an interrupted run has left."""
@@ -253,9 +272,7 @@ class _Look:
         here = 0
         for name in download.names:
             with suppress(MwaClientError, OSError, ValueError):
-                on_disk = name_on_disk(name)
-                place = DownloadDirectory(self.directory, self.state_dir)
-                here += bytes_in_part(place.part(on_disk)) + bytes_in_unpacking(place, on_disk)
+                here += self._bytes_of(name_on_disk(name))
         is_begun = row.label in (LABELS[Stage.DOWNLOADING], JobState.READY.label)
         is_interrupted = is_begun and not self.is_at_work
         found = {"size": download.size, "here": here}

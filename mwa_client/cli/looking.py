@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from mwa_client.batch.ledger import STATE_DIR
+from mwa_client.batch.ledger_file import garbage_collection_off
 from mwa_client.batch.status import DirectoryStatus, status_of
-from mwa_client.cli.checking import RowSource, likely_apis
 from mwa_client.cli.context import Show
 from mwa_client.cli.report_file import Reporter, write_report
 from mwa_client.cli.settings import Settings
-from mwa_client.display.report.page import report_page
 from mwa_client.display.status import status_documents, status_lines
 from mwa_client.errors import ExitStatus
-from mwa_client.jobs.request import JobRequest
 from mwa_client.timing import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from mwa_client.jobs.request import JobRequest
 
 
 def show_status(settings: Settings, say: Show, show: Show) -> ExitStatus:
@@ -30,15 +31,23 @@ def show_status(settings: Settings, say: Show, show: Show) -> ExitStatus:
     DirectoryUnusable
         The directory is missing, or what it remembers cannot be read.
     """
+    # A short life with many objects: looking for garbage among them would take longer than all else.
+    with garbage_collection_off():
+        return _show_status(settings, say, show)
+
+
+def _show_status(settings: Settings, say: Show, show: Show) -> ExitStatus:
     requests = None
     if settings.input.csv or settings.input.rows:
+        from mwa_client.cli.checking import RowSource, likely_apis
+
         _, jobs = RowSource.of(settings).parse_for_one_of(likely_apis(settings))
         for warning in jobs.warnings:
             say(f"Warning: {warning}")
         requests = jobs.jobs
     status = directory_status(settings, requests)
     if settings.output.report is not None:
-        write_report(settings.output.report, report_page(status))
+        write_report(settings.output.report, _page(status))
         say(f"Wrote {settings.output.report}.")
     if settings.output.table and settings.output.json:
         show(*status_documents(status))
@@ -66,7 +75,7 @@ def reports(
         return
 
     def page(leaving: int | None = None) -> str:
-        return report_page(directory_status(settings, requests, leaving=leaving))
+        return _page(directory_status(settings, requests, leaving=leaving))
 
     reporter = Reporter(path, page, clock, say)
     reporter.write()
@@ -74,3 +83,9 @@ def reports(
         yield reporter.write_if_due
     finally:
         Reporter(path, lambda: page(os.getpid()), clock, say).write()
+
+
+def _page(status: DirectoryStatus) -> str:
+    from mwa_client.display.report.page import report_page  # Takes a while, and is seldom needed.
+
+    return report_page(status)

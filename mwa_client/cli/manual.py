@@ -24,6 +24,8 @@ OFFERED = {
     "report": FILES,
     "api": " ".join(api.value for api in ApiVersion),
     "download_only": "all",
+    "state": "pending queued staging ready error expired cancelled",
+    "type": "conversion visibilities metadata voltage beamformer imaging",
 }
 """What is offered for the value of each option: files, folders, words, or nothing."""
 COMPLETION_PLACES = ("bash-completion/completions/mwa_client", "zsh/site-functions/_mwa_client")

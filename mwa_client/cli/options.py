@@ -134,9 +134,13 @@ def option_parser() -> argparse.ArgumentParser:
     part.add_argument("--once", action="store_true", help="one pass, for cron: submit, fetch what is ready")
     part.add_argument("--part", metavar="K/N", help="the K-th of N parts, where other nodes do the others")
     part.add_argument("-l", "--list-only", metavar="JOB", nargs="*", help="list your jobs, or some of them")
-    part.add_argument("--state", metavar="WORD", action="append", help="list those: queued, ready, error, …")
-    part.add_argument("--type", metavar="WORD", action="append", help="list those: conversion, metadata, …")
-    part.add_argument("--days", metavar="N", help="list those of the last N days")
+    part.add_argument(
+        "--state", metavar="WORD", action="append", help="list those in a state: queued, ready, error"
+    )
+    part.add_argument(
+        "--type", metavar="WORD", action="append", help="list those of a type: conversion, metadata"
+    )
+    part.add_argument("--days", metavar="N", help="with -l: those of the last N days")
     part.add_argument(
         "-w", "--download-only", metavar="JOB", nargs="+", action="extend",
         help="fetch jobs that are there: job ids, obs_ids, or all that are ready",
