@@ -204,7 +204,7 @@ def test_a_run_leaves_a_page_about_its_rows(
     assert "Warning" not in err and status in (0, 75)
     assert "of 2 rows complete" in text and str(OBS + 8) in text and "at work" not in text
     if not options:
-        assert "2 of 2 rows complete." in text and out.splitlines()[-1].startswith("2 complete")
+        assert "2 of 2 rows complete." in text and " 2 complete: " in out.splitlines()[-1]
     # Alone, from the ledger, it says the same.
     assert command("--report", page, f"--dir={tmp_path / 'data'}")[:2] == (0, "")
     assert "of 2 rows complete" in page.read_text()
