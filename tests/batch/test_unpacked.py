@@ -245,6 +245,31 @@ def test_one_product_needs_room_for_itself_alone(sandbox: Sandbox, data: Path, c
     assert unpack(sandbox, data / "2018", clock, free_bytes=lambda path: 2 * (size + 1)).summary.complete
 
 
+def test_one_pass_unpacks_what_is_here_though_others_are_pending(
+    sandbox: Sandbox, data: Path, clock: FastClock
+) -> None:
+    run_batch(sandbox, data, clock, vis(OBS), api=TODAY)
+    run = unpack(sandbox, data, clock, vis(OBS, OBS + 8), api=TODAY, once=True)
+    assert run.summary.exit_status is ExitStatus.TRY_AGAIN and products(data) == {STEMS[TODAY]}
+    assert (
+        unpack(sandbox, data, clock, vis(OBS, OBS + 8), api=TODAY).summary.exit_status is ExitStatus.COMPLETE
+    )
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("is_later", [False, True])
+def test_without_a_sha1_the_size_counts_and_no_file_has_a_line(
+    sandbox: Sandbox, data: Path, clock: FastClock, api: ApiVersion, is_later: bool
+) -> None:
+    sandbox.faults.add("no_sha1")
+    if is_later:
+        run_batch(sandbox, data, clock, vis(OBS), api=api)
+    run = unpack(sandbox, data, clock, api=api)
+    assert run.summary.exit_status is ExitStatus.COMPLETE and products(data) == {STEMS[api]}
+    assert run.summary.unverified == run.told(Complete)[0].files
+    assert (data / "SHA1SUMS").read_text() == "" and not left_over(data)
+
+
 # --- What is not unpacked -----------------------------------------------------------------------------
 
 
