@@ -124,7 +124,7 @@ def renamed_folder(directory: DownloadDirectory, expected: ExpectedFile) -> Fetc
     if note is None or note.final is None or not note.belongs_to(expected):
         return None
     path = directory.path / name_on_disk(note.final.name)
-    with suppress(FileNotFoundError), disk_errors(path):
+    with disk_errors(path), suppress(FileNotFoundError):
         # Not by its device: other nodes have another number for the same file system.
         if path.lstat().st_ino == note.final.inode and not os.path.lexists(place.members):
             directory.guard()

@@ -345,6 +345,17 @@ def test_a_crash_after_the_rename_is_not_one_fetch_more(scene: Scene) -> None:
     assert_right(scene, again)
 
 
+def test_a_crash_before_the_rename_is_not_one_fetch_more(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("mwa_client.transfer.unpacked.rename_to_free_name", _interrupt)
+        scene.fetch()
+    fetched = scene.fetch_folder()
+    assert fetched.fetched == 0
+    assert_right(scene, fetched)
+
+
 def test_a_folder_that_was_replaced_since_is_fetched_anew(scene: Scene) -> None:
     scene.fetch()
     scene.folder.rename(scene.path / "kept")
