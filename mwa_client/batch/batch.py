@@ -100,7 +100,7 @@ class Batch:
         self._inbox: queue.Queue[Any] = queue.Queue()
         self._stop = threading.Event()
         self._updates = updates = RowUpdates(Rows(requests), ledger, clock, listen)
-        self._counted: Counts | None = None
+        self._counted: tuple[object, ...] | None = None
         self._ends_at = float("inf")
         # The rooms where the work is done; each is given what it works with, and those that it tells.
         session = functools.cache(open_session)
@@ -290,6 +290,7 @@ class Batch:
         to_come = rows.to_come + sum(row.to_come for row in rows.at(Stage.DOWNLOADING))
         here = self._updates.bytes_here
         counts = Counts(len(rows), rows.count(*SETTLED), rows.labels, here, to_come, asking)
-        if counts != self._counted:
-            self._counted = counts
+        told = (counts, here, to_come, asking)
+        if told != self._counted:
+            self._counted = told
             self._updates.listen(counts)

@@ -170,9 +170,9 @@ class Counts:
     rows: int
     done: int
     states: tuple[tuple[str, int], ...]
-    here: int = 0
-    to_come: int = 0
-    asking: Asking | None = None
+    here: int = field(default=0, compare=False)
+    to_come: int = field(default=0, compare=False)
+    asking: Asking | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

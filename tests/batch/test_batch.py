@@ -68,7 +68,7 @@ def test_states_are_told_once_each_in_order(tmp_path: Path) -> None:
     assert_nothing_said_twice(run)
     words = [line.partition(":")[0] for line in screen(run)[:-1]]
     assert set(words) == {
-        "Queued", "Processing", "Ready for Download", "Downloading", "Download Complete"
+        "Submitted", "Queued", "Processing", "Ready for Download", "Downloading", "Download Complete"
     }  # fmt: skip
 
 

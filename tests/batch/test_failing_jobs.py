@@ -58,7 +58,7 @@ def test_a_cancelled_job_is_that_rows_failure(sandbox: Sandbox, clock: FastClock
     sandbox.faults.add("cancel_job", obs_id=OBS)
     run = run_batch(sandbox, tmp_path, clock, vis(OTHER, OBS))
     assert run.summary.exit_status is ExitStatus.JOBS_FAILED
-    assert failure(run, 2).endswith("was cancelled.") and labels(run, 2) == ["Queued", "Cancelled"]
+    assert failure(run, 2).endswith("was cancelled.") and labels(run, 2) == ["Cancelled"]
     assert len(run.summary.complete) == 1 and len(sandbox.jobs) == 2
     assert_nothing_said_twice(run)
 
@@ -150,7 +150,7 @@ def test_an_unknown_state_goes_by_its_own_name_and_is_waited_on(
     sandbox.faults.add("unknown_state", state=state, times=8)
     run = run_batch(sandbox, tmp_path, clock, vis(OBS))
     assert run.summary.exit_status is ExitStatus.COMPLETE
-    assert labels(run) == ["Queued", label, "Ready for Download"]
+    assert labels(run) == [label, "Ready for Download"]
 
 
 def test_a_product_that_is_gone_fails_its_row(sandbox: Sandbox, clock: FastClock, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_bars_on_a_terminal(slow_sandbox: Sandbox, csv: Path, data: Path) -> Non
     options = (f"--csv={csv}", f"--dir={data}", "--poll=0.1")
     window = Window(*options, env=environment(slow_sandbox), rows=40, columns=200)
     assert window.wait() == 0
-    assert re.search(r"\r0/3 jobs \|[^|]*\| 3 (Queued|Processing|Ready)", window.raw)
+    assert re.search(r"\r0/3 jobs \|[^|]*\| [1-3] (Submitted|Queued|Processing|Ready)", window.raw)
     assert window.has_shown(TOTAL_BAR, FILE_BAR, FILE_BAR, FILE_BAR), window.raw
     assert "\x1b[32m" in window.raw
     # At the end: the story, whole, and nothing else.
@@ -179,3 +179,39 @@ def test_lines_into_a_file_and_bars_on_the_terminal(
     last = log.splitlines()[-1]
     assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d 3 complete: 930.0 kB in {data}", last)
     assert not re.search(r"[\r\x1b]", log)
+
+
+def test_ctrl_z_and_fg(sandbox: Sandbox, csv: Path, data: Path) -> None:
+    """A shell with job control stops the program and continues it, in a window that has become narrower."""
+    sandbox.faults.add("stall", after=100_000)
+    shell = pexpect.spawn(
+        "bash", ["--norc", "--noprofile", "-i"], env=environment(sandbox, PS1="$ "), encoding="utf-8",
+        dimensions=(24, 80), timeout=30,
+    )  # fmt: skip
+    screen: Any = ANSI(24, 80)
+
+    class Picture:
+        def write(self, text: str) -> None:
+            screen.write(text)
+
+        def flush(self) -> None:
+            pass
+
+    shell.logfile_read = Picture()
+    shell.sendline("PS1='$ '; clear; " + " ".join(command(f"--csv={csv}", f"--dir={data}", "--poll=0.1")))
+    for _ in range(3):
+        shell.expect(r"zip +\|")
+    shell.sendcontrol("z")
+    shell.expect("Stopped")
+    shell.expect(r"\$ ")
+    assert not any("|" in line for line in str(screen).split("\n")), "the bars are gone"
+    shell.setwinsize(24, 60)
+    shell.sendline("fg")
+    shell.expect(r"jobs \|")
+    shell.sendintr()
+    shell.expect("0 complete, 3 pending")
+    shell.expect(r"\$ ")
+    assert not any("|" in line for line in str(screen).split("\n"))
+    shell.sendline("exit")
+    shell.expect(pexpect.EOF)
+    shell.close()
