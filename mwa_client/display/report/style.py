@@ -61,6 +61,7 @@ svg .rate { fill: var(--rate); }
 svg .sum { stroke: var(--sum); stroke-width: 2; fill: none; stroke-linejoin: round; }
 svg .strong { fill: var(--sum); }
 .scroll { overflow-x: auto; }
+.scroll td:last-child { min-width: 14rem; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; margin-top: .6rem;
   font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 600; color: var(--soft); border-bottom: 1px solid var(--line);
@@ -82,6 +83,7 @@ footer { margin-top: 3rem; font-size: .82rem; }
   dl { grid-template-columns: repeat(5, 1fr); }
   dd { font-size: 11pt; }
   .scroll { overflow: visible; }
+  .scroll td:last-child { min-width: 0; }
   .scroll table, .failure .soft { font-size: 7pt; }
   .scroll th, .scroll td { padding: .1rem .45rem .1rem 0; }
   svg, tr, dl, .legend, .whole, .failure p { break-inside: avoid; }
