@@ -22,25 +22,27 @@ from mwa_client.errors import ResultLost
 from mwa_client.formatting import printable
 
 DESCRIPTION = """\
-Get data out of the archive of the MWA radio telescope. Every row of a CSV file
-is a job: it is submitted, waited for, and its product downloaded and verified.
+Get data out of the archive of the MWA radio telescope. Each row of a CSV file
+is a job: it is submitted, and its product is downloaded and verified.
 
 row:   obs_id=1191828584, job_type=d, download_type=vis
 check: mwa_client --csv=jobs.csv --check              (sends nothing)
 try:   mwa_client --sandbox --csv=jobs.csv --dir=try  (no account needed)
 run:   mwa_client --csv=jobs.csv --dir=/data/mwa      (set MWA_ASVO_API_KEY)
 
-Run the same command again at any time: it goes on where it was.
+Run the same command again at any time: it picks up where it left off.
 """
 STATUSES = """\
 exit status:
   0        every product is in the directory, complete and verified
-  1        no credentials, a bad value, or a directory that cannot be written
-  2        the service refused (or an option is not known)
+  1        no credentials, a bad option value, or the directory is not writable
+  2        the service refused (or an option is unknown)
   3        the CSV file has mistakes; nothing was sent
   4        some jobs failed; the others are complete
   75       not finished: run the same command again
-  130,143  interrupted, terminated; everything so far is kept
+  130,143  interrupted or terminated; everything so far is kept
+
+TIME is in seconds, or like 90s, 10m, 1.5h or 1d.
 """
 
 
@@ -122,17 +124,19 @@ def option_parser() -> argparse.ArgumentParser:
         add_help=False,
         allow_abbrev=False,
     )
-    job = parser.add_argument_group("the job")
-    job.add_argument("-c", "--csv", metavar="FILE", action="append", help="the job file; - is standard input")
+    job = parser.add_argument_group("jobs and products")
+    job.add_argument(
+        "-c", "--csv", metavar="FILE", action="append", help="the job file (or files); - is standard input"
+    )
     job.add_argument("-d", "--dir", metavar="DIR", help="where the products go; made if missing (default: .)")
-    job.add_argument("--unpack", action="store_true", help="make a folder of each product, as it arrives")
+    job.add_argument("--unpack", action="store_true", help="unpack each product into a folder as it arrives")
     before = parser.add_argument_group("before the real run")
-    before.add_argument("--check", action="store_true", help="check the file, show the plan, send nothing")
+    before.add_argument("--check", action="store_true", help="check the file and show the plan; send nothing")
     before.add_argument("--sandbox", action="store_true", help="practise against a built-in service")
-    part = parser.add_argument_group("only a part of it")
-    part.add_argument("-s", "--submit-only", action="store_true", help="submit, do not wait")
-    part.add_argument("--once", action="store_true", help="one pass, for cron: submit, fetch what is ready")
-    part.add_argument("--part", metavar="K/N", help="the K-th of N parts, where other nodes do the others")
+    part = parser.add_argument_group("do only a part")
+    part.add_argument("-s", "--submit-only", action="store_true", help="submit, then exit")
+    part.add_argument("--once", action="store_true", help="for cron: submit, download what is ready, exit")
+    part.add_argument("--part", metavar="K/N", help="do share K of N; other nodes do the other shares")
     part.add_argument("-l", "--list-only", metavar="JOB", nargs="*", help="list your jobs, or some of them")
     part.add_argument(
         "--state", metavar="WORD", action="append", help="list those in a state: queued, ready, error"
@@ -143,33 +147,35 @@ def option_parser() -> argparse.ArgumentParser:
     part.add_argument("--days", metavar="N", help="with -l: those of the last N days")
     part.add_argument(
         "-w", "--download-only", metavar="JOB", nargs="+", action="extend",
-        help="fetch jobs that are there: job ids, obs_ids, or all that are ready",
+        help="download existing jobs: job ids, obs_ids, or all that are ready",
     )  # fmt: skip
     part.add_argument(
         "--no-download", action="store_true", help="with -w or --csv: only wait until all are ready"
     )
     part.add_argument("--cancel", metavar="JOB", nargs="+", action="extend", help="cancel jobs, by job id")
-    part.add_argument("-j", "--job", metavar="ROW", action="append", help="a row, in place of a file")
-    out = parser.add_argument_group("what comes out")
-    out.add_argument("--status", action="store_true", help="show what DIR has of each row; asks nobody")
+    part.add_argument("-j", "--job", metavar="ROW", action="append", help="a row instead of a file")
+    out = parser.add_argument_group("output")
+    out.add_argument("--status", action="store_true", help="show how far each row in DIR is, without network")
     out.add_argument(
         "--report", metavar="FILE.html", help="write a page about the run; alone: about what was done in DIR"
     )
-    out.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
-    out.add_argument("-e", "--error-file", metavar="FILE", help="write the errors there as a JSON list")
+    out.add_argument("--json", action="store_true", help="one JSON object per line on standard output")
+    out.add_argument("-e", "--error-file", metavar="FILE", help="write the errors to FILE as a JSON list")
     out.add_argument("-q", "--quiet", action="store_true", help="show only errors and the summary")
     out.add_argument("-v", "--verbose", action="store_true", help="show each request")
     more = parser.add_argument_group("more")
     more.add_argument(
         "-ar", "--allow-resubmit", action="store_true",
-        help="submit even what is there, and again what failed",
+        help="resubmit failed jobs, and submit even if the same job exists",
     )  # fmt: skip
     more.add_argument("--api", metavar="NAME", help="2018, v1 or v2 (default: find out)")
     more.add_argument("--parallel", metavar="N", help="downloads at a time (default: 4)")
-    more.add_argument("--connections", metavar="N", help="at most, for all of them (default: 8)")
-    more.add_argument("--poll", metavar="SECONDS", help="ask for states so often (default: 5 to 60 s)")
-    more.add_argument("--give-up-after", metavar="SECONDS", help="stop then, with status 75 if jobs are left")
-    more.add_argument("--wait-for-lock", metavar="SECONDS", help="wait so long where DIR is in use")
-    more.add_argument("--version", action="version", version=f"mwa_client {__version__}", help="show it")
-    more.add_argument("-h", "--help", action="help", help="show this")
+    more.add_argument("--connections", metavar="N", help="most connections for all downloads (default: 8)")
+    more.add_argument("--poll", metavar="TIME", help="time between status checks (default: 5s to 60s)")
+    more.add_argument("--give-up-after", metavar="TIME", help="stop after TIME; exit 75 if jobs are left")
+    more.add_argument("--wait-for-lock", metavar="TIME", help="wait up to TIME if DIR is in use")
+    more.add_argument(
+        "--version", action="version", version=f"mwa_client {__version__}", help="show the version"
+    )
+    more.add_argument("-h", "--help", action="help", help="show this help")
     return parser
