@@ -258,10 +258,10 @@ class Submitting:
                 failure = JobFailed(f"Not submitted: {error.what}", "Run the same command again later.")
                 self._updates.fail(row, failure)
                 return
+        waiting = self._outage.failed(error.retry_after)
         if not self._has_told_why:
             self._has_told_why = True
-            self._updates.notice(error.what if self._once else _why_not_submitted(error))
-        self._outage.failed(error.retry_after)
+            self._updates.notice(error.what if self._once else _why_not_submitted(error, waiting))
 
 
 def may_pass(error: MwaClientError) -> bool:
@@ -291,9 +291,9 @@ def _concerns_all_rows(error: MwaClientError) -> bool:
     return asks_to_wait or isinstance(error, (ServiceOutage, JobLimitReached))
 
 
-def _why_not_submitted(error: ServiceUnavailable) -> str:
+def _why_not_submitted(error: ServiceUnavailable, waiting: float) -> str:
     if isinstance(error, JobLimitReached):
         return f"{error.what} The other rows will be submitted as jobs finish."
     if isinstance(error, ServiceOutage):
-        return f"{error.what} Trying again until it ends."
+        return f"{error.what} Trying again in {waiting:.0f} s, until it ends."
     return f"A submission was not answered: {error.what} Looking for its job before trying again."

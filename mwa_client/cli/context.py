@@ -118,7 +118,11 @@ def _passing_directory() -> Iterator[Path]:
 @contextmanager
 def _lock(settings: Settings, say: Show, part: Part | None) -> Iterator[Callable[[], None]]:
     """Hold the directory's lock while a task writes there; yield the function that checks the lock."""
-    changes_sandbox = settings.sandbox and settings.task is Task.CANCEL
+    changes_sandbox = False
+    if settings.sandbox and settings.task is Task.CANCEL:
+        from mwa_client.cli.practice import remembers
+
+        changes_sandbox = remembers(settings)
     if not (settings.task.needs_directory or changes_sandbox):
         yield lambda: None
         return

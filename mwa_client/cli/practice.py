@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_urlsafe
+from tempfile import TemporaryDirectory
 
 from mwa_client.asvo.service import Credentials, Service
 from mwa_client.batch.ledger import PRACTICE, STATE_DIR, Ledger
@@ -41,12 +42,34 @@ def practice_service(settings: Settings, say: Show) -> Iterator[Service]:
             "Raise the limit (ulimit -u, or the batch system's), or practise on another machine.",
         )
     say("Practising: small, made-up products; nothing is sent to the real service.")
+    with _memory(settings) as memory, _sandbox_of(memory) as (sandbox, account):
+        roots = DeliveryRoots((memory / "sandbox_scratch",))
+        api = settings.api or ApiVersion.V2
+        yield Service(api, sandbox.url, PRACTICE, account, delivery_roots=roots)
+
+
+def remembers(settings: Settings) -> bool:
+    """Say whether the sandbox keeps its jobs in the directory: to list them, nothing is left there."""
+    return settings.task.needs_directory or (settings.directory / STATE_DIR).exists()
+
+
+@contextmanager
+def _memory(settings: Settings) -> Iterator[Path]:
+    """Yield the folder in which the sandbox keeps its jobs."""
+    if not remembers(settings):
+        with TemporaryDirectory(prefix="mwa_client-") as folder:
+            yield Path(folder)
+        return
     # The ledger refuses a directory with real products, so it is opened before the sandbox writes there.
     Ledger(settings.directory, PRACTICE).close()
+    # The real path: the directory may be given with ".." or links in it.
+    yield Path(os.path.realpath(settings.directory)) / STATE_DIR
+
+
+@contextmanager
+def _sandbox_of(memory: Path) -> Iterator[tuple[Sandbox, Credentials]]:
     # New secrets for each run: other users of this machine can reach the sandbox, and must not be let in.
     account = Credentials("practice", token_urlsafe(16), token_urlsafe(16))
-    # The real path: the directory may be given with ".." or links in it.
-    memory = Path(os.path.realpath(settings.directory)) / STATE_DIR
     try:
         sandbox = Sandbox(
             user=account.user,
@@ -61,6 +84,4 @@ def practice_service(settings: Settings, say: Show) -> Iterator[Service]:
             f"{memory / 'sandbox.json'} is damaged.", "Remove it, or choose another directory with --dir."
         ) from None
     with sandbox:
-        roots = DeliveryRoots((memory / "sandbox_scratch",))
-        api = settings.api or ApiVersion.V2
-        yield Service(api, sandbox.url, PRACTICE, account, delivery_roots=roots)
+        yield sandbox, account

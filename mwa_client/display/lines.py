@@ -215,5 +215,5 @@ class LineDisplay(Display):
                     self._print(line, self._errors)
         why = (summary.why_pending,) if summary.pending else ()
         for line in why if summary.error is None else summary.error.final_lines:
-            self._print(line, self._errors)
+            self._print(line, self._errors, RED if line.startswith("mwa_client:") else "")
         self._print(summary_line(summary), self._out)

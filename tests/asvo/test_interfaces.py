@@ -286,7 +286,7 @@ def test_an_outage_is_waited_out_and_told_once(
     assert_all_well(sandbox, run, 6)
     assert_one_job_each(sandbox, *SIX)
     assert len(notices(run, "outage")) == 1
-    assert notices(run, "outage")[0].endswith("Trying again until it ends.")
+    assert notices(run, "outage")[0].endswith("s, until it ends.")
     assert notices(run, "submitted now") == ["All jobs are submitted now."]
     assert clock.monotonic() - started > 30, "it did not hammer"
     assert len(asked(sandbox, SUBMISSION[api])) == 12 + 6

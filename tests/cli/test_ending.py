@@ -220,3 +220,13 @@ def test_the_story_of_a_run_is_not_its_result(sandbox: Sandbox, data: Path) -> N
     words = ("-j", vis(OBS).strip(), "--poll=0.05", "-d", data)
     assert into("> /dev/full", *words, env=environment(sandbox)).returncode == 0
     assert len(list(data.glob("*.zip"))) == 1
+
+
+@pytest.mark.parametrize("words", [["-l"], ["-l", "--json"], ["--cancel", "5"]])
+def test_practising_without_a_job_leaves_nothing(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status = cli.main(["--sandbox", *words])
+    assert status == (2 if "--cancel" in words else 0), capsys.readouterr()
+    assert list(tmp_path.iterdir()) == []
