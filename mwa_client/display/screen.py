@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Callable, TextIO
 
 RED, GREEN, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[0m"
-INDENT = 4
+INDENT = 2
 """Columns by which the further lines of a long text are set in."""
 
 
