@@ -12,6 +12,10 @@ from mwa_client.transfer.gaps import Gaps
 PIECE = 1 << 20
 """Segments are so many bytes long, or a multiple of it."""
 SHORT_SEGMENT, LONG_SEGMENT = 4 << 20, 256 << 20
+QUICK_SEGMENT = 16 << 20
+"""Segments are no longer where an answer takes no time, and before anybody knows how long it takes."""
+MANY_ANSWERS, SOME_ANSWERS = 100, 20
+"""A segment should take so many times as long as the wait for its answer; so many towards the end."""
 HASH_RATE = 1e9
 """Bytes a second that can be hashed, more or less."""
 MOST_OF_IT = 0.85
@@ -194,16 +198,28 @@ class SegmentPlan:
 
         Each round of them costs the wait for an answer. But when the last byte has come, what was fetched out
         of order in the last round must still be hashed. So all that is left is shared out at once where that
-        is soon hashed; otherwise most of it, and the rest in a later round.
+        is soon hashed; otherwise most of it, and the rest in a later round. Where answers take no time, short
+        segments let the hash keep up, and all connections end at the same moment.
         """
-        left, counter = self.left, self._counter
+        left, counter, round_trip = self.left, self._counter, self._round_trip
         length = left / sharers
-        # On a connection that is open already, an answer takes one round trip; on a new one, three.
-        round_trip = counter.answer_time / 3 if counter.has_answer else USUAL_ROUND_TRIP
         if MOST_OF_IT * (left - length) / HASH_RATE > 2 * round_trip:
             length *= MOST_OF_IT
-        length = min(max(int(length), SHORT_SEGMENT), LONG_SEGMENT, max(self._window // sharers, PIECE))
+        meanwhile = round_trip * self._usual_rate()
+        least = min(SHORT_SEGMENT, SOME_ANSWERS * meanwhile)
+        most = min(LONG_SEGMENT, max(QUICK_SEGMENT, MANY_ANSWERS * meanwhile), self._window // sharers)
+        if not counter.has_answer and not self._segments:
+            most = min(most, QUICK_SEGMENT)  # Then it is known how long an answer takes.
+        length = max(int(min(max(length, least), most)), 1)
         return -(-length // PIECE) * PIECE
+
+    @property
+    def _round_trip(self) -> float:
+        """Seconds that the answer to a request takes on a connection that is open already."""
+        if not self._counter.has_answer:
+            return USUAL_ROUND_TRIP
+        # On a new one it takes three round trips.
+        return min(self._counter.answer_time / 3, self._counter.shortest_answer)
 
     def _add(self, segment: Segment) -> Segment:
         segment.connection.note_request(self._clock.monotonic())

@@ -24,7 +24,7 @@ from mwa_client.transfer.parallel import ParallelReader
 from mwa_client.transfer.part_file import open_part
 from mwa_client.transfer.part_writer import PartWriter
 from mwa_client.transfer.receiving import FetchContext
-from mwa_client.transfer.segments import Segment
+from mwa_client.transfer.segments import Segment, SegmentPlan
 from mwa_client.transfer.tuner import ConnectionTuner
 
 SIZE = 1000
@@ -260,6 +260,23 @@ def stage_of(tmp_path: Path) -> Iterator[Callable[[int], Stage]]:
     yield make
     for stage in stages:
         stage.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "left", "length"),
+    # In rounds as short as answers are quick, towards the end as well; else all is shared out at once.
+    [(0.0, SIZE, 50), (0.0, 40, 10), (0.2, SIZE, 130), (0.2, 40, 100)],
+)
+def test_segments_are_short_where_answers_take_no_time(
+    clock: FastClock, monkeypatch: pytest.MonkeyPatch, answer: float, left: int, length: int
+) -> None:
+    monkeypatch.setattr(segments, "QUICK_SEGMENT", 50)
+    counter = TransferCounter()
+    plan = SegmentPlan(clock, counter, SIZE, [(SIZE - left, SIZE)], Connection(is_first=True))
+    # The first request finds out.
+    assert plan.length(8) == 50
+    counter.has_answer, counter.answer_time, counter.shortest_answer = True, 3 * answer, answer
+    assert plan.length(8) == length
 
 
 def split(stage: Stage, fetched_by: int, asked_by: int) -> tuple[Segment, Segment]:
