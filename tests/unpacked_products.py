@@ -15,7 +15,7 @@ from mwa_client.sandbox import Job
 from mwa_client.sandbox.products import Content
 
 Tree = dict[str, tuple[str, int, int]]
-"""The SHA-1, the permissions and the time of each file, by its name in the folder."""
+"""The SHA-1, the permissions and the time of each file and folder, by its name; a folder has no SHA-1."""
 
 
 def content_of(path: Path) -> str:
@@ -24,10 +24,9 @@ def content_of(path: Path) -> str:
         return _sha1(path.read_bytes())
     tree: Tree = {}
     for file in path.rglob("*"):
-        state = file.lstat()
-        if stat.S_ISREG(state.st_mode):
-            name = file.relative_to(path).as_posix()
-            tree[name] = _sha1(file.read_bytes()), stat.S_IMODE(state.st_mode), int(state.st_mtime)
+        state, name = file.lstat(), file.relative_to(path).as_posix()
+        sha1 = _sha1(file.read_bytes()) if stat.S_ISREG(state.st_mode) else ""
+        tree[name] = sha1, stat.S_IMODE(state.st_mode), int(state.st_mtime)
     return _word(tree)
 
 
@@ -43,7 +42,7 @@ def unpacked_content_of(job: Job) -> str:
 
 def files_in(job: Job) -> int:
     """Return how many files the product of a job becomes."""
-    return max(len(_tree(job.content)), 1)
+    return max(sum(bool(sha1) for sha1, _, _ in _tree(job.content).values()), 1)
 
 
 @functools.lru_cache(maxsize=256)
@@ -59,20 +58,23 @@ def _tree(content: Content) -> Tree:
         return {}
     if data.startswith(b"PK"):
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            infos = [info for info in packed.infolist() if not info.is_dir()]
             return {
-                info.filename: (_sha1(packed.read(info)), info.external_attr >> 16 & 0o775, _time(info))
-                for info in infos
+                info.filename.rstrip("/"): (
+                    "" if info.is_dir() else _sha1(packed.read(info)),
+                    info.external_attr >> 16 & 0o775,
+                    _time(info),
+                )
+                for info in packed.infolist()
             }
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        members = [member for member in archive if member.isreg()]
         return {
             member.name.removeprefix("./"): (
-                _sha1(archive.extractfile(member).read()),  # type: ignore[union-attr]
+                "" if member.isdir() else _sha1(archive.extractfile(member).read()),  # type: ignore[union-attr]
                 member.mode & 0o775,
                 int(member.mtime),
             )
-            for member in members
+            for member in archive
+            if member.name != "."
         }
 
 

@@ -69,7 +69,7 @@ class MemberFile:
 
     def finish(self) -> str:
         """Let the file have its length; return its SHA-1, or nothing where that is still computed."""
-        if self.member.has_holes:
+        if os.fstat(self.file).st_size != self.member.size:  # It ends with a hole.
             os.ftruncate(self.file, self.member.size)
         if self._is_continued:
             return ""

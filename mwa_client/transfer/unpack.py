@@ -218,23 +218,23 @@ class Unpacker:
 
     def _open_last(self, last: Member, note: UnpackNote) -> int:
         """Open the last file that was made, or was to be; return how much of its content is missing."""
-        line, state, taken = self.sums.last_line, self.members.state_of(last.path), 0
-        if state is not None:
-            taken = taken_of(last, state.st_size)
-        if not note.is_of_this_boot:
-            trusted = min(note.synced - (self._stream.position - last.stored), last.stored)
-            taken = trusted if 0 <= trusted <= taken else -1
-        if taken < 0:
+        state = self.members.state_of(last.path)
+        size = 0 if state is None else state.st_size
+        if note.is_of_this_boot:
+            taken = taken_of(last, size)
+        else:
+            taken = min(note.synced - (self._stream.position - last.stored), last.stored)
+        if taken < 0 or size < length_of(last, taken):
             raise PartBroken.because(self._place.path, f"{last.name} is not as it was written")
-        left = last.stored - taken
         if state is None:
             file = self.members.make_file(last)
+        elif taken == last.stored and size == last.size:
+            file = self.members.open_file(last.path)  # Its permissions may have been set.
         else:
-            file = self.members.open_file(last.path, os.O_RDWR if left else os.O_RDONLY)
-            if left:
-                os.ftruncate(file, length_of(last, taken))
-        self._file = MemberFile(file, last, line, self._stop, taken)
-        return left
+            file = self.members.open_file(last.path, os.O_RDWR)
+            os.ftruncate(file, length_of(last, taken))
+        self._file = MemberFile(file, last, self.sums.last_line, self._stop, taken)
+        return last.stored - taken
 
     # --- At the end -----------------------------------------------------------------------------------
 

@@ -61,11 +61,11 @@ class Result:
 
 def main() -> int:
     """Kill, look, tell; 0 where every promise was kept."""
-    options = options_of(__doc__ or "")
+    options = _options()
     print(f"seed {options.seed}", flush=True)
     started = time.monotonic()
     results = []
-    for api, kills in shares(options.kills, [ApiVersion(name) for name in options.api]):
+    for api, kills in _shares(options.kills, [ApiVersion(name) for name in options.api]):
         results.append(Result(api, list(batches(api, kills, options))))
     show(results)
     print(f"{time.monotonic() - started:.0f} s")
@@ -136,17 +136,18 @@ def _median(numbers: Sequence[int]) -> float:
     return statistics.median(numbers) if numbers else 0.0
 
 
-def shares(kills: int, apis: Sequence[ApiVersion]) -> Iterator[tuple[ApiVersion, int]]:
+def _shares(kills: int, apis: Sequence[ApiVersion]) -> Iterator[tuple[ApiVersion, int]]:
     """Share the kills out evenly."""
     for index, api in enumerate(apis):
         yield api, (kills + index) // len(apis)
 
 
-def options_of(text: str, rows: int = 20) -> argparse.Namespace:
-    """Return what was asked for."""
-    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=200, help="in all (default: %(default)s)")
-    parser.add_argument("--rows", type=int, default=rows, help="in a batch, 5 or more (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=20, help="in a batch, 5 or more (default: %(default)s)")
     parser.add_argument(
         "--seed", type=int, default=random.randrange(1 << 30), help="default: another each time"
     )

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -50,6 +51,17 @@ ANY_NAME = st.one_of(NAMES, st.sampled_from(ODD_NAMES))
 KINDS = st.sampled_from([tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, b"Z"])
 
 
+def holed(name: str, data: bytes, hole: int, **more: Any) -> Made:
+    """A file with holes before, between and behind its bytes."""
+    half = len(data) // 2
+    places = [(hole, half), (2 * hole + half, len(data) - half)]
+    size = 3 * hole + len(data)
+    pax = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": name}
+    listed = "".join(f"{start}\n{length}\n" for start, length in places)
+    packed = f"{len(places)}\n{listed}".encode().ljust(512, b"\0") + data
+    return member(name, packed, pax_headers={**pax, "GNU.sparse.realsize": str(size)}, **more)
+
+
 def any_member() -> st.SearchStrategy[Made]:
     more = st.fixed_dictionaries(MORE)
     targets = st.one_of(GOOD_TARGET, st.sampled_from(["../..", "/etc/passwd", "b/../..", "../a", "a/../b"]))
@@ -72,15 +84,17 @@ def good_members(draw: st.DrawFn) -> list[Made]:
         base = f"{draw(NAMES)}/{number}" if draw(st.booleans()) else str(number)
         files = [each.name for each in members if each.data and "type" not in each.more]
         more = {"mode": draw(MODES), "mtime": draw(TIMES)}
-        kind = draw(st.sampled_from(["file", "file", "folder", "link", "hard link"]))
+        kind = draw(st.sampled_from(["file", "file", "folder", "link", "hard link", "file with holes"]))
         if kind == "folder":
             members.append(folder(base, **more))
         elif kind == "link":
             members.append(link(base, draw(GOOD_TARGET), **more))
+        elif kind == "file with holes":
+            members.append(holed(base, draw(st.binary(max_size=700)), draw(st.integers(0, 900)), **more))
         elif kind == "hard link" and files:
             target = draw(st.sampled_from(files))
             same = next(each for each in members if each.name == target)
-            members.append(hard_link(base, target, **same.more))
+            members.append(hard_link(base, target, mode=same.more["mode"], mtime=same.more["mtime"]))
         else:
             members.append(member(base, draw(DATA), **more))
     return members
@@ -142,10 +156,10 @@ class Killed:
             for info in archive:
                 path = self.place.members / info.name
                 safe = note["synced"] - info.offset_data
-                if info.isreg() and path.is_file() and safe < info.size:
+                if info.isreg() and path.is_file() and safe < stored_of(info):
                     path.chmod(0o600)
                     data = path.read_bytes()
-                    good = data[: max(safe, 0)]
+                    good = data[: length_of(info, max(safe, 0))]
                     path.write_bytes((good, good + bytes(len(data) - len(good)), good + b"?" * 2000)[spoil])
 
     def finish(self, step: int) -> tuple[int, int | None]:
@@ -173,12 +187,35 @@ CUTS = st.lists(st.tuples(st.floats(0, 1), st.integers(-1, 2)), max_size=4)
 """Where a run ends, and whether it is killed, or how what was not flushed is spoilt by a power cut."""
 
 
+def data_of(info: tarfile.TarInfo) -> list[tuple[int, int]]:
+    """Where a file has bytes that are no holes."""
+    holes: Any = info.sparse
+    return [(0, info.size)] if holes is None else [each for each in holes if each[1]]
+
+
+def stored_of(info: tarfile.TarInfo) -> int:
+    return sum(length for _, length in data_of(info))
+
+
+def length_of(info: tarfile.TarInfo, stored: int) -> int:
+    """How long a file is that has so many of its stored bytes."""
+    end = 0
+    for start, length in data_of(info):
+        if stored > 0:
+            end = start + min(length, stored)
+            stored -= length
+    return end
+
+
 @given(good_members(), FORMATS, CUTS, st.integers(1, 2000))
 @settings(max_examples=40, deadline=None)
 def test_a_good_archive_becomes_what_tarfile_extracts_wherever_it_is_cut(
     members: list[Made], format: int, cuts: list[tuple[float, int]], step: int
 ) -> None:
-    archive = tar_of(*members, format=format)
+    try:
+        archive = tar_of(*members, format=format)
+    except ValueError:  # A name is too long for this format.
+        archive = tar_of(*members)
     with scratch() as path, small_steps():
         unpacking = Killed(path / "mine", archive)
         for share, spoil in sorted(cuts):
