@@ -26,20 +26,23 @@ class RowSource:
 
     files: tuple[tuple[bytes | str, str], ...]
     """Each text, and its name."""
+    template: tuple[str, ...] = ()
+    """Rows without obs_id; then the texts are lists of obs_ids."""
 
     @classmethod
     def of(cls, settings: Settings) -> RowSource:
         """Read the job files, each once, or take the rows of the command line."""
-        if not settings.input.csv:
-            return cls((("\n".join(settings.input.rows), "row"),))
+        lists, rows = settings.input.obs_ids, settings.input.rows
+        if not (settings.input.csv or lists):
+            return cls((("\n".join(rows), "row"),))
         paths: dict[str, str] = {}
-        for path in settings.input.csv:
+        for path in lists or settings.input.csv:
             paths.setdefault(path if path == "-" else os.path.realpath(path), path)
-        return cls(tuple(read_bytes(path) for path in paths.values()))
+        return cls(tuple(read_bytes(path) for path in paths.values()), rows if lists else ())
 
     def parse(self, api: ApiVersion) -> JobFile:
         """Turn the rows into jobs for an interface."""
-        return parse_files(self.files, api)
+        return parse_files(self.files, api, self.template)
 
     def parse_for_one_of(self, apis: Sequence[ApiVersion]) -> tuple[ApiVersion, JobFile]:
         """Turn the rows into jobs for the first interface that can do what they ask.

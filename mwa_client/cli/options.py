@@ -67,7 +67,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(_about_unknown(parser, options, unknown))
     starts_from_rows = not (options.list_only or options.download_only or options.cancel or options.status)
     starts_from_rows = starts_from_rows and options.report is None  # Alone, it shows what was done.
-    if starts_from_rows and options.csv is None and not options.job:
+    if starts_from_rows and not (options.csv or options.job or options.obs_ids):
         parser.error("no job file: give --csv=jobs.csv (mwa_client --help shows examples)")
     return options
 
@@ -130,6 +130,10 @@ def option_parser() -> argparse.ArgumentParser:
     )
     job.add_argument("-d", "--dir", metavar="DIR", help="where the products go; made if missing (default: .)")
     job.add_argument("--unpack", action="store_true", help="unpack each product into a folder as it arrives")
+    job.add_argument(
+        "--obs-ids", metavar="FILE", action="append",
+        help="a list of obs_ids; the row of -j, without obs_id, is for each",
+    )  # fmt: skip
     before = parser.add_argument_group("before the real run")
     before.add_argument("--check", action="store_true", help="check the file and show the plan; send nothing")
     before.add_argument("--sandbox", action="store_true", help="practise against a built-in service")

@@ -60,10 +60,13 @@ class Input:
         The job files; ``-`` is standard input.
     rows : tuple of str
         Rows given on the command line.
+    obs_ids : tuple of str
+        Lists of obs_ids; then the rows are for each of them.
     """
 
     csv: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
+    obs_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         input=Input(
             csv=tuple(str(_path("--csv", path)) for path in options.csv or ()) if task.takes_rows else (),
             rows=tuple(options.job or ()),
+            obs_ids=tuple(str(_path("--obs-ids", path)) for path in options.obs_ids or ()),
         ),
         targets=() if targets is None else _targets(targets, all_allowed=task is not Task.CANCEL),
         directory=Path() if options.dir is None else _path("--dir", options.dir),
@@ -254,6 +258,11 @@ def _task(options: argparse.Namespace) -> Task:
     ignores_csv = task in (Task.LIST, Task.FETCH, Task.WAIT)
     if not task.takes_rows and (options.job or (options.csv and not ignores_csv)):
         raise SettingsError(f"{names} takes no job file.", "Leave out --csv and --job.")
+    if options.obs_ids and task.takes_rows and (options.csv or not options.job):
+        what = (
+            "--csv and --obs-ids do not go together." if options.csv else "--obs-ids has no row to go with."
+        )
+        raise SettingsError(what, "Give a row for all observations: -j 'job_type=d, download_type=vis'.")
     if options.csv and options.job:
         raise SettingsError("--csv and --job do not go together.", "Give one of them.")
     if options.no_download and task not in (Task.WAIT, Task.RUN):

@@ -5,10 +5,12 @@ Each row is a job, each cell ``key=value``; the keys are in `mwa_client.jobs.key
 
 from __future__ import annotations
 
+import itertools
 import select
+import shlex
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -16,8 +18,10 @@ from typing import BinaryIO
 from mwa_client.errors import JobFileError, Mistake, SettingsError
 from mwa_client.formatting import printable
 from mwa_client.jobs.keys import ApiVersion, JobType
+from mwa_client.jobs.obs_ids import looks_like_obs_ids, rows_for
 from mwa_client.jobs.request import JobRequest
 from mwa_client.jobs.rowcheck import CheckedRow
+from mwa_client.jobs.table import Table, header_with_spaces
 from mwa_client.jobs.text import excerpt, rows_of
 from mwa_client.jobs.wording import count, in_words, no_counterpart, said_once
 
@@ -25,6 +29,8 @@ READ_BLOCK = 1 << 17
 """Bytes that are read together."""
 MOST_FILE_BYTES = 64 << 20
 """Bytes of the longest job file that is accepted: a hundred thousand rows with all keys have less."""
+STANDARD_INPUT = "standard input"
+"""What messages call it."""
 MOST_FILES_NAMED = 3
 """Names of files that a message repeats."""
 MOST_REPEATED = 20
@@ -99,7 +105,7 @@ def read_bytes(path: str | Path, *, stdin: BinaryIO | None = None) -> tuple[byte
     """
     try:
         if str(path) == "-":
-            return _read_bounded(stdin or sys.stdin.buffer, "standard input"), "standard input"
+            return _read_bounded(stdin or sys.stdin.buffer, STANDARD_INPUT), STANDARD_INPUT
         # It may be a pipe, as a shell's <(command) is.
         with Path(path).open("rb") as file:
             return _read_bounded(file, str(path)), str(path)
@@ -155,7 +161,9 @@ def parse(data: bytes | str, api: ApiVersion, source: str = "jobs.csv") -> JobFi
     return parse_files([(data, source)], api)
 
 
-def parse_files(files: Sequence[tuple[bytes | str, str]], api: ApiVersion) -> JobFile:
+def parse_files(
+    files: Sequence[tuple[bytes | str, str]], api: ApiVersion, template: Sequence[str] = ()
+) -> JobFile:
     """Turn the texts of several job files into the jobs of one.
 
     Parameters
@@ -164,6 +172,8 @@ def parse_files(files: Sequence[tuple[bytes | str, str]], api: ApiVersion) -> Jo
         Each file's text, as `parse` takes it, and its name.
     api : ApiVersion
         The interface that the jobs are for.
+    template : sequence of str
+        Rows without ``obs_id``; then the files are lists of obs_ids, and the rows are for each of them.
 
     Returns
     -------
@@ -175,7 +185,7 @@ def parse_files(files: Sequence[tuple[bytes | str, str]], api: ApiVersion) -> Jo
     JobFileError
         The texts have mistakes; the error holds all of them.
     """
-    parsing = _Parsing(api)
+    parsing = _Parsing(api, template)
     for data, source in files:
         parsing.add(data, source, "" if len(files) == 1 else source)
     names = [source for _, source in files]
@@ -196,8 +206,9 @@ class _Parsing:
         Everything that is wrong, in the order of the files.
     """
 
-    def __init__(self, api: ApiVersion) -> None:
+    def __init__(self, api: ApiVersion, template: Sequence[str]) -> None:
         self.api = api
+        self._template = template
         self.jobs: dict[str, JobRequest] = {}
         self.mistakes: list[Mistake] = []
         self._said: list[tuple[int, int, str]] = []
@@ -228,13 +239,12 @@ class _Parsing:
         self._files += 1
         mistakes: list[Mistake] = []
         has_rows = False
-        for line, text in rows_of(data, mistakes):
+        for line, row in self._rows(data, name, mistakes):
             has_rows = True
             if len(self.mistakes) + len(mistakes) >= MOST_MISTAKES:
                 room = max(MOST_MISTAKES - len(self.mistakes), 0)
                 mistakes[room:] = [Mistake(line, "too many mistakes; the rest was not read")]
                 break
-            row = CheckedRow.from_text(text, self.api)
             mistakes += [Mistake(line, message) for message in row.mistakes]
             for message in (*row.warnings, *map(no_counterpart, row.dropped)):
                 self._warn_once(message, line, name)
@@ -243,7 +253,29 @@ class _Parsing:
                 self._take(replace(job, source=source), name)
         if not has_rows and not mistakes:
             mistakes.append(Mistake(1, f"no jobs in {name}"))
-        self.mistakes += [replace(mistake, source=source) for mistake in mistakes]
+        self.mistakes += [replace(each, source=each.source or source) for each in mistakes]
+
+    def _rows(
+        self, data: bytes | str, name: str, mistakes: list[Mistake]
+    ) -> Iterator[tuple[int, CheckedRow]]:
+        """Yield line and content of each row, whichever kind of file it is."""
+        if self._template:
+            yield from rows_for(data, self._template, self.api, mistakes)
+            return
+        lines = rows_of(data, mistakes)
+        beginning = list(itertools.islice(lines, 2))
+        lines = itertools.chain(beginning, lines)
+        texts = [text for _, text in beginning]
+        table = Table.from_header(*beginning[0]) if beginning else None
+        if table is not None and len(table.names) == len(beginning) == 1:
+            table = None  # Somebody began to write a row.
+        wrong = _wrong_beginning(texts, name, table, self.api)
+        if wrong:
+            mistakes += [Mistake(beginning[0][0], message) for message in wrong]
+        elif table is not None:
+            yield from table.rows(lines, self.api, mistakes)
+        else:
+            yield from ((line, CheckedRow.from_text(text, self.api)) for line, text in lines)
 
     def _take(self, job: JobRequest, name: str) -> None:
         first = self.jobs.setdefault(job.identity_on(self.api), job)
@@ -259,6 +291,18 @@ class _Parsing:
 
     def _warn_once(self, message: str, line: int, name: str) -> None:
         self._said_once.setdefault(message, []).append((self._files, line, f"{name}:{line}"))
+
+
+def _wrong_beginning(texts: Sequence[str], name: str, table: Table | None, api: ApiVersion) -> list[str]:
+    """Return why a file with this first row, and this second, can be no job file."""
+    if any(map(looks_like_obs_ids, texts[:1] if table is None else texts)):
+        file = "-" if name == STANDARD_INPUT else shlex.quote(name)
+        command = f"--obs-ids={file} -j 'job_type=d, download_type=vis'"
+        return [f"a list of obs_ids; give it with a row for all of them: {command}"]
+    if table is not None:
+        return table.mistakes(api)
+    right = header_with_spaces(texts[0]) if texts else None
+    return [f"separate the columns with commas: {right}"] if right else []
 
 
 def parse_row(row: str | Mapping[str, object], api: ApiVersion) -> JobRequest:

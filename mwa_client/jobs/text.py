@@ -28,7 +28,9 @@ class Cell(NamedTuple):
     """None where the cell has no equals sign."""
 
 
-def rows_of(data: bytes | str, mistakes: list[Mistake]) -> Iterator[tuple[int, str]]:
+def rows_of(
+    data: bytes | str, mistakes: list[Mistake], longest: int = LONGEST_ROW
+) -> Iterator[tuple[int, str]]:
     """Yield line number and text of every row that is neither empty nor a comment.
 
     Parameters
@@ -37,6 +39,8 @@ def rows_of(data: bytes | str, mistakes: list[Mistake]) -> Iterator[tuple[int, s
         The text of a job file; bytes are UTF-8, with or without a byte order mark.
     mistakes : list of Mistake
         What cannot be read is added here.
+    longest : int
+        Bytes of the longest row that is read.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     if b"\0" in raw or raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -48,7 +52,7 @@ def rows_of(data: bytes | str, mistakes: list[Mistake]) -> Iterator[tuple[int, s
         if line > MOST_LINES:
             mistakes.append(Mistake(line, f"more than {MOST_LINES} lines; give it in several files"))
             return
-        if len(encoded) > LONGEST_ROW:
+        if len(encoded) > longest:
             content = encoded.lstrip(b' \t",')
             if content and not content.startswith(b"#"):
                 what = f"a row of {len(encoded)} characters; is a line end or a quotation mark missing?"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 from pathlib import Path
 from typing import Callable
 
@@ -206,3 +207,44 @@ def test_the_report_of_mistakes_ends_somewhere(run: Run, wrong: int, rest: str) 
     assert status == 3 and out == ""
     assert sum(line.startswith("jobs.csv:") for line in lines) == 20
     assert lines[20].startswith(rest or "Error: ") and lines[-1].endswith("Line num: 1")
+
+
+# --- A list of observations --------------------------------------------------------------------------
+
+
+def test_a_list_of_observations_with_one_row_for_all(sandbox: Sandbox, run: Run) -> None:
+    written("obs.txt", f"{OBS}\n{OTHER}\n")
+    row = "job_type=d, download_type=vis"
+    status, out, _ = run("--obs-ids", "obs.txt", "-j", row, "--check")
+    assert status == 0 and out.startswith("obs.txt: 2 jobs on 2 observations\n  2 downloads\n")
+    for _ in range(2):
+        assert run("--obs-ids=obs.txt", "-j", row, "-d", "data")[0] == 0
+    assert len(sandbox.jobs) == len(products(Path("data"))) == 2
+
+
+def test_the_line_that_a_bare_list_is_answered_with_works(run: Run) -> None:
+    written("my obs.txt", f"{OBS}\n{OTHER}\n")
+    status, _, err = run("--csv=my obs.txt", "--check")
+    command = err.splitlines()[0].partition("row for all of them: ")[2]
+    assert status == 3 and run(*shlex.split(command), "--check")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--obs-ids", "obs.txt"], "--obs-ids has no row to go with"),
+        (["--obs-ids", "obs.txt", "-c", "jobs.csv"], "--csv and --obs-ids do not go together"),
+        (["--obs-ids", "obs.txt", "-j", "job_type=d", "-l"], "--list-only takes no job file"),
+        (["--obs-ids", "none.txt", "-j", "job_type=d"], "cannot read none.txt: No such file"),
+        (["--obs-ids", "", "-j", "job_type=d"], "--obs-ids is empty"),
+    ],
+)
+def test_a_list_that_cannot_be_used(run: Run, options: list[str], says: str) -> None:
+    status, out, err = run(*options)
+    assert (status, out) == (1, "") and says in err
+
+
+def test_a_table_is_a_job_file(run: Run) -> None:
+    written("jobs.csv", f"obs_id;job_type;download_type\n{OBS};d;vis\n{OTHER};d;vis_meta\n")
+    status, out, err = run("--csv=jobs.csv", "--check")
+    assert (status, err) == (0, "") and out.startswith("jobs.csv: 2 jobs on 2 observations")

@@ -18,7 +18,7 @@ def settings(**given: object) -> Settings:
     numbers = ("parallel", "connections", "poll", "give_up_after", "wait_for_lock")
     flags = ["check", "sandbox", "allow_resubmit", "quiet", "verbose", "json"]
     flags += ["submit_only", "list_only", "once", "status", "no_download", "unpack"]
-    others = ("api", "job", "download_only", "cancel", "error_file", "part", "report")
+    others = ("api", "job", "download_only", "cancel", "error_file", "part", "report", "obs_ids")
     filters = ("state", "type", "days")
     bare: dict[str, object] = {"csv": ["jobs.csv"], "dir": None, "listed": []}
     bare |= dict.fromkeys(flags, False) | dict.fromkeys(others + filters + numbers)

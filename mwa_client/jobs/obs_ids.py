@@ -1,0 +1,75 @@
+"""A list of observations, and one row for all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from mwa_client.errors import Mistake
+from mwa_client.jobs.keys import ApiVersion
+from mwa_client.jobs.rowcheck import CheckedRow
+from mwa_client.jobs.text import Cell, cells_of, rows_of
+
+LONGEST_LIST_LINE = 1 << 22
+"""Bytes of the longest line of a list: it may have all obs_ids on one."""
+HEADERS = ("obs_id", "obsid", "obs_ids", "obsids")
+"""What may stand above a column of obs_ids."""
+TEMPLATE_SOURCE = "row"
+_SOME_OBS_ID = "1191828584"
+_BARE_LIST = re.compile(r"[\s,;]*(?:[0-9]{9,10}(?:\.0*)?[\s,;]*)+")
+
+
+def looks_like_obs_ids(text: str) -> bool:
+    """Say whether a line has obs_ids and nothing else.
+
+    Examples
+    --------
+    >>> looks_like_obs_ids("1191828584, 1191828528"), looks_like_obs_ids("1191828584, d")
+    (True, False)
+    """
+    return _BARE_LIST.fullmatch(text.replace('"', " ")) is not None
+
+
+def rows_for(
+    data: bytes | str, template: Sequence[str], api: ApiVersion, mistakes: list[Mistake]
+) -> Iterator[tuple[int, CheckedRow]]:
+    """Yield line and content of the rows that a template becomes with each obs_id of a list.
+
+    Parameters
+    ----------
+    data : bytes or str
+        The list: obs_ids, one a line or several with spaces or commas between them; ``#`` begins a comment.
+    template : sequence of str
+        Rows without ``obs_id``.
+    api : ApiVersion
+        The interface that the rows are checked for.
+    mistakes : list of Mistake
+        What is wrong with the template or cannot be read is added here; nothing is yielded if the template
+        is wrong.
+    """
+    cells = [
+        list(_template_cells(number, row, api, mistakes)) for number, row in enumerate(template, start=1)
+    ]
+    if mistakes:
+        return
+    for line, text in rows_of(data, mistakes, LONGEST_LIST_LINE):
+        for obs_id in _obs_ids_in(text):
+            for row in cells:
+                yield line, CheckedRow([Cell("obs_id", obs_id), *row], api, [])
+
+
+def _template_cells(number: int, row: str, api: ApiVersion, mistakes: list[Mistake]) -> Iterator[Cell]:
+    wrong: list[str] = []
+    cells = list(cells_of(row, wrong))
+    if any(cell.name == "obs_id" for cell in cells):
+        wrong.append("obs_id: leave it out; the list has the obs_ids")
+        cells = [cell for cell in cells if cell.name != "obs_id"]
+    checked = CheckedRow([Cell("obs_id", _SOME_OBS_ID), *cells], api, wrong)
+    mistakes += [Mistake(number, message, TEMPLATE_SOURCE) for message in checked.mistakes]
+    return iter(cells)
+
+
+def _obs_ids_in(text: str) -> Iterator[str]:
+    for word in re.split(r"[\s,;\"']+", text.partition("#")[0]):
+        if word and word.lower() not in HEADERS:
+            yield re.sub(r"\.0*$", "", word)

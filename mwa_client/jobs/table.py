@@ -1,0 +1,157 @@
+"""A job file as spreadsheets and pandas write it: a header row of keys, and a row of values for each job."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+from mwa_client.errors import Mistake
+from mwa_client.jobs.key_table import find_key
+from mwa_client.jobs.keys import ApiVersion, ValueKind
+from mwa_client.jobs.rowcheck import CheckedRow
+from mwa_client.jobs.text import Cell, excerpt
+from mwa_client.jobs.vocabulary import words_to_suggest
+from mwa_client.jobs.wording import did_you_mean, guess_name
+
+DELIMITERS = (",", ";", "\t")
+NOT_SAID = ("", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat")
+"""What spreadsheets and pandas write where there is no value, in lower case."""
+_INDEX = re.compile(r"|index|Unnamed: ?\d+")
+"""The header of the column in which pandas numbers the rows."""
+_TO_WHOLE = re.compile(r"([0-9]+)\.0*")
+_SCIENTIFIC = re.compile(r"[0-9](?:\.([0-9]+))?[eE]\+?([0-9]{1,2})")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The header of a table.
+
+    Attributes
+    ----------
+    line : int
+        Its line.
+    delimiter : str
+        What separates the cells.
+    names : tuple of str
+        The key of each column; empty for a column that counts the rows.
+    """
+
+    line: int
+    delimiter: str
+    names: tuple[str, ...]
+
+    @classmethod
+    def from_header(cls, line: int, text: str) -> Table | None:
+        """Return the table that a file's first row is the header of, None where it is no header.
+
+        A header has the name of a key in it, and no equals sign.
+
+        Examples
+        --------
+        >>> Table.from_header(1, "obs_id;job_type").names
+        ('obs_id', 'job_type')
+        """
+        if "=" in text:
+            return None
+        best = max(DELIMITERS, key=lambda delimiter: _known_names(_cells(text, delimiter) or []))
+        names = _cells(text, best) or []
+        if not _known_names(names):
+            return None
+        if _INDEX.fullmatch(names[0]):
+            names[0] = ""
+        return cls(line, best, tuple(names))
+
+    def mistakes(self, api: ApiVersion) -> list[str]:
+        """Return what is wrong with the header."""
+        known = [name for name in self.names if find_key(name) is not None]
+        suggested = words_to_suggest(known, api)
+        wrong = [f"{name}: given more than once" for name in dict.fromkeys(known) if known.count(name) > 1]
+        for name in self.names:
+            if name and find_key(name) is None:
+                guess = did_you_mean(guess_name(name, None, suggested))
+                wrong.append(f"{excerpt(name)}: no such key{guess or '; remove the column'}")
+        for name in ("obs_id", "job_type"):
+            if name not in known and not wrong:
+                wrong.append(f"{name}: missing; the table must have a column for it")
+        return wrong
+
+    def rows(
+        self, lines: Iterable[tuple[int, str]], api: ApiVersion, mistakes: list[Mistake]
+    ) -> Iterator[tuple[int, CheckedRow]]:
+        """Yield line and content of each row below the header.
+
+        Parameters
+        ----------
+        lines : iterable of (int, str)
+            Line number and text of each row.
+        api : ApiVersion
+            The interface that the rows are checked for.
+        mistakes : list of Mistake
+            What cannot be read is added here.
+        """
+        for line, text in lines:
+            texts = _cells(text, self.delimiter)
+            if texts is None:
+                mistakes.append(Mistake(line, f"{excerpt(text)}: a quotation mark is not closed"))
+            elif len(texts) > len(self.names) and any(texts[len(self.names) :]):
+                what = (
+                    f"{len(texts)} values, and the header on line {self.line} has {len(self.names)} columns"
+                )
+                mistakes.append(Mistake(line, what))
+            elif any(texts) and not self._is_header(texts):
+                yield line, self._row(texts, api)
+
+    def _is_header(self, texts: list[str]) -> bool:
+        """Say whether a row is the header; it is there again where tables were put together."""
+        return [text if name else "" for name, text in zip(self.names, texts)] == list(self.names)
+
+    def _row(self, texts: list[str], api: ApiVersion) -> CheckedRow:
+        cells = [Cell(name, _value(name, text)) for name, text in zip(self.names, texts) if name]
+        return CheckedRow(cells, api, [])
+
+
+def header_with_spaces(text: str) -> str | None:
+    """Return a header whose columns are separated by spaces or lines as it should be, None if it is none."""
+    names = [name for name in re.split(r"[\s|]+", text.strip(" |")) if name]
+    is_header = "=" not in text and len(names) > 1 and _known_names(names) == len(names)
+    return ",".join(names) if is_header else None
+
+
+def _known_names(names: Iterable[str]) -> int:
+    return sum(find_key(name) is not None for name in names)
+
+
+def _cells(text: str, delimiter: str) -> list[str] | None:
+    """Return the cells of a row, None where a quotation mark is missing."""
+    try:
+        (row,) = csv.reader([text.strip(" ")], delimiter=delimiter, skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError):
+        return None
+    return [_bare(cell) for cell in row]
+
+
+def _bare(text: str) -> str:
+    """Return a cell without what makes a spreadsheet take it for text: ``="1191828584"``."""
+    formula = re.fullmatch(r'="(.*)"', text.strip())
+    return (formula[1] if formula else text).strip().lstrip("'").strip()
+
+
+def _value(name: str, text: str) -> str:
+    """Return a value as it is written in a row."""
+    if text.lower() in NOT_SAID:
+        return ""
+    key = find_key(name)
+    is_whole = key is not None and key.kind_of_value(name) in (ValueKind.INTEGER, ValueKind.CHOICE)
+    if not is_whole:
+        return text
+    # A column with a gap becomes one of floats in pandas.
+    if whole := _TO_WHOLE.fullmatch(text):
+        return whole[1]
+    scientific = _SCIENTIFIC.fullmatch(text)
+    # With fewer digits it may have been rounded, and would be another observation.
+    if scientific and len(scientific[1] or "") == int(scientific[2]):
+        return str(int(Decimal(text)))
+    return text
