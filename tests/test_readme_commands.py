@@ -71,6 +71,7 @@ def home(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     for name in [name for name in os.environ if name.startswith(("ASVO_", "MWA_ASVO_", "SSL_"))]:
         monkeypatch.delenv(name)
     (tmp_path / "jobs.csv").write_text(blocks("")[0])
+    (tmp_path / "obs.txt").write_text(f"{OBS}\n1191828528\n")
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     for folder in ("bin", "mwa/bin"):
         (tmp_path / folder).mkdir(parents=True)
@@ -133,7 +134,7 @@ def test_a_command_line(line: str, sandbox: Sandbox, job: int, capsys: pytest.Ca
         assert sandbox.jobs[0].id == job and "Cancelled" in out
     else:
         where = Path("data" if "data" in line else ".")
-        rows = len(sandbox.jobs) if "-c" in words or "--csv" in line else 1
+        rows = len(sandbox.jobs) if re.search(r" -c |--csv|--obs-ids", line) else 1
         assert out.count("Download Complete") == rows and f"{rows} complete" in out
         assert shell(f"cd {where} && sha1sum -c SHA1SUMS").returncode == 0
         assert any(path.is_dir() for path in where.glob(f"{OBS}_*")) == ("--unpack" in words)
