@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +16,7 @@ from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFi
 from mwa_client.transfer.names import folder_name
 from mwa_client.transfer.ranges import Source
 from mwa_client.transfer.standing import Standing, standing_of_file
+from mwa_client.transfer.tar_stream import BLOCK, begins_as_tar
 from mwa_client.transfer.unpack_download import is_tar_name
 from mwa_client.transfer.unpack_files import read_unpack_note, unpack_place
 from mwa_client.transfer.unpacked import bytes_in_unpacking, finish_unpacked, remove_archive
@@ -54,12 +54,7 @@ def has_archive(place: DownloadDirectory, fetched: FetchedProduct) -> bool:
 
 
 def _is_archive(path: Path) -> bool:
-    beginning = beginning_of(path, tarfile.BLOCKSIZE)
-    try:
-        tarfile.TarInfo.frombuf(beginning, "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return is_zip(path)
-    return True
+    return begins_as_tar(beginning_of(path, BLOCK)) or is_zip(path)
 
 
 def files_here(fetched: FetchedProduct, job_id: int, obs_id: int | None) -> ProductFiles:

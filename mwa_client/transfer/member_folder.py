@@ -22,6 +22,8 @@ from mwa_client.directory.our_files import open_new
 from mwa_client.transfer.members import USUAL_FOLDER_MODE, Member, MemberKind, MemberRefused, Parts
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+LONGEST_FULL_PATH = 4095
+"""Bytes that a path can have on Linux, from the root."""
 _BY_THE_ARCHIVE = {
     errno.EEXIST: "is there twice, or differs from another only in a way that this file system cannot tell",
     errno.ENOTDIR: "is to be written through a link or below a file",
@@ -38,6 +40,8 @@ _LINKS_ONLY = {
     errno.EPERM: "is a second name (a hard link), which this file system cannot give",
     errno.EOPNOTSUPP: "is a second name (a hard link), which this file system cannot give",
 }
+_NO_SYMBOLIC = "is a symbolic link, which this file system cannot make"
+_SYMBOLIC = {errno.EPERM: _NO_SYMBOLIC, errno.EOPNOTSUPP: _NO_SYMBOLIC}
 
 
 class MemberFolder:
@@ -54,6 +58,8 @@ class MemberFolder:
     def __init__(self, path: Path, notes: Path) -> None:
         self.path = path
         self._notes = notes
+        self._longest = LONGEST_FULL_PATH - len(os.fsencode(path.absolute())) - len(".old")
+        """How long a path below it may be, so that we and its user can open it by its full name."""
         self._parent: tuple[Parts | None, int] = (None, -1)
         """The folder that the last member went into, kept open: as a rule the next one goes there, too."""
         self._late: dict[int, int] = {}
@@ -119,7 +125,7 @@ class MemberFolder:
 
     def make_link(self, member: Member) -> None:
         """Make a symbolic link, which was checked to lead inside."""
-        with _blaming(self.path, member):
+        with _blaming(self.path, member, _SYMBOLIC):
             parent, name = self._open_parent(member.path), member.path[-1]
             os.symlink(member.target, name, dir_fd=parent)  # type: ignore[arg-type]
             with suppress(NotImplementedError):
@@ -252,15 +258,13 @@ class MemberFolder:
     def _set(self, path: Parts, mode: int, mtime_ns: int) -> None:
         folder = self._walk(path[:-1], make=False)
         try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            file = os.open(path[-1], flags, dir_fd=folder)
+            # By its name: a file with two names, or a folder that is there twice, may let nobody in by now.
+            if stat.S_ISLNK(os.stat(path[-1], dir_fd=folder, follow_symlinks=False).st_mode):
+                raise OSError(errno.ELOOP, "a link in place of a member")
+            os.utime(path[-1], ns=(mtime_ns, mtime_ns), dir_fd=folder)
+            os.chmod(path[-1], mode, dir_fd=folder)
         finally:
             os.close(folder)
-        try:
-            os.utime(file, ns=(mtime_ns, mtime_ns))
-            os.fchmod(file, mode)
-        finally:
-            os.close(file)
 
     def _set_later(self, member: Member) -> None:
         depth = len(member.path)
@@ -278,6 +282,8 @@ class MemberFolder:
 
     def _open_parent(self, path: Parts) -> int:
         """Return the folder that a member goes into, made if missing; it stays open for the next one."""
+        if sum(map(len, path)) + len(path) > self._longest:
+            raise OSError(errno.ENAMETOOLONG, "longer than a path can be, with where the folder is")
         if self._parent[0] != path[:-1]:
             self._leave_parent()
             self._parent = path[:-1], self._walk(path[:-1], make=True)

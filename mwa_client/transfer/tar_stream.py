@@ -26,7 +26,16 @@ FEW_TRIES = 8
 """So many times incomplete headers are tried again as soon as there is what they lacked."""
 MOST_HEADER = 1 << 20
 """The most bytes that the headers of one member may have; long names and lists of holes are in them."""
+MOST_GLOBAL = 1 << 13
+"""The most characters of the headers for all members: each member is read with all of them."""
+MOST_DIGITS = 400
+"""The most digits in a row in an extended header; no name and no number has more.
+
+For some versions of `tarfile` twice as many take four times as long: a million take hours."""
 _ZEROS = bytes(BLOCK)
+_DIGITS = re.compile(rb"[0-9]+")
+_LAST_SECOND = (1 << 63) - 1
+"""What the system has room for, in seconds since 1970."""
 _SECONDS = re.compile(r"(-?)([0-9]{1,18})(?:\.([0-9]*))?")
 _FIRST_NAME = "(the first)"
 
@@ -85,6 +94,8 @@ class TarStream:
         self._tries = 0
         """How often these headers were tried and found incomplete."""
         self._is_over = False
+        self._beginning = b""
+        """The first block, until its member is known."""
         self._last_name = _FIRST_NAME
         self._reader = _HeaderReader()
         # Two empty blocks are the shortest tar.
@@ -146,8 +157,7 @@ class TarStream:
         """
         self.flush()
         if not self._is_over:
-            kind = NoArchive if self.position == 0 else MemberRefused
-            raise kind(self._last_name, "is the last one before the archive breaks off")
+            self._refuse("is the last one before the archive breaks off")
 
     # --- Headers --------------------------------------------------------------------------------------
 
@@ -175,6 +185,8 @@ class TarStream:
         self._needed = start + BLOCK
         if len(data) < self._needed:
             return 0
+        if not self.position:
+            self._beginning = bytes(data[:BLOCK])
         if data[start : start + BLOCK] == _ZEROS:
             self._check_zeros(data[:start])
             self._is_over = True
@@ -193,6 +205,8 @@ class TarStream:
         except Exception as error:
             # tarfile has many errors for a header that lies, and not only its own.
             self._refuse(f"is followed by a header that is broken ({type(error).__name__})", error)
+        if sum(len(key) + len(value) for key, value in self._archive.pax_headers.items()) > MOST_GLOBAL:
+            self._refuse("is followed by headers for all members without end")
         self._tries = 0
         used = self._reader.position
         self._begin(data[:used], info, self._archive.offset - used)
@@ -216,8 +230,8 @@ class TarStream:
             self._sink.end()
 
     def _refuse(self, why: str, cause: Exception | None = None) -> NoReturn:
-        kind = NoArchive if self.position == 0 else MemberRefused
-        raise kind(self._last_name, why) from cause
+        is_tar = self.position > 0 or begins_as_tar(self._beginning)
+        raise (MemberRefused if is_tar else NoArchive)(self._last_name, why) from cause
 
     # --- The end --------------------------------------------------------------------------------------
 
@@ -243,6 +257,11 @@ class _MoreNeeded(Exception):
         self.end = end
 
 
+_KIND = slice(156, 157)
+"""Where a header says what it is."""
+_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+
+
 class _HeaderReader:
     """The bytes that there are of some headers, as a file for `tarfile`."""
 
@@ -250,19 +269,33 @@ class _HeaderReader:
         self._data = memoryview(b"")
         self.position = 0
 
+        self._kind = b""
+
     def load(self, data: memoryview, start: int) -> None:
-        self._data, self.position = data, start
+        self._data, self.position, self._kind = data, start, b""
 
     def read(self, count: int) -> bytes:
         end = self.position + count
         if end > len(self._data) or count < 0:
             raise _MoreNeeded(end if count >= 0 else MOST_HEADER + 1)
         piece = bytes(self._data[self.position : end])
+        if self._kind in _EXTENDED and any(len(run[0]) > MOST_DIGITS for run in _DIGITS.finditer(piece)):
+            raise ValueError("more digits than any number has")
+        self._kind = piece[_KIND]
         self.position = end
         return piece
 
     def tell(self) -> int:
         return self.position
+
+
+def begins_as_tar(beginning: bytes) -> bool:
+    """Say whether a file with this first block is a tar, whatever else is in it."""
+    try:
+        tarfile.TarInfo.frombuf(beginning, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def member_of(info: tarfile.TarInfo) -> Member:
@@ -313,13 +346,20 @@ def _data_of(info: tarfile.TarInfo) -> tuple[tuple[int, int], ...]:
 
 
 def _mtime_ns(info: tarfile.TarInfo) -> int:
+    mtime_ns = _said_mtime_ns(info)
+    if mtime_ns is None or abs(mtime_ns) > _LAST_SECOND * 1_000_000_000:
+        raise MemberRefused(info.name, "has a time that no file system can hold")
+    return mtime_ns
+
+
+def _said_mtime_ns(info: tarfile.TarInfo) -> int | None:
     # As a number, tarfile has lost the last digits.
     match = _SECONDS.fullmatch(info.pax_headers.get("mtime", ""))
     if match is None:
         try:
             return int(info.mtime * 1_000_000_000)
         except (OverflowError, ValueError):
-            raise MemberRefused(info.name, "has a time that no file system can hold") from None
+            return None
     sign, whole, fraction = match.groups()
     mtime_ns = int(whole) * 1_000_000_000 + int((fraction or "").ljust(9, "0")[:9])
     return -mtime_ns if sign else mtime_ns

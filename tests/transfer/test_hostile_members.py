@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -85,6 +86,9 @@ HOSTILE: dict[str, tuple[tuple[Made, ...], str]] = {
     "escape": ((member("a\x1b[2J", b"x"),), "control characters"),
     "no name": ((member("", b"x"),), "only a folder can have"),
     "time that no file can have": ((member("a", b"x", mtime=1 << 70),), "time"),
+    "time that no folder can have": ((folder("a", mtime=1 << 70),), "time"),
+    "time that the folder itself cannot have": ((folder(".", mtime=1 << 70),), "time"),
+    "time that no link can have": ((link("a", "b", mtime=-(1 << 70)),), "time"),
 }
 
 
@@ -234,6 +238,49 @@ def test_headers_are_bounded(kind: str) -> None:
             stream.feed(memoryview(checksummed(more)))
             for _ in range(2 * MOST_HEADER // BLOCK):
                 stream.feed(memoryview(b"\0" * 504 + b"\1" + b"\0" * 7))
+
+
+@pytest.mark.parametrize("where", ["first", "later"])
+def test_digits_without_end_take_no_time_without_end(where: str, tmp_path: Path) -> None:
+    digits = b"1" * 900_000
+    extended = header_of("x", len(digits), type=tarfile.XHDTYPE) + digits + bytes(-len(digits) % BLOCK)
+    before = header_of("before", 0) if where == "later" else b""
+    assert "broken" in refused(tmp_path, before + extended + header_of("a", 0) + END).why
+
+
+def test_headers_for_all_members_are_bounded_together(tmp_path: Path) -> None:
+    archive = b"".join(
+        tarfile.TarInfo.create_pax_global_header({f"key{number}": "v" * 3000}) + header_of(f"{number}", 0)
+        for number in range(4)
+    )
+    assert "without end" in refused(tmp_path, archive + END).why
+
+
+def test_a_path_that_only_its_parts_could_open_is_refused(tmp_path: Path) -> None:
+    place = UnpackPlace(tmp_path / ("d" * 200))
+    place.path.mkdir()
+    room = member_folder.LONGEST_FULL_PATH - len(os.fsencode(place.old_members))
+    folders = "/".join(["n" * 100] * 50)[: room - 9].rstrip("/")
+    fits = f"{folders}/{'f' * (room - len(folders) - 2)}"
+    unpacker = Unpacker(place, None, threading.Event())
+    try:
+        with pytest.raises(MemberRefused, match="too long"):
+            unpacker.feed(memoryview(tar_of(member(fits), member(f"{fits}f"), format=tarfile.GNU_FORMAT)))
+    finally:
+        unpacker.close()
+    place.members.rename(place.old_members)
+    assert (place.old_members / fits).stat().st_size == 0
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_link_is_refused_where_the_file_system_makes_none(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def symlink(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "symlink", symlink)
+    assert "cannot make" in refused(tmp_path, tar_of(*USUAL)).why
 
 
 def test_a_file_of_holes_is_refused_where_it_would_not_have_room(tmp_path: Path) -> None:
