@@ -65,18 +65,24 @@ class Downloader(Transfers):
             `stop` was set.
         """
         folder = renamed_folder(self.directory, expected)
+        if folder is None:
+            usual = expected.name
+            expected, archive = choose_name(expected, self.directory, self.stop, self.listen)
+            if expected.name != usual:
+                folder = renamed_folder(self.directory, expected)
         if folder is not None:
             remove_archive(self.directory, expected)
             return folder
         if not unpack or not is_tar_name(expected.name):
             give_up_unpacking(self, expected)
-            return self._fetch_file(expected, source)
-        return self._fetch_tar(expected, source)
+            return self._fetch_file(expected, archive, source)
+        return self._fetch_tar(expected, archive, source)
 
-    def _fetch_tar(self, expected: ExpectedFile, source: ranges.Source) -> FetchedFile:
-        """Fetch a tar and unpack it, on the way if nothing of it is here as a file."""
+    def _fetch_tar(
+        self, expected: ExpectedFile, archive: FetchedFile | None, source: ranges.Source
+    ) -> FetchedFile:
+        """Fetch a tar, unless it is here, and unpack it, on the way if nothing of it is here as a file."""
         directory, refused = self.directory, None
-        expected, archive = choose_name(expected, directory, self.stop, self.listen)
         if archive is None and goes_on_as_file(directory, expected):
             give_up_unpacking(self, expected)
         elif archive is None:
@@ -84,7 +90,7 @@ class Downloader(Transfers):
             if not isinstance(fetched, MemberRefused):
                 return fetched
             refused = fetched
-        archive = archive or self._fetch_file(expected, source)
+        archive = self._fetch_file(expected, archive, source)
         try:
             # What was refused on the way may have been damaged there: what is verified now decides.
             folder = unpack_tar_file(archive.path, expected, archive, self)
@@ -100,9 +106,10 @@ class Downloader(Transfers):
         remove_archive(directory, expected)
         return folder
 
-    def _fetch_file(self, expected: ExpectedFile, source: ranges.Source) -> FetchedFile:
+    def _fetch_file(
+        self, expected: ExpectedFile, present: FetchedFile | None, source: ranges.Source
+    ) -> FetchedFile:
         directory = self.directory
-        expected, present = choose_name(expected, directory, self.stop, self.listen)
         if present is not None:
             # A run that was killed in its last moment may have left something.
             remove_part(directory.part(expected.name), directory.guard)

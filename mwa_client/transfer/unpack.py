@@ -149,9 +149,9 @@ class Unpacker:
 
     def end(self) -> None:
         """Complete the present file, if the member is one."""
-        if self._file is None:
+        file = self._file
+        if file is None:
             return
-        file, self._file = self._file, None
         sha1 = file.finish()
         self.members.finish_file(file.file, file.member)
         if len(self._unsynced) <= FEW_MEMBERS:
@@ -161,6 +161,7 @@ class Unpacker:
             file.close()
         else:
             self._continued = file
+        self._file = None  # Not before: where the disk is full, `close` closes it.
 
     def trailer(self, data: memoryview) -> None:
         """Keep what is behind the last member."""

@@ -150,9 +150,10 @@ def goes_on_as_file(directory: DownloadDirectory, expected: ExpectedFile) -> boo
     """Say whether an earlier run has begun to fetch a product as a file, or to make one again of it."""
     place = unpack_place(directory, expected.name)
     note = read_unpack_note(place)
-    if note is not None and note.belongs_to(expected) and not note.is_repacking:
-        return False
-    return note is not None or bytes_in_part(directory.part(expected.name)) > 0
+    if note is not None and note.belongs_to(expected):
+        return note.is_repacking
+    # What was unpacked of another version is of no use: it is thrown away, and unpacking begins anew.
+    return bytes_in_part(directory.part(expected.name)) > 0
 
 
 def give_up_unpacking(transfers: Transfers, expected: ExpectedFile) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Callable
 
-from mwa_client.directory.disk import boot_id, disk_errors
+from mwa_client.directory.disk import boot_id, disk_errors, sync_directory
 from mwa_client.directory.our_files import state_directory
 from mwa_client.directory.trees import remove_tree
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
@@ -149,9 +149,9 @@ class UnpackPart:
         self._end()
         self.generation += 1
         self._guard()
-        # A note on the disk that vouches for bytes must not outlive them.
+        with disk_errors(self.place.path):
+            _empty(self.place)
         self.write_note(
-            sync=self.note.synced > 0,
             etag=etag,
             synced=0,
             kept=0,
@@ -159,10 +159,6 @@ class UnpackPart:
             is_repacking=False,
             final=None,
         )
-        with disk_errors(self.place.path):
-            for entry in self.place.path.iterdir():
-                if entry != self.place.note:
-                    remove_tree(entry)
         self._unpacker = Unpacker(self.place, self._expected.size, self._stop)
         self._sequence, self._hasher = self._begin(0)
 
@@ -193,9 +189,9 @@ class UnpackPart:
         self._guard()
         unpacker = self._need_unpacker()
         unpacker.end_stream()
-        unpacker.sync()
+        synced, kept = unpacker.sync()
         # Permissions that let nobody in may be set from now on.
-        self.write_note(sync=True, is_finishing=True)
+        self.write_note(sync=True, is_finishing=True, synced=synced, kept=kept)
         return unpacker.finish()
 
     def write_note(self, *, sync: bool = False, **changes: object) -> None:
@@ -328,4 +324,13 @@ def remove_unpack_place(place: UnpackPlace, guard: Callable[[], None] = lambda: 
     with disk_errors(place.path):
         if place.path.is_dir() and not place.path.is_symlink():
             guard()
+            _empty(place)
             remove_tree(place.path)
+
+
+def _empty(place: UnpackPlace) -> None:
+    """Remove all that is in a place, the note first: it must not vouch for half of the rest."""
+    place.note.unlink(missing_ok=True)
+    sync_directory(place.path)
+    for entry in place.path.iterdir():
+        remove_tree(entry)

@@ -18,6 +18,7 @@ from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FetchedFolder
 from mwa_client.transfer.members import path_text
 from mwa_client.transfer.names import folder_name, rename_to_free_name, take_other_name
+from mwa_client.transfer.part_file import SYNC_SIZE
 from mwa_client.transfer.standing import Standing, standing_of_file
 from mwa_client.transfer.unpack_files import (
     FinalFolder,
@@ -149,7 +150,12 @@ def remove_unpacking(
 def bytes_in_unpacking(directory: DownloadDirectory, name: str) -> int:
     """Return how many bytes of a product have been unpacked; 0 where there are none."""
     place = unpack_place(directory, name)
-    with disk_errors(place.path), suppress(FileNotFoundError):
+    note = read_unpack_note(place)
+    if note is not None and (note.is_finishing or note.synced >= SYNC_SIZE):
+        # Where all is here, permissions may let nobody in; where it is much, it may be a million files.
+        # What has come since the last flush is less than one window.
+        return note.synced
+    with disk_errors(place.path), suppress(FileNotFoundError, PermissionError):
         files = (entry for entry in walk_tree(place.members) if entry.is_file(follow_symlinks=False))
         states = (entry.stat(follow_symlinks=False) for entry in files)
         # A file with several names came once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from tars import (
     tree_of,
 )
 
+from mwa_client.directory.disk import boot_id, sync_file_system
 from mwa_client.directory.trees import remove_tree, tree_size
 from mwa_client.errors import DirectoryUnusable, DiskFull, Stopped, VerificationFailed
 from mwa_client.transfer import extra, part_file, repack, segments, sequence, tuner, unpack_part
@@ -285,20 +287,35 @@ from pathlib import Path
 from tars import Scene
 path, archive = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes()
 scene = Scene(path, archive)
-scene.source.piece = 5000
-scene.source.delay = lambda start: 0.005
+# It has written two pieces of what it gathers, and some of the third, when nothing comes any more.
+scene.source.delay = lambda start: 0 if scene.source.sent < 2_500_000 else 600
 scene.fetch()
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
+def test_a_disk_that_is_full_at_the_end_of_a_file_leaves_none_open(
+    many: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    with monkeypatch.context() as patch, pytest.raises(DiskFull):
+        patch.setattr("mwa_client.transfer.unpack.SumLines.put", full)
+        many.fetch()
+    numbers = Path("/proc/self/fd").iterdir()
+    assert not [each for each in numbers if str(many.path) in os.path.realpath(each)]
+    assert_right(many, many.fetch())
+
+
 def test_a_killed_process_costs_next_to_nothing(tmp_path: Path) -> None:
-    members = [*MANY, member("big", bytes(range(256)) * 2000)]
+    members = [*MANY, member("big", bytes(range(256)) * 12_000)]
     scene = Scene(tmp_path / "downloads", tar_of(*members))
     (tmp_path / "archive").write_bytes(scene.archive)
     paths = os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])
     command = [sys.executable, "-c", KILLED, str(scene.path), str(tmp_path / "archive")]
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}) as process:
-        wait_until(lambda: bytes_in_unpacking(scene.place, NAME) > 200_000)
+        wait_until(lambda: bytes_in_unpacking(scene.place, NAME) > 2_000_000)
         process.kill()
     assert process.returncode == -signal.SIGKILL
     there = bytes_in_unpacking(scene.place, NAME)
@@ -378,6 +395,78 @@ def test_a_kill_while_permissions_are_set_is_no_obstacle(
     assert_right(scene, fetched)
 
 
+@contextmanager
+def as_nobody() -> Iterator[Path]:
+    """Be a user without rights in the block, with a folder of one's own."""
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o777)
+    # Nobody may not be able to load what Python needs for these.
+    boot_id()
+    sync_file_system(path)
+    os.seteuid(65534)
+    try:
+        yield path
+    finally:
+        os.seteuid(0)
+        remove_tree(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_its_size_is_known_even_where_its_permissions_let_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    with as_nobody() as path:
+        scene = Scene(path / "d", tar_of(folder("shut", mode=0), member("shut/file", b"x" * 900)))
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("mwa_client.transfer.unpack_download.give_folder_name", _interrupt)
+            scene.fetch()
+        assert bytes_in_unpacking(scene.place, NAME) == len(scene.archive)
+
+
+@pytest.mark.parametrize("unpack", [True, False])
+def test_a_crash_after_the_rename_is_not_one_fetch_more_where_a_file_of_the_users_has_its_name(
+    scene: Scene, unpack: bool
+) -> None:
+    (scene.path / NAME).write_bytes(b"mine")
+    first = scene.fetch_folder()
+    assert scene.fetch(unpack=unpack) == replace(first, fetched=0)
+    assert len(scene.source.asked) == 1
+    assert sorted(each.name for each in scene.path.iterdir()) == [".mwa_client", f"{JOB}_{FOLDER}", NAME]
+    assert (scene.path / NAME).read_bytes() == b"mine"
+
+
+def test_another_version_is_unpacked_while_it_arrives_too(many: Scene) -> None:
+    stopped_after(many, 0.5)
+    many.archive = many.source.data = tar_of(*MANY, member("new", b"n" * 500))
+    many.expected = replace(many.expected, size=len(many.archive), sha1=sha1(many.archive))
+    seen: list[bool] = []
+    many.listen = lambda event: seen.append(many.place.part(NAME).exists())
+    assert_right(many, many.fetch())
+    assert seen and not any(seen)
+
+
+@pytest.mark.parametrize("until", range(5))
+def test_a_kill_while_all_is_thrown_away_leaves_nothing_that_counts(
+    until: int, many: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_after(many, 0.5)
+    many.archive = many.source.data = tar_of(*MANY, member("new", b"n" * 500))
+    many.expected = replace(many.expected, size=len(many.archive), sha1=sha1(many.archive))
+    removed: list[Path] = []
+
+    def remove(path: Path) -> None:
+        if len(removed) == until:
+            raise KeyboardInterrupt
+        removed.append(path)
+        remove_tree(path)
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(unpack_part, "remove_tree", remove)
+        many.fetch()
+    # What the killed run was about to expect is expected no more: what is left must not be taken for that.
+    many.archive = many.source.data = tar_of(*MANY)
+    many.expected = replace(many.expected, size=len(many.archive), sha1=sha1(many.archive))
+    assert_right(many, many.fetch())
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_without_the_rights_of_root_it_works_the_same() -> None:
     members = (
@@ -387,11 +476,12 @@ def test_without_the_rights_of_root_it_works_the_same() -> None:
         member("shut/in/file", b"x" * 900, mode=0),
         member("readonly", b"y" * 5000, mode=0o444),
         hard_link("same", "readonly", mode=0o444),
+        member("secret", b"s" * 700, mode=0),
+        hard_link("secret too", "secret", mode=0),
+        folder("twice", mode=0),
+        folder("twice", mode=0),
     )
-    path = Path(tempfile.mkdtemp())
-    path.chmod(0o777)
-    os.seteuid(65534)
-    try:
+    with as_nobody() as path:
         for kind in ("fetched", "stopped", "refused"):
             extra = (member("../up"),) if kind == "refused" else ()
             scene = Scene(path / kind, tar_of(*members, member("last", b"z" * 30_000), *extra))
@@ -405,11 +495,9 @@ def test_without_the_rights_of_root_it_works_the_same() -> None:
             else:
                 scene.fetch()
                 modes = {each.name: stat.S_IMODE(each.lstat().st_mode) for each in scene.folder.iterdir()}
-                assert modes == {"shut": 0, "readonly": 0o444, "same": 0o444, "last": 0o644}
+                shut = dict.fromkeys(("shut", "secret", "secret too", "twice"), 0)
+                assert modes == {**shut, "readonly": 0o444, "same": 0o444, "last": 0o644}
                 assert stat.S_IMODE(scene.folder.stat().st_mode) == 0o555
-    finally:
-        os.seteuid(0)
-        remove_tree(path)
 
 
 # --- A tar that is there already ---------------------------------------------------------------------
