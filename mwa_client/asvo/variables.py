@@ -76,6 +76,11 @@ def services_from(environment: Mapping[str, str], api: ApiVersion | None = None)
     return tuple(services)
 
 
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables without those that let somebody in: what the user runs needs none."""
+    return {name: value for name, value in environment.items() if name not in (KEY_VARIABLE, "ASVO_PASS")}
+
+
 def has_account_of_2018_alone(environment: Mapping[str, str]) -> bool:
     """Say whether the variables hold an account of 2018, or a part of one, and no key for today's service."""
     return not environment.get(KEY_VARIABLE) and any(environment.get(name) for name in ACCOUNT)

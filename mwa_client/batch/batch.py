@@ -17,6 +17,7 @@ from typing import Any, Callable
 from mwa_client.asvo.session import Session
 from mwa_client.batch.events import Asking, Begun, Complete, Counts, Event, RowFailed, Summary
 from mwa_client.batch.fetching import DownloadEnded, Fetching
+from mwa_client.batch.following import CommandEnded, Following
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.losing import LostJobs
 from mwa_client.batch.open_files import OpenFiles
@@ -24,6 +25,7 @@ from mwa_client.batch.pacing import Pacing
 from mwa_client.batch.recalling import ReadAgain, Recalling
 from mwa_client.batch.records import FetchedProduct
 from mwa_client.batch.rows import AT_WORK, SETTLED, ListedJob, Rows, Stage
+from mwa_client.batch.shell import ShellCommand
 from mwa_client.batch.submitting import SUBMITTERS, SubmissionEnded, Submitting
 from mwa_client.batch.updates import RowUpdates
 from mwa_client.batch.watching import Listed, Watching
@@ -70,6 +72,8 @@ class Batch:
         Be content with one pass: one listing, what can be submitted then, what is ready then.
     is_asked_again : bool
         As for `LostJobs`.
+    then : ShellCommand, optional
+        What to run for each product once it is complete.
     free_bytes : callable
         Says for how many bytes there is room in a directory.
     roots : DeliveryRoots
@@ -91,6 +95,7 @@ class Batch:
         unpack: bool = False,
         once: bool = False,
         is_asked_again: bool = False,
+        then: ShellCommand | None = None,
         free_bytes: Callable[[Path], float] = free_bytes,
         roots: DeliveryRoots = DELIVERY_ROOTS,
     ) -> None:
@@ -99,7 +104,8 @@ class Batch:
         is_fetching = not self._enough
         self._inbox: queue.Queue[Any] = queue.Queue()
         self._stop = threading.Event()
-        self._updates = updates = RowUpdates(Rows(requests), ledger, clock, listen)
+        command = then if is_fetching else None
+        self._updates = updates = RowUpdates(Rows(requests), ledger, clock, listen, command)
         self._counted: tuple[object, ...] | None = None
         self._ends_at = float("inf")
         # The rooms where the work is done; each is given what it works with, and those that it tells.
@@ -138,6 +144,7 @@ class Batch:
             inbox=inbox,
             stop=stop,
         )
+        self._following = Following(updates, pacing.parallel, inbox, stop)
 
     def run(self) -> Summary:
         """Work until every row is complete or has failed, and say how it ended.
@@ -179,6 +186,7 @@ class Batch:
                     self._watching.ask_for_listing()
                     self._counted = None  # So that the display hears from us, though nothing changes.
                 self._fetching.start()
+                self._following.start()
                 self._tell_counts()
                 self._wait_for_messages()
         finally:
@@ -225,6 +233,8 @@ class Batch:
             self._submitting.take(message)
         elif isinstance(message, DownloadEnded):
             self._fetching.take(message)
+        elif isinstance(message, CommandEnded):
+            self._following.take(message)
         elif isinstance(message, ReadAgain):
             self._recalling.take(message)
         elif isinstance(message, BaseException):
@@ -239,6 +249,7 @@ class Batch:
         deadline = time.monotonic() + LAST_MOMENTS
         self._submitting.finish(deadline)
         self._fetching.finish(deadline)
+        self._following.finish(deadline)
         # A listing is worth waiting for only where it was the time that ran out, not the work.
         self._watching.finish(deadline if self._has_given_up() else time.monotonic())
         while not self._inbox.empty():
@@ -249,6 +260,8 @@ class Batch:
                 self._submitting.keep(message)
             elif isinstance(message, DownloadEnded) and isinstance(message.outcome, FetchedProduct):
                 self._fetching.take(message)
+            elif isinstance(message, CommandEnded) and isinstance(message.outcome, int):
+                self._following.take(message)
 
     def _summary(self, error: MwaClientError | None = None) -> Summary:
         rows = self._updates.rows

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Union
 
+from mwa_client.batch.records import FetchedProduct
 from mwa_client.errors import ExitStatus, MwaClientError
 from mwa_client.jobs.request import where_of
 from mwa_client.transfer.events import FileNotice, Progress, Setback
@@ -94,6 +95,8 @@ class Complete:
         The download directory.
     is_changed : bool
         Somebody has changed its files since an earlier run completed it. They are kept as they are.
+    is_moved : bool
+        They are not there any more: the command of an earlier run has had them, and that is its own affair.
     """
 
     row: RowName
@@ -102,12 +105,35 @@ class Complete:
     elsewhere: tuple[str, ...] = ()
     directory: Path = Path()
     is_changed: bool = False
+    is_moved: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """As of `FetchedProduct`."""
+        return FetchedProduct(self.files, self.elsewhere).fingerprint
 
     @property
     def products(self) -> dict[Path, list[FetchedFile]]:
         """The files, by the file or folder of the download directory that they are in."""
         grouped = by_name(self.directory, self.files)
         return {self.directory / name: files for name, files in grouped.items()}
+
+
+@dataclass(frozen=True)
+class CommandRun:
+    """The user's command begins for a row's product, or has ended.
+
+    Attributes
+    ----------
+    log : Path
+        Where its output is.
+    status : int or None
+        Its exit status, or the signal that has ended it as a negative number; None: it begins.
+    """
+
+    row: RowName
+    log: Path
+    status: int | None = None
 
 
 @dataclass(frozen=True)
@@ -222,8 +248,8 @@ class Summary:
 
     @property
     def size(self) -> int:
-        """Bytes of all complete products."""
-        return sum(file.size for row in self.complete for file in row.files)
+        """Bytes of all complete products that are there."""
+        return sum(file.size for row in self.complete if not row.is_moved for file in row.files)
 
     @property
     def elsewhere(self) -> tuple[str, ...]:
@@ -234,6 +260,11 @@ class Summary:
     def changed(self) -> int:
         """How many rows have products that somebody has changed since they were complete."""
         return sum(row.is_changed for row in self.complete)
+
+    @property
+    def moved(self) -> int:
+        """How many rows have products that were moved away after their command was done."""
+        return sum(row.is_moved for row in self.complete)
 
     @property
     def unverified(self) -> tuple[FetchedFile, ...]:
@@ -250,6 +281,7 @@ Event = Union[
     Setback,
     FileNotice,
     Complete,
+    CommandRun,
     RowFailed,
     Notice,
     Counts,

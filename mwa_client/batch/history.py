@@ -26,7 +26,7 @@ from mwa_client.errors import DirectoryUnusable
 SUBMITTING, SUBMITTED = "Submitting", "Submitted"
 """States in words for people: it is not known yet whether the service has made a job; it has."""
 NO_FAILURE = ("", "")
-TELLING = ("intent", "refused", "job", "state", "downloading", "complete", "failed")
+TELLING = ("intent", "refused", "job", "state", "downloading", "complete", "then", "failed")
 """The events of a ledger that change what a row is."""
 
 
@@ -90,6 +90,8 @@ class RowHistory:
         The downloads of its product, the last one is the present one.
     product : FetchedProduct or None
         Its product, once it is complete; None also where its line cannot be read.
+    has_followed : bool
+        The user's command was run for it, and was successful.
     failure : tuple of (str, str)
         Why it has failed, and what to do; both empty if it has not.
     """
@@ -100,6 +102,7 @@ class RowHistory:
     job_id: int | None = None
     downloads: list[TimedDownload] = field(default_factory=list)
     product: FetchedProduct | None = None
+    has_followed: bool = False
     failure: tuple[str, str] = NO_FAILURE
 
     @property
@@ -215,6 +218,8 @@ class LedgerHistory:
             self._take_download(row, entry, at, ledger)
         elif event == "complete":
             self._take_complete(row, entry, at)
+        elif event == "then":
+            self._take_command(row, entry.get("status"), at)
         elif event == "failed":
             row.step(at, LABELS[Stage.FAILED])
         if event == "failed":
@@ -242,9 +247,17 @@ class LedgerHistory:
         job_id = entry.get("job_id")
         row.job_id = job_id if type(job_id) is int else row.job_id
         row.product = read_product(self._directory, entry)
+        row.has_followed = row.has_followed and row.label == LABELS[Stage.COMPLETE]
         if row.label == LABELS[Stage.DOWNLOADING] and row.downloads:
             row.downloads[-1].ended = at
         row.step(at, LABELS[Stage.COMPLETE])
+
+    def _take_command(self, row: RowHistory, status: object, at: float) -> None:
+        row.has_followed = status == 0
+        if status is None:
+            row.step(at, LABELS[Stage.FOLLOWED])
+        elif row.has_followed:
+            row.step(at, LABELS[Stage.COMPLETE])
 
     def _note_damage(self, line: str) -> None:
         self.damaged += 1

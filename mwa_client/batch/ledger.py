@@ -18,7 +18,7 @@ from typing import Any, Callable
 
 from mwa_client.batch.ledger_file import entry_time
 from mwa_client.batch.ledger_files import LedgerFiles
-from mwa_client.batch.records import FetchedProduct, RowRecord, UnreadProduct
+from mwa_client.batch.records import CommandRecord, FetchedProduct, RowRecord, UnreadProduct
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.names import name_in_text, name_on_disk
 from mwa_client.directory.our_files import state_directory
@@ -90,6 +90,7 @@ class Ledger:
         self._part = part
         self._file = LedgerFiles(self.place.state_dir, part)
         self._rows: dict[str, RowRecord] = {}
+        self._commands: dict[tuple[int, str], CommandRecord] = {}
         self._given_up: dict[int, str] = {}
         self._sums = Sha1Sums(directory, self.place.state_dir, is_shared=is_shared)
         self._lost: set[str] = set()
@@ -208,6 +209,17 @@ class Ledger:
         self._lost.clear()
         self._append(entry)
 
+    def command(self, job_id: int | None, fingerprint: str) -> CommandRecord | None:
+        """Return what is recorded about the user's command for a product; None where it was never begun."""
+        return self._commands.get((job_id or 0, fingerprint))
+
+    def record_command(
+        self, identity: str, job_id: int, fingerprint: str, digest: str, status: int | None
+    ) -> None:
+        """Record that the user's command begins for a product (`status` is None), or how it has ended."""
+        about = {"product": fingerprint, "command": digest, "status": status}
+        self._record({"event": "then", "row": identity, "job_id": job_id, **about})
+
     def _verified(self) -> dict[str, str]:
         """Return the names and SHA-1s of all our verified files."""
         ours = [row for identity, row in self._rows.items() if self._is_ours(identity)]
@@ -287,6 +299,10 @@ class Ledger:
         elif event == "complete":
             row.job_id = row.job_id if job_id is None else job_id
             self._learn_complete(row, entry, product)
+        elif event == "then" and job_id is not None:
+            status = entry.get("status")
+            known = CommandRecord(str(entry.get("command")), status if type(status) is int else None)
+            self._commands[job_id, str(entry.get("product"))] = known
         elif event == "refused":
             row.note_refused()
         elif event == "unclear":

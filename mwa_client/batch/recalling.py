@@ -115,6 +115,10 @@ class Recalling:
     def _settle_product(self, row: Row, fetched: FetchedProduct, standing: Standing) -> None:
         """Leave alone what an earlier run has completed, or fetch it again where there is a reason to."""
         assert row.job_id is not None
+        if standing is not Standing.AS_LEFT and self._is_done_with(row, fetched):
+            is_moved, is_changed = standing is Standing.GONE, standing is Standing.CHANGED
+            self._updates.complete(row, fetched, from_before=True, is_changed=is_changed, is_moved=is_moved)
+            return
         is_changed = standing is Standing.CHANGED
         is_here_now = any(map(self._roots.is_visible, fetched.elsewhere))
         if not (standing is Standing.GONE or is_here_now or (is_changed and row.request.allow_resubmit)):
@@ -126,6 +130,15 @@ class Recalling:
             what = was_complete(row, self._ledger)
             self._updates.notice(f"{what} It will be downloaded again.", is_warning=False)
         self._updates.attach(row, row.job_id, found=True)
+
+    def _is_done_with(self, row: Row, fetched: FetchedProduct) -> bool:
+        """Say whether it does not matter any more what has become of a product.
+
+        The user's command was successful for it, and may have moved it, say. But who names a job and no
+        command wants its product.
+        """
+        is_wanted_again = isinstance(row.request, ListedJob) and self._updates.command is None
+        return not is_wanted_again and self._updates.has_followed(row.job_id, fetched.fingerprint)
 
     def _has_to_unpack(self, row: Row, fetched: FetchedProduct) -> bool:
         """Have a product unpacked that was not, if that is wanted now; fail the row where it cannot be.

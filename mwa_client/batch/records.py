@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -75,6 +76,12 @@ class FetchedProduct:
     refused: tuple[RefusedArchive, ...] = ()
 
     @property
+    def fingerprint(self) -> str:
+        """What tells this product from another one, should a service ever begin its job ids anew."""
+        parts = sorted((*(file.sha1 for file in self.files), *self.elsewhere))
+        return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+    @property
     def refusal(self) -> UnpackRefused | None:
         """Why it was not unpacked, as an error; None where there is no reason."""
         for one in self.refused:
@@ -82,6 +89,23 @@ class FetchedProduct:
                 if file.path.name == one.name:
                     return UnpackRefused(one.member, one.why, file)
         return None
+
+
+@dataclass(frozen=True)
+class CommandRecord:
+    """What the ledger has recorded about the user's command for a product.
+
+    Attributes
+    ----------
+    digest : str
+        Which command it was.
+    status : int or None
+        Its exit status, or the signal that has ended it as a negative number; None: it was begun, and has
+        not ended as far as is known.
+    """
+
+    digest: str
+    status: int | None
 
 
 class UnreadProduct:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from mwa_client.asvo.job import Job
 from mwa_client.batch.events import Complete, RowFailed, RowName
-from mwa_client.batch.records import FetchedProduct, Product
+from mwa_client.batch.records import Product
+from mwa_client.batch.row_notes import Attempts, History, Watch
 from mwa_client.errors import MwaClientError
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.listed import identity_of
@@ -30,6 +31,8 @@ class Stage(enum.Enum):
     WATCHED = "at the service"
     READY = "ready for download"
     DOWNLOADING = "being downloaded"
+    ARRIVED = "complete, and its command is to be run"
+    FOLLOWED = "complete, and its command is running"
     COMPLETE = "complete"
     FAILED = "failed"
 
@@ -37,10 +40,11 @@ class Stage(enum.Enum):
     __hash__ = object.__hash__
 
 
-AT_WORK = (Stage.SUBMITTING, Stage.CHECKING, Stage.DOWNLOADING)
-"""A worker has the row in hand."""
+AT_WORK = (Stage.SUBMITTING, Stage.CHECKING, Stage.DOWNLOADING, Stage.ARRIVED, Stage.FOLLOWED)
+"""A worker has the row in hand, or will have as soon as one is free."""
 SETTLED = (Stage.COMPLETE, Stage.FAILED)
 """Nothing more will happen to the row."""
+_BEFORE_ARRIVAL = (Stage.WANTED, Stage.CHECKING, Stage.WATCHED, Stage.DOWNLOADING)
 
 STEPS: dict[str, tuple[tuple[Stage, ...], Stage]] = {
     "check": ((Stage.WANTED,), Stage.CHECKING),
@@ -53,13 +57,17 @@ STEPS: dict[str, tuple[tuple[Stage, ...], Stage]] = {
     "download": ((Stage.READY,), Stage.DOWNLOADING),
     "put back": ((Stage.DOWNLOADING,), Stage.READY),
     "look again": ((Stage.DOWNLOADING,), Stage.WATCHED),
-    "complete": ((Stage.WANTED, Stage.CHECKING, Stage.WATCHED, Stage.DOWNLOADING), Stage.COMPLETE),
+    "arrive": (_BEFORE_ARRIVAL, Stage.ARRIVED),
+    "follow": ((Stage.ARRIVED,), Stage.FOLLOWED),
+    "complete": ((*_BEFORE_ARRIVAL, Stage.ARRIVED, Stage.FOLLOWED), Stage.COMPLETE),
     "fail": (tuple(stage for stage in Stage if stage not in SETTLED), Stage.FAILED),
 }
 """From where each step leads where."""
 NOT_SUBMITTED = "Not submitted"
 LABELS = {
     Stage.DOWNLOADING: "Downloading",
+    Stage.ARRIVED: "Waiting for the command",
+    Stage.FOLLOWED: "Running the command",
     Stage.COMPLETE: "Download Complete",
     Stage.FAILED: "Error",
 }
@@ -93,67 +101,6 @@ class ListedJob:
         return cls(job.job_id, job.obs_id or 0, identity or f"job {job.job_id}", delivery=delivery)
 
 
-@dataclass
-class Attempts:
-    """Submissions of a row in this run that have made no job, as far as is known.
-
-    Attributes
-    ----------
-    deferred : int
-        How many came to nothing, for whatever passing reason.
-    ended_at : float or None
-        When the last of them ended, by the clock for intervals.
-    """
-
-    deferred: int = 0
-    ended_at: float | None = None
-
-
-@dataclass
-class Watch:
-    """How long a row's job has been looked for in the listings. All times are by the clock for intervals.
-
-    Attributes
-    ----------
-    since : float
-        When the row got its job.
-    missing_since : float or None
-        Since when the listings have not had it.
-    product_gone : MwaClientError or None
-        Why its product could not be fetched, where the next listing is to tell what has become of the job.
-    """
-
-    since: float = float("-inf")
-    missing_since: float | None = None
-    product_gone: MwaClientError | None = None
-
-
-@dataclass
-class History:
-    """What a row had before its present job.
-
-    Attributes
-    ----------
-    has_earlier_job : bool
-        Its present job was submitted by an earlier run.
-    was_renewed : bool
-        A lost job has been given up for a new one in this run.
-    lost_job : int or None
-        That lost job.
-    fetched : FetchedProduct or None
-        What an earlier run has brought for it, where that is not in the directory as it was left.
-    end_if_unlisted : MwaClientError or None
-        How the row ends where no listed job can be its: it has been complete before, and no new job is
-        submitted.
-    """
-
-    has_earlier_job: bool = False
-    was_renewed: bool = False
-    lost_job: int | None = None
-    fetched: FetchedProduct | None = None
-    end_if_unlisted: MwaClientError | None = None
-
-
 class Row:
     """One row of the job file and how far it has come. Only the loop's thread changes it.
 
@@ -177,6 +124,8 @@ class Row:
         What came before its present job.
     product : Product or None
         What is to be fetched, once the job is ready.
+    arrived : Complete or None
+        Its product, where a command is to be run for it.
     result : Complete or RowFailed or None
         How it ended.
     """
@@ -191,6 +140,7 @@ class Row:
         self.watch = Watch()
         self.history = History()
         self.product: Product | None = None
+        self.arrived: Complete | None = None
         self.result: Complete | RowFailed | None = None
         self._rows = rows
         self._stage = Stage.WANTED
@@ -286,6 +236,15 @@ class Row:
         self._state = self.label  # So that its state at the service is told once more.
         self._step("look again")
         self.watch.product_gone = gone
+
+    def arrive(self, result: Complete) -> None:
+        """Take the step: all of its product is here, and a command is to be run for it."""
+        self._step("arrive")
+        self.arrived = result
+
+    def follow(self) -> None:
+        """Take the step: the command is run."""
+        self._step("follow")
 
     def complete(self, result: Complete) -> None:
         """Take the last step: all of its product is here."""

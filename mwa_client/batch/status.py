@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mwa_client.jobs.request import JobRequest
 
 MOVED_AWAY = "Moved away"
-INTERRUPTED = "Download interrupted"
+INTERRUPTED, COMMAND_INTERRUPTED = "Download interrupted", "Command interrupted"
 """States in words for people that only a look at the directory shows."""
 _JOB_TYPE = re.compile(r"job_type=([a-z])\b")
 _OBS_ID = re.compile(r"\bobs_id=([0-9]{1,19})\b")
@@ -213,7 +213,9 @@ class _Look:
             return RowStatus(**about)
         about |= {"label": row.label, "note": row.failure[0], "remedy": row.failure[1]}
         if row.label == LABELS[Stage.COMPLETE]:
-            about |= self._of_product(row.product)
+            about |= self._of_product(row.product, has_followed=row.has_followed)
+        elif row.label == LABELS[Stage.FOLLOWED] and not self.is_at_work:
+            about["label"] = COMMAND_INTERRUPTED
         elif row.downloads:
             about |= self._of_download(row)
         return RowStatus(
@@ -224,7 +226,7 @@ class _Look:
             **about,
         )
 
-    def _of_product(self, product: FetchedProduct | None) -> dict[str, Any]:
+    def _of_product(self, product: FetchedProduct | None, *, has_followed: bool) -> dict[str, Any]:
         """Say where a product is, and whether it is still there."""
         if product is None:
             return {"note": "Its line in the ledger cannot be read.", "remedy": "The next run looks for it."}
@@ -237,6 +239,8 @@ class _Look:
             "unverified": sum(not file.verified for file in product.files),
         }
         standing = set(here.values())
+        if Standing.GONE in standing and has_followed:
+            return {**found, "here": 0, "note": "It has been moved away since its command was done."}
         if Standing.GONE in standing:
             return {**found, "label": MOVED_AWAY, "here": 0, "note": "It was complete, and is not there now."}
         if Standing.CHANGED in standing:

@@ -8,8 +8,9 @@ from mwa_client.batch.events import Complete, Event, Notice, RowFailed, StateCha
 from mwa_client.batch.history import SUBMITTED
 from mwa_client.batch.in_order import InOrder
 from mwa_client.batch.ledger import Ledger
-from mwa_client.batch.records import FetchedProduct
+from mwa_client.batch.records import CommandRecord, FetchedProduct
 from mwa_client.batch.rows import Row, Rows, Stage
+from mwa_client.batch.shell import ShellCommand
 from mwa_client.errors import MwaClientError
 from mwa_client.timing import Clock
 from mwa_client.transfer.events import TransferEvent
@@ -28,6 +29,8 @@ class RowUpdates:
         Time.
     listen : callable
         Is told every `Event`, from the loop's thread alone.
+    command : ShellCommand, optional
+        What is to be run for each product.
 
     Attributes
     ----------
@@ -39,14 +42,23 @@ class RowUpdates:
         Tells what happens to rows that are being submitted at once in the order of the file.
     """
 
-    def __init__(self, rows: Rows, ledger: Ledger, clock: Clock, listen: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        ledger: Ledger,
+        clock: Clock,
+        listen: Callable[[Event], None],
+        command: ShellCommand | None = None,
+    ) -> None:
         self.rows = rows
         self.ledger = ledger
         self.clock = clock
         self.listen = listen
+        self.command = command
         self.new_jobs: set[int] = set()
         self.bytes_here = 0
         self.in_order: InOrder[Row, Event] = InOrder(listen)
+        self._is_change_told = False
 
     def notice(self, text: str, *, is_warning: bool = True) -> None:
         """Tell something that concerns no single row, or more than its state."""
@@ -88,9 +100,15 @@ class RowUpdates:
             self.tell(row, StateChanged(row.name, label))
 
     def complete(
-        self, row: Row, fetched: FetchedProduct, *, from_before: bool, is_changed: bool = False
+        self,
+        row: Row,
+        fetched: FetchedProduct,
+        *,
+        from_before: bool,
+        is_changed: bool = False,
+        is_moved: bool = False,
     ) -> None:
-        """End a row whose product is here, or at the place where it was asked for.
+        """End a row whose product is here, or have the command run for it first.
 
         Parameters
         ----------
@@ -98,12 +116,44 @@ class RowUpdates:
             An earlier run has completed it.
         is_changed : bool
             Somebody has worked on it since.
+        is_moved : bool
+            It is not here any more, and need not be.
         """
-        directory = self.ledger.place.path
-        result = Complete(row.name, fetched.files, from_before, fetched.elsewhere, directory, is_changed)
-        row.complete(result)
-        self.bytes_here += sum(file.size for file in fetched.files)
+        files, elsewhere, directory = fetched.files, fetched.elsewhere, self.ledger.place.path
+        result = Complete(row.name, files, from_before, elsewhere, directory, is_changed, is_moved)
+        if self.command is not None and not self.has_followed(row.job_id, fetched.fingerprint):
+            row.arrive(result)
+        else:
+            row.complete(result)
+            self._tell_change_of_command(row, fetched.fingerprint)
+        self.bytes_here += 0 if is_moved else sum(file.size for file in fetched.files)
         self.tell(row, result)
+
+    def finish(self, row: Row) -> None:
+        """End a row for whose product the command has been run."""
+        assert row.arrived is not None
+        row.complete(row.arrived)
+
+    def known_command(self, row: Row) -> CommandRecord | None:
+        """Return what is recorded about the command for the product of a row that has arrived."""
+        return None if row.arrived is None else self.ledger.command(row.job_id, row.arrived.fingerprint)
+
+    def has_followed(self, job_id: int | None, fingerprint: str) -> bool:
+        """Say whether a command has been run for a product and was successful: then that is done for good."""
+        known = self.ledger.command(job_id, fingerprint)
+        return known is not None and known.status == 0
+
+    def _tell_change_of_command(self, row: Row, fingerprint: str) -> None:
+        """Say once that products have had another command: it is not for this program to repeat them."""
+        known = self.ledger.command(row.job_id, fingerprint)
+        if self.command is None or known is None or known.digest == self.command.digest:
+            return
+        if not self._is_change_told:
+            self._is_change_told = True
+            self.notice(
+                "The command of --then is another one than in earlier runs. It is not run for products for "
+                "which the former one was successful."
+            )
 
     def fail(self, row: Row, error: MwaClientError) -> None:
         """End a row that cannot be completed."""

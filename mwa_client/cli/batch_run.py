@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Callable, TypeVar
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job_filter import FIRST_OBS_ID
+from mwa_client.asvo.variables import without_secrets
 from mwa_client.batch.batch import Batch
 from mwa_client.batch.events import Event, RowFailed, Summary
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.pacing import Pacing
 from mwa_client.batch.rows import ListedJob
+from mwa_client.batch.shell import ShellCommand
 from mwa_client.batch.workers import Workers
 from mwa_client.cli.checking import RowSource
 from mwa_client.cli.context import TaskContext
@@ -96,7 +98,7 @@ def _run_batch(
 ) -> ExitStatus:
     """Run a batch and show it; `rows` are those that its report is about, all where none are named."""
     settings, clock = context.settings, SystemClock()
-    output = settings.output
+    output, then = settings.output, settings.downloads.then
     environment = dict(os.environ)
     looks = {"quiet": output.quiet, "json": output.json, "verbose": output.verbose}
     with _not_in_environment("TQDM_"):  # The user has set them for other programs' bars.
@@ -155,6 +157,7 @@ def _run_batch(
             once=settings.once,
             # A crontab repeats the same command all night, and means one new job by it, not one each time.
             is_asked_again=settings.allow_resubmit and not settings.once,
+            then=None if then is None else ShellCommand(then, without_secrets(environment)),
             roots=context.services[0].delivery_roots,
         )
         try:

@@ -134,6 +134,9 @@ def option_parser() -> argparse.ArgumentParser:
         "--obs-ids", metavar="FILE", action="append",
         help="a list of obs_ids; the row of -j, without obs_id, is for each",
     )  # fmt: skip
+    job.add_argument(
+        "--then", metavar="COMMAND", help="then run this for each product; {path} stands for the product"
+    )
     before = parser.add_argument_group("before the real run")
     before.add_argument("--check", action="store_true", help="check the file and show the plan; send nothing")
     before.add_argument("--sandbox", action="store_true", help="practise against a built-in service")

@@ -128,12 +128,15 @@ class Downloads:
         Make folders of the products that are tars or zips.
     only_wait : bool
         Download nothing: be content when all jobs are ready.
+    then : str or None
+        A command for the shell that is run for each product once it is complete.
     """
 
     parallel: int = DOWNLOADS
     connections: int = CONNECTIONS
     unpack: bool = False
     only_wait: bool = False
+    then: str | None = None
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
             connections=_count("--connections", options.connections, CONNECTIONS, MOST_CONNECTIONS),
             unpack=options.unpack,
             only_wait=options.no_download,
+            then=_then(options, task),
         ),
         poll=read_seconds("--poll", options.poll, SANDBOX_POLL if options.sandbox else 0.0) or None,
         give_up_after=read_seconds("--give-up-after", options.give_up_after, 0.0) or None,
@@ -272,6 +276,17 @@ def _task(options: argparse.Namespace) -> Task:
         names = names or "--report alone"
         raise SettingsError(f"--once and {names} do not go together.", "Leave out --once.")
     return task
+
+
+def _then(options: argparse.Namespace, task: Task) -> str | None:
+    if options.then is None:
+        return None
+    if not options.then.strip():
+        raise SettingsError("--then is empty.", "Give a command, or leave the option out.")
+    if options.no_download or task not in (Task.RUN, Task.FETCH, Task.CHECK):
+        what = "--then is run for products that have been downloaded, and here none are."
+        raise SettingsError(what, "Leave it out.")
+    return str(options.then)
 
 
 def _wait(value: str | None) -> float:

@@ -7,6 +7,7 @@ import time
 from typing import TextIO
 
 from mwa_client.batch.events import (
+    CommandRun,
     Complete,
     Event,
     Notice,
@@ -55,6 +56,9 @@ class JsonDisplay(Display):
             self._tell_progress(event)
         elif isinstance(event, Complete):
             self._tell_complete(event)
+        elif isinstance(event, CommandRun):
+            state = "begun" if event.status is None else "ended"
+            self._tell("then", event.row, state=state, status=event.status, log=str(event.log))
         elif isinstance(event, RowFailed):
             self.tell_error(event.error, event.row)
         elif isinstance(event, Summary):
@@ -97,7 +101,7 @@ class JsonDisplay(Display):
                 size=file.size,
                 sha1=file.sha1,
                 verified=file.verified,
-                here=True,
+                here=not event.is_moved,
                 from_before=event.from_before,
                 **({"files": file.files} if isinstance(file, FetchedFolder) else {}),
                 **({"changed": True} if event.is_changed else {}),

@@ -8,6 +8,7 @@ from typing import TextIO
 
 from mwa_client.batch.events import (
     Begun,
+    CommandRun,
     Complete,
     Counts,
     Downloading,
@@ -103,6 +104,9 @@ class LineDisplay(Display):
             self._show_downloading(event)
         elif isinstance(event, Complete):
             self._show_complete(event)
+        elif isinstance(event, CommandRun):
+            if event.status == 0:  # A failure is told with its reason.
+                self._tell(about_row("Command done", event.row), GREEN)
         elif isinstance(event, RowFailed):
             self._tell(about_row("Error", event.row, event.error.what), RED)
         elif isinstance(event, Setback):
@@ -198,6 +202,7 @@ class LineDisplay(Display):
             is_verified = all(file.verified for file in files)
             proof = "verified" if is_verified else "not verified: the service gave no SHA-1"
             proof = "changed since it was complete; kept as it is" if event.is_changed else proof
+            proof = "moved away since its command was done" if event.is_moved else proof
             number = number_of_files(files)
             size = format_size(sum(file.size for file in files))
             self._tell(about_row(COMPLETE, event.row, f"{place} ({number}{size}, {proof}{when})"), GREEN)

@@ -18,12 +18,20 @@ LIFE = (
     JobState.READY.label,
     "Download interrupted",
     "Downloading",
+    "Waiting for the command",
+    "Running the command",
+    "Command interrupted",
     COMPLETE,
     "Moved away",
     *(state.label for state in (JobState.EXPIRED, JobState.CANCELLED, JobState.ERROR)),
 )
 """The states of a row in the order of its life."""
-SHORTER = {JobState.READY.label: "Ready", COMPLETE: "Complete"}
+SHORTER = {
+    JobState.READY.label: "Ready",
+    "Waiting for the command": "Arrived",
+    "Running the command": "Command",
+    COMPLETE: "Complete",
+}
 """Shorter words for some states, for the bar, where there is little room."""
 
 
@@ -113,9 +121,10 @@ def summary_line(summary: Summary) -> str:
     parts += [f"{len(summary.elsewhere)} of them delivered elsewhere"] if summary.elsewhere else []
     parts += [f"{unverified} of the files not verified"] if unverified else []
     parts += [f"{summary.changed} changed since"] if summary.changed else []
+    parts += [f"{summary.moved} moved away since"] if summary.moved else []
     parts += [f"{len(summary.failed)} failed"] if summary.failed else []
     parts += [f"{len(summary.pending)} pending{again}"] if summary.pending else []
-    has_files = any(row.files for row in summary.complete)
+    has_files = any(row.files and not row.is_moved for row in summary.complete)
     where = f": {format_size(summary.size)} in {summary.directory}" if has_files else ""
     return ", ".join(parts) + where
 

@@ -1,0 +1,298 @@
+"""Commands for the shell: what the user has written is filled in, run with a log, and ended with us."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mwa_client.directory.disk import disk_errors
+from mwa_client.directory.our_files import open_ours, state_directory
+from mwa_client.errors import JobFailed
+
+PLACEHOLDERS = ("path", "obs_id", "job_id", "line")
+"""What stands in braces in a command, and is replaced for each product."""
+_NAME = "|".join(PLACEHOLDERS)
+_IN_SINGLE_QUOTES = re.compile(rf"\{{(?P<name>{_NAME})\}}|.", re.DOTALL)
+_ELSEWHERE = re.compile(rf"\\.|\$[({{]|\{{(?P<name>{_NAME})\}}|.", re.DOTALL)
+SHELL = "/bin/sh"
+LOOK_INTERVAL = 0.2
+"""Seconds after which it is noticed that the work is to stop."""
+TIME_TO_STOP = 0.7
+"""Seconds that a command has to end when this program ends; then the guard waits for it instead."""
+TIME_TO_DIE = 15.0
+"""Seconds to wait for the processes of a command that an earlier run has begun."""
+TAIL, LONGEST_LINE = 4096, 300
+"""Bytes at the end of a log in which its last line is looked for, and characters of it that are shown."""
+GUARD_SCRIPT = """\
+trap '' HUP INT TERM
+groups=
+while read -r sign group; do
+    if [ "$sign" = + ]; then groups="$groups $group"; continue; fi
+    left=
+    for each in $groups; do [ "$each" = "$group" ] || left="$left $each"; done
+    groups=$left
+done
+[ -n "$groups" ] || exit 0
+for each in $groups; do kill -TERM -- "-$each" 2>/dev/null; done
+sleep 3
+for each in $groups; do kill -KILL -- "-$each" 2>/dev/null; done
+"""
+"""Ends the process groups that it was told of when nobody can tell it any more: this program has ended."""
+
+
+def fill_in(template: str, values: Mapping[str, Sequence[str]]) -> str:
+    """Return a command with its placeholders replaced, so that the shell reads each value as it is.
+
+    Parameters
+    ----------
+    template : str
+        The command as the user has written it; ``{path}`` is appended where it has no placeholder.
+    values : mapping
+        What each of `PLACEHOLDERS` stands for: one word, or several.
+
+    Notes
+    -----
+    A placeholder may stand in quotes, as in ``"{path}.log"``. These are closed before the value and opened
+    again behind it: within double quotes the shell would take a ``$`` of a file's name for its own.
+    """
+    filled, closers, is_placed, position = [], [""], False, 0
+    while position < len(template):
+        closer = closers[-1]
+        found = (_IN_SINGLE_QUOTES if closer == "'" else _ELSEWHERE).match(template, position)
+        assert found is not None
+        token, position = found[0], found.end()
+        if found["name"]:
+            quote = closer if closer in ("'", '"') else ""
+            token = f"{quote}{' '.join(map(shlex.quote, values[found['name']]))}{quote}"
+            is_placed = True
+        elif token == closer:
+            closers.pop()
+        elif closer != "'":
+            closers += _opened(token, closer)
+        filled.append(token)
+    return "".join(filled) if is_placed else fill_in(f"{template.rstrip()} {{path}}", values)
+
+
+def _opened(token: str, closer: str) -> list[str]:
+    """Return what closes that which a token opens, if it opens something."""
+    if token == "$(" or (token == "(" and closer != '"'):
+        return [")"]
+    return [token] if token in ('"', "`") or (token == "'" and closer != '"') else []
+
+
+class Guard:
+    """A process of the shell that outlives this program, if only just, and ends the commands that are left.
+
+    Nothing else can end them when this program is killed without a warning.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._groups: set[int] = set()
+        self._lock = threading.Lock()
+
+    def watch(self, group: int) -> None:
+        """Have a process group ended with this program."""
+        with self._lock:
+            if self._process is None:
+                self._process = subprocess.Popen(
+                    [SHELL, "-c", GUARD_SCRIPT],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    bufsize=0,
+                    cwd="/",
+                    start_new_session=True,
+                )
+            self._groups.add(group)
+            self._tell(f"+ {group}\n")
+
+    def forget(self, group: int) -> None:
+        """Leave a process group alone from now on."""
+        with self._lock:
+            self._groups.discard(group)
+            self._tell(f"- {group}\n")
+
+    def close(self) -> None:
+        """Let the guard end what is left, and end itself."""
+        with self._lock:
+            if self._process is None or self._process.stdin is None:
+                return
+            self._process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.0 if self._groups else 1.0)
+
+    def _tell(self, words: str) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(OSError, ValueError):  # Somebody has killed it; the commands go on without.
+                self._process.stdin.write(words.encode())
+
+
+@dataclass(frozen=True)
+class ShellCommand:
+    """A command that is run for each product.
+
+    Attributes
+    ----------
+    template : str
+        The command as the user has written it.
+    environment : mapping
+        Its environment variables.
+    """
+
+    template: str
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    _guard: Guard = field(default_factory=Guard, repr=False, compare=False)
+
+    @property
+    def digest(self) -> str:
+        """What tells it from another command; the command itself may hold what nobody else should read."""
+        return hashlib.sha256(self.template.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+    def run(self, values: Mapping[str, Sequence[str]], log: Path, stop: threading.Event) -> int | None:
+        """Run it for one product, and wait for it.
+
+        Parameters
+        ----------
+        values : mapping
+            What each of `PLACEHOLDERS` stands for.
+        log : Path
+            The file that its output goes to.
+        stop : threading.Event
+            Set when it is to be ended.
+
+        Returns
+        -------
+        int or None
+            Its exit status, or the signal that has ended it as a negative number; None: it was cut off,
+            because the work is to stop.
+
+        Raises
+        ------
+        DiskFull, DirectoryUnusable, OutOfDescriptors
+            The log cannot be written.
+        JobFailed
+            It cannot be started, or processes of an earlier run are still at it.
+        """
+        output = _open_log(log, stop)
+        try:
+            process = subprocess.Popen(
+                [SHELL, "-c", fill_in(self.template, values)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=dict(self.environment),
+                start_new_session=True,  # A Ctrl-C in the terminal reaches this program alone.
+            )
+        except (OSError, ValueError) as error:
+            raise JobFailed(f"The command cannot be started: {error}.", RUN_AGAIN) from error
+        finally:
+            os.close(output)
+        is_over = False
+        try:
+            self._guard.watch(process.pid)
+            status = _wait(process, stop)
+            is_over = not stop.is_set()
+            return None if status is None or (status and stop.is_set()) else status
+        finally:
+            if not is_over:
+                is_over = _end(process)
+            if is_over:
+                self._guard.forget(process.pid)
+
+    def close(self) -> None:
+        """End what is left of the commands that were cut off."""
+        self._guard.close()
+
+
+RUN_AGAIN = "Run the same command again: the product stays, and only the command is run again."
+
+
+def _wait(process: subprocess.Popen[bytes], stop: threading.Event) -> int | None:
+    """Return the exit status of a process; None where the work is to stop."""
+    while not stop.is_set():
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(LOOK_INTERVAL)
+    return process.poll()
+
+
+def _end(process: subprocess.Popen[bytes]) -> bool:
+    """Ask the processes of a command to end, and say whether all have done so in the time that there is."""
+    deadline = time.monotonic() + TIME_TO_STOP
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.02)
+        return False
+    process.poll()
+    return True
+
+
+def _open_log(path: Path, stop: threading.Event) -> int:
+    """Make the log of a command, or empty it, once no process of an earlier run can write into it.
+
+    The lock belongs to the open file, which the command and its processes have in common: it is free when
+    the last of them has ended, whatever has become of the client that began them.
+    """
+    with disk_errors(path):
+        state_directory(path.parent)
+        output = open_ours(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            deadline = time.monotonic() + TIME_TO_DIE
+            while not _is_locked(output):
+                if time.monotonic() > deadline or stop.wait(LOOK_INTERVAL):
+                    raise JobFailed(
+                        "An earlier run has begun the command, and its processes are still at work.",
+                        f"Wait for them, or end them; they write to {path}. Then run the same command again.",
+                    )
+            os.ftruncate(output, 0)
+        except BaseException:
+            os.close(output)
+            raise
+    return output
+
+
+def _is_locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # This file system has no locks: then nobody can tell.
+    return True
+
+
+def how_it_ended(status: int) -> str:
+    """Return how a command ended, in words."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"was ended by the signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by the signal {-status}"
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log that is not empty; an empty text where there is none."""
+    try:
+        handle = open_ours(log, os.O_RDONLY)
+        with os.fdopen(handle, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - TAIL, 0))
+            lines = file.read(TAIL).decode("utf-8", "replace").split("\n")
+    except Exception:  # It is only for people to read.
+        return ""
+    return next((line.strip()[:LONGEST_LINE] for line in reversed(lines) if line.strip()), "")
