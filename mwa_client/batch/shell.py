@@ -19,6 +19,7 @@ from pathlib import Path
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.our_files import open_ours, state_directory
 from mwa_client.errors import JobFailed
+from mwa_client.threads import has_started
 
 PLACEHOLDERS = ("path", "obs_id", "job_id", "line")
 """What stands in braces in a command, and is replaced for each product."""
@@ -36,17 +37,20 @@ TAIL, LONGEST_LINE = 4096, 300
 """Bytes at the end of a log in which its last line is looked for, and characters of it that are shown."""
 GUARD_SCRIPT = """\
 trap '' HUP INT TERM
-groups=
-while read -r sign group; do
-    if [ "$sign" = + ]; then groups="$groups $group"; continue; fi
-    left=
-    for each in $groups; do [ "$each" = "$group" ] || left="$left $each"; done
-    groups=$left
-done
-[ -n "$groups" ] || exit 0
-for each in $groups; do kill -TERM -- "-$each" 2>/dev/null; done
-sleep 3
-for each in $groups; do kill -KILL -- "-$each" 2>/dev/null; done
+exec 3<&0
+{
+    groups=
+    while read -r sign group; do
+        if [ "$sign" = + ]; then groups="$groups $group"; continue; fi
+        left=
+        for each in $groups; do [ "$each" = "$group" ] || left="$left $each"; done
+        groups=$left
+    done <&3
+    [ -n "$groups" ] || exit 0
+    for each in $groups; do kill -s TERM -- "-$each" 2>/dev/null; done
+    sleep 3
+    for each in $groups; do kill -s KILL -- "-$each" 2>/dev/null; done
+} &
 """
 """Ends the process groups that it was told of when nobody can tell it any more: this program has ended."""
 
@@ -98,45 +102,56 @@ class Guard:
     """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._groups: set[int] = set()
+        self._pipe: int | None = None
         self._lock = threading.Lock()
 
     def watch(self, group: int) -> None:
         """Have a process group ended with this program."""
         with self._lock:
-            if self._process is None:
-                self._process = subprocess.Popen(
-                    [SHELL, "-c", GUARD_SCRIPT],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    bufsize=0,
-                    cwd="/",
-                    start_new_session=True,
-                )
-            self._groups.add(group)
+            if self._pipe is None:
+                self._pipe = _start_guard()
             self._tell(f"+ {group}\n")
 
     def forget(self, group: int) -> None:
         """Leave a process group alone from now on."""
         with self._lock:
-            self._groups.discard(group)
             self._tell(f"- {group}\n")
 
     def close(self) -> None:
         """Let the guard end what is left, and end itself."""
         with self._lock:
-            if self._process is None or self._process.stdin is None:
-                return
-            self._process.stdin.close()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.0 if self._groups else 1.0)
+            if self._pipe is not None:
+                os.close(self._pipe)
+            self._pipe = None
 
     def _tell(self, words: str) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            with suppress(OSError, ValueError):  # Somebody has killed it; the commands go on without.
-                self._process.stdin.write(words.encode())
+        if self._pipe is not None:
+            with suppress(OSError):  # Somebody has killed it; the commands go on without.
+                os.write(self._pipe, words.encode())
+
+
+def _start_guard() -> int | None:
+    """Start the guard, and return the pipe through which it is told; when that is closed, it acts."""
+    read_end = write_end = -1
+    try:
+        read_end, write_end = os.pipe()
+        subprocess.run(
+            [SHELL, "-c", GUARD_SCRIPT],
+            stdin=read_end,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):  # No process is to be had: the commands go on without.
+        if write_end >= 0:
+            os.close(write_end)
+        return None
+    finally:
+        if read_end >= 0:
+            os.close(read_end)
+    return write_end
 
 
 @dataclass(frozen=True)
@@ -206,10 +221,10 @@ class ShellCommand:
             is_over = not stop.is_set()
             return None if status is None or (status and stop.is_set()) else status
         finally:
-            if not is_over:
-                is_over = _end(process)
-            if is_over:
+            if is_over or _end(process):
                 self._guard.forget(process.pid)
+            else:  # The guard ends it; this only takes note of it.
+                has_started(threading.Thread(target=process.wait, daemon=True))
 
     def close(self) -> None:
         """End what is left of the commands that were cut off."""

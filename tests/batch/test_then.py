@@ -1,0 +1,445 @@
+"""`--then`: a command for each product, once as far as can be known, whatever comes in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shared import (
+    FastClock,
+    Run,
+    failures,
+    lines_shown,
+    listed,
+    notices,
+    products,
+    run_batch,
+    service_of,
+    vis,
+    wait_until,
+)  # fmt: skip
+
+from mwa_client.asvo import open_session
+from mwa_client.batch.batch import Batch
+from mwa_client.batch.events import CommandRun
+from mwa_client.batch.history import LedgerHistory
+from mwa_client.batch.ledger import Ledger
+from mwa_client.batch.pacing import Pacing
+from mwa_client.batch.rows import ListedJob
+from mwa_client.batch.shell import GUARD_SCRIPT, ShellCommand, fill_in
+from mwa_client.batch.status import COMMAND_INTERRUPTED, status_of
+from mwa_client.errors import DirectoryUnusable, ExitStatus, Interruption, JobFailed
+from mwa_client.sandbox import Sandbox
+
+OBS, OTHER = 1191828528, 1191828584
+PLAIN = {"PATH": os.environ["PATH"]}
+
+
+@pytest.fixture
+def sandbox(clock: FastClock) -> Iterator[Sandbox]:
+    with Sandbox(clock=clock.now, product_size=lambda job: 3000) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run(sandbox: Sandbox, clock: FastClock, data: Path) -> Any:
+    def run(then: str | None, text: str = vis(OBS), **options: Any) -> Run:
+        command = None if then is None else ShellCommand(then, PLAIN)
+        return run_batch(sandbox, data, clock, text, then=command, **options)
+
+    return run
+
+
+def run_rows(sandbox: Sandbox, clock: FastClock, data: Path, rows: list[ListedJob], then: str | None) -> Run:
+    """Fetch jobs that are listed."""
+    service, events = service_of(sandbox), list[Any]()
+    command = None if then is None else ShellCommand(then, PLAIN)
+    ledger = Ledger(data, service.name, now=clock.now)
+    with closing(ledger), closing(open_session(service, clock=clock)) as session:
+        batch = Batch(rows, lambda: session, ledger, clock, events.append, Pacing(), then=command)
+        return Run(batch.run(), events)
+
+
+def commands_of(data: Path) -> list[tuple[int, int | None]]:
+    """Job and exit status of each beginning and each end of a command in the ledger."""
+    lines = (data / ".mwa_client" / "ledger.jsonl").read_text().splitlines()
+    entries = [entry for entry in map(json.loads, lines) if entry["event"] == "then"]
+    return [(entry["job_id"], entry["status"]) for entry in entries]
+
+
+def log_of(data: Path, job_id: int) -> str:
+    return (data / ".mwa_client" / "then" / f"{job_id}.log").read_text()
+
+
+def is_alive(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat")
+        return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+# --- The command ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("template", "filled"),
+    [
+        ("work", "work '/a b/$x'"),
+        ("work {path} {obs_id} {job_id} {line}", "work '/a b/$x' 1191828528 7 3"),
+        ('work "{path}.log"', """work ""'/a b/$x'".log\""""),
+        ("work '{path}'", "work '''/a b/$x'''"),
+        ('work "$(dirname {path})"', """work "$(dirname '/a b/$x')\""""),
+        ('work "`dirname "{path}"`"', """work "`dirname ""'/a b/$x'""`\""""),
+        ("(cd {path} && ls)", "(cd '/a b/$x' && ls)"),
+        (r"echo \"{path}\"", r"""echo \"'/a b/$x'\""""),
+        ("echo it\\'s {path}", "echo it\\'s '/a b/$x'"),
+        ("awk '{print}' {path}", "awk '{print}' '/a b/$x'"),
+        ("echo ${path} ${line:-x} {obs_id}", "echo ${path} ${line:-x} 1191828528"),
+        ("echo ${path}", "echo ${path} '/a b/$x'"),
+        ("echo {{obs_id}} {other} {}", "echo {1191828528} {other} {}"),
+        ("echo \\{path} {line}", "echo \\{path} 3"),
+        ("work\n", "work '/a b/$x'"),
+    ],
+)
+def test_placeholders_are_replaced_and_nothing_else(template: str, filled: str) -> None:
+    values = {"path": ["/a b/$x"], "obs_id": ["1191828528"], "job_id": ["7"], "line": ["3"]}
+    assert fill_in(template, values) == filled
+
+
+@settings(max_examples=25)
+@given(
+    name=st.text(st.characters(codec="utf-8", exclude_characters="\0\n"), min_size=1, max_size=12)
+    | st.text("'\"`$()\\{} ;&|*?~#!", min_size=1, max_size=12)
+)
+def test_the_shell_reads_every_name_as_it_is(name: str) -> None:
+    shown = 'printf \'%s\\n\' {path} "{path}" \'{path}\' "$(printf %s {path})" "a{path}b"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", fill_in(shown, {"path": [name]})], capture_output=True, check=True, timeout=20
+    )
+    assert done.stdout.decode() == f"{name}\n" * 4 + f"a{name}b\n" and done.stderr == b""
+
+
+def test_a_product_of_several_files_is_several_words() -> None:
+    assert fill_in("work {path}", {"path": ["/a b", "/c"]}) == "work '/a b' /c"
+
+
+def test_a_command_is_not_shown_where_it_may_hold_a_password() -> None:
+    command = ShellCommand("work --token=abc", {"TOKEN": "secret"})
+    assert "secret" not in repr(command) and "abc" not in command.digest
+
+
+# --- Once for each product ------------------------------------------------------------------------------
+
+
+def test_each_product_has_its_command_once(run: Any, sandbox: Sandbox, data: Path, tmp_path: Path) -> None:
+    then = f"echo {{path}} {{obs_id}} {{job_id}} {{line}} | tee -a {tmp_path}/done; pwd >&2; cat"
+    first = run(then, vis(OBS, OTHER))
+    assert first.summary.exit_status is ExitStatus.COMPLETE and len(first.summary.complete) == 2
+    wanted = {
+        f"{row.files[0].path.absolute()} {row.row.obs_id} {row.row.job_id} {row.row.line}"
+        for row in first.summary.complete
+    }
+    assert set((tmp_path / "done").read_text().splitlines()) == wanted
+    for row in first.summary.complete:
+        assert log_of(data, row.row.job_id or 0).splitlines() == [
+            f"{row.files[0].path.absolute()} {row.row.obs_id} {row.row.job_id} {row.row.line}",
+            str(Path.cwd()),
+        ]
+    assert sorted((job, str(status)) for job, status in commands_of(data)) == sorted(
+        (job.id, status) for job in sandbox.jobs for status in ("None", "0")
+    )
+    assert sum("Command done" in line for line in lines_shown(first.events)) == 2
+    sandbox.reset_log()
+    again = run(then, vis(OBS, OTHER))
+    assert again.summary.exit_status is ExitStatus.COMPLETE and sandbox.requests == []
+    assert len((tmp_path / "done").read_text().splitlines()) == 2 and len(commands_of(data)) == 4
+    assert again.told(CommandRun) == []
+
+
+def test_products_of_runs_without_a_command_get_it_too(run: Any, sandbox: Sandbox, data: Path) -> None:
+    run(None)
+    sandbox.reset_log()
+    assert run("true").summary.exit_status is ExitStatus.COMPLETE
+    assert [status for _, status in commands_of(data)] == [None, 0] and sandbox.requests == []
+
+
+def test_a_command_that_fails_is_tried_again_alone(run: Any, sandbox: Sandbox, data: Path) -> None:
+    first = run("echo the disk is made of cheese; echo >&2; exit 3")
+    assert first.summary.exit_status is ExitStatus.JOBS_FAILED
+    (failed,) = first.summary.failed
+    assert failed.error.what == "The command of --then ended with exit status 3: the disk is made of cheese"
+    assert f"{data}/.mwa_client/then/{failed.row.job_id}.log" in failed.error.remedy
+    (product,) = products(data)
+    sandbox.reset_log()
+    again = run("kill -9 $$")
+    assert failures(again) == {1: "The command of --then was ended by the signal SIGKILL."}
+    last = run("test -f {path}")
+    assert last.summary.exit_status is ExitStatus.COMPLETE and products(data) == {product}
+    assert sandbox.requests == [] and len(sandbox.jobs) == 1
+    assert [status for _, status in commands_of(data)] == [None, 3, None, -9, None, 0]
+
+
+def test_one_failure_stops_no_other_row(run: Any, data: Path) -> None:
+    done = run("test {line} != 2", vis(OBS, OTHER, OTHER + 8))
+    assert done.summary.exit_status is ExitStatus.JOBS_FAILED
+    assert sorted(row.row.line for row in done.summary.complete) == [1, 3] and set(failures(done)) == {2}
+
+
+def test_another_command_is_said_once_and_not_run_again(run: Any, data: Path) -> None:
+    run("true", vis(OBS, OTHER))
+    again = run("false", vis(OBS, OTHER))
+    assert again.summary.exit_status is ExitStatus.COMPLETE
+    assert len(notices(again, "another one than in earlier runs")) == 1 and len(commands_of(data)) == 4
+
+
+def test_two_rows_that_are_one_job_have_one_command(
+    sandbox: Sandbox, clock: FastClock, data: Path, tmp_path: Path
+) -> None:
+    job = listed(sandbox)
+    rows = [ListedJob(job.id, OBS, identity) for identity in ("one", "two")]
+    then = f"echo {{job_id}} >> {tmp_path}/done"
+    run_rows(sandbox, clock, data, rows[:1], None)
+    done = run_rows(sandbox, clock, data, rows, then)
+    assert len(done.summary.complete) == 2 and (tmp_path / "done").read_text() == f"{job.id}\n"
+
+
+def test_a_new_job_of_a_row_has_a_new_product(run: Any, sandbox: Sandbox, data: Path) -> None:
+    run("true")
+    run("false", vis(OBS) + vis(OTHER))
+    assert [job for job, _ in commands_of(data)] == [job.id for job in sandbox.jobs for _ in range(2)]
+
+
+def test_a_job_id_that_begins_anew_is_another_product(tmp_path: Path, clock: FastClock) -> None:
+    command = ShellCommand("true", PLAIN)
+    for obs_id in (OBS, OTHER):
+        with Sandbox(clock=clock.now, product_size=lambda job: 3000) as sandbox:
+            assert run_batch(sandbox, tmp_path, clock, vis(obs_id), then=command).summary.complete
+    assert [status for _, status in commands_of(tmp_path)] == [None, 0, None, 0]
+    assert len({job for job, _ in commands_of(tmp_path)}) == 1
+
+
+def test_so_many_at_a_time_while_downloads_go_on(run: Any, tmp_path: Path) -> None:
+    """The first two wait until the third product is there, which two downloads at a time do not hinder."""
+    then = (
+        f"mkdir {tmp_path}/{{line}}; ls -d {tmp_path}/[0-9] | wc -l; "
+        f"i=0; while [ {{line}} -lt 3 ] && [ ! -e {tmp_path}/go ] && [ $i -lt 400 ]; "
+        f"do sleep 0.05; i=$((i+1)); done; rmdir {tmp_path}/{{line}}"
+    )
+    events: list[CommandRun] = []
+    complete: list[Any] = []
+
+    def listen(event: Any) -> None:
+        if isinstance(event, CommandRun) and event.status is None:
+            events.append(event)
+        if type(event).__name__ == "Complete":
+            complete.append(event)
+            if len(complete) == 3:
+                assert len(events) == 2
+                (tmp_path / "go").touch()
+
+    done = run(then, vis(OBS, OTHER, OTHER + 8), pacing=Pacing(parallel=2), listen=listen)
+    assert done.summary.exit_status is ExitStatus.COMPLETE
+    for row in done.summary.complete:
+        assert int(log_of(done.summary.directory, row.row.job_id)) <= 2
+
+
+def test_a_single_pass_runs_the_commands_of_what_it_fetches(run: Any, clock: FastClock, data: Path) -> None:
+    assert run("true", once=True).summary.exit_status is ExitStatus.TRY_AGAIN
+    clock.advance(3600)
+    assert run("true", once=True).summary.exit_status is ExitStatus.COMPLETE
+    assert [status for _, status in commands_of(data)] == [None, 0]
+
+
+def test_a_run_that_only_submits_runs_none(run: Any, data: Path) -> None:
+    run(None)
+    assert run("false", only_submit=True).summary.exit_status is ExitStatus.COMPLETE
+    assert commands_of(data) == []
+
+
+# --- What the command does with the product -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("then", ["mv {path} {path}.mine", "rm {path}", "true {path}"])
+def test_what_was_moved_away_afterwards_is_not_fetched_again(
+    run: Any, sandbox: Sandbox, data: Path, then: str
+) -> None:
+    done = run(then)
+    assert done.summary.exit_status is ExitStatus.COMPLETE
+    done.summary.complete[0].files[0].path.unlink(missing_ok=True)
+    sums = (data / "SHA1SUMS").read_text()
+    sandbox.service.expire(sandbox.jobs[0].id)
+    sandbox.reset_log()
+    for command in (then, None):
+        again = run(command)
+        assert again.summary.exit_status is ExitStatus.COMPLETE and again.summary.moved == 1
+        assert lines_shown(again.events)[-1] == "1 complete, 1 moved away since"
+    assert sandbox.requests == [] and len(sandbox.jobs) == 1
+    assert (data / "SHA1SUMS").read_text() == sums
+    status = status_of(data, data / ".mwa_client", 2e9)
+    assert status.rows[0].is_complete and status.rows[0].here == 0
+
+
+def test_what_was_moved_away_without_success_is_fetched_again(run: Any, sandbox: Sandbox, data: Path) -> None:
+    assert run("rm {path}; exit 1").summary.exit_status is ExitStatus.JOBS_FAILED
+    again = run("test -f {path}")
+    assert again.summary.exit_status is ExitStatus.COMPLETE and len(sandbox.jobs) == 1
+    assert len(notices(again, "has been moved or removed since. It will be downloaded again.")) == 1
+
+
+def test_who_names_a_job_gets_its_product_back(
+    run: Any, sandbox: Sandbox, clock: FastClock, data: Path
+) -> None:
+    (complete,) = run("rm {path}").summary.complete
+    row = ListedJob(complete.row.job_id or 0, OBS, f"job_type=d obs_id={OBS}")
+    assert run_rows(sandbox, clock, data, [row], "rm {path}").summary.moved == 1
+    assert run_rows(sandbox, clock, data, [row], None).summary.moved == 0
+    assert complete.files[0].path.exists() and len(commands_of(data)) == 2
+
+
+def test_a_product_that_was_moved_away_and_has_expired_is_not_made_anew(
+    run: Any, sandbox: Sandbox, data: Path
+) -> None:
+    (complete,) = run(None).summary.complete
+    complete.files[0].path.unlink()
+    sandbox.service.expire(sandbox.jobs[0].id)
+    failed = run(None)
+    assert failed.summary.exit_status is ExitStatus.JOBS_FAILED and len(sandbox.jobs) == 1
+    assert "was complete on 20" in failures(failed)[1] and "The service no longer has" in failures(failed)[1]
+    assert "--allow-resubmit" in failed.summary.failed[0].error.remedy
+    anew = run("true", vis(OBS, more=", allow_resubmit=true"))
+    assert anew.summary.exit_status is ExitStatus.COMPLETE and len(sandbox.jobs) == 2
+
+
+# --- Cut off --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_stubborn", [False, True])
+def test_what_runs_when_the_work_ends_is_ended_and_run_again(
+    run: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_stubborn: bool
+) -> None:
+    trap = "trap '' TERM; " if is_stubborn else ""
+    monkeypatch.setattr("mwa_client.batch.shell.GUARD_SCRIPT", GUARD_SCRIPT.replace("sleep 3", "sleep 0.3"))
+    then = f"{trap}sleep 100 & echo $$ $! > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pids; wait; wait"
+
+    begun: list[Any] = []
+
+    def listen(event: Any) -> None:
+        """Interrupt with the first event after the command has begun."""
+        if begun:
+            wait_until((tmp_path / "pids").exists)
+            raise Interruption
+        if isinstance(event, CommandRun):
+            begun.append(event)
+
+    with pytest.raises(Interruption):
+        run(then, listen=listen)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    wait_until(lambda: not any(map(is_alive, pids)))
+    assert [status for _, status in commands_of(data)] == [None]
+    status = status_of(data, data / ".mwa_client", 2e9)
+    assert status.rows[0].label == COMMAND_INTERRUPTED and status.rows[0].is_pending
+    again = run("true")
+    assert again.summary.exit_status is ExitStatus.COMPLETE and len(notices(again, "was cut off")) == 1
+    assert [status for _, status in commands_of(data)] == [None, None, 0]
+    history = LedgerHistory.of(data, data / ".mwa_client")
+    assert [row.label for row in history.rows.values()] == ["Download Complete"]
+
+
+def test_the_guard_ends_what_is_left_when_this_program_is_gone(tmp_path: Path) -> None:
+    program = (
+        "import os, subprocess, sys\n"
+        "from mwa_client.batch.shell import Guard\n"
+        "guard, made = Guard(), []\n"
+        "for word in ('100', '101'):\n"
+        "    made.append(subprocess.Popen(['sleep', word], stdout=-3, stderr=-3, start_new_session=True))\n"
+        "    guard.watch(made[-1].pid)\n"
+        "guard.forget(made[0].pid)\n"
+        "print(*(each.pid for each in made), flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    forgotten, watched = map(int, done.stdout.split())
+    wait_until(lambda: not is_alive(watched))
+    assert is_alive(forgotten)
+    os.kill(forgotten, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("script", ["exit 0", "exit 1"])
+def test_a_guard_that_does_not_live_hinders_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setattr("mwa_client.batch.shell.GUARD_SCRIPT", script)
+    command = ShellCommand("true", PLAIN)
+    for _ in range(2):
+        assert command.run({"path": ["x"]}, tmp_path / "then" / "1.log", threading.Event()) == 0
+    command.close()
+
+
+def test_processes_of_an_earlier_run_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mwa_client.batch.shell.TIME_TO_DIE", 0.3)
+    log = tmp_path / "then" / "1.log"
+    command = ShellCommand("sleep 100 & echo $! # {path}", PLAIN)
+    assert command.run({"path": ["x"]}, log, threading.Event()) == 0
+    sleeper = int(log.read_text())
+    with pytest.raises(JobFailed, match="its processes are still at work"):
+        command.run({"path": ["x"]}, log, threading.Event())
+    os.kill(sleeper, signal.SIGKILL)
+    monkeypatch.setattr("mwa_client.batch.shell.TIME_TO_DIE", 20.0)
+    assert ShellCommand("echo {path}", PLAIN).run({"path": ["x"]}, log, threading.Event()) == 0
+    assert log.read_text() == "x\n"
+    command.close()
+
+
+# --- What is in the way ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("planted", ["a link", "a second name", "a folder"])
+def test_a_log_is_written_through_no_link(tmp_path: Path, planted: str) -> None:
+    log, mine = tmp_path / "then" / "1.log", tmp_path / "mine"
+    log.parent.mkdir()
+    mine.write_text("mine")
+    if planted == "a link":
+        log.symlink_to(mine)
+    elif planted == "a second name":
+        os.link(mine, log)
+    else:
+        log.mkdir()
+    with pytest.raises(DirectoryUnusable):
+        ShellCommand("echo hello", PLAIN).run({"path": ["x"]}, log, threading.Event())
+    assert mine.read_text() == "mine"
+
+
+def test_a_row_whose_log_cannot_be_written_fails_and_the_product_stays(
+    run: Any, sandbox: Sandbox, data: Path
+) -> None:
+    run(None)
+    (data / ".mwa_client" / "then").write_text("a file")
+    failed = run("true")
+    assert failed.summary.exit_status is ExitStatus.JOBS_FAILED and "then" in failures(failed)[1]
+    (data / ".mwa_client" / "then").unlink()
+    assert run("true").summary.exit_status is ExitStatus.COMPLETE and len(sandbox.jobs) == 1
+
+
+def test_a_command_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mwa_client.batch.shell.SHELL", str(tmp_path / "no shell"))
+    with pytest.raises(JobFailed, match="cannot be started"):
+        ShellCommand("true").run({"path": ["x"]}, tmp_path / "then" / "1.log", threading.Event())
