@@ -7,6 +7,7 @@ FIELDS = {
     "complete": {
         "line", "obs_id", "job_id", "path", "size", "sha1", "verified", "here", "from_before",
     },
+    "then": {"line", "obs_id", "job_id", "state", "status", "log"},
     "error": {"line", "obs_id", "job_id", "message", "remedy"},
     "summary": {
         "complete", "failed", "pending", "submitted", "ready",

@@ -33,7 +33,7 @@ TIME_TO_STOP = 0.7
 """Seconds that a command has to end when this program ends; then the guard waits for it instead."""
 TIME_TO_DIE = 15.0
 """Seconds to wait for the processes of a command that an earlier run has begun."""
-TAIL, LONGEST_LINE = 4096, 300
+TAIL, MOST_OF_LINE = 4096, 300
 """Bytes at the end of a log in which its last line is looked for, and characters of it that are shown."""
 GUARD_SCRIPT = """\
 trap '' HUP INT TERM
@@ -310,4 +310,4 @@ def last_line(log: Path) -> str:
             lines = file.read(TAIL).decode("utf-8", "replace").split("\n")
     except Exception:  # It is only for people to read.
         return ""
-    return next((line.strip()[:LONGEST_LINE] for line in reversed(lines) if line.strip()), "")
+    return next((line.strip()[:MOST_OF_LINE] for line in reversed(lines) if line.strip()), "")

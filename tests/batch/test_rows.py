@@ -29,6 +29,8 @@ TAKE: dict[str, Callable[[Row], None]] = {
     "download": lambda row: row.download(),
     "put back": lambda row: row.put_back(),
     "look again": lambda row: row.look_again(JobFailed("gone")),
+    "arrive": lambda row: row.arrive(Complete(row.name, (), False)),
+    "follow": lambda row: row.follow(),
     "complete": lambda row: row.complete(Complete(row.name, (), False)),
     "fail": lambda row: row.fail(RowFailed(row.name, JobFailed("no"))),
 }

@@ -18,7 +18,7 @@ def settings(**given: object) -> Settings:
     numbers = ("parallel", "connections", "poll", "give_up_after", "wait_for_lock")
     flags = ["check", "sandbox", "allow_resubmit", "quiet", "verbose", "json"]
     flags += ["submit_only", "list_only", "once", "status", "no_download", "unpack"]
-    others = ("api", "job", "download_only", "cancel", "error_file", "part", "report", "obs_ids")
+    others = ("api", "job", "download_only", "cancel", "error_file", "part", "report", "obs_ids", "then")
     filters = ("state", "type", "days")
     bare: dict[str, object] = {"csv": ["jobs.csv"], "dir": None, "listed": []}
     bare |= dict.fromkeys(flags, False) | dict.fromkeys(others + filters + numbers)
@@ -171,3 +171,29 @@ def test_all_that_is_ready_can_be_said_in_three_ways() -> None:
     assert settings(csv=None, download_only=["0"]).targets == ("all",)
     assert settings(csv=None, download_only=["ALL", "All", "0", "7"]).targets == ("all", "7")
     assert settings(csv=None, cancel=["0"]).targets == ("0",)
+
+
+@pytest.mark.parametrize("task", [{}, {"download_only": ["all"], "csv": None}, {"check": True}])
+def test_a_command_may_follow_where_products_are_downloaded(task: dict[str, object]) -> None:
+    assert settings(then="work {path}", **task).downloads.then == "work {path}"
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"submit_only": True},
+        {"no_download": True},
+        {"list_only": True, "csv": None},
+        {"cancel": ["1"], "csv": None},
+        {"status": True},
+    ],
+)
+def test_a_command_that_would_never_run_is_refused(task: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match="here none are"):
+        settings(then="work {path}", **task)
+
+
+@pytest.mark.parametrize("command", ["", " ", "\n"])
+def test_an_empty_command_is_refused(command: str) -> None:
+    with pytest.raises(SettingsError, match="--then is empty"):
+        settings(then=command)
