@@ -176,7 +176,7 @@ def shell(script: str, sandbox: Sandbox, home: Path) -> int:
 def test_the_crontab_line_and_the_slurm_script_do_what_they_say(tmp_path: Path) -> None:
     section = README.read_text().partition("## From cron")[2]
     (cron,) = re.findall(r"^\*/30 \* \* \* \* (.+)$", section, re.MULTILINE)
-    (slurm,) = re.findall(r"```sh\n(#!/bin/bash\n.+?)```", section, re.DOTALL)
+    slurm, _array = re.findall(r"```sh\n(#!/bin/bash\n.+?)```", section, re.DOTALL)
     program(tmp_path / "mwa/bin/mwa_client", f'exec {sys.executable} -m mwa_client "$@"')
     program(tmp_path / "mwa/bin/sbatch", 'echo "$@" >> sbatch.log')
     (tmp_path / "jobs.csv").write_text(ROWS)

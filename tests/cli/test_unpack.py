@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shared import environment, lines_shown, products, run_command
+from shared import environment, lines_shown, products, run_command, untimed
 
 from mwa_client import MwaClientError, login
 from mwa_client.batch.events import Complete, Downloading, RowName
@@ -64,7 +64,7 @@ def test_lines_show_the_folder_and_how_many_files_it_has(run: Run, data: Path) -
     status, out = run("-j", ROW, "--unpack")
     assert status == 0 and products(data) == {FOLDER}
     assert f"{data / FOLDER} (8 files, 100.0 kB, verified)" in out
-    assert out.splitlines()[-1].startswith("1 complete: ")
+    assert untimed(out).splitlines()[-1].startswith("1 complete: ")
 
 
 def test_json_has_the_folder_as_path_and_the_number_of_files(run: Run, sandbox: Sandbox, data: Path) -> None:

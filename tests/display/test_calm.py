@@ -69,7 +69,8 @@ def test_a_log_says_which_jobs_they_are() -> None:
 def test_a_few_are_told_one_by_one_and_all_before_what_follows() -> None:
     out = io.StringIO()
     show = LineDisplay(out, out, FastClock())
-    for event in (Begun(200), *(StateChanged(row, "Staging") for row in ROWS[:3]), Notice("Busy.")):
+    few: list[Event] = [StateChanged(row, "Staging") for row in ROWS[:3]]
+    for event in (Begun(200), *few, Notice("Busy.")):
         show(event)
     lines = out.getvalue().splitlines()
     assert [line.partition(":")[0] for line in lines] == ["Staging"] * 3 + ["Busy."]
