@@ -19,6 +19,7 @@ from mwa_client.jobs.vocabulary import (
     written_for,
 )
 from mwa_client.jobs.wording import (
+    FORMER_KEYS,
     did_you_mean,
     guess_name,
     guess_value,
@@ -114,6 +115,8 @@ class CheckedRow:
         if not name or text is None:
             self._note_guess(re.split(r"[^\w-]", name, maxsplit=1)[0])
             self.mistakes.append(f"{excerpt(name or f'={text}')}: write key=value")
+        elif key is None and name in FORMER_KEYS:
+            self.mistakes.append(f"{name}: no longer a key; {FORMER_KEYS[name]}")
         elif key is None:
             guess = self._note_guess(name)
             self.mistakes.append(f"{excerpt(name)}: no such key{did_you_mean(guess)}")

@@ -17,6 +17,8 @@ LONGEST_EXCERPT = 60
 """Characters of the user's text that a message repeats."""
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
+_OTHER_SEPARATOR = re.compile(r"(?<=[^\s=,;])[ ]*[;\t][;\t ]*(?=\w+\s*=|\Z)")
+"""Semicolons and tabs between cells, as some spreadsheets write them; no key and no value has one in it."""
 _QUOTED_CELL = re.compile(r'\s*"((?:[^"]|"")*)"\s*(?:,|\Z)')
 
 
@@ -92,6 +94,8 @@ def cells_of(row: str, mistakes: list[str]) -> Iterator[Cell]:
     >>> list(cells_of("obs_id=1191828584, job_type = d", []))
     [Cell(name='obs_id', value='1191828584'), Cell(name='job_type', value='d')]
     """
+    if '"' not in row:
+        row = _OTHER_SEPARATOR.sub(",", row)
     for text in _cell_texts(row, mistakes):
         name, equals, value = text.partition("=")
         yield Cell(name.strip(), value.strip() if equals else None)

@@ -11,6 +11,13 @@ from mwa_client.jobs.keys import ApiVersion, JobKey, JobType, Limits, ValueKind
 from mwa_client.jobs.text import LONGEST_EXCERPT
 from mwa_client.jobs.values import SWITCH
 
+FORMER_KEYS = {
+    "expiry_days": "leave it out: each product is kept for 7 days",
+    "priority": "leave it out: the service decides",
+    "staging_count": "leave it out: it never was for users",
+}
+"""Keys that rows had once or may have been copied with from a list of jobs, and what to do about them."""
+
 
 def requirement(key: JobKey, name: str) -> str:
     """Say what the value that is given under one of a key's names must be.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -171,11 +172,18 @@ def test_failures_name_the_file_that_they_are_in(sandbox: Sandbox, run: Run) -> 
     }
 
 
-def test_one_file_given_twice_is_read_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_file_given_twice_is_read_once(run: Run) -> None:
     written("a.csv", vis(OBS, OTHER))
     assert run("-c", "a.csv", "-c", "./a.csv", "--check") == (
         0, "a.csv: 2 jobs on 2 observations\n  2 downloads\nNothing was sent.\n", ""
     )  # fmt: skip
+
+
+def test_standard_input_twice_is_read_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(vis(OBS, OTHER).encode())))
+    written("a.csv", vis(OBS + 8))
+    status, out, err = run("-c", "-", "-c", "a.csv", "-c", "-", "--check")
+    assert (status, err) == (0, "") and out.startswith("standard input and a.csv: 3 jobs on 3 observations")
 
 
 def test_the_plan_of_several_files(run: Run) -> None:

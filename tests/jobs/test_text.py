@@ -8,6 +8,7 @@ from job_rows import C_TODAY, DOWNLOAD, messages, mistakes_in
 from mwa_client.errors import Mistake
 from mwa_client.jobs.jobfile import parse, parse_row
 from mwa_client.jobs.keys import ApiVersion
+from mwa_client.jobs.text import cells_of
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -92,3 +93,12 @@ def test_what_is_quoted_back_is_safe_to_print_and_not_too_long() -> None:
         f"{'l' * 60}...: no such key",
     ]
     assert all(len(message) < 200 and message.isprintable() for message in said)
+
+
+@pytest.mark.parametrize("between", [";", "; ", " ;", "\t", " \t ", ";\t"])
+def test_semicolons_and_tabs_separate_cells_too(between: str) -> None:
+    row = between.join(["obs_id=1191828584", "job_type\t= c", "avg_time_res =\t4", "no_rfi=true"])
+    said: list[str] = []
+    assert [cell.name for cell in cells_of(row, said)] == ["obs_id", "job_type", "avg_time_res", "no_rfi"]
+    assert {cell.value for cell in cells_of(f"{row};", said)} == {"1191828584", "c", "4", "true"}
+    assert not said
