@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,13 @@ def data(tmp_path: Path) -> Path:
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another working directory than the repository's, which stays clean whatever a test leaves behind."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def no_log_is_left() -> Iterator[None]:
+    """What -v adds to the log of a test does not write into the next test's standard error."""
+    yield
+    logging.getLogger("mwa_client.asvo").handlers.clear()
 
 
 @pytest.fixture

@@ -72,6 +72,9 @@ def home(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         monkeypatch.delenv(name)
     (tmp_path / "jobs.csv").write_text(blocks("")[0])
     (tmp_path / "obs.txt").write_text(f"{OBS}\n1191828528\n")
+    calibrate = tmp_path / "calibrate.sh"
+    calibrate.write_text('#!/bin/sh\ntest -d "$1" && test -n "$2"\n')
+    calibrate.chmod(0o755)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     for folder in ("bin", "mwa/bin"):
         (tmp_path / folder).mkdir(parents=True)

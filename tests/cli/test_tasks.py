@@ -624,7 +624,7 @@ def test_events(sandbox: Sandbox, run: Run, csv: Path, data: Path, api: str) -> 
     done = run("--csv", csv, "--json", "--api", api)
     check_events(done)
     assert (done.status, done.err) == (0, "")
-    assert {event["event"] for event in done.events} == set(FIELDS) - {"error"}
+    assert {event["event"] for event in done.events} == set(FIELDS) - {"error", "then"}
     assert [event["found"] for event in done.told("submitted")] == [False] * 3
     assert {event["line"] for event in done.told("submitted")} == {1, 2, 3}
     assert "Ready for Download" in {event["state"] for event in done.told("state")}

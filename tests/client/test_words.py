@@ -37,7 +37,8 @@ BELOW_THE_COMMAND = [
     if path.name != "words.py"
 ] + [PACKAGE / "errors.py"]
 AN_OPTION = re.compile(r"(?<![\w<-])--[a-z]")
-A_COMMAND = re.compile(r"\b[Rr]un (again|with|it|the)\b|\bcommand\b(?! line)")
+A_COMMAND = re.compile(r"(?<!is )\b[Rr]un (again|with|it|the same)\b|\b(same|a|another) command\b(?! line)")
+"""Not every command: ``then`` has one too."""
 
 
 def texts_of(path: Path) -> Iterator[str]:
