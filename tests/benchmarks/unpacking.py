@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import os
 import random
 import subprocess
 import sys
@@ -111,9 +112,14 @@ def most_room(command: Sequence[str], bench: Bench, folder: Path) -> int:
     return most
 
 
+def _paths_in(folder: Path) -> Iterator[Path]:
+    """Return what stands in a folder while it changes: what is renamed meanwhile is left out."""
+    return (Path(where) / name for where, _, names in os.walk(folder) for name in names)
+
+
 def _room_of(folder: Path) -> int:
     room = 0
-    for path in folder.rglob("*"):
+    for path in _paths_in(folder):
         try:
             state = path.lstat()
         except FileNotFoundError:
