@@ -33,8 +33,8 @@ from mwa_client.transfer.files import DownloadDirectory
 from mwa_client.transfer.names import folder_name
 from mwa_client.transfer.part_file import NOTE_SIZE, WRITE_SIZE, bytes_in_part
 from mwa_client.transfer.part_note import note_path, read_note
-from mwa_client.transfer.unpack_part import MOST_WINDOW
-from mwa_client.transfer.unpacked import bytes_in_unpacking
+from mwa_client.transfer.unpacking.unpack_part import MOST_WINDOW
+from mwa_client.transfer.unpacking.unpacked import bytes_in_unpacking
 
 FIRST_OBS = 1191828528
 PATIENCE = 120.0

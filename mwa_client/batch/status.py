@@ -25,7 +25,7 @@ from mwa_client.jobs.keys import JobType
 from mwa_client.transfer.files import DownloadDirectory, by_name
 from mwa_client.transfer.part_file import bytes_in_part
 from mwa_client.transfer.standing import Standing, standing_of_file
-from mwa_client.transfer.unpacked import bytes_in_unpacking
+from mwa_client.transfer.unpacking.unpacked import bytes_in_unpacking
 
 if TYPE_CHECKING:
     from mwa_client.jobs.request import JobRequest

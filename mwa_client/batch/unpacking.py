@@ -16,11 +16,11 @@ from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFi
 from mwa_client.transfer.names import folder_name
 from mwa_client.transfer.ranges import Source
 from mwa_client.transfer.standing import Standing, standing_of_file
-from mwa_client.transfer.tar_stream import BLOCK, begins_as_tar
-from mwa_client.transfer.unpack_download import is_tar_name
-from mwa_client.transfer.unpack_files import read_unpack_note, unpack_place
-from mwa_client.transfer.unpacked import bytes_in_unpacking, finish_unpacked, remove_archive
-from mwa_client.transfer.unzip import beginning_of, is_zip, unzip
+from mwa_client.transfer.unpacking.kept import read_unpack_note, unpack_place
+from mwa_client.transfer.unpacking.tar_stream import BLOCK, begins_as_tar
+from mwa_client.transfer.unpacking.to_folder import is_tar_name
+from mwa_client.transfer.unpacking.unpacked import bytes_in_unpacking, finish_unpacked, remove_archive
+from mwa_client.transfer.unpacking.unzip import beginning_of, is_zip, unzip
 
 
 class NothingToFetch:

@@ -9,19 +9,19 @@ from mwa_client.errors import DiskFull, VerificationFailed
 from mwa_client.transfer import ranges
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import ExpectedFile, FetchedFile
-from mwa_client.transfer.members import MemberRefused, NoArchive
 from mwa_client.transfer.names import choose_name, give_final_name
 from mwa_client.transfer.part_file import open_part, remove_part
 from mwa_client.transfer.part_filler import PartFiller
 from mwa_client.transfer.part_hash import PartBroken
-from mwa_client.transfer.unpack_download import (
+from mwa_client.transfer.unpacking.members import MemberRefused, NoArchive
+from mwa_client.transfer.unpacking.to_folder import (
     fetch_unpacked,
     give_up_unpacking,
     goes_on_as_file,
     is_tar_name,
     unpack_tar_file,
 )
-from mwa_client.transfer.unpacked import UnpackRefused, remove_archive, renamed_folder
+from mwa_client.transfer.unpacking.unpacked import UnpackRefused, remove_archive, renamed_folder
 
 
 @dataclass(frozen=True)

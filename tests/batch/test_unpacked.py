@@ -28,7 +28,7 @@ from mwa_client.sandbox.jobs import ListingRow
 from mwa_client.sandbox.products import Content
 from mwa_client.transfer.delivered import DeliveryRoots
 from mwa_client.transfer.files import FetchedFolder
-from mwa_client.transfer.unpacked import UnpackRefused
+from mwa_client.transfer.unpacking.unpacked import UnpackRefused
 
 OBS = 1191828528
 SIZE = 60_000

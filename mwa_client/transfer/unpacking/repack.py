@@ -14,14 +14,14 @@ from mwa_client.directory.disk import disk_errors, sync_file_system
 from mwa_client.errors import Stopped
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import ExpectedFile
-from mwa_client.transfer.member_file import length_of, taken_of
-from mwa_client.transfer.member_folder import MemberFolder
-from mwa_client.transfer.members import Member
 from mwa_client.transfer.part_file import SYNC_SIZE, WRITE_SIZE, PartFile, open_part
 from mwa_client.transfer.part_hash import PartBroken
-from mwa_client.transfer.tar_again import TarAgain, TarPiece, place_of
-from mwa_client.transfer.unpack_files import GrowingFile, UnpackNote, UnpackPlace
-from mwa_client.transfer.unpack_part import UnpackPart, open_unpacking, remove_unpack_place
+from mwa_client.transfer.unpacking.kept import GrowingFile, UnpackNote, UnpackPlace
+from mwa_client.transfer.unpacking.member_file import length_of, taken_of
+from mwa_client.transfer.unpacking.member_folder import MemberFolder
+from mwa_client.transfer.unpacking.members import Member
+from mwa_client.transfer.unpacking.tar_again import TarAgain, TarPiece, place_of
+from mwa_client.transfer.unpacking.unpack_part import UnpackPart, open_unpacking, remove_unpack_place
 
 
 def repack(place: UnpackPlace, note: UnpackNote, expected: ExpectedFile, transfers: Transfers) -> None:

@@ -16,11 +16,10 @@ from mwa_client.directory.trees import walk_tree
 from mwa_client.errors import JobFailed
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FetchedFolder
-from mwa_client.transfer.members import path_text
 from mwa_client.transfer.names import folder_name, rename_to_free_name, take_other_name
 from mwa_client.transfer.part_file import SYNC_SIZE
 from mwa_client.transfer.standing import Standing, standing_of_file
-from mwa_client.transfer.unpack_files import (
+from mwa_client.transfer.unpacking.kept import (
     FinalFolder,
     SumLines,
     UnpackNote,
@@ -29,7 +28,8 @@ from mwa_client.transfer.unpack_files import (
     unpack_place,
     write_unpack_note,
 )
-from mwa_client.transfer.unpack_part import remove_unpack_place
+from mwa_client.transfer.unpacking.members import path_text
+from mwa_client.transfer.unpacking.unpack_part import remove_unpack_place
 
 
 class UnpackRefused(JobFailed):

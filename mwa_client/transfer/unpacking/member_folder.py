@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.our_files import open_new
-from mwa_client.transfer.members import USUAL_FOLDER_MODE, Member, MemberKind, MemberRefused, Parts
+from mwa_client.transfer.unpacking.members import USUAL_FOLDER_MODE, Member, MemberKind, MemberRefused, Parts
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 LONGEST_FULL_PATH = 4095

@@ -21,8 +21,8 @@ from mwa_client.directory.our_files import open_growing, read_ours, write_safely
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.json_text import read_strictly
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
-from mwa_client.transfer.members import Parts, path_text
 from mwa_client.transfer.part_hash import READ_SIZE
+from mwa_client.transfer.unpacking.members import Parts, path_text
 
 NO_SUM = "0" * 40
 """What a line of checksums has until the file's SHA-1 is known."""

@@ -1,7 +1,7 @@
 """A zip that stands in the directory, complete and verified, becomes a folder: the products of 2018.
 
 A zip has its list of files at its end, so it is not unpacked while it arrives. The rules for what is in it
-are those for a tar (`mwa_client.transfer.members`).
+are those for a tar (`mwa_client.transfer.unpacking.members`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from mwa_client.errors import DiskFull
 from mwa_client.formatting import format_size
 from mwa_client.transfer.common import ProgressReporter, Transfers
 from mwa_client.transfer.files import ExpectedFile, FetchedFile, FetchedFolder
-from mwa_client.transfer.member_file import MemberFile
-from mwa_client.transfer.member_folder import MemberFolder, umask
-from mwa_client.transfer.members import (
+from mwa_client.transfer.unpacking.kept import SumLines, UnpackNote, UnpackPlace, unpack_place
+from mwa_client.transfer.unpacking.member_file import MemberFile
+from mwa_client.transfer.unpacking.member_folder import MemberFolder, umask
+from mwa_client.transfer.unpacking.members import (
     KEPT_BITS,
     LONGEST_PATH_BELOW,
     USUAL_FILE_MODE,
@@ -40,8 +41,12 @@ from mwa_client.transfer.members import (
     check_link,
     member_path,
 )
-from mwa_client.transfer.unpack_files import SumLines, UnpackNote, UnpackPlace, unpack_place
-from mwa_client.transfer.unpacked import UnpackRefused, give_folder_name, remove_archive, remove_unpacking
+from mwa_client.transfer.unpacking.unpacked import (
+    UnpackRefused,
+    give_folder_name,
+    remove_archive,
+    remove_unpacking,
+)
 
 ZIP_BEGINNINGS = (b"PK\3\4", b"PK\5\6")
 """With what a zip begins: its first file, or the end of an empty one."""

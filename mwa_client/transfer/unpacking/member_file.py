@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mwa_client.errors import Stopped
 from mwa_client.transfer.gaps import Contents, Gaps
-from mwa_client.transfer.members import Member
 from mwa_client.transfer.part_hash import PartHasher
+from mwa_client.transfer.unpacking.members import Member
 
 _HOLE = bytes(1 << 20)
 

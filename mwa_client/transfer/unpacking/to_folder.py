@@ -11,15 +11,15 @@ from mwa_client.errors import VerificationFailed
 from mwa_client.transfer import ranges
 from mwa_client.transfer.common import ProgressReporter, Transfers
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FetchedFolder
-from mwa_client.transfer.members import MemberRefused
 from mwa_client.transfer.names import folder_name
 from mwa_client.transfer.part_file import bytes_in_part
 from mwa_client.transfer.part_filler import PartFiller
 from mwa_client.transfer.part_hash import PartBroken
-from mwa_client.transfer.repack import begin_repacking, repack
-from mwa_client.transfer.unpack_files import read_unpack_note, unpack_place
-from mwa_client.transfer.unpack_part import UnpackPart, open_unpacking
-from mwa_client.transfer.unpacked import give_folder_name, remove_unpacking
+from mwa_client.transfer.unpacking.kept import read_unpack_note, unpack_place
+from mwa_client.transfer.unpacking.members import MemberRefused
+from mwa_client.transfer.unpacking.repack import begin_repacking, repack
+from mwa_client.transfer.unpacking.unpack_part import UnpackPart, open_unpacking
+from mwa_client.transfer.unpacking.unpacked import give_folder_name, remove_unpacking
 
 READ_BLOCK_SIZE = 1 << 20
 """Bytes of an archive on the disk that are read at a time."""

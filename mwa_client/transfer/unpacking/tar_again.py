@@ -7,10 +7,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Callable
 
-from mwa_client.transfer.member_folder import MemberFolder
-from mwa_client.transfer.members import Member
 from mwa_client.transfer.part_hash import READ_SIZE
-from mwa_client.transfer.tar_stream import TarStream
+from mwa_client.transfer.unpacking.member_folder import MemberFolder
+from mwa_client.transfer.unpacking.members import Member
+from mwa_client.transfer.unpacking.tar_stream import TarStream
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Iterable
 from typing import NoReturn, Protocol
 
-from mwa_client.transfer.members import (
+from mwa_client.transfer.unpacking.members import (
     KEPT_BITS,
     Member,
     MemberKind,

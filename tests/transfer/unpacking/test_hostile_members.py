@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from tars import MTIME, NAME, USUAL, Made, Scene, extracted, folder, hard_link, link, member, tar_of, tree_of
 
-from mwa_client.transfer import member_folder, unpack
 from mwa_client.transfer.files import FetchedFolder
-from mwa_client.transfer.member_folder import MemberFolder
-from mwa_client.transfer.members import Member, MemberKind, MemberRefused, member_path
-from mwa_client.transfer.tar_stream import MOST_HEADER, TarStream
-from mwa_client.transfer.unpack import Unpacker
-from mwa_client.transfer.unpack_files import UnpackPlace
-from mwa_client.transfer.unpacked import UnpackRefused
+from mwa_client.transfer.unpacking import member_folder, unpack
+from mwa_client.transfer.unpacking.kept import UnpackPlace
+from mwa_client.transfer.unpacking.member_folder import MemberFolder
+from mwa_client.transfer.unpacking.members import Member, MemberKind, MemberRefused, member_path
+from mwa_client.transfer.unpacking.tar_stream import MOST_HEADER, TarStream
+from mwa_client.transfer.unpacking.unpack import Unpacker
+from mwa_client.transfer.unpacking.unpacked import UnpackRefused
 
 BLOCK = 512
 

@@ -35,12 +35,18 @@ from tars import (
 from mwa_client.directory.disk import boot_id, sync_file_system
 from mwa_client.directory.trees import remove_tree, tree_size
 from mwa_client.errors import DirectoryUnusable, DiskFull, Stopped, VerificationFailed
-from mwa_client.transfer import extra, part_file, repack, segments, sequence, tuner, unpack_part
+from mwa_client.transfer import extra, part_file, segments, tuner
 from mwa_client.transfer.events import FileNotice, Progress, TransferEvent
 from mwa_client.transfer.files import FetchedFile, FetchedFolder, FinalNames
 from mwa_client.transfer.leftovers import remove_leftovers
 from mwa_client.transfer.tuner import ConnectionTuner
-from mwa_client.transfer.unpacked import UnpackRefused, bytes_in_unpacking, finish_unpacked, remove_unpacking
+from mwa_client.transfer.unpacking import repack, sequence, unpack_part
+from mwa_client.transfer.unpacking.unpacked import (
+    UnpackRefused,
+    bytes_in_unpacking,
+    finish_unpacked,
+    remove_unpacking,
+)
 
 MANY = (*USUAL, *(member(f"obs.ms/{number}/data", bytes([number]) * 9000) for number in range(40)))
 HOSTILE = (*MANY, member("../outside", b"x"), member("after", b"y" * 50_000))
@@ -301,7 +307,7 @@ def test_a_disk_that_is_full_at_the_end_of_a_file_leaves_none_open(
         raise OSError(errno.ENOSPC, "no room")
 
     with monkeypatch.context() as patch, pytest.raises(DiskFull):
-        patch.setattr("mwa_client.transfer.unpack.SumLines.put", full)
+        patch.setattr("mwa_client.transfer.unpacking.unpack.SumLines.put", full)
         many.fetch()
     numbers = Path("/proc/self/fd").iterdir()
     assert not [each for each in numbers if str(many.path) in os.path.realpath(each)]
@@ -366,7 +372,7 @@ def test_a_crash_before_the_rename_is_not_one_fetch_more(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("mwa_client.transfer.unpacked.rename_to_free_name", _interrupt)
+        patch.setattr("mwa_client.transfer.unpacking.unpacked.rename_to_free_name", _interrupt)
         scene.fetch()
     fetched = scene.fetch_folder()
     assert fetched.fetched == 0
@@ -387,7 +393,7 @@ def test_a_kill_while_permissions_are_set_is_no_obstacle(
     members = (folder("shut", mode=0), member("shut/file", b"x" * 900, mode=0), member("free", b"y"))
     scene = Scene(tmp_path / "downloads", tar_of(*members))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("mwa_client.transfer.unpack_download.give_folder_name", _interrupt)
+        patch.setattr("mwa_client.transfer.unpacking.to_folder.give_folder_name", _interrupt)
         scene.fetch()
     fetched = scene.fetch_folder()
     assert fetched.fetched == 0
@@ -416,7 +422,7 @@ def test_its_size_is_known_even_where_its_permissions_let_nobody_in(monkeypatch:
     with as_nobody() as path:
         scene = Scene(path / "d", tar_of(folder("shut", mode=0), member("shut/file", b"x" * 900)))
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr("mwa_client.transfer.unpack_download.give_folder_name", _interrupt)
+            patch.setattr("mwa_client.transfer.unpacking.to_folder.give_folder_name", _interrupt)
             scene.fetch()
         assert bytes_in_unpacking(scene.place, NAME) == len(scene.archive)
 

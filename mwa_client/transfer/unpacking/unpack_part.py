@@ -15,15 +15,15 @@ from mwa_client.directory.trees import remove_tree
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
 from mwa_client.transfer.files import ExpectedFile
 from mwa_client.transfer.gaps import Contents, Gaps
-from mwa_client.transfer.members import MemberRefused
 from mwa_client.transfer.part_file import SYNC_SIZE, WRITE_SIZE
 from mwa_client.transfer.part_hash import PartBroken, PartHasher
 from mwa_client.transfer.part_writer import PartWriter
-from mwa_client.transfer.ring import Ring
-from mwa_client.transfer.sequence import ByteSequence
-from mwa_client.transfer.tar_again import TarAgain
-from mwa_client.transfer.unpack import Unpacker
-from mwa_client.transfer.unpack_files import UnpackNote, UnpackPlace, read_unpack_note, write_unpack_note
+from mwa_client.transfer.unpacking.kept import UnpackNote, UnpackPlace, read_unpack_note, write_unpack_note
+from mwa_client.transfer.unpacking.members import MemberRefused
+from mwa_client.transfer.unpacking.ring import Ring
+from mwa_client.transfer.unpacking.sequence import ByteSequence
+from mwa_client.transfer.unpacking.tar_again import TarAgain
+from mwa_client.transfer.unpacking.unpack import Unpacker
 
 LEAST_WINDOW, MOST_WINDOW = 16 << 20, 64 << 20
 """How far ahead of the first byte that is missing others may be fetched: the ring takes so much room."""

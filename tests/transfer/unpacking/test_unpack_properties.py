@@ -32,11 +32,11 @@ from tars import (
     tree_of,
 )
 
-from mwa_client.transfer import unpack_part
 from mwa_client.transfer.files import ExpectedFile
-from mwa_client.transfer.unpack_files import UnpackPlace
-from mwa_client.transfer.unpack_part import UnpackPart
-from mwa_client.transfer.unpacked import UnpackRefused
+from mwa_client.transfer.unpacking import unpack_part
+from mwa_client.transfer.unpacking.kept import UnpackPlace
+from mwa_client.transfer.unpacking.unpack_part import UnpackPart
+from mwa_client.transfer.unpacking.unpacked import UnpackRefused
 
 FORMATS = st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 PART = st.sampled_from(["a", "b", "table.dat", "ä", "x" * 60, "A"])

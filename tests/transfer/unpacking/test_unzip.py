@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from shared import FastClock
 
 from mwa_client.errors import DirectoryBusy, DiskFull, Stopped
-from mwa_client.transfer import unzip as unzipping
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FetchedFolder
-from mwa_client.transfer.unpacked import UnpackRefused
-from mwa_client.transfer.unzip import is_zip, unzip
+from mwa_client.transfer.unpacking import unzip as unzipping
+from mwa_client.transfer.unpacking.unpacked import UnpackRefused
+from mwa_client.transfer.unpacking.unzip import is_zip, unzip
 
 JOB = 10001
 WHEN = (2017, 10, 12, 7, 29, 26)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from mwa_client.directory.trees import walk_tree
 from mwa_client.errors import Stopped
-from mwa_client.transfer.member_folder import MemberFolder
-from mwa_client.transfer.members import Member, MemberKind, MemberRefused
 from mwa_client.transfer.part_hash import READ_SIZE, PartBroken
-from mwa_client.transfer.tar_stream import TarStream
-from mwa_client.transfer.unpack_files import NO_SUM, UnpackNote, UnpackPlace
+from mwa_client.transfer.unpacking.kept import NO_SUM, UnpackNote, UnpackPlace
+from mwa_client.transfer.unpacking.member_folder import MemberFolder
+from mwa_client.transfer.unpacking.members import Member, MemberKind, MemberRefused
+from mwa_client.transfer.unpacking.tar_stream import TarStream
 
 if TYPE_CHECKING:
-    from mwa_client.transfer.unpack import Unpacker
+    from mwa_client.transfer.unpacking.unpack import Unpacker
 
 
 class Recall:

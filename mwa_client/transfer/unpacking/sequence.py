@@ -10,7 +10,7 @@ from typing import Callable
 from mwa_client.directory.disk import disk_errors
 from mwa_client.errors import Stopped
 from mwa_client.transfer.gaps import Gaps
-from mwa_client.transfer.ring import Ring
+from mwa_client.transfer.unpacking.ring import Ring
 
 ROOM_CHECK_INTERVAL = 0.2
 """Seconds after which a wait for room in the window looks whether the work was told to stop."""

@@ -7,14 +7,14 @@ import threading
 
 from mwa_client.directory.disk import disk_errors, free_bytes, sync_file_system
 from mwa_client.directory.trees import remove_tree
-from mwa_client.transfer.member_file import MemberFile, length_of, taken_of
-from mwa_client.transfer.member_folder import MemberFolder
-from mwa_client.transfer.members import Member, MemberKind, MemberRefused, Parts
 from mwa_client.transfer.part_hash import PartBroken
 from mwa_client.transfer.standing import sha1_of_open
-from mwa_client.transfer.tar_stream import TarStream
-from mwa_client.transfer.unpack_files import NO_SUM, GrowingFile, SumLines, UnpackNote, UnpackPlace
-from mwa_client.transfer.unpack_recall import Recall, let_us_in
+from mwa_client.transfer.unpacking.kept import NO_SUM, GrowingFile, SumLines, UnpackNote, UnpackPlace
+from mwa_client.transfer.unpacking.member_file import MemberFile, length_of, taken_of
+from mwa_client.transfer.unpacking.member_folder import MemberFolder
+from mwa_client.transfer.unpacking.members import Member, MemberKind, MemberRefused, Parts
+from mwa_client.transfer.unpacking.recall import Recall, let_us_in
+from mwa_client.transfer.unpacking.tar_stream import TarStream
 
 FEW_MEMBERS = 20
 """So many members are flushed to the disk one by one; for more, the whole file system is."""
