@@ -94,7 +94,9 @@ def _text_of_row(row: object) -> str:
     if isinstance(row, Mapping):
         cells = ((str(name).strip(), text_of(value)) for name, value in row.items())
         # A line break in a value must not begin another row.
-        return ", ".join(" ".join(f"{name}={text}".split()) for name, text in cells if text)
+        text = ", ".join(" ".join(f"{name}={text}".split()) for name, text in cells if text)
+        # Nor must the row be taken for an empty line or a comment. A cell without a value says nothing.
+        return text if text and not text.startswith("#") else f"obs_id=, {text}"
     raise SettingsError(f"{type(row).__name__} is not a row.", RIGHT)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from mwa_client.errors import Mistake
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.rowcheck import CheckedRow
-from mwa_client.jobs.text import Cell, cells_of, rows_of
+from mwa_client.jobs.text import Cell, cells_of, rows_of, spreadsheet_error_at, what_is_wrong_with_error
 
 LONGEST_LIST_LINE = 1 << 22
 """Bytes of the longest line of a list: it may have all obs_ids on one."""
@@ -53,7 +53,7 @@ def rows_for(
     if mistakes:
         return
     for line, text in rows_of(data, mistakes, LONGEST_LIST_LINE):
-        for obs_id in _obs_ids_in(text):
+        for obs_id in _obs_ids_in(_without_comment(line, text, mistakes)):
             for row in cells:
                 yield line, CheckedRow([Cell("obs_id", obs_id), *row], api, [])
 
@@ -69,7 +69,21 @@ def _template_cells(number: int, row: str, api: ApiVersion, mistakes: list[Mista
     return iter(cells)
 
 
+def _without_comment(line: int, text: str, mistakes: list[Mistake]) -> str:
+    """Return a line up to its comment; a spreadsheet's error, which looks like one, is a mistake."""
+    while (at := text.find("#")) >= 0:
+        error = spreadsheet_error_at(text, at)
+        if error:
+            mistakes.append(Mistake(line, what_is_wrong_with_error(error)))
+            text = f"{text[:at]} {text[at + len(error) :]}"
+        elif text.count('"', 0, at) % 2:  # It ends with its cell.
+            text = text[:at] + text[at:].partition('"')[2]
+        else:
+            return text[:at]
+    return text
+
+
 def _obs_ids_in(text: str) -> Iterator[str]:
-    for word in re.split(r"[\s,;\"']+", text.partition("#")[0]):
+    for word in re.split(r"[\s,;\"']+", text):
         if word and word.lower() not in HEADERS:
             yield re.sub(r"\.0*$", "", word)

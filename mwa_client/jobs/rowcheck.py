@@ -10,7 +10,15 @@ from decimal import Decimal
 from mwa_client.jobs.key_table import KEY_BY_NAME, find_key, keys_of
 from mwa_client.jobs.keys import ApiVersion, JobKey, JobType, Required
 from mwa_client.jobs.request import CONVERSION_KEYS, JobRequest
-from mwa_client.jobs.text import LONGEST_EXCERPT, Cell, cells_of, excerpt
+from mwa_client.jobs.text import (
+    LONGEST_EXCERPT,
+    SPREADSHEET_ERROR,
+    Cell,
+    cells_of,
+    excerpt,
+    spreadsheet_error_at,
+    what_is_wrong_with_error,
+)
 from mwa_client.jobs.values import is_within, parse_value, shortest, survives_json, text_of
 from mwa_client.jobs.vocabulary import (
     meaning_of_2018,
@@ -28,6 +36,8 @@ from mwa_client.jobs.wording import (
     requirement,
     with_article,
 )
+
+_COMMENT = "a comment must be on a line of its own"
 
 
 class CheckedRow:
@@ -112,7 +122,11 @@ class CheckedRow:
         """Note a cell's name and value, or what is wrong with them."""
         name, text = cell
         key = find_key(name)
-        if not name or text is None:
+        if text is None and spreadsheet_error_at(name):
+            self.mistakes.append(what_is_wrong_with_error(excerpt(name)))
+        elif text is None and name.startswith("#"):
+            self.mistakes.append(f"{excerpt(name)}: {_COMMENT}")
+        elif not name or text is None:
             self._note_guess(re.split(r"[^\w-]", name, maxsplit=1)[0])
             self.mistakes.append(f"{excerpt(name or f'={text}')}: write key=value")
         elif key is None and name in FORMER_KEYS:
@@ -136,6 +150,10 @@ class CheckedRow:
         if self.job_type and self.job_type not in key.job_types:
             owners = " or ".join(owner.label for owner in JobType if owner in key.job_types)
             return f"belongs to {with_article(owners)} job, not to {with_article(self.job_type.label)} job"
+        if spreadsheet_error_at(text):
+            return SPREADSHEET_ERROR
+        if "#" in text:
+            return _COMMENT
         if "=" in text:
             for other in re.findall(r"(\w+)\s*=", text[:LONGEST_EXCERPT]):
                 self._note_guess(other)

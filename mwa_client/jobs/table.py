@@ -17,7 +17,7 @@ from mwa_client.jobs.vocabulary import words_to_suggest
 from mwa_client.jobs.wording import did_you_mean, guess_name
 
 DELIMITERS = (",", ";", "\t")
-NOT_SAID = ("", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat")
+NOT_SAID = ("", "nan", "none", "null", "na", "n/a", "<na>", "nat")
 """What spreadsheets and pandas write where there is no value, in lower case."""
 _INDEX = re.compile(r"|index|Unnamed: ?\d+")
 """The header of the column in which pandas numbers the rows."""
@@ -36,7 +36,7 @@ class Table:
     delimiter : str
         What separates the cells.
     names : tuple of str
-        The key of each column; empty for a column that counts the rows.
+        The key of each column; empty for one that counts the rows, if it is the first, or has no values.
     """
 
     line: int
@@ -94,15 +94,22 @@ class Table:
         """
         for line, text in lines:
             texts = _cells(text, self.delimiter)
-            if texts is None:
-                mistakes.append(Mistake(line, f"{excerpt(text)}: a quotation mark is not closed"))
-            elif len(texts) > len(self.names) and any(texts[len(self.names) :]):
-                what = (
-                    f"{len(texts)} values, and the header on line {self.line} has {len(self.names)} columns"
-                )
-                mistakes.append(Mistake(line, what))
-            elif any(texts) and not self._is_header(texts):
+            wrong = f"{excerpt(text)}: a quotation mark is not closed" if texts is None else self._lost(texts)
+            if wrong:
+                mistakes.append(Mistake(line, wrong))
+            elif texts and any(texts) and not self._is_header(texts):
                 yield line, self._row(texts, api)
+
+    def _lost(self, texts: list[str]) -> str:
+        """Say what of a row no column has room for, or what it lacks altogether; empty if nothing."""
+        if any(texts[len(self.names) :]):
+            return f"{len(texts)} values, and the header on line {self.line} has {len(self.names)} columns"
+        for column, (name, text) in enumerate(zip(self.names, texts), start=1):
+            if not name and column > 1 and text.lower() not in NOT_SAID:
+                where = f"column {column} has no name in the header on line {self.line}"
+                return f"{excerpt(text)}: {where}; give it the name of a key, or remove it"
+        has_values = any(name and text.lower() not in NOT_SAID for name, text in zip(self.names, texts))
+        return "" if has_values or not any(texts) else "a row without values; fill it in, or remove it"
 
     def _is_header(self, texts: list[str]) -> bool:
         """Say whether a row is the header; it is there again where tables were put together."""

@@ -15,10 +15,18 @@ LONGEST_ROW = 1 << 14
 """Bytes of the longest row: one with all keys has some thousand; the commas of the widest sheet fit."""
 LONGEST_EXCERPT = 60
 """Characters of the user's text that a message repeats."""
+SPREADSHEET_ERROR = "an error of the spreadsheet, not a value; correct the cell, or remove the row"
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _OTHER_SEPARATOR = re.compile(r"(?<=[^\s=,;])[ ]*[;\t][;\t ]*(?=\w+\s*=|\Z)")
 """Semicolons and tabs between cells, as some spreadsheets write them; no key and no value has one in it."""
+_CONTENT = re.compile(r'[^\s",;]')
+_SPREADSHEET_ERROR = re.compile(
+    r"""\#(?: (?i:N/A) | N/D | NV | GETTING_DATA | [^\s,;"#a-z]+[!?] ) (?= [ ]* (?: [,;\t"'#\d] | \Z ))
+    | \#{2,} (?= [ ]* (?: [,;\t"] | \Z ))""",
+    re.VERBOSE,
+)
+"""What spreadsheets write for a value that they do not have, or have no room for, alone in its cell."""
 _QUOTED_CELL = re.compile(r'\s*"((?:[^"]|"")*)"\s*(?:,|\Z)')
 
 
@@ -35,6 +43,8 @@ def rows_of(
 ) -> Iterator[tuple[int, str]]:
     """Yield line number and text of every row that is neither empty nor a comment.
 
+    A row that begins with a spreadsheet's error, such as ``#N/A``, looks like a comment, and is a mistake.
+
     Parameters
     ----------
     data : bytes or str
@@ -50,13 +60,13 @@ def rows_of(
         what = "not plain text (UTF-16, perhaps); save the file as CSV in UTF-8"
         mistakes.append(Mistake(before + 1, what))
         return
-    for line, encoded in enumerate(_lines(raw.removeprefix(codecs.BOM_UTF8)), start=1):
+    for line, encoded in enumerate(_lines(raw), start=1):
         if line > MOST_LINES:
             mistakes.append(Mistake(line, f"more than {MOST_LINES} lines; give it in several files"))
             return
         if len(encoded) > longest:
-            content = encoded.lstrip(b' \t",')
-            if content and not content.startswith(b"#"):
+            beginning = encoded.lstrip(b' \t",;')[:longest].decode("utf-8", "replace")
+            if _is_content(line, beginning, mistakes):
                 what = f"a row of {len(encoded)} characters; is a line end or a quotation mark missing?"
                 mistakes.append(Mistake(line, what))
             continue
@@ -66,17 +76,44 @@ def rows_of(
             byte = f"0x{encoded[error.start]:02x}"
             mistakes.append(Mistake(line, f"not UTF-8 text (byte {byte}); save the file as UTF-8"))
             continue
-        bare = text.replace('"', "").replace(",", "").strip()
-        if bare and not bare.startswith("#"):
+        if _is_content(line, text, mistakes):
             yield line, text
+
+
+def _is_content(line: int, text: str, mistakes: list[Mistake]) -> bool:
+    """Say whether a line is more than nothing or a comment; what only looks like a comment is a mistake."""
+    content = _CONTENT.search(text)
+    if content is None or content[0] != "#":
+        return content is not None
+    error = spreadsheet_error_at(text, content.start())
+    if error and _CONTENT.search(text.replace("#", "")):  # A line of such signs alone is for the eye.
+        mistakes.append(Mistake(line, what_is_wrong_with_error(error)))
+    return False
+
+
+def spreadsheet_error_at(text: str, place: int = 0) -> str:
+    """Return the error of a spreadsheet that begins at a place of a text, empty where there is none.
+
+    Examples
+    --------
+    >>> spreadsheet_error_at("#N/A, c"), spreadsheet_error_at("#N/A are left out")
+    ('#N/A', '')
+    """
+    found = _SPREADSHEET_ERROR.match(text, place)
+    return found[0] if found else ""
+
+
+def what_is_wrong_with_error(error: str) -> str:
+    """Say that a cell has an error of a spreadsheet in place of a value."""
+    return f"{error}: {SPREADSHEET_ERROR}"
 
 
 def _lines(raw: bytes) -> Iterator[bytes]:
     start = 0
     for end in _LINE_END.finditer(raw):
-        yield raw[start : end.start()]
+        yield raw[start : end.start()].removeprefix(codecs.BOM_UTF8)
         start = end.end()
-    yield raw[start:]
+    yield raw[start:].removeprefix(codecs.BOM_UTF8)
 
 
 def cells_of(row: str, mistakes: list[str]) -> Iterator[Cell]:

@@ -134,6 +134,13 @@ def test_one_mapping_is_one_row(client: mwa_client.Client, sandbox: Sandbox, tmp
     assert client.submit(VIS) == sandbox.jobs[0].id and len(sandbox.jobs) == 1
 
 
+def test_no_mapping_is_taken_for_an_empty_line_or_a_comment() -> None:
+    for lost in ({}, {"obs_id": None, "job_type": float("nan")}, {"#": 1}, {"#N/A": 1, **VIS}):
+        with pytest.raises(mwa_client.errors.JobFileError) as caught:
+            parse(rows_as_text([VIS, lost])[0], ApiVersion.V2)
+        assert {mistake.line for mistake in caught.value.mistakes} == {2}
+
+
 def test_a_request_means_the_same_again() -> None:
     """What a row of 2018 leaves out has another meaning than in a row of today."""
     rows = f"{THREE_ROWS}obs_id={OBS}, job_type=c, avg_time_res=8, allow_resubmit=true\n"

@@ -29,6 +29,7 @@ def lines_said(text: str | bytes, *template: str) -> list[str]:
     [
         f"{OBS}\n{OTHER}\n", f"{OBS} {OTHER}", f"{OBS},{OTHER},", f"{OBS}, {OTHER}", f"{OBS};{OTHER}",
         f"{OBS}\t{OTHER}\r\n", f"\ufeff{OBS}\r\n\r\n{OTHER}", f"# mine\n{OBS} # good\n{OTHER}#",
+        f'"{OBS} # good","{OTHER}"', f"{OBS} # was #N/A\n\ufeff{OTHER}\n#####\n#N/A are left out",
         f"obs_id\n{OBS}.0\n{OTHER}.0\n", f'"{OBS}"\n"{OTHER}"', f"OBSID\n{OBS}\n{OTHER}",
     ],
 )  # fmt: skip
@@ -67,6 +68,13 @@ def test_what_is_no_observation_is_said_with_its_line() -> None:
         "obs.txt:2: obs_id=12",
         "obs.txt:2: obs_id=x",
     ]
+    for error in ("#N/A", "#REF!", "####"):
+        said = f"{error}: an error of the spreadsheet, not a value; correct the cell, or remove the row"
+        assert lines_said(f"{OBS}, {error},{OTHER}\n{error}\t{OTHER}") == [
+            f"obs.txt:1: {said}",
+            f"obs.txt:2: {said}",
+        ]
+    assert len(lines_said(f"#N/A\n{OBS} #N/A\n#N/A {OBS}\n#N/A")) == 4
     assert lines_said("# nothing") == ["obs.txt:1: no jobs in obs.txt"]
 
 

@@ -57,7 +57,7 @@ obs_id, job_type=d, download_type=vis
         ("centre=point", "centre=point: must be phase, pointing or custom; did you mean pointing?"),
         ("no_rfi=ture", "no_rfi=ture: must be true or false; did you mean true?"),
         ("no_rfi=1", "no_rfi=1: must be true or false"),
-        ("no_rfi=true # noisy", "no_rfi=true # noisy: must be true or false"),
+        ("no_rfi=true # noisy", "no_rfi=true # noisy: a comment must be on a line of its own"),
         ("no_rfi", "no_rfi: write key=value"),
         ("expiry_days=7", "expiry_days: no longer a key; leave it out: each product is kept for 7 days"),
         ("=true", "=true: write key=value"),

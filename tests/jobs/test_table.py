@@ -13,6 +13,7 @@ from job_rows import C_2018, Cells, good_rows, messages, written
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.table import NOT_SAID
+from mwa_client.jobs.text import SPREADSHEET_ERROR
 
 HEADER = "obs_id,job_type,avg_time_res,avg_freq_res,output,download_type\n"
 TABLE = f"{HEADER}1191828584,c,4,40,ms,\n1191828528,d,,,,vis_meta\n"
@@ -96,6 +97,12 @@ def test_a_table_in_the_words_of_2018() -> None:
         ("obs_id,job_type,download_type\n1.19183E+09,d,vis",
          ["obs_id=1.19183E+09: must be a whole number of GPS seconds, 888888889 to 9999999999"]),
         ("obs_id,job_type\n", ["no jobs in jobs.csv"]),
+        ("obs_id,job_type,\n1191828584,c,ms\n1191828528,c,NaN",
+         ["ms: column 3 has no name in the header on line 1; give it the name of a key, or remove it"]),
+        (",obs_id,job_type\n0,1191828584,c\n1,,\n2,NaN,nan\n",
+         ["a row without values; fill it in, or remove it"] * 2),
+        ("obs_id,job_type,output\n#N/A,c,ms\n,#REF!,ms\n1191828584,c,#N/A",
+         [f"#N/A: {SPREADSHEET_ERROR}", f"#REF!: {SPREADSHEET_ERROR}", f"output=#N/A: {SPREADSHEET_ERROR}"]),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_table_is_said_once(text: str, said: list[str]) -> None:

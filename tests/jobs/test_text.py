@@ -8,13 +8,13 @@ from job_rows import C_TODAY, DOWNLOAD, messages, mistakes_in
 from mwa_client.errors import Mistake
 from mwa_client.jobs.jobfile import parse, parse_row
 from mwa_client.jobs.keys import ApiVersion
-from mwa_client.jobs.text import cells_of
+from mwa_client.jobs.text import SPREADSHEET_ERROR, cells_of
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
 def test_line_ends_and_byte_order_mark_do_not_matter(end: str, bom: str) -> None:
-    lines = ["# jobs", "", DOWNLOAD + ",", "   ", C_TODAY]
+    lines = ["# jobs", "", bom + DOWNLOAD + ",", "   ", C_TODAY]
     text = bom + end.join(lines)
     for data in (text, text.encode(), text + end):
         assert [job.line for job in parse(data, ApiVersion.V2).jobs] == [3, 5]
@@ -44,6 +44,34 @@ def test_a_row_may_be_spaced_padded_and_quoted(row: str) -> None:
 def test_empty_rows_and_comments_are_no_jobs(row: str) -> None:
     assert parse(f"{row}\n{DOWNLOAD}\n{row}", ApiVersion.V2).jobs[0].line == 2
     assert mistakes_in(row) == [Mistake(1, "no jobs in jobs.csv")]
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["#N/A", "#n/a", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!",
+     "#WERT!", "#NV", "#######"],
+)  # fmt: skip
+def test_an_error_of_a_spreadsheet_is_no_comment(error: str) -> None:
+    rest = ", job_type=d, download_type=vis"
+    for row in (f"{error}{rest}", f'"{error}" {rest}', f"{error}; x", f",,{error}{rest}", f"{error}\t{rest}"):
+        assert mistakes_in(f"{DOWNLOAD}\n{row}") == [Mistake(2, f"{error}: {SPREADSHEET_ERROR}")]
+    assert messages(f"{error},{'x' * 20_000}") == [f"{error}: {SPREADSHEET_ERROR}"]
+    assert messages(f"obs_id={error}{rest}") == [f"obs_id={error}: {SPREADSHEET_ERROR}"]
+    assert messages(f"{DOWNLOAD}, {error}") == [f"{error}: {SPREADSHEET_ERROR}"]
+
+
+@pytest.mark.parametrize(
+    "row", ["#" * 70, "## jobs, mine ##", "#N/A rows are left out", "#, x", "#obs_id=1!"]
+)
+def test_what_only_looks_like_an_error_of_a_spreadsheet_is_a_comment(row: str) -> None:
+    assert len(parse(f"{row}\n{DOWNLOAD}", ApiVersion.V2).jobs) == 1
+
+
+def test_a_comment_behind_a_row_is_a_mistake_with_a_remedy() -> None:
+    assert messages(f"{DOWNLOAD} # mine") == [
+        "download_type=vis # mine: a comment must be on a line of its own"
+    ]
+    assert messages(f"{DOWNLOAD}, # mine") == ["# mine: a comment must be on a line of its own"]
 
 
 def test_an_unbalanced_quotation_mark_harms_its_own_line_alone() -> None:
