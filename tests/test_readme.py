@@ -18,6 +18,7 @@ from mwa_client.errors import ExitStatus
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.key_table import KEYS
 from mwa_client.jobs.keys import ApiVersion, JobKey, JobType, Required, ValueKind
+from mwa_client.jobs.wording import UNITS
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- keys -->\n", "<!-- /keys -->"
@@ -48,11 +49,13 @@ def _value(key: JobKey) -> str:
     if key.kind is ValueKind.BOOLEAN:
         return "`true`, `false`"
     if key.kind is ValueKind.CHOICE:
-        return ", ".join(f"`{choice}`" for choice in key.choices) + (f" {key.unit}" if key.unit else "")
+        return ", ".join(f"`{choice}`" for choice in key.choices) + (
+            f" {UNITS[key.unit]}" if key.unit else ""
+        )
     kind = "whole number" if key.kind is ValueKind.INTEGER else "number"
     limits = [f"from {key.minimum}"] if key.minimum is not None else []
     limits += [f"to {key.maximum}"] if key.maximum is not None else []
-    return " ".join([kind, *limits]) + (f", {key.unit}" if key.unit else "")
+    return " ".join([kind, *limits]) + (f", {UNITS[key.unit]}" if key.unit else "")
 
 
 def _meaning(key: JobKey) -> str:

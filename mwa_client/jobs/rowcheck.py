@@ -33,6 +33,7 @@ from mwa_client.jobs.wording import (
     guess_value,
     in_words,
     number_within,
+    replaced,
     requirement,
     with_article,
 )
@@ -72,6 +73,8 @@ class CheckedRow:
         self.names: dict[str, str] = {}
         self.values: dict[str, str] = {}
         self._guessed_names: dict[str, str] = {}
+        keys = filter(None, (find_key(cell.name) for cell in cells if cell.value is not None))
+        self._keys_given = frozenset(key.name for key in keys)
         self._words_to_suggest = words_to_suggest((cell.name for cell in cells), api)
         for cell in cells:
             self._take(cell)
@@ -82,7 +85,7 @@ class CheckedRow:
         if self.job_type:
             for check in _CHECKS_BETWEEN_KEYS:
                 self.mistakes += check(self)
-        self.warnings = [*self._words_of_2018(), *_possible_refusals(self)]
+        self.warnings = [*self._words_of_2018(), *self._replaced_words(), *_possible_refusals(self)]
 
     @classmethod
     def from_text(cls, text: str, api: ApiVersion) -> CheckedRow:
@@ -190,7 +193,8 @@ class CheckedRow:
 
     def _note_guess(self, name: str) -> str | None:
         """Note which key a misspelt name may have meant, so that it is not reported as missing as well."""
-        guess = guess_name(name[:LONGEST_EXCERPT], self.job_type, self._words_to_suggest)
+        given = self._keys_given.union(self._guessed_names)
+        guess = guess_name(name[:LONGEST_EXCERPT], self.job_type, self._words_to_suggest, given)
         if guess:
             self._guessed_names[KEY_BY_NAME[guess].name] = guess
         return guess
@@ -218,6 +222,13 @@ class CheckedRow:
     def _words_of_2018(self) -> Iterator[str]:
         if self.written_for is ApiVersion.V2018 and self._what_made_it_2018 and not self.mistakes:
             yield f"{self._what_made_it_2018}; {meaning_of_2018(self.names)}"
+
+    def _replaced_words(self) -> Iterator[str]:
+        """Tell what has replaced the words of 2019 to 2022; the interface of that time has them still."""
+        for today in self.values if self.api is not ApiVersion.V1 else ():
+            name = self.names[today]
+            if name != today and name == KEY_BY_NAME[today].name_v1:
+                yield replaced(name, today)
 
 
 def _job_type_among(cells: Iterable[Cell]) -> JobType | None:

@@ -17,6 +17,17 @@ FORMER_KEYS = {
     "staging_count": "leave it out: it never was for users",
 }
 """Keys that rows had once or may have been copied with from a list of jobs, and what to do about them."""
+UNITS = {
+    "s": "seconds",
+    "GPS second": "GPS seconds",
+    "kHz": "kHz",
+    "deg": "degrees",
+    "arcsec": "arcseconds",
+    "pixel": "pixels",
+    "Jy": "Jy",
+    "sigma": "sigma",
+}
+"""The units of the table of keys, as they stand after a number in a sentence."""
 
 
 def requirement(key: JobKey, name: str) -> str:
@@ -32,15 +43,15 @@ def requirement(key: JobKey, name: str) -> str:
     if kind is ValueKind.BOOLEAN:
         return _either(SWITCH)
     if kind is ValueKind.CHOICE:
-        return f"{_either(key.choices)} {_plural(key.unit)}".rstrip()
+        return f"{_either(key.choices)} {UNITS.get(key.unit, key.unit)}".rstrip()
     return number_within(key.limits_of_value(name), key.unit)
 
 
 def number_within(limits: Limits, unit: str) -> str:
-    """Describe a number within limits: ``a whole number of s, 0 to 5400``."""
+    """Describe a number within limits: ``a whole number of seconds, 0 to 5400``."""
     what = "a whole number" if limits.kind is ValueKind.INTEGER else "a number"
     if unit:
-        what += f" of {_plural(unit)}"
+        what += f" of {UNITS.get(unit, unit)}"
     if limits.minimum is None:
         return f"{what}, {limits.maximum} or less"
     if limits.maximum is None:
@@ -59,10 +70,6 @@ def in_words(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _plural(unit: str) -> str:
-    return {"GPS second": "GPS seconds", "pixel": "pixels"}.get(unit, unit)
-
-
 def count(number: int, what: str) -> str:
     """Say how many there are: ``1 job``, ``2 jobs``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
@@ -78,13 +85,20 @@ def no_counterpart(name: str) -> str:
     return f"{name} has no equivalent in today's service, and is not sent"
 
 
+def replaced(name: str, today: str) -> str:
+    """Tell what has replaced a name that a key had between 2018 and today."""
+    return f"{name}: a word of 2019 to 2022 (today: {today}); it is understood as before"
+
+
 def said_once(warning: str, rows: int) -> str:
     """Return a warning that holds for a number of rows."""
     return f"{warning} (reported once for {rows} rows)" if rows > 1 else warning
 
 
 @functools.lru_cache(maxsize=1024)
-def guess_name(name: str, job_type: JobType | None, words_of: ApiVersion | None) -> str | None:
+def guess_name(
+    name: str, job_type: JobType | None, words_of: ApiVersion | None, given: frozenset[str] = frozenset()
+) -> str | None:
     """Return the name of a key that a misspelt one may have been meant to be.
 
     Parameters
@@ -95,13 +109,19 @@ def guess_name(name: str, job_type: JobType | None, words_of: ApiVersion | None)
         The job type whose keys are considered; None: all keys.
     words_of : ApiVersion or None
         The interface whose name for the key is returned; None: the name that is closest.
+    given : frozenset of str
+        The keys, by today's name, that are there already: none of them can be meant.
 
     Examples
     --------
     >>> guess_name("time_res", JobType.CONVERSION, ApiVersion.V2)
     'avg_time_res'
     """
-    known = [known for known, key in KEY_BY_NAME.items() if job_type is None or job_type in key.job_types]
+    known = [
+        known
+        for known, key in KEY_BY_NAME.items()
+        if (job_type is None or job_type in key.job_types) and key.name not in given
+    ]
     closest = _closest(name, known) or _with_the_words_of(name, known)
     if closest is None or words_of is None:
         return closest

@@ -445,5 +445,5 @@ def test_no_averaging_in_time_is_asked_for_in_each_interfaces_way(zero: str) -> 
     assert "avg_time_res" not in form(row, ApiVersion.V1), "without it, v1 keeps the correlator's resolution"
     assert form(f"{OBS}, job_type=c", ApiVersion.V1)["avg_time_res"] == "2"
     assert messages(row, ApiVersion.V2018) == [
-        f"avg_time_res={zero}: must be a whole number of s, 1 or more on the 2018 interface"
+        f"avg_time_res={zero}: must be a whole number of seconds, 1 or more on the 2018 interface"
     ]

@@ -45,13 +45,13 @@ obs_id, job_type=d, download_type=vis
         ("avg_freq_res=ten", "avg_freq_res=ten: must be a number of kHz, 0 to 1280"),
         ("avg_freq_res=1281", "avg_freq_res=1281: must be a number of kHz, 0 to 1280"),
         ("avg_freq_res=-1", "avg_freq_res=-1: must be a number of kHz, 0 to 1280"),
-        ("avg_time_res=nan", "avg_time_res=nan: must be a number of s, 0 or more"),
-        ("avg_time_res=inf", "avg_time_res=inf: must be a number of s, 0 or more"),
-        ("avg_time_res=1e999", "avg_time_res=1e999: must be a number of s, 0 or more"),
-        ("avg_time_res=1e99999", "avg_time_res=1e99999: must be a number of s, 0 or more"),
-        ("avg_time_res=1_0", "avg_time_res=1_0: must be a number of s, 0 or more"),
-        ("avg_time_res=\u0664", "avg_time_res=\u0664: must be a number of s, 0 or more"),
-        ("avg_time_res=.", "avg_time_res=.: must be a number of s, 0 or more"),
+        ("avg_time_res=nan", "avg_time_res=nan: must be a number of seconds, 0 or more"),
+        ("avg_time_res=inf", "avg_time_res=inf: must be a number of seconds, 0 or more"),
+        ("avg_time_res=1e999", "avg_time_res=1e999: must be a number of seconds, 0 or more"),
+        ("avg_time_res=1e99999", "avg_time_res=1e99999: must be a number of seconds, 0 or more"),
+        ("avg_time_res=1_0", "avg_time_res=1_0: must be a number of seconds, 0 or more"),
+        ("avg_time_res=\u0664", "avg_time_res=\u0664: must be a number of seconds, 0 or more"),
+        ("avg_time_res=.", "avg_time_res=.: must be a number of seconds, 0 or more"),
         ("output=MS", "output=MS: must be ms or uvfits; did you mean ms?"),
         ("output=zip", "output=zip: must be ms or uvfits"),
         ("centre=point", "centre=point: must be phase, pointing or custom; did you mean pointing?"),
@@ -70,7 +70,7 @@ obs_id, job_type=d, download_type=vis
         ("delivery=mars", "delivery=mars: must be acacia, scratch or dug"),
         ("delivery_format=files", f"delivery_format=files: {ACACIA_IS_TAR}"),
         ("custom_centre_ra=10", "custom_centre_ra: only with centre=custom"),
-        ("custom_centre_ra=360", "custom_centre_ra=360: must be a number of deg, 0 to 359.999999"),
+        ("custom_centre_ra=360", "custom_centre_ra=360: must be a number of degrees, 0 to 359.999999"),
         ("allow_resubmit=yes", "allow_resubmit=yes: must be true or false"),
     ],
 )  # fmt: skip
@@ -81,13 +81,13 @@ def test_one_bad_cell_is_one_mistake(cell: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("timeres=20", "timeres=0", "timeres=0: must be a whole number of s, 1 or more"),
-        ("timeres=20", "timeres=0.5", "timeres=0.5: must be a whole number of s, 1 or more"),
-        ("timeres=20", "timeres=20.0", "timeres=20.0: must be a whole number of s, 1 or more"),
-        ("timeres=20", "timeres=1e1", "timeres=1e1: must be a whole number of s, 1 or more"),
-        ("timeres=20", "timeres=+4", "timeres=+4: must be a whole number of s, 1 or more"),
+        ("timeres=20", "timeres=0", "timeres=0: must be a whole number of seconds, 1 or more"),
+        ("timeres=20", "timeres=0.5", "timeres=0.5: must be a whole number of seconds, 1 or more"),
+        ("timeres=20", "timeres=20.0", "timeres=20.0: must be a whole number of seconds, 1 or more"),
+        ("timeres=20", "timeres=1e1", "timeres=1e1: must be a whole number of seconds, 1 or more"),
+        ("timeres=20", "timeres=+4", "timeres=+4: must be a whole number of seconds, 1 or more"),
         ("edgewidth=80", "edgewidth=-1", "edgewidth=-1: must be a whole number of kHz, 0 or more"),
-        ("timeres=20, ", "", "timeres: missing; must be a whole number of s, 1 or more"),
+        ("timeres=20, ", "", "timeres: missing; must be a whole number of seconds, 1 or more"),
         ("freqres=20, ", "", "freqres: missing; must be a whole number of kHz, 1 or more"),
         ("edgewidth=80, ", "", "edgewidth: missing; must be a whole number of kHz, 0 or more"),
         ("conversion=ms", "norfi=true", "conversion: missing; must be ms or uvfits"),
@@ -127,7 +127,7 @@ def test_noflagmissings_is_fine_with_allowmissing() -> None:
 
 def test_against_2018_a_conversion_that_says_little_lacks_what_2018_must_be_told() -> None:
     assert messages(f"{OBS}, job_type=c, allow_resubmit=true", ApiVersion.V2018) == [
-        "timeres: missing; must be a whole number of s, 1 or more",
+        "timeres: missing; must be a whole number of seconds, 1 or more",
         "freqres: missing; must be a whole number of kHz, 1 or more",
         "edgewidth: missing; must be a whole number of kHz, 0 or more",
         "conversion: missing; must be ms or uvfits",
@@ -218,8 +218,8 @@ def test_two_job_types_are_one_mistake() -> None:
     ("row", "expected"),
     [
         (f"{OBS}, job_type=d", ["download_type: missing; must be vis or vis_meta"]),
-        (f"{OBS}, job_type=v", ["offset: missing; must be a whole number of s, 0 to 5400",
-                                "duration: missing; must be a whole number of s, 0 or more"]),
+        (f"{OBS}, job_type=v", ["offset: missing; must be a whole number of seconds, 0 to 5400",
+                                "duration: missing; must be a whole number of seconds, 0 or more"]),
         (f"{VOLTAGE}, from_channel=4", ["to_channel: missing; from_channel needs it"]),
         (f"{VOLTAGE}, to_channel=4", ["from_channel: missing; to_channel needs it"]),
         (f"{VOLTAGE}, from_channel=5, to_channel=4", ["from_channel=5: must not be more than to_channel=4"]),
@@ -243,16 +243,16 @@ def test_two_job_types_are_one_mistake() -> None:
         (f"{IMAGING}, output=ms", ["output=ms: belongs to a conversion job, not to an imaging job"]),
         (f"{IMAGING}, pol=xx", ["pol=xx: must be XX, YY or XXYY; did you mean XX?"]),
         (f"{IMAGING}, centre=custom",
-         ["custom_centre_ra: missing; centre=custom needs it, a number of deg, 0 to 359.999999",
-          "custom_centre_dec: missing; centre=custom needs it, a number of deg, -90 to 90"]),
+         ["custom_centre_ra: missing; centre=custom needs it, a number of degrees, 0 to 359.999999",
+          "custom_centre_dec: missing; centre=custom needs it, a number of degrees, -90 to 90"]),
         (f"{IMAGING}, centre=custom, custom_centre_ra=x",
-         ["custom_centre_ra=x: must be a number of deg, 0 to 359.999999",
-          "custom_centre_dec: missing; centre=custom needs it, a number of deg, -90 to 90"]),
+         ["custom_centre_ra=x: must be a number of degrees, 0 to 359.999999",
+          "custom_centre_dec: missing; centre=custom needs it, a number of degrees, -90 to 90"]),
         (f"{IMAGING}, centre=costum, custom_centre_ra=1",
          ["centre=costum: must be phase, pointing or custom; did you mean custom?"]),
         (f"{IMAGING}, usepcentre=true, custom_centre_dec=1", ["custom_centre_dec: only with centre=custom"]),
         (f"{IMAGING}, source_job_id=3, avg_time_res=x, norfi=true, centre=custom",
-         ["avg_time_res=x: must be a number of s, 0 or more",
+         ["avg_time_res=x: must be a number of seconds, 0 or more",
           "avg_time_res: not with source_job_id, whose conversion is done",
           "centre: not with source_job_id, whose conversion is done",
           "norfi: not with source_job_id, whose conversion is done"]),
@@ -306,18 +306,18 @@ def test_what_only_the_schema_of_today_forbids_is_a_warning(row: str, job: str) 
           "custom_centre_ra=1: the 2018 interface cannot do this",
           "custom_centre_dec=1: the 2018 interface cannot do this"]),
         (ApiVersion.V2018, f"{OBS}, job_type=c, avg_time_res=0.5, avg_freq_res=0",
-         ["avg_time_res=0.5: must be a whole number of s, 1 or more on the 2018 interface",
+         ["avg_time_res=0.5: must be a whole number of seconds, 1 or more on the 2018 interface",
           "avg_freq_res=0: must be a whole number of kHz, 1 or more on the 2018 interface"]),
         (ApiVersion.V1, f"{OBS}, job_type=c, avg_time_res=33",
-         ["avg_time_res=33: must be a number of s, 0.5 to 32 on the v1 interface"]),
+         ["avg_time_res=33: must be a number of seconds, 0.5 to 32 on the v1 interface"]),
         (ApiVersion.V1, C_2018.replace("timeres=20", "timeres=40"),
-         ["timeres=40: must be a number of s, 0.5 to 32 on the v1 interface"]),
+         ["timeres=40: must be a number of seconds, 0.5 to 32 on the v1 interface"]),
         (ApiVersion.V1, f"{C_TODAY}, no_apply_amps=true",
          ["no_apply_amps=true: the v1 interface cannot do this"]),
         (ApiVersion.V1, f"{IMAGING}, mgain=0.8", ["mgain=0.8: the v1 interface cannot do this"]),
         (ApiVersion.V1, f"{IMAGING}, centre=custom",
-         ["phase_centre_ra: missing; centre=custom needs it, a number of deg, 0 to 359.999999",
-          "phase_centre_dec: missing; centre=custom needs it, a number of deg, -90 to 90"]),
+         ["phase_centre_ra: missing; centre=custom needs it, a number of degrees, 0 to 359.999999",
+          "phase_centre_dec: missing; centre=custom needs it, a number of degrees, -90 to 90"]),
         (ApiVersion.V2, C_2018.replace("freqres=20", "freqres=2000"),
          ["freqres=2000: must be a number of kHz, 0 to 1280 on the v2 interface"]),
     ],
@@ -367,11 +367,11 @@ class Colour(enum.Enum):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (True, "avg_time_res=true: must be a number of s, 0 or more"),
-        (Fraction(1, 2), "avg_time_res=1/2: must be a number of s, 0 or more"),
-        (Colour.RED, "avg_time_res=red: must be a number of s, 0 or more"),
+        (True, "avg_time_res=true: must be a number of seconds, 0 or more"),
+        (Fraction(1, 2), "avg_time_res=1/2: must be a number of seconds, 0 or more"),
+        (Colour.RED, "avg_time_res=red: must be a number of seconds, 0 or more"),
         ("4, pol=XX", "avg_time_res=4, pol=XX: separate the cells with commas"),
-        ("1" + "0" * 5000, "avg_time_res=1" + "0" * 59 + "...: must be a number of s, 0 or more"),
+        ("1" + "0" * 5000, "avg_time_res=1" + "0" * 59 + "...: must be a number of seconds, 0 or more"),
     ],
 )
 def test_a_bad_value_of_a_mapping_is_a_mistake_in_the_row(value: object, message: str) -> None:
@@ -382,7 +382,7 @@ def test_a_bad_value_of_a_mapping_is_a_mistake_in_the_row(value: object, message
 
 
 def test_a_very_long_number_of_a_mapping_is_a_mistake_too() -> None:
-    with pytest.raises(JobFileError, match=r"avg_time_res=10*[.]{3}: must be a number of s, 0 or more"):
+    with pytest.raises(JobFileError, match=r"avg_time_res=10*[.]{3}: must be a number of seconds, 0 or more"):
         parse_row({"obs_id": 1191828584, "job_type": "c", "avg_time_res": 10**5000}, ApiVersion.V2)
 
 

@@ -6,7 +6,9 @@ import pytest
 from job_rows import C_2018, OBS, TODAY, messages
 
 from mwa_client.jobs.jobfile import parse
+from mwa_client.jobs.key_table import KEYS
 from mwa_client.jobs.keys import ApiVersion
+from mwa_client.jobs.wording import UNITS
 
 TIME_RES, FREQ_RES = (
     "timeres: a word of 2018 (today: avg_time_res)",
@@ -27,6 +29,8 @@ TIME_RES, FREQ_RES = (
         ("centre=custom, ra=1, custom_centre_dec=2", "ra: no such key; did you mean custom_centre_ra?"),
         ("no_geometric_dly=true", "no_geometric_dly: no such key; did you mean no_geometric_delay?"),
         ("time res", "time res: write key=value"),
+        # What the row has already cannot be meant.
+        ("avg_time_res=4, time_res=8", "time_res: no such key"),
         # In a row of 2018 the suggestion is in its words.
         (f"{C_2018[31:]}, rfi=true", "rfi: no such key; did you mean norfi?"),
         (C_2018[31:].replace("freqres", "freq_res"), "freq_res: no such key; did you mean freqres?"),
@@ -75,3 +79,35 @@ def test_a_good_row_with_words_of_both_is_a_warning(cells: str, warning: str) ->
 
 def test_where_to_deliver_to_is_said_in_one_word_beside_those_of_2018() -> None:
     assert parse(f"{C_2018}, delivery=acacia", ApiVersion.V2).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "wrong"),
+    [
+        (f"{OBS}, job_type=d, type=vis", ["type: no such key; did you mean download_type?"]),
+        (f"{OBS}, jobtype=d, type=vis", ["jobtype: no such key; did you mean job_type?",
+                                         "type: no such key; did you mean download_type?"]),
+        (f"{OBS}, obsid=7, job_type=d, download_type=vis", ["obsid: no such key"]),
+    ],
+)  # fmt: skip
+def test_what_a_row_has_already_is_not_suggested(row: str, wrong: list[str]) -> None:
+    assert messages(row, ApiVersion.V2) == wrong
+
+
+def test_words_of_2019_to_2022_are_understood_and_said_once_what_replaced_them() -> None:
+    rows = f"""{OBS}, job_type=c, centre=custom, phase_centre_ra=10.5, phase_centre_dec=-27
+{OBS}, job_type=c, centre=custom, phase_centre_ra=11.5, custom_centre_dec=-27
+{OBS}, job_type=i, clean_threshold=0.01, nwlayers=64, no_geometric_delay=true"""
+    said = parse(rows, ApiVersion.V2).warnings
+    assert said[1] == (
+        "jobs.csv:1: phase_centre_ra: a word of 2019 to 2022 (today: custom_centre_ra); it is understood as "
+        "before (reported once for 2 rows)"
+    )
+    assert [text.split(": ")[1] for text in said] == [
+        "phase_centre_dec", "phase_centre_ra", "clean_threshold", "no_geometric_delay", "nwlayers",
+    ]  # fmt: skip
+    assert parse(rows, ApiVersion.V1).warnings == ()  # These are that interface's own words.
+
+
+def test_every_unit_has_its_words() -> None:
+    assert {key.unit for key in KEYS} - {""} == set(UNITS)
