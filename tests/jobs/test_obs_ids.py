@@ -69,11 +69,9 @@ def test_what_is_no_observation_is_said_with_its_line() -> None:
         "obs.txt:2: obs_id=x",
     ]
     for error in ("#N/A", "#REF!", "####"):
-        said = f"{error}: an error of the spreadsheet, not a value; correct the cell, or remove the row"
-        assert lines_said(f"{OBS}, {error},{OTHER}\n{error}\t{OTHER}") == [
-            f"obs.txt:1: {said}",
-            f"obs.txt:2: {said}",
-        ]
+        wrong = f"{error}: an error of the spreadsheet, not a value; correct the cell, or remove the row"
+        text = f"{OBS}, {error},{OTHER}\n{error}\t{OTHER}"
+        assert lines_said(text) == [f"obs.txt:1: {wrong}", f"obs.txt:2: {wrong}"]
     assert len(lines_said(f"#N/A\n{OBS} #N/A\n#N/A {OBS}\n#N/A")) == 4
     assert lines_said("# nothing") == ["obs.txt:1: no jobs in obs.txt"]
 
