@@ -1,12 +1,10 @@
-"""Commands for the shell: what the user has written is filled in, run with a log, and ended with us."""
+"""The user's command in the shell: it is run with a log, and ended with this program."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import os
-import re
-import shlex
 import signal
 import subprocess
 import threading
@@ -16,17 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mwa_client.batch.command_text import SHELL, fill_in
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.our_files import open_ours, state_directory
 from mwa_client.errors import JobFailed
 from mwa_client.threads import has_started
 
-PLACEHOLDERS = ("path", "obs_id", "job_id", "line")
-"""What stands in braces in a command, and is replaced for each product."""
-_NAME = "|".join(PLACEHOLDERS)
-_IN_SINGLE_QUOTES = re.compile(rf"\{{(?P<name>{_NAME})\}}|.", re.DOTALL)
-_ELSEWHERE = re.compile(rf"\\.|\$[({{]|\{{(?P<name>{_NAME})\}}|.", re.DOTALL)
-SHELL = "/bin/sh"
 LOOK_INTERVAL = 0.2
 """Seconds after which it is noticed that the work is to stop."""
 TIME_TO_STOP = 0.7
@@ -53,46 +46,6 @@ exec 3<&0
 } &
 """
 """Ends the process groups that it was told of when nobody can tell it any more: this program has ended."""
-
-
-def fill_in(template: str, values: Mapping[str, Sequence[str]]) -> str:
-    """Return a command with its placeholders replaced, so that the shell reads each value as it is.
-
-    Parameters
-    ----------
-    template : str
-        The command as the user has written it; ``{path}`` is appended where it has no placeholder.
-    values : mapping
-        What each of `PLACEHOLDERS` stands for: one word, or several.
-
-    Notes
-    -----
-    A placeholder may stand in quotes, as in ``"{path}.log"``. These are closed before the value and opened
-    again behind it: within double quotes the shell would take a ``$`` of a file's name for its own.
-    """
-    filled, closers, is_placed, position = [], [""], False, 0
-    while position < len(template):
-        closer = closers[-1]
-        found = (_IN_SINGLE_QUOTES if closer == "'" else _ELSEWHERE).match(template, position)
-        assert found is not None
-        token, position = found[0], found.end()
-        if found["name"]:
-            quote = closer if closer in ("'", '"') else ""
-            token = f"{quote}{' '.join(map(shlex.quote, values[found['name']]))}{quote}"
-            is_placed = True
-        elif token == closer:
-            closers.pop()
-        elif closer != "'":
-            closers += _opened(token, closer)
-        filled.append(token)
-    return "".join(filled) if is_placed else fill_in(f"{template.rstrip()} {{path}}", values)
-
-
-def _opened(token: str, closer: str) -> list[str]:
-    """Return what closes that which a token opens, if it opens something."""
-    if token == "$(" or (token == "(" and closer != '"'):
-        return [")"]
-    return [token] if token in ('"', "`") or (token == "'" and closer != '"') else []
 
 
 class Guard:
@@ -181,7 +134,7 @@ class ShellCommand:
         Parameters
         ----------
         values : mapping
-            What each of `PLACEHOLDERS` stands for.
+            What each placeholder of its text stands for.
         log : Path
             The file that its output goes to.
         stop : threading.Event

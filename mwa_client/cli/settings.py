@@ -281,11 +281,12 @@ def _task(options: argparse.Namespace) -> Task:
 def _then(options: argparse.Namespace, task: Task) -> str | None:
     if options.then is None:
         return None
-    if not options.then.strip():
-        raise SettingsError("--then is empty.", "Give a command, or leave the option out.")
     if options.no_download or task not in (Task.RUN, Task.FETCH, Task.CHECK):
         what = "--then is run for products that have been downloaded, and here none are."
         raise SettingsError(what, "Leave it out.")
+    from mwa_client.batch.command_text import check_command  # Most runs have no need of it.
+
+    check_command(options.then)
     return str(options.then)
 
 
