@@ -21,7 +21,7 @@ from mwa_client.jobs.keys import ApiVersion, JobType
 from mwa_client.jobs.obs_ids import looks_like_obs_ids, rows_for
 from mwa_client.jobs.request import JobRequest
 from mwa_client.jobs.rowcheck import CheckedRow
-from mwa_client.jobs.table import Table, header_with_spaces
+from mwa_client.jobs.table import Table, header_for_values, header_with_spaces
 from mwa_client.jobs.text import excerpt, rows_of
 from mwa_client.jobs.wording import count, in_words, no_counterpart, said_once
 
@@ -301,8 +301,12 @@ def _wrong_beginning(texts: Sequence[str], name: str, table: Table | None, api: 
         return [f"a list of obs_ids; give it with a row for all of them: {command}"]
     if table is not None:
         return table.mistakes(api)
-    right = header_with_spaces(texts[0]) if texts else None
-    return [f"separate the columns with commas: {right}"] if right else []
+    for text in texts[:1]:
+        if right := header_with_spaces(text):
+            return [f"separate the columns with commas: {right}"]
+        if right := header_for_values(text):
+            return [f"values without keys; above them, write a line that names the columns: {right}"]
+    return []
 
 
 def parse_row(row: str | Mapping[str, object], api: ApiVersion) -> JobRequest:

@@ -12,7 +12,7 @@ from mwa_client.jobs.text import Cell, cells_of, rows_of, spreadsheet_error_at, 
 
 LONGEST_LIST_LINE = 1 << 22
 """Bytes of the longest line of a list: it may have all obs_ids on one."""
-HEADERS = ("obs_id", "obsid", "obs_ids", "obsids")
+_HEADER = re.compile(r"\bobs[ _-]?ids?\b", re.IGNORECASE)
 """What may stand above a column of obs_ids."""
 TEMPLATE_SOURCE = "row"
 _SOME_OBS_ID = "1191828584"
@@ -84,6 +84,6 @@ def _without_comment(line: int, text: str, mistakes: list[Mistake]) -> str:
 
 
 def _obs_ids_in(text: str) -> Iterator[str]:
-    for word in re.split(r"[\s,;\"']+", text):
-        if word and word.lower() not in HEADERS:
+    for word in re.split(r"[\s,;\"']+", _HEADER.sub(" ", text)):
+        if word:
             yield re.sub(r"\.0*$", "", word)

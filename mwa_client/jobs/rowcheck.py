@@ -163,7 +163,8 @@ class CheckedRow:
             return "separate the cells with commas"
         value = parse_value(key, name, text)
         if value is None:
-            return f"must be {requirement(key, name)}{did_you_mean(guess_value(key, name, text))}"
+            comma = "; write it without a comma" if key.kind.is_number and "," in text else ""
+            return f"must be {requirement(key, name)}{comma or did_you_mean(guess_value(key, name, text))}"
         if key.kind.is_number and not survives_json(value):
             return "has more digits than can be sent; give 15 or fewer"
         problem = self._impossible_on_interface(key, value)

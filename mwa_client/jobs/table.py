@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from mwa_client.errors import Mistake
-from mwa_client.jobs.key_table import find_key
+from mwa_client.jobs.key_table import KEY_BY_NAME, find_key
 from mwa_client.jobs.keys import ApiVersion, ValueKind
 from mwa_client.jobs.rowcheck import CheckedRow
 from mwa_client.jobs.text import Cell, excerpt
@@ -19,10 +19,17 @@ from mwa_client.jobs.wording import did_you_mean, guess_name
 DELIMITERS = (",", ";", "\t")
 NOT_SAID = ("", "nan", "none", "null", "na", "n/a", "<na>", "nat")
 """What spreadsheets and pandas write where there is no value, in lower case."""
-_INDEX = re.compile(r"|index|Unnamed: ?\d+")
-"""The header of the column in which pandas numbers the rows."""
+_UNNAMED = re.compile(r"Unnamed: ?\d+(_level_\d+)?")
+"""The header that pandas gives to a column without one."""
 _TO_WHOLE = re.compile(r"([0-9]+)\.0*")
 _SCIENTIFIC = re.compile(r"[0-9](?:\.([0-9]+))?[eE]\+?([0-9]{1,2})")
+_DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+([eE][+-]?[0-9]+)?)")
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
+"""What may be meant as thousands, too."""
+_RUN_TOGETHER = {name.replace("_", ""): name for name in KEY_BY_NAME if "_" in name}
+_SOME_OBS_ID = re.compile(r"(?<![0-9.])[0-9]{9,10}(?![0-9.])")
+_SWITCHES = {"1": "true", "1.0": "true", "0": "false", "0.0": "false"}
+"""How pandas may write a column of booleans."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +54,19 @@ class Table:
     def from_header(cls, line: int, text: str) -> Table | None:
         """Return the table that a file's first row is the header of, None where it is no header.
 
-        A header has the name of a key in it, and no equals sign.
+        A header has the name of a key in it, and no equals sign. Capitals do not count, nor what separates
+        the words.
 
         Examples
         --------
-        >>> Table.from_header(1, "obs_id;job_type").names
+        >>> Table.from_header(1, "Obs ID;job_type").names
         ('obs_id', 'job_type')
         """
         if "=" in text:
             return None
-        best = max(DELIMITERS, key=lambda delimiter: _known_names(_cells(text, delimiter) or []))
-        names = _cells(text, best) or []
-        if not _known_names(names):
-            return None
-        if _INDEX.fullmatch(names[0]):
-            names[0] = ""
-        return cls(line, best, tuple(names))
+        found = {delimiter: _names(_cells(text, delimiter) or []) for delimiter in DELIMITERS}
+        best, names = max(found.items(), key=lambda each: _known_names(each[1]))
+        return cls(line, best, names) if _known_names(names) else None
 
     def mistakes(self, api: ApiVersion) -> list[str]:
         """Return what is wrong with the header."""
@@ -94,10 +98,13 @@ class Table:
         """
         for line, text in lines:
             texts = _cells(text, self.delimiter)
-            wrong = f"{excerpt(text)}: a quotation mark is not closed" if texts is None else self._lost(texts)
-            if wrong:
-                mistakes.append(Mistake(line, wrong))
-            elif texts and any(texts) and not self._is_header(texts):
+            if texts is None:
+                mistakes.append(Mistake(line, f"{excerpt(text)}: a quotation mark is not closed"))
+            elif self._is_header(texts) or not any(texts):
+                continue
+            elif lost := self._lost(texts):
+                mistakes.append(Mistake(line, lost))
+            else:
                 yield line, self._row(texts, api)
 
     def _lost(self, texts: list[str]) -> str:
@@ -109,14 +116,15 @@ class Table:
                 where = f"column {column} has no name in the header on line {self.line}"
                 return f"{excerpt(text)}: {where}; give it the name of a key, or remove it"
         has_values = any(name and text.lower() not in NOT_SAID for name, text in zip(self.names, texts))
-        return "" if has_values or not any(texts) else "a row without values; fill it in, or remove it"
+        return "" if has_values else "a row without values; fill it in, or remove it"
 
     def _is_header(self, texts: list[str]) -> bool:
         """Say whether a row is the header; it is there again where tables were put together."""
-        return [text if name else "" for name, text in zip(self.names, texts)] == list(self.names)
+        return _names(text if name else "" for name, text in zip(self.names, texts)) == self.names
 
     def _row(self, texts: list[str], api: ApiVersion) -> CheckedRow:
-        cells = [Cell(name, _value(name, text)) for name, text in zip(self.names, texts) if name]
+        with_point = [text if self.delimiter == "," else _with_point(text) for text in texts]
+        cells = [Cell(name, _value(name, text)) for name, text in zip(self.names, with_point) if name]
         return CheckedRow(cells, api, [])
 
 
@@ -125,6 +133,25 @@ def header_with_spaces(text: str) -> str | None:
     names = [name for name in re.split(r"[\s|]+", text.strip(" |")) if name]
     is_header = "=" not in text and len(names) > 1 and _known_names(names) == len(names)
     return ",".join(names) if is_header else None
+
+
+def header_for_values(text: str) -> str | None:
+    """Return a header as a row of values may need it, None where the row is none."""
+    return "obs_id,job_type,download_type" if "=" not in text and _SOME_OBS_ID.search(text) else None
+
+
+def _names(headers: Iterable[str]) -> tuple[str, ...]:
+    """Return the name of the key that each header means; empty for a column that has none."""
+    names = [_key_name(header) for header in headers]
+    return ("", *names[1:]) if names and names[0] == "index" else tuple(names)
+
+
+def _key_name(header: str) -> str:
+    if _UNNAMED.fullmatch(header):
+        return ""
+    words = re.findall(r"[^\s_-]+", header.lower())
+    meant = (header, "_".join(words), _RUN_TOGETHER.get("".join(words), header))
+    return next((name for name in meant if find_key(name)), header)
 
 
 def _known_names(names: Iterable[str]) -> int:
@@ -151,8 +178,10 @@ def _value(name: str, text: str) -> str:
     if text.lower() in NOT_SAID:
         return ""
     key = find_key(name)
-    is_whole = key is not None and key.kind_of_value(name) in (ValueKind.INTEGER, ValueKind.CHOICE)
-    if not is_whole:
+    kind = key.kind_of_value(name) if key else None
+    if kind is ValueKind.BOOLEAN:
+        return _SWITCHES.get(text, text)
+    if kind not in (ValueKind.INTEGER, ValueKind.CHOICE):
         return text
     # A column with a gap becomes one of floats in pandas.
     if whole := _TO_WHOLE.fullmatch(text):
@@ -162,3 +191,9 @@ def _value(name: str, text: str) -> str:
     if scientific and len(scientific[1] or "") == int(scientific[2]):
         return str(int(Decimal(text)))
     return text
+
+
+def _with_point(text: str) -> str:
+    """Return a number with a decimal comma as one with a point; one that may have thousands stays."""
+    comma = _DECIMAL_COMMA.fullmatch(text)
+    return f"{comma[1]}.{comma[2]}" if comma and not _THOUSANDS.fullmatch(text) else text

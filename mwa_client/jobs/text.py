@@ -20,6 +20,8 @@ SPREADSHEET_ERROR = "an error of the spreadsheet, not a value; correct the cell,
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _OTHER_SEPARATOR = re.compile(r"(?<=[^\s=,;])[ ]*[;\t][;\t ]*(?=\w+\s*=|\Z)")
 """Semicolons and tabs between cells, as some spreadsheets write them; no key and no value has one in it."""
+_FOR_EXCEL = re.compile(r'\s*"?sep=[,;\t]?"?[,;\s]*', re.IGNORECASE)
+"""The first line in which Excel is told what separates the cells."""
 _CONTENT = re.compile(r'[^\s",;]')
 _SPREADSHEET_ERROR = re.compile(
     r"""\#(?: (?i:N/A) | N/D | NV | GETTING_DATA | [^\s,;"#a-z]+[!?] ) (?= [ ]* (?: [,;\t"'#\d] | \Z ))
@@ -76,7 +78,7 @@ def rows_of(
             byte = f"0x{encoded[error.start]:02x}"
             mistakes.append(Mistake(line, f"not UTF-8 text (byte {byte}); save the file as UTF-8"))
             continue
-        if _is_content(line, text, mistakes):
+        if _is_content(line, text, mistakes) and not (line == 1 and _FOR_EXCEL.fullmatch(text)):
             yield line, text
 
 

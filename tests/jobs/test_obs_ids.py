@@ -31,6 +31,7 @@ def lines_said(text: str | bytes, *template: str) -> list[str]:
         f"{OBS}\t{OTHER}\r\n", f"\ufeff{OBS}\r\n\r\n{OTHER}", f"# mine\n{OBS} # good\n{OTHER}#",
         f'"{OBS} # good","{OTHER}"', f"{OBS} # was #N/A\n\ufeff{OTHER}\n#####\n#N/A are left out",
         f"obs_id\n{OBS}.0\n{OTHER}.0\n", f'"{OBS}"\n"{OTHER}"', f"OBSID\n{OBS}\n{OTHER}",
+        f"sep=;\nObs ID;\n{OBS}\n{OTHER}",
     ],
 )  # fmt: skip
 def test_the_ways_to_write_a_list(text: str) -> None:

@@ -55,10 +55,26 @@ def asked(text: bytes | str) -> list[object]:
         "".join(f"{number},{line}\n" for number, line in zip(["Unnamed: 0", 0, 1], TABLE.splitlines())),
         "\n".join(f"{line}," for line in TABLE.splitlines()),
         TABLE.replace("output", "conversion").replace(",conversion", ",output"),
+        TABLE.replace(HEADER, HEADER.upper()),
+        TABLE.replace("obs_id,job_type,avg_time_res", "ObsID,Job Type,Avg-Time res"),
+        TABLE.replace(",", ";") + HEADER.replace(",", ";").title(),
+        "sep=;\n;;;;;\n" + TABLE.replace(",", ";").replace(";4;", ";4,0;"),
+        TABLE.replace(",", "\t").replace("1191828584", "1,191828584E+09").replace("828528", "828528,0"),
+        "\n".join(f"{line},{end}" for line, end in zip(TABLE.splitlines(), ["Unnamed: 6", "", "NaN"])),
     ],
 )  # fmt: skip
 def test_a_table_asks_for_what_its_rows_would(text: str) -> None:
     assert asked(text) == asked(ROWS)
+
+
+def test_a_column_of_booleans_with_gaps_in_it() -> None:
+    rows = "".join(
+        f"{1191828584 + 8 * number},c,{text}\n" for number, text in enumerate(["True", "1.0", "0", "0.0", ""])
+    )
+    said = [
+        dict(job.values).get("no_rfi") for job in parse(f"obs_id,job_type,no_rfi\n{rows}", ApiVersion.V2).jobs
+    ]
+    assert said == ["true", "true", "false", "false", None]
 
 
 def test_lines_are_those_of_the_file() -> None:
@@ -99,6 +115,11 @@ def test_a_table_in_the_words_of_2018() -> None:
         ("obs_id,job_type\n", ["no jobs in jobs.csv"]),
         ("obs_id,job_type,\n1191828584,c,ms\n1191828528,c,NaN",
          ["ms: column 3 has no name in the header on line 1; give it the name of a key, or remove it"]),
+        ("obs_id;job_type;avg_time_res\n1191828584;c;2,125",
+         ["avg_time_res=2,125: must be a number of seconds, 0 or more; write it without a comma"]),
+        ("# obs_id,job_type,download_type\n1191828584,d,vis\n1191828528,d,vis",
+         ["values without keys; above them, write a line that names the columns: "
+          "obs_id,job_type,download_type"]),
         (",obs_id,job_type\n0,1191828584,c\n1,,\n2,NaN,nan\n",
          ["a row without values; fill it in, or remove it"] * 2),
         ("obs_id,job_type,output\n#N/A,c,ms\n,#REF!,ms\n1191828584,c,#N/A",
