@@ -44,11 +44,10 @@ class MemberFile:
         self._is_continued = taken > 0
         for _ in self._places(taken):
             pass
-        self._contents = Contents()
-        self._changed = threading.Condition()
         self._behind: PartHasher | None = None
         if taken and not member.has_holes:
-            self._contents.set(Gaps(), taken)
+            self._contents = Contents(Gaps(), taken, taken)
+            self._changed = threading.Condition()
             self._behind = PartHasher(Path(member.name), self._contents, self._changed, self._read)
             self._behind.catch_up()
 

@@ -8,6 +8,7 @@ the archive has made before. Nothing is ever replaced: a second member of one na
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 
 from mwa_client.errors import MwaClientError
@@ -23,6 +24,7 @@ KEPT_BITS = 0o775
 """The permissions that are taken from an archive: no set-uid, set-gid, sticky bit, nor others' writing."""
 USUAL_FILE_MODE, USUAL_FOLDER_MODE = 0o664, 0o775
 """Permissions where the archive says none, less the umask."""
+_CONTROL_CHARACTER = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 class MemberRefused(MwaClientError):
@@ -122,7 +124,7 @@ def member_path(name: str, shown: str = "") -> Parts:
     if encoded.startswith(b"/"):
         raise MemberRefused(shown, "has an absolute name")
     # In a list of checksums or on a terminal, these would be taken for something else.
-    if any(byte < 0x20 or byte == 0x7F for byte in encoded):
+    if _CONTROL_CHARACTER.search(encoded):
         raise MemberRefused(shown, "has a name with control characters")
     parts = tuple(part for part in encoded.split(b"/") if part not in (b"", b"."))
     if b".." in parts:
