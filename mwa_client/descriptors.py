@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from contextlib import suppress
 
 OUT_OF_THEM = (errno.EMFILE, errno.ENFILE)
 """What the system says where no more files and connections can be opened."""
+MANY_OPEN_FILES = 512
+"""Open files with which a few more or less do not matter; the usual limit is 1024."""
 
 
 class Reserve:
@@ -44,3 +47,9 @@ def free_descriptors(most: int) -> int:
         return tried.take()
     finally:
         tried.give()
+
+
+def may_open_many() -> bool:
+    """Say whether so many files may be open that some can be kept open only to save time."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return limit == resource.RLIM_INFINITY or limit >= MANY_OPEN_FILES

@@ -42,6 +42,7 @@ class MemberFile:
         self._hashed = 0
         self._pieces = list(reversed(member.data)) if member.has_holes else [(0, member.size)]
         self._is_continued = taken > 0
+        self._length = os.fstat(file).st_size if taken or member.has_holes else 0
         for _ in self._places(taken):
             pass
         self._behind: PartHasher | None = None
@@ -68,7 +69,7 @@ class MemberFile:
 
     def finish(self) -> str:
         """Let the file have its length; return its SHA-1, or nothing where that is still computed."""
-        if os.fstat(self.file).st_size != self.member.size:  # It ends with a hole.
+        if self._length != self.member.size:  # It ends with a hole.
             os.ftruncate(self.file, self.member.size)
         if self._is_continued:
             return ""
@@ -107,6 +108,7 @@ class MemberFile:
         while data:
             count = os.pwrite(self.file, data, position)
             position, data = position + count, data[count:]
+        self._length = position
 
     def _read(self, most: int, position: int) -> bytes:
         return os.pread(self.file, most, position)

@@ -16,11 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from mwa_client.descriptors import may_open_many
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.our_files import open_new
 from mwa_client.transfer.unpacking.members import USUAL_FOLDER_MODE, Member, MemberKind, MemberRefused, Parts
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+MOST_PARENTS = 16
+"""Folders that are kept open for the next members, where the system allows many open files; else one."""
 LONGEST_FULL_PATH = 4095
 """Bytes that a path can have on Linux, from the root."""
 _BY_THE_ARCHIVE = {
@@ -59,8 +62,9 @@ class MemberFolder:
         self._notes = notes
         self._longest = LONGEST_FULL_PATH - len(os.fsencode(path.absolute())) - len(".old")
         """How long a path below it may be, so that we and its user can open it by its full name."""
-        self._parent: tuple[Parts | None, int] = (None, -1)
-        """The folder that the last member went into, kept open: as a rule the next one goes there, too."""
+        self._parents: dict[Parts, int] = {}
+        """The folders that the last members went into, kept open for others, the latest last."""
+        self._most_parents = MOST_PARENTS if may_open_many() else 1
         self._late: dict[int, int] = {}
         """The small file of each depth that is open."""
         with disk_errors(path):
@@ -71,7 +75,7 @@ class MemberFolder:
 
     def close(self) -> None:
         """Close what is open."""
-        self._leave_parent()
+        self._leave_parents()
         for file in (*self._late.values(), self._root):
             if file >= 0:
                 os.close(file)
@@ -185,7 +189,7 @@ class MemberFolder:
 
     def rename(self, path: Path) -> None:
         """Rename the folder, and begin a new one in its place."""
-        self._leave_parent()
+        self._leave_parents()
         os.close(self._root)
         self._root = -1
         self.path.rename(path)
@@ -280,18 +284,22 @@ class MemberFolder:
     # --- The way to a member --------------------------------------------------------------------------
 
     def _open_parent(self, path: Parts) -> int:
-        """Return the folder that a member goes into, made if missing; it stays open for the next one."""
+        """Return the folder that a member goes into, made if missing; it stays open for the next ones."""
         if sum(map(len, path)) + len(path) > self._longest:
             raise OSError(errno.ENAMETOOLONG, "longer than a path can be, with where the folder is")
-        if self._parent[0] != path[:-1]:
-            self._leave_parent()
-            self._parent = path[:-1], self._walk(path[:-1], make=True)
-        return self._parent[1]
+        parent = path[:-1]
+        folder = self._parents.pop(parent, -1)
+        if folder < 0:
+            if len(self._parents) >= self._most_parents:
+                os.close(self._parents.pop(next(iter(self._parents))))
+            folder = self._walk(parent, make=True)
+        self._parents[parent] = folder
+        return folder
 
-    def _leave_parent(self) -> None:
-        if self._parent[1] >= 0:
-            os.close(self._parent[1])
-        self._parent = None, -1
+    def _leave_parents(self) -> None:
+        for folder in self._parents.values():
+            os.close(folder)
+        self._parents = {}
 
     def _walk(self, path: Parts, *, make: bool) -> int:
         """Open a folder, from the top and through no link; to be closed by the caller."""
