@@ -118,6 +118,8 @@ def _run_batch(
         # A bar that is only half drawn could not be removed.
         with interrupts_held_back(), stopping.held_back():
             display(event)
+            if display.lost is not None:
+                context.ending.lost = ResultLost.of(display.lost)
             if isinstance(event, Summary):
                 context.ending.summary = event
         report_if_due()
@@ -168,8 +170,6 @@ def _run_batch(
             summary = context.ending.summary  # It says what was raised.
             if output.json and summary.error is not None:
                 context.say(*summary.error.final_lines)
-    if output.json and display.lost is not None and summary.exit_status is ExitStatus.COMPLETE:
-        raise ResultLost.of(display.lost)
     return summary.exit_status
 
 

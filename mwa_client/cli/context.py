@@ -69,7 +69,8 @@ def open_context(
     """Hold the directory's lock if the task writes there, and run the practice service if it is wanted."""
     with ExitStack() as open_things:
         services = () if settings.sandbox else _real_services(settings, say)
-        if part is None and _leaves_no_record(settings):
+        is_passing = part is None and _leaves_no_record(settings)
+        if is_passing:
             settings = replace(settings, directory=open_things.enter_context(_passing_directory()))
         check_lock = open_things.enter_context(_lock(settings, say, part))
         begin_error_file(settings, ending)
@@ -77,6 +78,8 @@ def open_context(
             from mwa_client.cli.practice import practice_service
 
             services = (open_things.enter_context(practice_service(settings, say)),)
+            if is_passing:
+                say("The practice jobs are gone when this command has ended; with --dir they are kept there.")
         if part is not None:
             from mwa_client.batch.ledger import STATE_DIR
 
@@ -94,13 +97,12 @@ def _real_services(settings: Settings, say: Show) -> tuple[Service, ...]:
 def _leaves_no_record(settings: Settings) -> bool:
     """Say whether a run leaves the directory as it is: it only submits, and nobody has named a directory.
 
-    Where earlier runs have left their record, it goes on from there. A practice service keeps its jobs there.
+    Where earlier runs have left their record, it goes on from there.
     """
     from mwa_client.batch.ledger import STATE_DIR
 
     is_used = os.path.lexists(settings.directory / STATE_DIR)
-    only_submits = settings.task is Task.SUBMIT and not settings.sandbox
-    return only_submits and not settings.is_directory_given and not is_used
+    return settings.task is Task.SUBMIT and not settings.is_directory_given and not is_used
 
 
 @contextmanager

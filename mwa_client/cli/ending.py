@@ -8,13 +8,27 @@ from typing import TYPE_CHECKING
 
 from mwa_client.cli.error_file import errors_of, mark_of, write_errors
 from mwa_client.cli.settings import Settings
-from mwa_client.errors import DirectoryBusy, MwaClientError
+from mwa_client.display.gathering import ranges_of
+from mwa_client.errors import DirectoryBusy, MwaClientError, ResultLost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mwa_client.batch.events import RowFailed, RowName, Summary
     from mwa_client.cli.context import Show
+
+
+class ResultLostAfter(ResultLost):
+    """What was done could not be written to standard output, and is told with the error."""
+
+    def __init__(self, lost: ResultLost, *done: str) -> None:
+        super().__init__(lost.what, lost.remedy)
+        self._final_lines = (*lost.final_lines, *done)
+
+    @property
+    def final_lines(self) -> tuple[str, ...]:
+        """What happened, unless nobody wants to know, and what was done all the same."""
+        return self._final_lines
 
 
 @dataclass
@@ -31,12 +45,18 @@ class Ending:
         The summary, once it has been shown; with it everything was said.
     mark : object
         What the error file looked like when this run had written it.
+    cancelled : list of int
+        The jobs that were cancelled.
+    lost : ResultLost or None
+        Why something could not be written to standard output.
     """
 
     rows: Sequence[RowName] = ()
     failed: list[RowFailed] = field(default_factory=list)
     summary: Summary | None = None
     mark: object = None
+    cancelled: list[int] = field(default_factory=list)
+    lost: ResultLost | None = None
 
     @property
     def told(self) -> MwaClientError | None:
@@ -50,6 +70,19 @@ def begin_error_file(settings: Settings, ending: Ending) -> None:
     ending.mark = mark_of(settings.output.error_file)
 
 
+def lost_result(settings: Settings, ending: Ending) -> ResultLost | None:
+    """Return the error of a run whose result should have been printed, and could not be; else None.
+
+    What was done at the service is said with it, so that no job id is lost with the output.
+    """
+    if ending.lost is None or not (settings.output.json or settings.task.is_to_print):
+        return None
+    submitted = () if ending.summary is None else ending.summary.submitted
+    done = {"submitted": [row.job_id or 0 for row in submitted], "cancelled": ending.cancelled}
+    told = (f"These jobs were {what}: {ranges_of(job_ids)}." for what, job_ids in done.items() if job_ids)
+    return ResultLostAfter(ending.lost, *told)
+
+
 def tell_of_the_end(settings: Settings, ending: Ending, error: MwaClientError | None, say: Show) -> None:
     """Write the error file; for programs, tell what has ended the run, unless its summary did.
 
@@ -60,6 +93,9 @@ def tell_of_the_end(settings: Settings, ending: Ending, error: MwaClientError | 
     say : Show
         Shows what cannot be written.
     """
+    lost = lost_result(settings, ending)
+    if lost is not None and not isinstance(error, ResultLost):  # Else it is told as what has ended the run.
+        say(*lost.final_lines)
     path = settings.output.error_file
     has_begun = ending.mark is not None
     is_ours = has_begun and mark_of(path) == ending.mark

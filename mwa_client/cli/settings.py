@@ -45,6 +45,11 @@ class Task(enum.Enum):
         return self.needs_rows or self is Task.STATUS
 
     @property
+    def is_to_print(self) -> bool:
+        """Whether its result is what it prints; of the others it is the files, or the exit status."""
+        return self not in (Task.RUN, Task.FETCH, Task.WAIT)
+
+    @property
     def needs_directory(self) -> bool:
         """Whether it writes into the download directory."""
         return self in (Task.RUN, Task.SUBMIT, Task.FETCH)

@@ -26,12 +26,14 @@ RETRY_PAUSE = 0.002
 def mend_streams() -> None:
     """Make standard output and error safe to write to, in whatever state they were handed over.
 
-    Neither a closed stream, nor a character that its encoding lacks, nor a full pipe ends the program or
-    loses text.
+    Neither a character that a stream's encoding lacks, nor a full pipe ends the program or loses text. A
+    closed standard output refuses every line, so that a task whose result is lost can tell; what is said on a
+    closed standard error is lost.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
+            mode = "r" if name == "stdout" else mode
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -6,12 +6,12 @@ from contextlib import closing
 
 from mwa_client.cli.checking import RowSource, check_report, likely_apis
 from mwa_client.cli.context import Show, TaskContext, open_context
-from mwa_client.cli.ending import Ending, begin_error_file, tell_of_the_end
+from mwa_client.cli.ending import Ending, begin_error_file, lost_result, tell_of_the_end
 from mwa_client.cli.error_file import check_error_file
 from mwa_client.cli.report_file import check_report_file
 from mwa_client.cli.settings import Settings, Task
 from mwa_client.cli.sharing import share_out
-from mwa_client.errors import ExitStatus, LoginRefused, NotCancelled, ServiceRefused, ending_of
+from mwa_client.errors import ExitStatus, LoginRefused, NotCancelled, ResultLost, ServiceRefused, ending_of
 
 # The rest is imported where it is needed: checking a file must not wait for it.
 
@@ -38,6 +38,8 @@ def perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
     check_report_file(settings.output.report)
     try:
         status = _perform(settings, say, show, ending)
+        if status is ExitStatus.COMPLETE and (lost := lost_result(settings, ending)) is not None:
+            raise lost
     except BaseException as raised:
         tell_of_the_end(settings, ending, ending_of(raised), say)
         raise
@@ -107,6 +109,7 @@ def _cancel(context: TaskContext) -> ExitStatus:
     from mwa_client.asvo import open_session
 
     refusals: list[str] = []
+    cancelled = context.ending.cancelled
     with closing(open_session(*context.services)) as session:
         for target in context.settings.targets:
             try:
@@ -116,8 +119,12 @@ def _cancel(context: TaskContext) -> ExitStatus:
             except ServiceRefused as error:
                 refusals.append(f"{target}: {' '.join(error.lines)}")
                 continue
+            cancelled.append(int(target))
             event = {"event": "cancelled", "job_id": int(target)}
-            context.show(event if context.settings.output.json else f"Cancelled: Job id: {target}")
+            try:
+                context.show(event if context.settings.output.json else f"Cancelled: Job id: {target}")
+            except ResultLost as lost:  # The others are to be cancelled all the same.
+                context.ending.lost = lost
     if refusals:
         raise NotCancelled(refusals)
     return ExitStatus.COMPLETE

@@ -152,7 +152,8 @@ class LineDisplay(Display):
         for label, rows in self._gathering.take():
             if len(rows) <= MOST_SINGLE:
                 for row in rows:
-                    more = "(it was there already)" if label == FOUND else ""
+                    # A job that the user has named is there, of course.
+                    more = "(it was there already)" if label == FOUND and row.place else ""
                     self._tell(about_row(label, row, more))
             else:
                 self._tell(self._about_rows(label, rows))

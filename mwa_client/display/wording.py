@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mwa_client.asvo.job import JobState
 from mwa_client.batch.events import Asking, Counts, RowFailed, RowName, Summary
 from mwa_client.formatting import format_seconds, format_size
+from mwa_client.jobs.wording import count
 from mwa_client.transfer.files import FetchedFile, FetchedFolder
 
 COMPLETE = "Download Complete"
@@ -95,8 +96,8 @@ def without_ids(name: str, row: RowName) -> str:
 
 def number_of_files(files: Sequence[FetchedFile]) -> str:
     """Return how many files a product has, with a comma for what follows; nothing where it is one."""
-    count = sum(file.files if isinstance(file, FetchedFolder) else 1 for file in files)
-    return "" if count == 1 else f"{count} files, "
+    number = sum(file.files if isinstance(file, FetchedFolder) else 1 for file in files)
+    return "" if number == 1 else f"{number} files, "
 
 
 def asking_in_words(asking: Asking, now: float) -> str:
@@ -131,6 +132,9 @@ def summary_line(summary: Summary) -> str:
 
 def _submitted(summary: Summary) -> str:
     number, found = len(summary.submitted), summary.found
+    words = f"{count(number, 'job')} submitted"
     if not found:
-        return f"{number} submitted"
-    return f"{number} submitted, {'all' if found == number else found} of them before this run"
+        return words
+    if number == 1:
+        return f"{words} before this run"
+    return f"{words}, {'all' if found == number else found} of them before this run"

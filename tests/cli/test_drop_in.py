@@ -66,12 +66,18 @@ def test_submitting_writes_nothing_where_one_is(sandbox: Sandbox, run: Run, subm
     written("jobs.csv", vis(OBS, OTHER))
     for _ in range(2):
         status, out, _ = run("-c", "jobs.csv", submit)
-        assert status == 0 and out.splitlines()[-1].startswith("2 submitted")
+        assert status == 0 and out.splitlines()[-1].startswith("2 jobs submitted")
         assert "mwa_client-" not in out, "nobody wants to know of the temporary directory"
         assert [file.name for file in Path().iterdir()] == ["jobs.csv"]
     assert len(sandbox.jobs) == 2, "what the service lists is found again"
     status, out, _ = run("-c", "jobs.csv", "-d", "data")
     assert status == 0 and len(products(Path("data"))) == len(sandbox.jobs) == 2
+
+
+def test_practising_to_submit_leaves_nothing_here_and_says_so(run: Run) -> None:
+    status, out, err = run("--sandbox", "-j", vis(OBS).strip(), "-s")
+    assert (status, list(Path().iterdir())) == (0, []) and out.endswith("1 job submitted\n")
+    assert "with --dir they are kept" in err
 
 
 def test_submitting_where_there_is_a_record_goes_on_from_it(sandbox: Sandbox, run: Run) -> None:

@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Callable
 
@@ -203,6 +205,48 @@ def test_a_result_that_cannot_be_written_is_no_success(
     done = into("> /dev/full", *words, "-d", data, env=environment(sandbox))
     assert done.returncode == 1
     assert done.stderr == "mwa_client: Cannot write to standard output (no space left on device).\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "done"),
+    [
+        (
+            ["-s", "-j", vis(OBS).strip(), "-j", vis(OBS + 8).strip()],
+            "These jobs were submitted: 10002-10003.",
+        ),
+        (["-s", "--json", "-j", vis(OBS).strip()], "These jobs were submitted: 10002."),
+        (["--cancel", "10001", "10003"], "These jobs were cancelled: 10001, 10003."),
+        (["--status"], ""),
+    ],
+)
+@pytest.mark.parametrize("reader", ["full", "gone", "none"])
+def test_no_job_is_lost_with_what_could_not_be_written(
+    main: Main,
+    sandbox: Sandbox,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    done: str,
+    reader: str,
+) -> None:
+    if "--cancel" in words:
+        for _ in range(2):
+            held = sandbox.service.add({"obs_id": str(WAITS), "download_type": "vis"}, JobType.VISIBILITIES)
+            sandbox.service.hold(held.id, JobState.QUEUED)
+    data.mkdir()
+    ends = os.pipe()
+    os.close(ends[0])
+    with open("/dev/full" if reader == "full" else ends[1], "w") as stream:  # noqa: PTH123
+        monkeypatch.setattr("sys.stdout", None if reader == "none" else stream)
+        status, _, err = main(*words)
+        for each in (sys.stdout, stream):
+            with suppress(OSError):
+                each.close()
+    reasons = {"full": "no space left on device", "none": "it is closed"}
+    reason = (
+        [f"mwa_client: Cannot write to standard output ({reasons[reader]})."] if reader in reasons else []
+    )
+    assert (status, err.splitlines()) == (1, [*reason, *([done] if done else [])])
 
 
 @pytest.mark.parametrize("words", [["-l"], ["--help"]])

@@ -141,7 +141,7 @@ def test_submit_only_and_the_rest_later(sandbox: Sandbox, run: Run, csv: Path, d
     assert done.status == 0 and len(ids) == 3
     # Where a listing comes before the last answer, the states of the first jobs are told, too.
     assert sorted(set(map(int, re.findall(r"Job id: (\d+)", done.out)))) == ids
-    assert done.out.splitlines()[-1].startswith("3 submitted")
+    assert done.out.splitlines()[-1].startswith("3 jobs submitted")
     assert fetched(sandbox) == [] and products(data) == set()
     again = run("--csv", csv, "--submit-only", "--api", api)
     assert again.status == 0 and again.out.count("Found: ") == 3 and fetched(sandbox) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,7 @@ def log() -> Log:
     ("event", "line"),
     [
         (Submitted(ROW, found=True), "Found: Job id: 10001 obs_id: 1191828584 (it was there already)"),
+        (Submitted(replace(ROW, line=0), found=True), "Found: Job id: 10001 obs_id: 1191828584"),
         (StateChanged(ROW, "Processing"), "Processing: Job id: 10001 obs_id: 1191828584"),
         (
             Downloading(ROW, MS, 22_500_000),
