@@ -636,7 +636,7 @@ def test_bytes_are_given_as_they_come(wire: HttpClient, sandbox: Sandbox, job: J
         while len(data) < 1000:
             data += reply.read(1 << 20)
     assert data == content_of(job)[:1000]
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30
 
 
 def test_never_more_bytes_than_asked_for(wire: HttpClient, job: Job) -> None:

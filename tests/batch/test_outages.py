@@ -791,8 +791,8 @@ def test_giving_up_does_not_wait_for_an_answer(tmp_path: Path, path: str, what: 
         done = run_command(*words, f"--dir={tmp_path}", "--give-up-after=0.5", env=environment(sandbox))
         took = time.monotonic() - began
     assert done.returncode == 75 and "--give-up-after" in done.stderr, done.stderr
-    # Two seconds, and what it takes a busy machine to start a process.
-    assert took < 8.0
+    # A few seconds on a busy machine, and not the minute that the answer takes.
+    assert took < 30.0
 
 
 def test_giving_up_as_a_process(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_call_that_hangs_is_left(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
-    assert time.monotonic() - asked_at < 5.0, "it would take hours"
+    assert time.monotonic() - asked_at < 15.0, "it would take hours"
     assert (process.returncode, errors) == (130, f"{INTERRUPTED}\n")
 
 

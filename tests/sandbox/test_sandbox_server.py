@@ -102,7 +102,7 @@ def test_stop_ends_connections_wherever_they_are(where: str) -> None:
                 assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
             began = time.monotonic()
             sandbox.stop()
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < 30
             assert threading.active_count() == threads
             # What was sent may still be read; after that there is an end, orderly or not.
             connection.settimeout(TIMEOUT)

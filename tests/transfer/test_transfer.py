@@ -734,7 +734,7 @@ def test_a_stalled_connection_is_dropped_and_resumed(
     began = time.monotonic()
     with closing(scene.session):
         scene.assert_right(scene.fetch(), SIZE)
-    assert 0.2 <= time.monotonic() - began < 4
+    assert 0.2 <= time.monotonic() - began < 30
     assert sorted(scene.ranges(2), key=str) == [None, bytes_from(after)] if after else [None, None]
     assert "in time" in scene.told(Setback)[0].reason
 
