@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,8 +76,8 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _look_for_slips(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Answer what argparse would misread: it takes -csv for -c with the value sv."""
     options = options_of(parser)
-    if words and is_command(words[0], options) and not Path(words[0]).exists():
-        parser.error(about_words(words, options))
+    if words and is_command(words[0]) and not Path(words[0]).exists():
+        parser.error(about_words(words))
     for word in words:
         right = with_two_dashes(word, options)
         if right is not None:
@@ -92,15 +93,15 @@ def _about_unknown(
     """Say what is not understood, and what may be meant."""
     known = options_of(parser)
     if unknown[0].startswith("-"):
-        return f"{about_option(unknown[0], known)} (mwa_client --help shows the options)"
+        return f"{about_option(unknown[0], known, *unknown[1:2])} (mwa_client --help shows the options)"
     if not options.csv and (Path(unknown[0]).is_file() or unknown[0].endswith((".csv", ".txt"))):
         return f"give the job file as --csv={unknown[0]}"
-    return f"{about_words(unknown, known)} (mwa_client --help shows the options)"
+    return f"{about_words(unknown)} (mwa_client --help shows the options)"
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
+        super().error(printable(_in_plain_words(message)))
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print the help or the version; argparse would not say that they cannot be written."""
@@ -111,6 +112,15 @@ class _Parser(argparse.ArgumentParser):
             print(message, end="", flush=True)
         except (OSError, ValueError) as error:
             raise ResultLost.of(error) from error
+
+
+def _in_plain_words(message: str) -> str:
+    """Return what argparse says of an option as people would say it."""
+    needs = re.fullmatch(r"argument (\S+): expected (?:at least )?one argument", message)
+    if needs:
+        return f"{needs[1]} needs a value"
+    takes = re.fullmatch(r"argument (\S+): ignored explicit argument '(.*)'", message)
+    return f"{takes[1]} takes no value, and {takes[2]} was given" if takes else message
 
 
 def option_parser() -> argparse.ArgumentParser:

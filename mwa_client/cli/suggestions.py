@@ -6,7 +6,17 @@ import argparse
 import difflib
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from mwa_client.cli.words_elsewhere import (
+    ANY_KEY,
+    COMMANDS,
+    IS_NO_OPTION,
+    LOGIN,
+    OPTIONS,
+    ROW_KEYS,
+    SUBMISSIONS,
+)
 
 OF_THE_OBSERVATORYS_CLIENT = (
     "--csv", "--dir", "--submit-only", "--list-only", "--download-only", "--error-file", "--verbose",
@@ -17,36 +27,8 @@ SHORTEST_ABBREVIATION = 3
 """Letters: fewer are more likely a slip."""
 ANY_DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 """Dashes of all kinds: web pages and word processors make one long one of two short ones."""
-NAMES_ELSEWHERE = {
-    "--check": "dry-run dry validate verify test no-submit plan n",
-    "--csv": "file input infile job-file jobfile jobs-file jobs obs-file f i",
-    "--dir": "output output-dir outdir out directory destination dest download-dir download-path path o",
-    "--sandbox": "practice practise demo mock simulate",
-    "--submit-only": "no-wait no-download",
-    "--list-only": "ls show-jobs",
-    "--download-only": "wait fetch get job-id jobid resume",
-    "--parallel": "threads workers concurrency concurrent processes jobs-in-parallel t",
-    "--poll": "interval poll-interval poll-time refresh sleep",
-    "--give-up-after": "timeout time-out max-time max-wait walltime time-limit",
-    "--allow-resubmit": "force resubmit retry-failed",
-    "--error-file": "errfile errors error-log",
-    "--verbose": "debug log-level loglevel trace",
-    "--quiet": "silent no-progress",
-    "--version": "V",
-}
-"""What people type for some options; words of other programs and of the other two clients."""
-SAID_IN_THE_ROW = "delivery delivery-format expiry-days parameters p obs-id obsid output-format"
-SAID_IN_A_VARIABLE = "key api-key apikey token user username password login account"
-SERVICE = {
-    "host": "MWA_ASVO_HOST",
-    "url": "MWA_ASVO_HOST",
-    "server": "MWA_ASVO_HOST",
-    "port": "MWA_ASVO_PORT",
-}
-
-DOWNLOAD_TYPES = {"submit-vis": "vis", "submit-meta": "vis_meta"}
-CONVERSION = "obs_id={}, job_type=c, output=uvfits, avg_time_res=0, avg_freq_res=80, flag_edge_width=80"
-VOLTAGE = "obs_id={}, job_type=v, offset=0, duration=8"
+CLOSE = 0.75
+"""How alike a slip and the right word must be (1: equal); with less, a guess is a riddle."""
 _OBS_ID = "1191828584"
 
 
@@ -88,11 +70,11 @@ def is_anothers_option(word: str) -> bool:
     """Say whether a word is a long option of other programs, given with one dash: ``-dry-run`` is no -d."""
     bare = word[1:].partition("=")[0]
     is_long = re.fullmatch("-[a-z][a-z-]{2,}", word.partition("=")[0]) is not None
-    return is_long and any(bare in names.split() for names in NAMES_ELSEWHERE.values())
+    return is_long and (_row_of(bare, OPTIONS) or _row_of(bare, IS_NO_OPTION)) is not None
 
 
-def about_option(word: str, options: Sequence[str]) -> str:
-    """Say that an option is not understood, and which one may be meant.
+def about_option(word: str, options: Sequence[str], value: str = "") -> str:
+    """Say that an option is not understood, and which one may be meant, or what to do instead.
 
     Parameters
     ----------
@@ -100,44 +82,87 @@ def about_option(word: str, options: Sequence[str]) -> str:
         The option, and its value.
     options : sequence of str
         All options that there are.
+    value : str
+        The word after it, which may be its value.
     """
-    name = word.partition("=")[0]
-    bare = name.lstrip("-").lower().replace("_", "-")
-    if bare in SAID_IN_A_VARIABLE.split():
-        # Its value may be a secret, and is not repeated.
-        return f"{name} is no option: MWA_ASVO_API_KEY holds your key, or the file ~/.mwa-asvo/key"
-    if bare in SERVICE:
-        return f"{name} is no option: set {SERVICE[bare]}"
-    if bare in SAID_IN_THE_ROW.split():
-        row = f"obs_id={_OBS_ID}, job_type=d, download_type=vis, delivery=acacia"
-        return f"{name} is no option: say it in the row, '{row}'"
-    meant = _option_meant(bare, options)
+    name, _, given = word.partition("=")
+    bare = name.lstrip("-").replace("_", "-")
+    if len(bare) > 1:
+        bare = bare.lower()
+    instead = _row_of(bare, IS_NO_OPTION) or _about_key(bare, given or value)
+    if instead is not None:
+        return f"{name} is no option: {instead}"  # Its value may be a secret, and is not repeated.
+    meant = _option_meant(bare, options, given or value)
     return f"{word} is not understood{f'; did you mean {meant}?' if meant else ''}"
 
 
-def _option_meant(bare: str, options: Sequence[str]) -> str | None:
-    for option, names in NAMES_ELSEWHERE.items():
-        if bare in (name.lower() for name in names.split()):
-            return option
+def _about_key(bare: str, value: str) -> str | None:
+    """Say how a key of a row is given, or what has become of it; None where the word is no key."""
+    # Loaded when it is needed: --help must not wait for it.
+    from mwa_client.jobs.key_table import find_key
+    from mwa_client.jobs.keys import JobType
+    from mwa_client.jobs.values import parse_value
+    from mwa_client.jobs.wording import FORMER_KEYS
+
+    name = ROW_KEYS.get(bare, bare.replace("-", "_"))
+    if name in FORMER_KEYS:
+        return FORMER_KEYS[name]
+    if _row_of(bare, OPTIONS) is not None:
+        return None
+    key = find_key(name)
+    if bare in ANY_KEY.split():
+        key = find_key("avg_time_res")
+    if key is None:
+        return None
+    kind = next(kind for kind in JobType if kind in key.job_types)
+    cells = {"obs_id": _OBS_ID, "job_type": kind.value}
+    if kind is JobType.DOWNLOAD or key.name in ("obs_id", "job_type"):
+        cells |= {"job_type": "d", "download_type": "vis"}
+    if key.name not in cells:
+        cells[key.name] = parse_value(key, key.name, value) or key.default or "..."
+    row = ", ".join(f"{name}={text}" for name, text in cells.items())
+    return f"say it in the row, '{row}'"
+
+
+def _option_meant(bare: str, options: Sequence[str], value: str) -> str | None:
+    if bare in ("n", "jobs") and value.isdigit():  # So many at a time, as xargs and make have it.
+        return "--parallel"
+    known = _row_of(bare, OPTIONS)
+    if known is not None:
+        return known
+    if len(bare) == 1:
+        return f"-{bare.lower()}" if f"-{bare.lower()}" in options else None
     long = {option.lstrip("-"): option for option in options if option.startswith("--")}
-    begun = [option for name, option in long.items() if len(bare) > 1 and name.startswith(bare)]
+    begun = [option for name, option in long.items() if name.startswith(bare)]
     if len(begun) == 1:
         return begun[0]
-    close = difflib.get_close_matches(bare, long, n=1) if len(bare) > 1 else []
-    return long[close[0]] if close else None
+    close = difflib.get_close_matches(bare, long, n=1, cutoff=CLOSE)
+    if close:
+        return long[close[0]]
+    # csv-file, poll-seconds: but not what begins with "no", which is its opposite.
+    words = bare.split("-")
+    named = [
+        option for name, option in long.items() if words[0] != "no" and set(name.split("-")) <= set(words)
+    ]
+    return named[0] if len(named) == 1 else None
 
 
-def about_words(words: Sequence[str], options: Sequence[str]) -> str:
+def _row_of(word: str, table: Mapping[str, str]) -> str | None:
+    """Return what a table answers a word with, None where it does not know the word."""
+    return next((answer for answer, words in table.items() if word in words.split()), None)
+
+
+def about_words(words: Sequence[str]) -> str:
     """Say that words are not understood, and which command may be meant.
 
     Parameters
     ----------
     words : sequence of str
         The words that belong to no option.
-    options : sequence of str
-        All options that there are.
     """
-    meant = _command_meant(words[0], words[1:], options)
+    if words[0].lower() in LOGIN.split():
+        return f"{words[0]} is not needed: MWA_ASVO_API_KEY holds your key, or the file ~/.mwa-asvo/key"
+    meant = _command_meant(words[0], words[1:])
     if meant is None and re.fullmatch(r"[0-9, ]+", words[0]):
         meant = _command("-w", words)
     if meant is None and "=" in words[0]:
@@ -145,48 +170,29 @@ def about_words(words: Sequence[str], options: Sequence[str]) -> str:
     return f"{words[0]} is not understood{f'; did you mean: {meant}' if meant else ''}"
 
 
-def is_command(word: str, options: Sequence[str]) -> bool:
+def is_command(word: str) -> bool:
     """Say whether a word is what other programs call one of our options."""
-    return _command_meant(word, [], options) is not None
+    return word.lower() in LOGIN.split() or _command_meant(word, []) is not None
 
 
-def _command_meant(word: str, more: Sequence[str], options: Sequence[str]) -> str | None:
-    """Return the command that a word of the other clients, or of a user's guess, stands for."""
+def _command_meant(word: str, more: Sequence[str]) -> str | None:
+    """Return the command that a word of another program, or of a user's guess, stands for."""
     word = word.lower().replace("_", "-")
     jobs = [each for each in more if re.fullmatch("[0-9,]+", each)]
-    if word in ("list", "ls", "jobs", "list-jobs", "queue"):
-        return "mwa_client -l"
-    if word in ("download", "wait", "get", "fetch"):
-        return _command("-w", jobs or ["JOB"])
-    if word in ("submit", "run", "start"):
-        only = " -s" if word == "submit" else ""
-        return f"mwa_client{only} {_csv([each for each in more if each not in jobs])}"
-    if word in DOWNLOAD_TYPES:
-        row = f"obs_id={{}}, job_type=d, download_type={DOWNLOAD_TYPES[word]}"
-        return _submit(row, jobs)
-    if word in ("submit-conv", "submit-volt"):
-        return _submit(CONVERSION if word == "submit-conv" else VOLTAGE, jobs)
-    if word == "cancel":
-        return _command("--cancel", jobs or ["JOB"])
-    if word in ("check", "validate", "dry-run"):
-        return f"mwa_client {_csv(more)} --check"
-    if word == "sandbox":
-        return f"mwa_client --sandbox {_csv(more)}"
-    return (
-        f"mwa_client --{word}" if f"--{word}" in options and word in ("help", "version", "status") else None
-    )
-
-
-def _csv(files: Sequence[str]) -> str:
-    return f"--csv={shlex.quote(files[0])}" if files else "--csv=jobs.csv"
+    if word in SUBMISSIONS:
+        rows = [SUBMISSIONS[word].format(obs_id) for obs_id in jobs or ["OBS"]]
+        return _command("-s", [each for row in rows for each in ("-j", row)])
+    command = _row_of(word, COMMANDS)
+    if command is None:
+        return None
+    files = [each for each in more if each not in jobs and not each.startswith("-")]
+    file = f"--csv={shlex.quote(files[0] if files else 'jobs.csv')}"
+    names = " ".join(map(shlex.quote, jobs or ["JOB"]))
+    return f"mwa_client {command.replace('FILE', file).replace('JOB', names)}"
 
 
 def _command(option: str, values: Sequence[str]) -> str:
     return " ".join(["mwa_client", option, *map(shlex.quote, values)])
-
-
-def _submit(row: str, obs_ids: Sequence[str]) -> str:
-    return _command("-s", [word for obs_id in obs_ids or ["OBS"] for word in ("-j", row.format(obs_id))])
 
 
 def options_of(parser: argparse.ArgumentParser) -> list[str]:

@@ -12,9 +12,9 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
+from . import option_values
 from .fault_kinds import KINDS
 from .faults import COMMON_OPTIONS
 from .options import APIS, Options
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None, wait: Callable[[], None] = _until_in
     try:
         sandbox.start()
     except OSError as error:
-        print(f"Cannot listen on port {options.port}: {error}", file=sys.stderr)
+        print(f"Cannot listen on port {options.port}: {error.strerror}.", file=sys.stderr)
         return 1
     print(_greeting(sandbox.url, options.apis), flush=True)
     try:
@@ -108,7 +108,7 @@ def _sandbox(options: argparse.Namespace) -> Sandbox:
         job_limit=options.job_limit,
         seconds_per_state=1 / options.speed,
         rate=options.rate,
-        product_size=None if options.size is None else lambda job: int(options.size),
+        product_size=None if options.size is None else lambda job: options.size,
         state_file=options.state,
         log_file=options.log,
         port=options.port,
@@ -127,28 +127,46 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--port", type=int, default=0, metavar="N", help="listen on this port (default: a free one)"
+        "--port",
+        type=option_values.port,
+        default=0,
+        metavar="N",
+        help="listen on this port (default: a free one)",
     )
     parser.add_argument(
         "--speed",
-        type=_positive,
+        type=option_values.speed,
         default=1.0,
         metavar="X",
         help="job states per second (default: 1); inf: ready at once",
     )
-    parser.add_argument("--rate", type=_positive, metavar="B", help="bytes per second for each product")
-    parser.add_argument("--size", type=int, metavar="B", help="bytes in each product")
     parser.add_argument(
-        "--apis", type=_names, default=APIS, metavar="A,B", help=f"interfaces to offer ({','.join(APIS)})"
+        "--rate", type=option_values.rate, metavar="B", help="bytes per second for each product"
+    )
+    parser.add_argument("--size", type=option_values.size, metavar="B", help="bytes in each product")
+    parser.add_argument(
+        "--apis",
+        type=option_values.names,
+        default=APIS,
+        metavar="A,B",
+        help=f"interfaces to offer ({','.join(APIS)})",
     )
     parser.add_argument(
-        "--scratch-folder", type=Path, metavar="DIR", help="write deliveries to scratch and dug here"
+        "--scratch-folder",
+        type=option_values.folder,
+        metavar="DIR",
+        help="write deliveries to scratch and dug here",
     )
     parser.add_argument(
-        "--job-limit", type=int, metavar="N", help="accept at most this many unfinished jobs at a time"
+        "--job-limit",
+        type=option_values.how_many,
+        metavar="N",
+        help="accept at most this many unfinished jobs at a time",
     )
-    parser.add_argument("--state", type=Path, metavar="FILE", help="remember jobs in this file")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="log requests to this file, as JSON lines")
+    parser.add_argument("--state", type=option_values.file, metavar="FILE", help="remember jobs in this file")
+    parser.add_argument(
+        "--log", type=option_values.file, metavar="FILE", help="log requests to this file, as JSON lines"
+    )
     parser.add_argument(
         "--fault",
         action="append",
@@ -171,17 +189,6 @@ def _option_help(parameter: inspect.Parameter) -> str:
     if parameter.default is inspect.Parameter.empty:
         return f"{parameter.name} (required)"
     return f"{parameter.name}={json.dumps(parameter.default)}"
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not number > 0:
-        raise ValueError(text)
-    return number
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "bool": bool,
     "None": type(None),
 }
+_IN_WORDS = {
+    "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "None": "null",
+}  # fmt: skip
 
 _T = TypeVar("_T")
 
@@ -206,7 +210,9 @@ def _agrees(wanted: int | str | None, found: int | str | None) -> bool:
 
 def _known_kind(name: str) -> FaultKind:
     if name not in KINDS:
-        raise ValueError(f"no such fault: {name}; there are: {', '.join(sorted(KINDS))}")
+        close = difflib.get_close_matches(name, KINDS, n=1)
+        guess = f"did you mean {close[0]}?" if close else "python -m mwa_client.sandbox --help lists them"
+        raise ValueError(f"no such fault: {name}; {guess}")
     return KINDS[name]
 
 
@@ -218,7 +224,8 @@ def _check_options(kind: FaultKind, options: dict[str, Any]) -> None:
             raise ValueError(f"{kind.name}: no such option: {name}; there are: {names}")
         for single in value if isinstance(value, list) else [value]:
             if not any(isinstance(single, _TYPES[word]) for word in known[name].annotation.split(" | ")):
-                raise ValueError(f"{kind.name}: {name} must be {known[name].annotation}, not {single!r}")
+                right = " or ".join(_IN_WORDS[word] for word in known[name].annotation.split(" | "))
+                raise ValueError(f"{kind.name}: {name} must be {right}, not {single!r}")
     missing = [n for n, p in known.items() if p.default is inspect.Parameter.empty and n not in options]
     if missing:
         raise ValueError(f"{kind.name}: needs {', '.join(missing)}")

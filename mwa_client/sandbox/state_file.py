@@ -39,7 +39,7 @@ class StateFile:
         except FileNotFoundError:
             return [], first_id
         except _NOT_JOBS as error:
-            raise ValueError(f"{self._path}: not a list of jobs ({error!r})") from error
+            raise ValueError(f"{self._path}: not a list of jobs as --state keeps it") from error
 
     def save(self, jobs: Iterable[PracticeJob], next_id: int) -> None:
         """Write the jobs."""

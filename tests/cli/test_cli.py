@@ -125,7 +125,7 @@ def test_the_installed_script_is_the_same() -> None:
         (["--csv=jobs.csv", "x"], "x is not understood"),
         (["-csv=jobs.csv", "--dir=x"], "two dashes, please: --csv=jobs.csv"),
         (["--csv=jobs.csv", "-dir", "x"], "two dashes, please: --dir"),
-        (["--csv"], "expected one argument"),
+        (["--csv"], "-c/--csv needs a value"),
         (["--csv=jobs.csv", "--sand"], "--sand is not understood"),
     ],
 )

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mwa_client.cli import words_elsewhere as elsewhere
 from mwa_client.cli.options import read_options
-from mwa_client.cli.suggestions import NAMES_ELSEWHERE, OF_THE_OBSERVATORYS_CLIENT, SHORTEST_ABBREVIATION
+from mwa_client.cli.suggestions import OF_THE_OBSERVATORYS_CLIENT, SHORTEST_ABBREVIATION
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -36,7 +37,30 @@ def answer(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["-c", "jobs.csv", "--force"], "did you mean --allow-resubmit?"),
         (["-c", "jobs.csv", "--debug"], "did you mean --verbose?"),
         (["--wait", "3"], "did you mean --download-only?"),
-        (["-c", "jobs.csv", "--delivery=dug"], "say it in the row, 'obs_id=1191828584, job_type=d,"),
+        (
+            ["-c", "jobs.csv", "--delivery=dug"],
+            "say it in the row, 'obs_id=1191828584, job_type=c, delivery=dug'",
+        ),
+        (["-c", "jobs.csv", "--avg-time-res", "4"], "'obs_id=1191828584, job_type=c, avg_time_res=4'"),
+        (["-c", "jobs.csv", "--offset=x"], "'obs_id=1191828584, job_type=v, offset=...'"),
+        (["-c", "jobs.csv", "--obs-id=5"], "'obs_id=1191828584, job_type=d, download_type=vis'"),
+        (["-c", "jobs.csv", "--expiry-days=30"], "--expiry-days is no option: leave it out: each product"),
+        (
+            ["-c", "jobs.csv", "--resume"],
+            "--resume is no option: the same command picks up where it left off",
+        ),
+        (
+            ["-c", "jobs.csv", "--no-color"],
+            "--no-color is no option: colours are for terminals alone; set NO",
+        ),
+        (["-c", "jobs.csv", "--concurrent-downloads=4"], "did you mean --parallel?"),
+        (["-c", "jobs.csv", "-n", "4"], "-n is not understood; did you mean --parallel?"),
+        (["-c", "jobs.csv", "--poll-seconds=4"], "did you mean --poll?"),
+        (["-c", "jobs.csv", "--no-unpack"], "--no-unpack is no option: a product stays the tar"),
+        (["-L"], "-L is not understood; did you mean --list-only?"),
+        (["-S", "-c", "jobs.csv"], "-S is not understood; did you mean -s?"),
+        (["-q5", "-c", "jobs.csv"], "-q/--quiet takes no value, and 5 was given"),
+        (["-w"], "-w/--download-only needs a value"),
         (["-l", "--host=x"], "--host is no option: set MWA_ASVO_HOST"),
         (["-l", "--nothing-like-it"], "--nothing-like-it is not understood (mwa_client --help"),
     ],
@@ -57,6 +81,10 @@ def test_an_option_that_there_is_not(
         (["download", "123", "1191828584"], "mwa_client -w 123 1191828584"),
         (["wait", "123"], "mwa_client -w 123"),
         (["download"], "mwa_client -w JOB"),
+        (["report"], "mwa_client --report=report.html"),
+        (["scancel", "123"], "mwa_client --cancel 123"),
+        (["resume", "mine.csv"], "mwa_client --csv=mine.csv"),
+        (["submit-image", "1191828584"], "mwa_client -s -j 'obs_id=1191828584, job_type=i'"),
         (["cancel", "123"], "mwa_client --cancel 123"),
         (["submit", "mine.csv"], "mwa_client -s --csv=mine.csv"),
         (["run", "my jobs.csv"], "mwa_client --csv='my jobs.csv'"),
@@ -131,9 +159,17 @@ def test_the_observatorys_options_may_be_abbreviated(option: str) -> None:
 def test_no_suggestion_is_an_option_that_there_is_not() -> None:
     from mwa_client.cli.options import option_parser
 
-    assert set(NAMES_ELSEWHERE) | set(OF_THE_OBSERVATORYS_CLIENT) <= set(
-        option_parser()._option_string_actions
-    )
+    known = set(option_parser()._option_string_actions)
+    assert set(elsewhere.OPTIONS) | set(OF_THE_OBSERVATORYS_CLIENT) <= known
+    used = {word for line in elsewhere.COMMANDS.values() for word in line.split() if word.startswith("-")}
+    assert {word.partition("=")[0] for word in used} <= known
+
+
+def test_each_word_of_others_has_one_answer() -> None:
+    tables = (elsewhere.OPTIONS, elsewhere.IS_NO_OPTION), (elsewhere.COMMANDS,)
+    for group in tables:
+        words = [word for table in group for line in table.values() for word in line.split()]
+        assert len(words) == len(set(words))
 
 
 def test_several_names_for_one_option_are_several_files() -> None:

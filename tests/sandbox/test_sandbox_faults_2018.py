@@ -34,11 +34,11 @@ def eventually(condition: Callable[[], object]) -> None:
 
 def test_unknown_faults_and_options_are_named() -> None:
     faults = Faults()
-    with pytest.raises(ValueError, match=r"no such fault: flood; there are: .*cut_product.*stall"):
-        faults.add("flood")
+    with pytest.raises(ValueError, match="no such fault: cut_produce; did you mean cut_product"):
+        faults.add("cut_produce")
     with pytest.raises(ValueError, match="no such option: behind; there are: after, reset, times"):
         faults.add("cut_product", behind=3)
-    with pytest.raises(ValueError, match="after must be int, not 'soon'"):
+    with pytest.raises(ValueError, match="after must be a whole number, not 'soon'"):
         faults.add("cut_product", after=[3, "soon"])
     with pytest.raises(ValueError, match="redirect: needs url"):
         faults.add("redirect")
