@@ -87,21 +87,27 @@ class Backoff:
         self._clock = clock
         self._first = first
         self._cap = cap
+        self._doublings = 0
         self.tries = 0
 
     def reset(self) -> None:
         """Start again from the shortest time: something went well."""
-        self.tries = 0
+        self.tries = self._doublings = 0
 
-    def next(self, at_least: float | None = None) -> float:
+    def next(self, at_least: float | None = None, requests: int = 1) -> float:
         """Return how many seconds to wait before the next try.
 
         Parameters
         ----------
         at_least : float, optional
             What the other side asked for (``Retry-After``), in seconds.
+        requests : int
+            How many requests failed in this try. Several are made up for by a longer wait, so that in the end
+            there are no more than twice as many as with one in each try.
         """
-        doubled = self._first * 2.0 ** min(self.tries, 60)
+        self._doublings += max((requests // 2).bit_length() - 1, 0)
+        doubled = self._first * 2.0 ** min(self._doublings, 60)
+        self._doublings += 1
         self.tries += 1
         waiting = min(doubled, self._cap) * (1.0 - self._clock.chance() / 2.0)
         return max(waiting, at_least or 0.0)

@@ -73,8 +73,8 @@ class Retries:
         """Let the next wait be short again, and all tries be left."""
         self._backoff.reset()
 
-    def next_wait(self, error: ServiceUnavailable, failure: TransferFailed) -> float:
-        """Return how many seconds to wait before the next try.
+    def next_wait(self, error: ServiceUnavailable, failure: TransferFailed, requests: int = 1) -> float:
+        """Return how many seconds to wait before the next try, after so many requests in this one.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class Retries:
         """
         if self._backoff.tries >= self._most:
             raise failure from error
-        return self._backoff.next(error.retry_after)
+        return self._backoff.next(error.retry_after, requests)
 
     def wait(self, seconds: float, error: ServiceUnavailable | None = None) -> None:
         """Sleep before the next try; tell the user why, but only once until there is progress."""

@@ -1,4 +1,4 @@
-"""Connections: how many there may be, when a host may be asked, and how fast each of them is."""
+"""Connections: how many there may be, and how fast each of them is."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mwa_client.errors import Stopped
-from mwa_client.timing import Clock
+from mwa_client.transfer.throttle import HostPace
 
 STOP_CHECK_INTERVAL = 0.5
 """Seconds after which a wait looks whether the work was told to stop."""
-TROUBLE = 2.0
-"""Seconds between the requests of a product's further connections, after one of them has failed."""
 LONG_ANSWER = 1.0
 """Seconds that an answer on a long line is thought to take before the first is here."""
 RATE_TIME = 0.25
@@ -25,8 +23,7 @@ SLOWEST, SLOW_FOR = 1000, 60.0
 class ConnectionBudget:
     """How many connections may be open for all downloads together.
 
-    It also knows which hosts have asked to be left alone for a while (``Retry-After``), since that holds for
-    all connections to them.
+    It also knows when each host may be asked, since that holds for all connections to it.
 
     Parameters
     ----------
@@ -39,7 +36,7 @@ class ConnectionBudget:
         self._free = most
         self._waiting = 0
         self._changed = threading.Condition()
-        self._pauses: dict[str, float] = {}
+        self._paces: dict[str, HostPace] = {}
         self._downloads: dict[object, bool] = {}
         """Each download, and whether it could use more connections than it has, up to its share."""
 
@@ -115,54 +112,10 @@ class ConnectionBudget:
             self._free += 1
             self._changed.notify()
 
-    def pause_until(self, host: str, until: float) -> None:
-        """Send a host no request before `until`, in the seconds of the clock's `monotonic`."""
+    def pace_of(self, host: str) -> HostPace:
+        """Return when a host may be asked."""
         with self._changed:
-            self._pauses[host] = max(self._pauses.get(host, until), until)
-
-    def pause_of(self, host: str, now: float) -> float:
-        """Return for how many seconds a host is still to get no request."""
-        with self._changed:
-            return max(self._pauses.get(host, now) - now, 0.0)
-
-
-class RequestThrottle:
-    """Decides when the further connections of a product may send a request.
-
-    A server that fails is not to be asked more often because there are more connections: after a failure
-    they ask one at a time, with pauses, until one of them is served well.
-    """
-
-    def __init__(self, clock: Clock, budget: ConnectionBudget, host: str) -> None:
-        self._clock = clock
-        self._budget = budget
-        self._host = host
-        self._due: float | None = None
-
-    def failed(self, retry_after: float | None) -> None:
-        """Note that a request has failed."""
-        now = self._clock.monotonic()
-        self._due = max(self._due or now, now + TROUBLE)
-        if retry_after:
-            self._budget.pause_until(self._host, now + retry_after)
-
-    def went_well(self) -> None:
-        """Note that a request was answered in full: the pauses are over."""
-        self._due = None
-
-    def allows_request(self) -> bool:
-        """Say whether a request may go out now."""
-        now = self._clock.monotonic()
-        return not self.pause() and (self._due is None or now >= self._due)
-
-    def note_request(self) -> None:
-        """Note that a request goes out."""
-        if self._due is not None:
-            self._due = self._clock.monotonic() + TROUBLE
-
-    def pause(self) -> float:
-        """Return for how many seconds the host has asked to be left alone."""
-        return self._budget.pause_of(self._host, self._clock.monotonic())
+            return self._paces.setdefault(host, HostPace())
 
 
 @dataclass(eq=False)
@@ -251,6 +204,8 @@ class TransferCounter:
         Seconds from a request to its first byte, at best; a guess before there was one.
     has_answer : bool
         Whether there was a response, or the first request has failed.
+    requests : int
+        Requests since bytes came last, or since the download has begun to wait for the next try.
     """
 
     present: int = 0
@@ -259,3 +214,4 @@ class TransferCounter:
     answer_time: float = 0.0
     shortest_answer: float = LONG_ANSWER
     has_answer: bool = False
+    requests: int = 0

@@ -166,7 +166,7 @@ class ExtraConnections:
             )
             has_spare = free_descriptors(DESCRIPTORS) == DESCRIPTORS  # Others must still open what they need.
             if has_spare and has_started(connection.thread):
-                throttle.note_request()
+                self._note_request()
                 self._plan.connections.append(connection)
                 return True
             # The system gives no more descriptors, threads or memory: make do with the connections there are.
@@ -174,6 +174,10 @@ class ExtraConnections:
             tuner.refused(len(self._plan.connections))
         self._budget.release()
         return False
+
+    def _note_request(self) -> None:
+        self._context.throttle.note_request()
+        self._context.counter.requests += 1
 
     # --- In their threads -----------------------------------------------------------------------------
 
@@ -211,7 +215,7 @@ class ExtraConnections:
                 if throttle.allows_request():
                     segment = self.choose(connection)
                     if segment is not None:
-                        throttle.note_request()
+                        self._note_request()
                     if segment is not None or not self._plan.is_far_ahead:
                         return segment
                 if not self._plan.left:

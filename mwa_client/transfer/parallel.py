@@ -72,6 +72,12 @@ class ParallelReader:
         with self._changed:
             return max(until - self._clock.monotonic(), 0.0) if self._plan.left else 0.0
 
+    def take_requests(self) -> int:
+        """Return how many requests have brought nothing since bytes came last, and forget them."""
+        with self._changed:
+            count, self._context.counter.requests = self._context.counter.requests, 0
+            return count
+
     def end_of_request(self, segment: Segment) -> int | None:
         """Return where the request for a segment must end; None to ask for the rest of the file."""
         return None if segment.end == self._plan.size else segment.end
@@ -80,6 +86,7 @@ class ParallelReader:
         """Note that the download's own thread asks for something."""
         with self._changed:
             self._first.note_request(self._clock.monotonic())
+            self._context.counter.requests += 1
         self._extra.watch_first_answer()
 
     def claim(self, segment: Segment, reply: ranges.RangeResponse) -> None:

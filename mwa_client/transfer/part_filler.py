@@ -7,7 +7,7 @@ import threading
 from mwa_client.errors import OutOfDescriptors, ServiceUnavailable, TransferFailed, VerificationFailed
 from mwa_client.transfer import ranges
 from mwa_client.transfer.common import LEAST_WAIT, ProgressReporter, Retries, Transfers
-from mwa_client.transfer.connections import RequestThrottle, TransferCounter
+from mwa_client.transfer.connections import TransferCounter
 from mwa_client.transfer.events import Setback
 from mwa_client.transfer.files import ExpectedFile
 from mwa_client.transfer.parallel import ParallelReader
@@ -15,6 +15,7 @@ from mwa_client.transfer.part_hash import PartBroken
 from mwa_client.transfer.product_part import ProductPart
 from mwa_client.transfer.receiving import FetchContext
 from mwa_client.transfer.segments import Segment
+from mwa_client.transfer.throttle import RequestThrottle
 from mwa_client.transfer.tuner import ConnectionTuner
 
 TRIES_WITHOUT_PROGRESS = 12
@@ -249,7 +250,7 @@ class PartFiller:
             f"{self._expected.name} could not be fetched: {error.what}",
             "What has arrived is kept: run the same command again to continue.",
         )
-        seconds = self._retries.next_wait(error, failure)
+        seconds = self._throttle.plan_try(self._retries.next_wait(error, failure, reader.take_requests()))
         self._throttle.failed(error.retry_after)
         self._release_connection()
         if reader.others_receive:

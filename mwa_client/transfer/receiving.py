@@ -11,17 +11,16 @@ from typing import Callable
 from mwa_client.errors import ServiceUnavailable
 from mwa_client.transfer import ranges
 from mwa_client.transfer.common import Transfers
-from mwa_client.transfer.connections import Connection, RequestThrottle, TransferCounter
+from mwa_client.transfer.connections import Connection, TransferCounter
 from mwa_client.transfer.files import ExpectedFile
 from mwa_client.transfer.part_writer import PartWriter
 from mwa_client.transfer.product_part import ProductPart
 from mwa_client.transfer.segments import Segment, SegmentPlan
+from mwa_client.transfer.throttle import SERVED, RequestThrottle
 from mwa_client.transfer.tuner import ConnectionTuner
 
 CHECK_INTERVAL = 0.2
 """Seconds after which a wait looks what has changed."""
-SERVED, SERVED_TO_THE_END = 4 << 20, 1 << 16
-"""Bytes after which a request counts as one that went well, before its end and at its end."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ class Receiver:
         counter.received += count
         connection.note_bytes(count, self._clock.monotonic())
         if count:
-            connection.is_receiving = True
+            connection.is_receiving, counter.requests = True, 0
             # Later requests find a connection that another has left open, as a rule, and are answered sooner.
             counter.shortest_answer = min(counter.shortest_answer, connection.answer_time or 0.0)
             self.plan.claim(segment)
@@ -148,8 +147,10 @@ class Receiver:
         taken = max(min(count - skip, segment.left), 0)
         segment.position += taken
         counter.present += taken
-        if taken and connection.received >= (SERVED if segment.left else SERVED_TO_THE_END):
-            self.context.throttle.went_well()
+        if connection.received // SERVED > (connection.received - count) // SERVED:
+            self.context.throttle.went_well(SERVED)
+        elif taken and not segment.left:
+            self.context.throttle.went_well(connection.received % SERVED)
         self.adjust()
         return skip, taken
 

@@ -141,6 +141,10 @@ def test_waits_are_spread_by_chance(
     waits = [backoff.next() for _ in range(9)]
     assert waits == pytest.approx([min(5.0 * 2**tries, 300.0) * part for tries in range(9)], rel=0.01)
     assert backoff.next(at_least=1000.0) == 1000.0
+    backoff.reset()
+    # Eight requests at once, and then one at a time.
+    waits = [backoff.next(requests=8), backoff.next(), backoff.next()]
+    assert waits == pytest.approx([20.0 * part, 40.0 * part, 80.0 * part], rel=0.01)
     polls = PollTimes(clock, None)
     polls.succeeded(True)
     assert polls.remaining() == pytest.approx(FIRST_POLL * (0.9 + 0.2 * chance), abs=0.01)

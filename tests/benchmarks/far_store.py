@@ -121,7 +121,8 @@ class Store:
         while True:
             for key, _ in self._selector.select(TICK if any(each.busy for each in self._open) else None):
                 if key.fileobj is sys.stdin:
-                    seen = {"most": self.most_open, "requests": len(self.requests), "sent": self.sent}
+                    times = [time - self.requests[0] for time in self.requests]
+                    seen = {"most": self.most_open, "requests": times, "sent": self.sent}
                     print(json.dumps(seen), flush=True)
                     return
                 if key.fileobj is self._listener:
@@ -257,7 +258,7 @@ class FarStore:
     address : str
         Where it listens.
     seen : dict
-        After its end: the most connections at once, requests, bytes sent.
+        After its end: the most connections at once, the seconds of each request since the first, bytes sent.
     """
 
     def __init__(self, folder: Path, far: Far) -> None:

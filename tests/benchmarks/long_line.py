@@ -78,7 +78,7 @@ def main() -> int:
         folder = Path(name)
         for case in cases():
             if any(re.fullmatch(only, case.name) for only in options.only):
-                files = _files(folder, options.size // case.products, case.products)
+                files = files_in(folder, options.size // case.products, case.products)
                 goals += _measure(case, files, folder, sandbox, options.times)
     print("\ngoals", *goals, sep="\n")
     return 0 if all(goal.is_met for goal in goals) else 1
@@ -105,7 +105,7 @@ def _measure(case: Case, files: list[File], folder: Path, sandbox: Sandbox, time
             aria2c[2:4] = ["-x2", "-s2"]
         if shutil.which("aria2c"):
             contestants["aria2c"] = Contestant(lambda here: [*aria2c, f"--dir={here}", *urls], size)
-        costs = contest(contestants, _environment(sandbox, folder), times)
+        costs = contest(contestants, environment(sandbox, folder), times)
     print(f"at most {store.seen['most']} connections")
     several = costs["several"].wall
     goals = [Goal(f"{case.name}: rate / one connection", costs["one"].wall / several, 0.97, at_least=True)]
@@ -122,7 +122,7 @@ def _measure(case: Case, files: list[File], folder: Path, sandbox: Sandbox, time
     return goals
 
 
-def _files(folder: Path, size: int, count: int) -> list[File]:
+def files_in(folder: Path, size: int, count: int) -> list[File]:
     """Return files of so many bytes in the folder of the store."""
     files = []
     for number in range(count):
@@ -138,7 +138,7 @@ def _files(folder: Path, size: int, count: int) -> list[File]:
     return files
 
 
-def _environment(sandbox: Sandbox, folder: Path) -> dict[str, str]:
+def environment(sandbox: Sandbox, folder: Path) -> dict[str, str]:
     strange = re.compile(r"ASVO_|SSL_|_CA_BUNDLE$|_PROXY$", re.IGNORECASE)
     plain = {name: value for name, value in os.environ.items() if not strange.search(name)}
     ours = {"MWA_ASVO_HOST": sandbox.url, "MWA_ASVO_API_KEY": "practice-key", "HOME": str(folder)}

@@ -34,11 +34,12 @@ from mwa_client.errors import (
 )
 from mwa_client.sandbox import JobState, Sandbox
 from mwa_client.transfer import extra, part_file, part_note, ranges, segments, tuner
-from mwa_client.transfer.connections import ConnectionBudget, RequestThrottle
+from mwa_client.transfer.connections import ConnectionBudget
 from mwa_client.transfer.download import Downloader
 from mwa_client.transfer.events import Setback, TransferEvent
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile
 from mwa_client.transfer.part_file import open_part
+from mwa_client.transfer.throttle import FIRST_TROUBLE, LAST_TROUBLE, SERVED, RequestThrottle
 from mwa_client.transfer.tuner import FIRST_REST, ConnectionTuner, Measured
 
 SIZE = 4000
@@ -634,17 +635,21 @@ def test_each_download_has_a_share() -> None:
 def test_after_a_failure_they_ask_one_at_a_time(clock: FastClock) -> None:
     restraint = RequestThrottle(clock, ConnectionBudget(8), "store")
     asked = 0
-    for _ in range(100):
+    for _ in range(1000):
         for _ in range(8):
             if restraint.allows_request():
                 restraint.note_request()
                 restraint.failed(None)
                 asked += 1
         clock.advance(0.1)
-    # In ten seconds one connection alone asks some ten times.
-    assert 4 <= asked <= 8
-    clock.advance(10)
-    restraint.went_well()
+    # In 100 seconds one connection alone asks some 100 times.
+    assert 6 <= asked <= 10
+    clock.advance(LAST_TROUBLE)
+    for _ in range(3):
+        restraint.went_well(SERVED)
+        restraint.note_request()
+        assert not restraint.allows_request()
+    restraint.went_well(SERVED)
     assert all(restraint.allows_request() for _ in range(8))
 
 
@@ -658,6 +663,26 @@ def test_a_host_that_asks_to_be_left_alone_is_left_alone_by_all(clock: FastClock
     assert elsewhere.allows_request()
     clock.advance(1)
     assert other.allows_request()
+
+
+def test_restraint_is_shared_by_all_downloads_from_a_host(clock: FastClock) -> None:
+    budget = ConnectionBudget(8)
+    one, other, elsewhere = (RequestThrottle(clock, budget, host) for host in ("store", "store", "another"))
+    one.failed(None)
+    other.failed(None)  # Together with the first.
+    assert not other.allows_request() and elsewhere.allows_request()
+    clock.advance(FIRST_TROUBLE)
+    assert other.allows_request()
+    other.note_request()
+    assert not one.allows_request()
+    other.went_well(SERVED // 2)
+    one.failed(None)
+    other.went_well(SERVED // 2)  # Not enough since the last failure.
+    clock.advance(FIRST_TROUBLE)
+    assert not one.allows_request()
+    # Downloads that wait do not try again together, and none waits for one that comes much later.
+    assert [one.plan_try(each) for each in (300.0, 1.0, 1.0, 0.8)] == [300.0, 1.0, 1.5, 2.0]
+    assert elsewhere.plan_try(1.0) == 1.0
 
 
 def test_a_server_that_cuts_every_answer_is_asked_no_more_than_twice_as_often(scene: Scene) -> None:

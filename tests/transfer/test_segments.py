@@ -18,13 +18,14 @@ from shared import FastClock
 from mwa_client.errors import DiskFull, MwaClientError, ServiceUnavailable
 from mwa_client.transfer import extra, part_file, ranges, segments
 from mwa_client.transfer.common import Transfers
-from mwa_client.transfer.connections import Connection, ConnectionBudget, RequestThrottle, TransferCounter
+from mwa_client.transfer.connections import Connection, ConnectionBudget, TransferCounter
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
 from mwa_client.transfer.parallel import ParallelReader
 from mwa_client.transfer.part_file import open_part
 from mwa_client.transfer.part_writer import PartWriter
 from mwa_client.transfer.receiving import FetchContext
 from mwa_client.transfer.segments import Segment, SegmentPlan
+from mwa_client.transfer.throttle import RequestThrottle
 from mwa_client.transfer.tuner import ConnectionTuner
 
 SIZE = 1000
