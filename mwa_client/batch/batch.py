@@ -260,8 +260,8 @@ class Batch:
                 self._submitting.keep(message)
             elif isinstance(message, DownloadEnded) and isinstance(message.outcome, FetchedProduct):
                 self._fetching.take(message)
-            elif isinstance(message, CommandEnded) and isinstance(message.outcome, int):
-                self._following.take(message)
+            elif isinstance(message, CommandEnded):
+                self._following.keep(message)
 
     def _summary(self, error: MwaClientError | None = None) -> Summary:
         rows = self._updates.rows

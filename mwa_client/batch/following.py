@@ -22,10 +22,17 @@ LOGS = "then"
 
 @dataclass(frozen=True)
 class CommandEnded:
-    """What has become of a row's command: an exit status, the signal that ended it, or an error."""
+    """What has become of a row's command: an exit status, the signal that ended it, or an error.
+
+    Attributes
+    ----------
+    is_begun : bool
+        It was begun, by this run or by an earlier one that was cut off.
+    """
 
     row: Row
     outcome: int | MwaClientError
+    is_begun: bool = True
 
 
 class Following:
@@ -51,14 +58,18 @@ class Following:
         self._parallel = parallel
         self._workers = Workers(parallel, inbox)
         self._stop = stop
+        self._failures: dict[int | None, MwaClientError] = {}
+        """What has come of the command for jobs for which it has failed in this run."""
 
     def start(self) -> None:
-        """Begin with as many commands as may run at a time."""
+        """Begin with as many commands as may run at a time; two rows with the same job have one."""
         rows = self._updates.rows
         at_work = {row.job_id for row in rows.at(Stage.FOLLOWED)}
         for row in rows.at(Stage.ARRIVED) if len(at_work) < self._parallel else ():
             if row.arrived and self._updates.has_followed(row.job_id, row.arrived.fingerprint):
-                self._updates.finish(row)  # Another row with the same job has had it run meanwhile.
+                self._updates.finish(row)
+            elif row.job_id in self._failures:
+                self._updates.fail(row, self._failures[row.job_id])
             elif row.job_id not in at_work and len(at_work) < self._parallel:
                 at_work.add(row.job_id)
                 self._begin(row)
@@ -72,10 +83,12 @@ class Following:
             There is no room for what the command says.
         """
         row, outcome = ended.row, ended.outcome
+        if not ended.is_begun:
+            self._forget(row)
         if isinstance(outcome, DiskFull):
             raise outcome
         if isinstance(outcome, MwaClientError):
-            self._updates.fail(row, outcome)
+            self._fail(row, outcome)
             return
         self._record(row, outcome)
         log = self._log(row)
@@ -85,7 +98,14 @@ class Following:
             return
         said = last_line(log)
         what = f"The command of --then {how_it_ended(outcome)}{f': {said}' if said else '.'}"
-        self._updates.fail(row, JobFailed(what, f"Look at {log}. {RUN_AGAIN}"))
+        self._fail(row, JobFailed(what, f"Look at {log}. {RUN_AGAIN}"))
+
+    def keep(self, ended: CommandEnded) -> None:
+        """Keep what has come of a command in the last moments of the run."""
+        if isinstance(ended.outcome, int):
+            self.take(ended)
+        elif not ended.is_begun:
+            self._forget(ended.row)
 
     def finish(self, deadline: float) -> None:
         """Wait until `deadline` for commands to end, and let the guard end those that do not."""
@@ -96,16 +116,17 @@ class Following:
     def _begin(self, row: Row) -> None:
         command, result = self._updates.command, row.arrived
         assert command is not None and result is not None
-        if self._is_cut_off(row):
+        is_cut_off = self._is_cut_off(row)
+        if is_cut_off:
             what = f"The command for job {row.job_id} was cut off when an earlier run ended."
             self._updates.notice(f"{what} It is run again.", is_warning=False)
         self._record(row, None)
         self._updates.tell(row, CommandRun(row.name, self._log(row)))
         row.follow()
-        self._workers.give(self._work(row, command, _values_of(row, result)))
+        self._workers.give(self._work(row, command, _values_of(row, result), is_cut_off=is_cut_off))
 
     def _work(
-        self, row: Row, command: ShellCommand, values: Mapping[str, Sequence[str]]
+        self, row: Row, command: ShellCommand, values: Mapping[str, Sequence[str]], *, is_cut_off: bool
     ) -> Callable[[], CommandEnded | None]:
         """Return what a worker has to do."""
         log = self._log(row)
@@ -114,7 +135,7 @@ class Following:
             try:
                 status = command.run(values, log, self._stop)
             except MwaClientError as error:
-                return None if self._stop.is_set() else CommandEnded(row, error)
+                return CommandEnded(row, error, is_begun=is_cut_off)
             except Exception as error:
                 return CommandEnded(row, InternalError.of(error))
             return None if status is None else CommandEnded(row, status)
@@ -130,6 +151,15 @@ class Following:
         assert command is not None and result is not None
         self._ledger.record_command(row.identity, row.job_id or 0, result.fingerprint, command.digest, status)
 
+    def _forget(self, row: Row) -> None:
+        """Take back that a command was begun: it could not be."""
+        assert row.arrived is not None
+        self._ledger.record_no_command(row.identity, row.job_id or 0, row.arrived.fingerprint)
+
+    def _fail(self, row: Row, error: MwaClientError) -> None:
+        self._failures[row.job_id] = error
+        self._updates.fail(row, error)
+
     def _log(self, row: Row) -> Path:
         return self._ledger.place.state_dir / LOGS / f"{row.job_id}.log"
 
@@ -139,7 +169,7 @@ def _values_of(row: Row, result: Complete) -> dict[str, tuple[str, ...]]:
     here = [str(path.absolute()) for path in result.products]
     return {
         "path": (*here, *result.elsewhere),
-        "obs_id": (str(row.request.obs_id),),
+        "obs_id": (str(row.request.obs_id or ""),),
         "job_id": (str(row.job_id),),
         "line": (str(row.request.line or ""),),
     }

@@ -219,7 +219,7 @@ class LedgerHistory:
         elif event == "complete":
             self._take_complete(row, entry, at)
         elif event == "then":
-            self._take_command(row, entry.get("status"), at)
+            self._take_command(row, entry, at)
         elif event == "failed":
             row.step(at, LABELS[Stage.FAILED])
         if event == "failed":
@@ -252,12 +252,13 @@ class LedgerHistory:
             row.downloads[-1].ended = at
         row.step(at, LABELS[Stage.COMPLETE])
 
-    def _take_command(self, row: RowHistory, status: object, at: float) -> None:
+    def _take_command(self, row: RowHistory, entry: dict[str, Any], at: float) -> None:
+        status = entry.get("status")
         row.has_followed = status == 0
-        if status is None:
-            row.step(at, LABELS[Stage.FOLLOWED])
-        elif row.has_followed:
+        if row.has_followed or entry.get("begun") is False:
             row.step(at, LABELS[Stage.COMPLETE])
+        elif status is None:
+            row.step(at, LABELS[Stage.FOLLOWED])
 
     def _note_damage(self, line: str) -> None:
         self.damaged += 1

@@ -220,6 +220,11 @@ class Ledger:
         about = {"product": fingerprint, "command": digest, "status": status}
         self._record({"event": "then", "row": identity, "job_id": job_id, **about})
 
+    def record_no_command(self, identity: str, job_id: int, fingerprint: str) -> None:
+        """Record that the user's command that was recorded as begun was not begun after all."""
+        about = {"product": fingerprint, "begun": False}
+        self._record({"event": "then", "row": identity, "job_id": job_id, **about})
+
     def _verified(self) -> dict[str, str]:
         """Return the names and SHA-1s of all our verified files."""
         ours = [row for identity, row in self._rows.items() if self._is_ours(identity)]
@@ -300,9 +305,7 @@ class Ledger:
             row.job_id = row.job_id if job_id is None else job_id
             self._learn_complete(row, entry, product)
         elif event == "then" and job_id is not None:
-            status = entry.get("status")
-            known = CommandRecord(str(entry.get("command")), status if type(status) is int else None)
-            self._commands[job_id, str(entry.get("product"))] = known
+            self._learn_command(entry, job_id)
         elif event == "refused":
             row.note_refused()
         elif event == "unclear":
@@ -340,6 +343,14 @@ class Ledger:
             # The row had a product before, which had to be made anew: its names may be no longer in use.
             self._lost |= self._verified_in(row).keys() | self._verified_in(row, FetchedFolder).keys()
         row.product, row.completed_at = product, entry_time(entry)
+
+    def _learn_command(self, entry: dict[str, object], job_id: int) -> None:
+        product, status = (job_id, str(entry.get("product"))), entry.get("status")
+        if entry.get("begun") is False:
+            self._commands.pop(product, None)
+            return
+        known = CommandRecord(str(entry.get("command")), status if type(status) is int else None)
+        self._commands[product] = known
 
     def _name_of(self, file: FetchedFile) -> str:
         return file.path.relative_to(self.place.path).as_posix()

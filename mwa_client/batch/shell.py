@@ -151,10 +151,13 @@ class ShellCommand:
         DiskFull, DirectoryUnusable, OutOfDescriptors
             The log cannot be written.
         JobFailed
-            It cannot be started, or processes of an earlier run are still at it.
+            It cannot be started, or processes of an earlier run are still at it, or the work is to stop.
+            With this and the errors above, it was not begun.
         """
         output = _open_log(log, stop)
         try:
+            if stop.is_set():
+                raise JobFailed("The work was to stop before the command was begun.", RUN_AGAIN)
             process = subprocess.Popen(
                 [SHELL, "-c", fill_in(self.template, values)],
                 stdin=subprocess.DEVNULL,

@@ -79,7 +79,7 @@ def commands_of(data: Path) -> list[tuple[int, int | None]]:
     """Job and exit status of each beginning and each end of a command in the ledger."""
     lines = (data / ".mwa_client" / "ledger.jsonl").read_text().splitlines()
     entries = [entry for entry in map(json.loads, lines) if entry["event"] == "then"]
-    return [(entry["job_id"], entry["status"]) for entry in entries]
+    return [(entry["job_id"], entry.get("status")) for entry in entries]
 
 
 def log_of(data: Path, job_id: int) -> str:
@@ -175,6 +175,18 @@ def test_two_rows_that_are_one_job_have_one_command(
     run_rows(sandbox, clock, data, rows[:1], None)
     done = run_rows(sandbox, clock, data, rows, then)
     assert len(done.summary.complete) == 2 and (tmp_path / "done").read_text() == f"{job.id}\n"
+
+
+def test_two_rows_that_are_one_job_have_one_failure(
+    sandbox: Sandbox, clock: FastClock, data: Path, tmp_path: Path
+) -> None:
+    job = listed(sandbox)
+    rows = [ListedJob(job.id, OBS, identity) for identity in ("one", "two")]
+    run_rows(sandbox, clock, data, rows[:1], None)
+    for times in (1, 2):
+        failed = run_rows(sandbox, clock, data, rows, f"echo {{job_id}} >> {tmp_path}/done; exit 7").summary
+        assert len(failed.failed) == 2 and "exit status 7" in failed.failed[1].error.what
+        assert (tmp_path / "done").read_text() == f"{job.id}\n" * times
 
 
 def test_a_new_job_of_a_row_has_a_new_product(run: Any, sandbox: Sandbox, data: Path) -> None:
@@ -389,7 +401,29 @@ def test_a_row_whose_log_cannot_be_written_fails_and_the_product_stays(
     failed = run("true")
     assert failed.summary.exit_status is ExitStatus.JOBS_FAILED and "then" in failures(failed)[1]
     (data / ".mwa_client" / "then").unlink()
-    assert run("true").summary.exit_status is ExitStatus.COMPLETE and len(sandbox.jobs) == 1
+    assert not status_of(data, data / ".mwa_client", 2e9).rows[0].is_complete
+    again = run("true")
+    assert again.summary.exit_status is ExitStatus.COMPLETE and len(sandbox.jobs) == 1
+    assert notices(again, "cut off") == []
+
+
+@pytest.mark.parametrize("is_cut_off", [False, True])
+def test_a_command_that_could_not_be_started_was_not_begun(
+    run: Any, data: Path, monkeypatch: pytest.MonkeyPatch, is_cut_off: bool
+) -> None:
+    """What is said of it the next time depends on what was before."""
+
+    def listen(event: Any) -> None:
+        if isinstance(event, CommandRun):
+            raise Interruption
+
+    if is_cut_off:
+        with pytest.raises(Interruption):
+            run("true", listen=listen)
+    with monkeypatch.context() as patched:
+        patched.setattr("mwa_client.batch.shell.SHELL", str(data / "no shell"))
+        assert "cannot be started" in failures(run("true"))[1]
+    assert len(notices(run("true"), "was cut off")) == is_cut_off
 
 
 def test_a_command_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
