@@ -28,7 +28,7 @@ _WITHIN_A_WORD = rf"{_PLACEHOLDER}|\\.|\$[({{'$]|{_BACKQUOTED}|&&|&>|[<>]&|<<|{_
 _UNQUOTED = re.compile(_WITHIN_A_WORD, re.DOTALL)
 _AT_A_WORD = re.compile(rf"\#[^\n]*|case(?=[ \t\n\\])|{_WITHIN_A_WORD}", re.DOTALL)
 _BLANKS, _OPERATORS = " \t\n", ";|&()<>"
-_SCRIPT = "Put it into a script, and give that: --then './script.sh {path}'."
+_SCRIPT = "Put it into a script, and give that: --then='./script.sh {path}'."
 _SAMPLE = {"path": ("/a product",), "obs_id": ("1",), "job_id": ("1",), "line": ("1",)}
 
 
@@ -61,28 +61,29 @@ def check_command(template: str) -> None:
         that would have to be quoted there, or the shell would not wait for it.
     """
     if not template.strip():
-        raise SettingsError("--then is empty.", "Give a command, or leave the option out.")
+        raise SettingsError("--then is empty.", "Say what is to be run, or leave it out.")
     if "\0" in template or not _is_encodable(template):
-        raise SettingsError("--then has a character that no command can have.", _SCRIPT)
+        raise SettingsError("The command of --then has a character that none can have.", _SCRIPT)
     given = _CommandText(template.strip())
     if given.is_background:
         raise SettingsError(
-            "--then: the shell does not wait for what has an & behind it, and each product would count as "
-            "done at once.",
+            "The shell does not wait for what has an & behind it: with the command of --then, each product "
+            "would count as done at once.",
             "Leave out the &: downloads go on meanwhile, and --parallel commands run at a time.",
         )
     if given.has_bash_redirection:
         raise SettingsError(
-            f"--then: {SHELL} reads &> as an & and a >, and does not wait for the command.",
+            f"{SHELL} reads the &> in the command of --then as an & and a >, and does not wait for it.",
             "Write > file 2>&1.",
         )
     if not given.is_placed and not given.is_plain:
         raise SettingsError(
-            "--then: it cannot be told where the product belongs in this command.",
-            "Write {path} where it belongs: --then 'work {path} > {path}.log'.",
+            "It cannot be told where the product belongs in the command of --then.",
+            "Write {path} where it belongs: --then='work {path} > {path}.log'.",
         )
     if given.doubt:
-        raise SettingsError(f"--then: nobody can tell how to quote {{path}}: {given.doubt}.", _SCRIPT)
+        what = f"It cannot be told how to quote {{path}} in the command of --then: {given.doubt}."
+        raise SettingsError(what, _SCRIPT)
     _check_syntax(fill_in(template, _SAMPLE))
 
 
@@ -102,12 +103,12 @@ def _check_syntax(command: str) -> None:
         )
     except OSError as error:
         if error.errno == errno.E2BIG:
-            raise SettingsError("--then is longer than a command can be.", _SCRIPT) from error
+            raise SettingsError("The command of --then is longer than one can be.", _SCRIPT) from error
         return  # No process is to be had just now; should it stay so, the first product tells.
     if read.returncode != 0:
         said = read.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
         raise SettingsError(
-            f"--then: the shell cannot read this command: {said}", "Look at its quotes and brackets."
+            f"The shell cannot read the command of --then: {said}", "Look at its quotes and brackets."
         )
 
 

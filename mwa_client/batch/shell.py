@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mwa_client.batch.command_text import SHELL, fill_in
+from mwa_client.asvo.variables import without_secrets
+from mwa_client.batch.command_text import SHELL, check_command, fill_in
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.our_files import open_ours, state_directory
 from mwa_client.errors import JobFailed
@@ -122,6 +123,20 @@ class ShellCommand:
     template: str
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     _guard: Guard = field(default_factory=Guard, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, template: str | None, environment: Mapping[str, str]) -> ShellCommand | None:
+        """Return what the user wants to be run in this environment; what lets somebody in is taken out of it.
+
+        Raises
+        ------
+        SettingsError
+            The command is one of those that `check_command` refuses.
+        """
+        if template is None:
+            return None
+        check_command(template)
+        return cls(template, without_secrets(environment))
 
     @property
     def digest(self) -> str:

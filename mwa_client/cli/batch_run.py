@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Callable, TypeVar
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job_filter import FIRST_OBS_ID
-from mwa_client.asvo.variables import without_secrets
 from mwa_client.batch.batch import Batch
 from mwa_client.batch.events import Event, RowFailed, Summary
 from mwa_client.batch.ledger import Ledger
@@ -98,8 +97,7 @@ def _run_batch(
 ) -> ExitStatus:
     """Run a batch and show it; `rows` are those that its report is about, all where none are named."""
     settings, clock = context.settings, SystemClock()
-    output, then = settings.output, settings.downloads.then
-    environment = dict(os.environ)
+    output, environment = settings.output, dict(os.environ)
     looks = {"quiet": output.quiet, "json": output.json, "verbose": output.verbose}
     with _not_in_environment("TQDM_"):  # The user has set them for other programs' bars.
         display = display_for(sys.stdout, sys.stderr, clock, environment, **looks)
@@ -159,7 +157,7 @@ def _run_batch(
             once=settings.once,
             # A crontab repeats the same command all night, and means one new job by it, not one each time.
             is_asked_again=settings.allow_resubmit and not settings.once,
-            then=None if then is None else ShellCommand(then, without_secrets(environment)),
+            then=ShellCommand.of(settings.downloads.then, environment),
             roots=context.services[0].delivery_roots,
         )
         try:

@@ -78,8 +78,11 @@ def check_report(settings: Settings, jobs: JobFile, api: ApiVersion) -> list[str
     if not settings.output.json:
         shown = [f"{job.source or jobs.source}:{job.line}: {request}" for job, request in requests]
         heading = [f"The requests to the {api.value} interface:"] if shown else []
-        return [*plan(jobs).split("\n"), *heading, *shown, "Nothing was sent."]
+        then = [f"Then, for the first row: {line}" for line in _commands(settings, jobs)]
+        return [*plan(jobs).split("\n"), *heading, *shown, *then, "Nothing was sent."]
     checked = {"event": "checked", "jobs": len(jobs.jobs), "warnings": list(jobs.warnings)}
+    for line in _commands(settings, jobs):
+        checked["then"] = line
     if settings.output.verbose:
         checked["requests"] = [
             {
@@ -92,6 +95,16 @@ def check_report(settings: Settings, jobs: JobFile, api: ApiVersion) -> list[str
             for job, request in requests
         ]
     return [checked]
+
+
+def _commands(settings: Settings, jobs: JobFile) -> Iterator[str]:
+    """Yield the command for the first row, as far as its values are known before there is a job."""
+    from mwa_client.batch.command_text import fill_in
+
+    for first in jobs.jobs[:1]:
+        if settings.downloads.then is not None:
+            values = {"obs_id": [str(first.obs_id)], "line": [str(first.line)]}
+            yield fill_in(settings.downloads.then, values)
 
 
 def _requests(settings: Settings, jobs: JobFile, api: ApiVersion) -> Iterator[tuple[JobRequest, HttpRequest]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -240,6 +241,7 @@ class Client:
         parallel: int = 4,
         connections: int = 8,
         unpack: bool = False,
+        then: str | None = None,
         once: bool = False,
         allow_resubmit: bool = False,
         give_up_after: float | None = None,
@@ -268,6 +270,10 @@ class Client:
             The most connections to use, over all downloads; only as many are used as make it faster.
         unpack : bool
             Make folders of the products that are tars or zips, as for `download`.
+        then : str, optional
+            A command that the shell runs for each product that is complete, once as far as can be known; in
+            it, ``{path}``, ``{obs_id}``, ``{job_id}`` and ``{line}`` are replaced. Where it fails, the row
+            has failed.
         once : bool
             Make one pass and return: submit what is missing, download what is ready.
         allow_resubmit : bool
@@ -318,6 +324,7 @@ class Client:
         from mwa_client.batch.batch import Batch
         from mwa_client.batch.events import Notice
         from mwa_client.batch.pacing import Pacing
+        from mwa_client.batch.shell import ShellCommand
         from mwa_client.client.words import summary_in_python_words
         from mwa_client.jobs.given_rows import rows_as_text
         from mwa_client.jobs.jobfile import parse
@@ -325,6 +332,7 @@ class Client:
 
         _must_be_positive("parallel", parallel)
         _must_be_positive("connections", connections)
+        command = ShellCommand.of(then, os.environ)
         text, source = rows_as_text(jobs)
         expected = self._session.api
         given = parse(text, expected, source)
@@ -358,6 +366,7 @@ class Client:
                 pacing,
                 check=check,
                 unpack=unpack,
+                then=command,
                 once=once,
                 is_asked_again=allow_resubmit and not once,
                 roots=self._delivery_roots,

@@ -178,7 +178,7 @@ def test_a_path_of_which_the_quoting_cannot_be_told_is_refused(template: str, wh
     "template", ["work {path} '", 'work "{path}', "work $(echo {path}", "work {path} | ", "if {path}"]
 )
 def test_what_the_shell_cannot_read_is_refused(template: str) -> None:
-    assert "the shell cannot read" in said(template)
+    assert "shell cannot read" in said(template)
 
 
 @pytest.mark.parametrize("template", ["", " ", "\n"])
@@ -194,6 +194,6 @@ def test_what_cannot_be_given_to_a_program_is_refused(template: str, why: str) -
 
 
 def test_ten_kilobytes_are_a_command() -> None:
-    template = "true \\\n" + "x " * 5_000
+    template = "true \\\n" + "xxxxxxxxx " * 1_000
     check_command(template)
     assert fill_in(template, {"path": ["/a"]}).endswith("x /a")

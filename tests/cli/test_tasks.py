@@ -736,6 +736,16 @@ def test_what_a_check_shows_is_what_is_sent(
         assert entry["body"] in bodies
 
 
+def test_a_check_shows_the_command_for_the_first_row(sandbox: Sandbox, run: Run, csv: Path) -> None:
+    """What is known only when there is a job and a product stays as it is."""
+    arguments = ("--csv", csv, "--check", "--then", "./calibrate.sh {path} {obs_id} {line} {job_id}")
+    then = "./calibrate.sh {path} 1191828584 1 {job_id}"
+    assert run(*arguments).out.splitlines()[-2:] == [f"Then, for the first row: {then}", "Nothing was sent."]
+    assert run(*arguments, "--json").events[0]["then"] == then and sandbox.requests == []
+    refused = run(*arguments[:-1], "./calibrate.sh {path} &")
+    assert refused.status == 1 and "Leave out the &" in refused.err
+
+
 def test_a_check_of_rows_is_told_by_their_numbers(run: Run) -> None:
     rows = [f"obs_id={number}, job_type=d, download_type=vis" for number in (1191828584, 1191828528)]
     done = run("-j", rows[0], "-j", rows[1], "--check", "-v", "--api", "v1")
