@@ -132,15 +132,16 @@ def test_a_page_of_little(rows: tuple[RowStatus, ...]) -> None:
     check(report_page(status(*rows, others=3, damaged=1)))
 
 
-def test_a_thousand_rows_are_a_small_page() -> None:
+def test_many_rows_are_a_small_page() -> None:
+    """A thousand have less than 2 MB, as tests/benchmarks/status.py measures, and some hundred their share."""
     many = status(*(row(number, steps=tuple(
         Step(NOON + number + 60.0 * place, label) for place, label in enumerate(LIFE[:14])
-    )) for number in range(1000)))  # fmt: skip
+    )) for number in range(300)))  # fmt: skip
     page = report_page(many)
-    assert len(page.encode()) < 2_000_000
+    assert len(page.encode()) < 600_000
     checker = check(page)
-    assert checker.tags.count("tr") == 1000 + 2 + 14
-    assert checker.tags.count("svg") > 10, "the timeline is in pieces that fit on paper"
+    assert checker.tags.count("tr") == 300 + 2 + 14
+    assert checker.tags.count("svg") > 5, "the timeline is in pieces that fit on paper"
 
 
 def test_every_state_has_a_colour_of_its_own_in_light_and_dark() -> None:

@@ -150,7 +150,7 @@ def columns_of(rows: list[Cells]) -> list[str]:
     return sorted({name for row in rows for name, _ in row})
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=35, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_whatever_csv_writes_is_read_as_these_rows(data: st.DataObject) -> None:
     vocabulary = data.draw(st.sampled_from([None, ApiVersion.V2018]))
@@ -177,7 +177,7 @@ def test_whatever_csv_writes_is_read_as_these_rows(data: st.DataObject) -> None:
     assert asked((bom + out.getvalue()).encode()) == expected
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=35, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_whatever_pandas_writes_is_read_as_these_rows(data: st.DataObject) -> None:
     pandas = pytest.importorskip("pandas")
