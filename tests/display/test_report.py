@@ -133,7 +133,7 @@ def test_a_page_of_little(rows: tuple[RowStatus, ...]) -> None:
 
 
 def test_many_rows_are_a_small_page() -> None:
-    """A thousand have less than 2 MB, as tests/benchmarks/status.py measures, and some hundred their share."""
+    """A thousand have less than 2 MB, as tests/benchmarks/status.py measures, and some hundred a share."""
     many = status(*(row(number, steps=tuple(
         Step(NOON + number + 60.0 * place, label) for place, label in enumerate(LIFE[:14])
     )) for number in range(300)))  # fmt: skip
