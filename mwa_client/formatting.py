@@ -102,6 +102,23 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
+def format_about(seconds: float) -> str:
+    """Return a number of seconds as it is said of an estimate, with one or two digits that matter.
+
+    Examples
+    --------
+    >>> [format_about(seconds) for seconds in (130, 1900, 8000, 30000, 200000)]
+    ['2 min', '30 min', '2 h', '8 h', '2 d']
+    """
+    minutes = max(seconds, 60.0) / 60
+    if minutes < 55:
+        return f"{round(minutes) if minutes < 9.5 else 5 * round(minutes / 5)} min"
+    hours = minutes / 60
+    if hours < 36:
+        return f"{max(round(2 * hours) / 2, 1) if hours < 4 else round(hours):g} h"
+    return f"{round(hours / 24)} d"
+
+
 def utc(moment: float | None) -> str | None:
     """Return a moment as programs read it: ``2026-11-29T01:45:00Z``."""
     return None if moment is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))

@@ -3,6 +3,7 @@
 FIELDS = {
     "submitted": {"line", "obs_id", "job_id", "found"},
     "state": {"line", "obs_id", "job_id", "state"},
+    "estimate": {"waiting", "known", "first_ready", "last_ready", "first_start"},
     "downloading": {"line", "obs_id", "job_id", "file", "bytes", "size"},
     "complete": {
         "line", "obs_id", "job_id", "path", "size", "sha1", "verified", "here", "from_before",
@@ -19,7 +20,7 @@ FIELDS = {
 STATUS_FIELDS = {
     "row": {
         "line", "obs_id", "job_id", "type", "state", "since", "paths", "size", "bytes", "unverified",
-        "message", "remedy",
+        "estimated_ready", "message", "remedy",
     },
     "status": {
         "directory", "rows", "complete", "failed", "pending", "states", "bytes", "other_rows", "at_work",

@@ -173,6 +173,16 @@ class Job:
         return self.state.label
 
     @property
+    def starts_at(self) -> float | None:
+        """When the service expects to start it, in seconds since 1970; v2 alone says so."""
+        return read_time(self.raw.get("estimated_start")) if self.state.is_pending else None
+
+    @property
+    def completed_at(self) -> float | None:
+        """When it was completed, in seconds since 1970; today's service alone says so."""
+        return read_time(self.raw.get("completed")) if self.state.is_ready else None
+
+    @property
     def expires_at(self) -> float | None:
         """When its product expires, in seconds since 1970; None if that is not known.
 
@@ -182,7 +192,7 @@ class Job:
             return None
         signed = [re.search(r"[?&]Expires=([0-9]{1,12})", file.url) for file in self.product]
         ends = [float(match[1]) for match in signed if match is not None]
-        completed = read_time(self.raw.get("completed"))
+        completed = self.completed_at
         # A link that is signed anew with each listing outlives the product.
         return min(ends if completed is None else [*ends, completed + PRODUCT_LIFE], default=None)
 

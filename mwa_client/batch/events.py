@@ -202,6 +202,36 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """When the jobs that are waited for may be ready; sent when it is known, and when it is much changed.
+
+    All times are estimates, in seconds since 1970.
+
+    Attributes
+    ----------
+    waiting : int
+        How many are waited for.
+    known : int
+        Of how many there is an estimate.
+    first, last : float or None
+        When the first and the last of those may be ready; None where there is no estimate.
+    starts : float or None
+        Where there is none: when the service may start the first of them, as it says itself.
+    """
+
+    waiting: int
+    known: int = 0
+    first: float | None = None
+    last: float | None = None
+    starts: float | None = None
+
+    @property
+    def moment(self) -> float | None:
+        """The latest of the times; None where nothing is known."""
+        return self.starts if self.last is None else self.last
+
+
+@dataclass(frozen=True)
 class Summary:
     """How a batch ended.
 
@@ -285,5 +315,6 @@ Event = Union[
     RowFailed,
     Notice,
     Counts,
+    Expected,
     Summary,
 ]

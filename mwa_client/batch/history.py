@@ -15,26 +15,17 @@ from typing import Any, NamedTuple
 
 from mwa_client.asvo.job import JobState, label_of_word, read_size
 from mwa_client.batch.ledger import MOST_NAMES
-from mwa_client.batch.ledger_file import entry_time, garbage_collection_off
+from mwa_client.batch.ledger_file import entry_time, garbage_collection_off, state_time
 from mwa_client.batch.ledger_files import LEDGER_NAME, in_turn
 from mwa_client.batch.records import FetchedProduct, read_product
-from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage
+from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, SUBMITTED, SUBMITTING, Stage, Step
 from mwa_client.directory.json_files import json_lines
 from mwa_client.directory.our_files import refuse_foreign_folder
 from mwa_client.errors import DirectoryUnusable
 
-SUBMITTING, SUBMITTED = "Submitting", "Submitted"
-"""States in words for people: it is not known yet whether the service has made a job; it has."""
 NO_FAILURE = ("", "")
 TELLING = ("intent", "refused", "job", "state", "downloading", "complete", "then", "failed")
 """The events of a ledger that change what a row is."""
-
-
-class Step(NamedTuple):
-    """What a row was from a moment on, in words for people; the moment is in seconds since 1970."""
-
-    at: float
-    label: str
 
 
 class Run(NamedTuple):
@@ -205,7 +196,7 @@ class LedgerHistory:
         if row is None:
             row = self.rows[service, identity] = RowHistory(service, identity)
         if event == "state":
-            row.step(at, label_of_word(str(entry.get("state"))))
+            row.step(state_time(entry, at), label_of_word(str(entry.get("state"))))
         elif event == "job":
             job_id = entry.get("job_id")
             row.job_id = job_id if type(job_id) is int else None

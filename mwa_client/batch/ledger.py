@@ -16,6 +16,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Callable
 
+from mwa_client.batch.estimate import Waits
 from mwa_client.batch.ledger_file import entry_time
 from mwa_client.batch.ledger_files import LedgerFiles
 from mwa_client.batch.records import CommandRecord, FetchedProduct, RowRecord, UnreadProduct
@@ -94,6 +95,7 @@ class Ledger:
         self._given_up: dict[int, str] = {}
         self._sums = Sha1Sums(directory, self.place.state_dir, is_shared=is_shared)
         self._lost: set[str] = set()
+        self.waits = Waits()
         state_directory(self.place.state_dir)
         self._read()
         with disk_errors(self._file.path):
@@ -160,10 +162,12 @@ class Ledger:
         if self.row(identity).missed:
             self._record({"event": "listed", "row": identity}, sync=False)
 
-    def record_state(self, identity: str, job_id: int, state: str) -> None:
-        """Record a change of state."""
+    def record_state(self, identity: str, job_id: int, state: str, completed_at: float | None = None) -> None:
+        """Record a change of state, and when the job was completed, where the service says so."""
         if self.row(identity).state != state:
-            self._record({"event": "state", "row": identity, "job_id": job_id, "state": state}, sync=False)
+            when = {} if completed_at is None else {"completed": _as_text(completed_at)}
+            about = {"row": identity, "job_id": job_id, "state": state}
+            self._record({"event": "state", **about, **when}, sync=False)
 
     def record_downloading(
         self, identity: str, job_id: int, files: Iterable[ExpectedFile], to_come: int
@@ -294,6 +298,7 @@ class Ledger:
         if row is None:
             row = self._rows[identity] = RowRecord()
         row.failure = str(entry.get("message")) if event == "failed" else ""
+        self.waits.take(entry, identity)
         if event == "state":
             row.state = sys.intern(str(entry.get("state")))
         elif event == "job" and "job_id" in entry:

@@ -105,6 +105,12 @@ def entry_time(entry: Mapping[str, object], key: str = "time") -> float | None:
     return _time_of(value) if isinstance(value, str) else None
 
 
+def state_time(entry: Mapping[str, object], seen_at: float) -> float:
+    """Return since when a job is in an entry's state: the service may have said when it was completed."""
+    completed_at = entry_time(entry, "completed") if "completed" in entry else None
+    return seen_at if completed_at is None else min(completed_at, seen_at)
+
+
 # Many lines are of the same second.
 _time_of = lru_cache(maxsize=1024)(read_time)
 

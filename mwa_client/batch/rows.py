@@ -11,6 +11,7 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mwa_client.asvo.job import Job
 from mwa_client.batch.events import Complete, RowFailed, RowName
@@ -64,6 +65,8 @@ STEPS: dict[str, tuple[tuple[Stage, ...], Stage]] = {
 }
 """From where each step leads where."""
 NOT_SUBMITTED = "Not submitted"
+SUBMITTING, SUBMITTED = "Submitting", "Submitted"
+"""States in words for people: it is not known yet whether the service has made a job; it has."""
 LABELS = {
     Stage.DOWNLOADING: "Downloading",
     Stage.ARRIVED: "Waiting for the command",
@@ -72,6 +75,13 @@ LABELS = {
     Stage.FAILED: "Error",
 }
 """The states in words for people that this program gives, whatever the service says of the job."""
+
+
+class Step(NamedTuple):
+    """What a row was from a moment on, in words for people; the moment is in seconds since 1970."""
+
+    at: float
+    label: str
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mwa_client.asvo.job import JobState
-from mwa_client.batch.history import LedgerHistory, RowHistory, Step, TimedDownload
+from mwa_client.batch.estimate import Waits, altogether, is_at_service, kind_in
+from mwa_client.batch.events import Expected
+from mwa_client.batch.history import LedgerHistory, RowHistory, TimedDownload
 from mwa_client.batch.ledger_file import garbage_collection_off
 from mwa_client.batch.records import FetchedProduct
-from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage
+from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage, Step
 from mwa_client.directory.at_work import clients_at_work
 from mwa_client.directory.names import name_on_disk
 from mwa_client.directory.owner import Owner
 from mwa_client.directory.trees import tree_size
 from mwa_client.errors import MwaClientError
-from mwa_client.jobs.keys import JobType
 from mwa_client.transfer.files import DownloadDirectory, by_name
 from mwa_client.transfer.part_file import bytes_in_part
 from mwa_client.transfer.standing import Standing, standing_of_file
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
 MOVED_AWAY = "Moved away"
 INTERRUPTED, COMMAND_INTERRUPTED = "Download interrupted", "Command interrupted"
 """States in words for people that only a look at the directory shows."""
-_JOB_TYPE = re.compile(r"job_type=([a-z])\b")
 _OBS_ID = re.compile(r"\bobs_id=([0-9]{1,19})\b")
-_DOWNLOAD_TYPE = re.compile(r"\bdownload_type=(\S+)")
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,8 @@ class RowStatus:
         What it was before, and since when.
     downloads : tuple of TimedDownload
         The downloads of its product.
+    ready_at : float or None
+        When its job may be ready, in seconds since 1970: an estimate, None where nothing is known.
     """
 
     line: int | None
@@ -86,6 +87,7 @@ class RowStatus:
     remedy: str = ""
     steps: tuple[Step, ...] = ()
     downloads: tuple[TimedDownload, ...] = ()
+    ready_at: float | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -136,6 +138,11 @@ class DirectoryStatus:
         return Counter(row.label for row in self.rows)
 
     @property
+    def expected(self) -> Expected:
+        """When the jobs that are waited for may be ready."""
+        return altogether([row.ready_at for row in self.rows if is_at_service(row.label)], self.now)
+
+    @property
     def size(self) -> int:
         """Bytes of the products that are here."""
         return sum(row.here for row in self.rows if row.is_complete)
@@ -171,7 +178,7 @@ def status_of(
         history = LedgerHistory.of(directory, state_dir)
         owners = clients_at_work(state_dir, now) if history.rows else ()
         at_work = tuple(each for each in owners if not (each.is_on_this_machine and each.pid == leaving))
-        look = _Look(directory, state_dir, bool(at_work))
+        look = _Look(directory, state_dir, bool(at_work), now, _waits_in(history))
         rows, others = _rows_of(history, look, requests)
         return DirectoryStatus(directory, now, rows, others, at_work, history.damaged)
 
@@ -188,6 +195,15 @@ def _rows_of(
     return rows, len(history.rows) - len({id(row) for row in found if row is not None})
 
 
+def _waits_in(history: LedgerHistory) -> Waits:
+    """Return how long jobs have taken; nothing where that is of no use, for no job is waited for."""
+    waits = Waits()
+    if any(is_at_service(row.label) for row in history.rows.values()):
+        for row in history.rows.values():
+            waits.learn(kind_in(row.identity), row.steps)
+    return waits
+
+
 def _by_identity(rows: Iterable[RowHistory]) -> dict[str, RowHistory]:
     """Return rows by what they ask for; where several services were asked, the one that was asked last."""
     return {row.identity: row for row in sorted(rows, key=lambda row: row.steps[-1].at if row.steps else 0.0)}
@@ -200,14 +216,16 @@ class _Look:
     directory: Path
     state_dir: Path
     is_at_work: bool
+    now: float
+    waits: Waits
 
     def at(self, row: RowHistory | None, request: JobRequest | None = None) -> RowStatus:
         identity = request.identity if request is not None else row.identity if row is not None else ""
-        job_type, obs_id = _JOB_TYPE.search(identity), _OBS_ID.search(identity)
+        obs_id = _OBS_ID.search(identity)
         about: dict[str, Any] = {
             "line": None if request is None else request.line,
             "obs_id": None if obs_id is None else int(obs_id[1]),
-            "kind": "" if job_type is None else _kind_of(job_type[1], identity),
+            "kind": kind_in(identity),
         }
         if row is None or not row.steps:
             return RowStatus(**about)
@@ -218,6 +236,8 @@ class _Look:
             about["label"] = COMMAND_INTERRUPTED
         elif row.downloads:
             about |= self._of_download(row)
+        if is_at_service(row.label):
+            about["ready_at"] = self.waits.expect(about["kind"], row.steps, self.now)
         return RowStatus(
             job_id=row.job_id,
             since=row.steps[-1].at,
@@ -281,11 +301,3 @@ class _Look:
         is_interrupted = is_begun and not self.is_at_work
         found = {"size": download.size, "here": here}
         return {**found, "label": INTERRUPTED} if is_interrupted and here else found
-
-
-def _kind_of(letter: str, identity: str) -> str:
-    download_type = _DOWNLOAD_TYPE.search(identity)
-    try:
-        return JobType(letter).kind("" if download_type is None else download_type[1])
-    except ValueError:
-        return ""

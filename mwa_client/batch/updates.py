@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Callable
 
-from mwa_client.batch.events import Complete, Event, Notice, RowFailed, StateChanged, Submitted
-from mwa_client.batch.history import SUBMITTED
+from mwa_client.asvo.job_filter import created_at
+from mwa_client.batch.estimate import altogether, is_news
+from mwa_client.batch.events import (
+    Complete,
+    Event,
+    Expected,
+    Notice,
+    RowFailed,
+    StateChanged,
+    Submitted,
+)
 from mwa_client.batch.in_order import InOrder
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.records import CommandRecord, FetchedProduct
-from mwa_client.batch.rows import Row, Rows, Stage
+from mwa_client.batch.rows import SUBMITTED, Row, Rows, Stage
 from mwa_client.batch.shell import ShellCommand
 from mwa_client.errors import MwaClientError
 from mwa_client.timing import Clock
@@ -59,10 +68,25 @@ class RowUpdates:
         self.bytes_here = 0
         self.in_order: InOrder[Row, Event] = InOrder(listen)
         self._is_change_told = False
+        self._expected: Expected | None = None
 
     def notice(self, text: str, *, is_warning: bool = True) -> None:
         """Tell something that concerns no single row, or more than its state."""
         self.listen(Notice(text, is_warning=is_warning))
+
+    def tell_expected(self) -> None:
+        """Tell when the jobs that are waited for may be ready, if that is news."""
+        now, waits = self.clock.now(), self.ledger.waits
+        rows = [(row, row.job) for row in self.rows.at(Stage.WATCHED) if row.job is not None]
+        starts = [job.starts_at for _, job in rows]
+        ready = [
+            waits.ready_at(row.identity, now, made_at=created_at(job), starts_at=job.starts_at)
+            for row, job in rows
+        ]
+        expected = altogether(ready, now, starts)
+        if is_news(expected, self._expected, now):
+            self._expected = expected
+            self.listen(expected)
 
     def tell(self, row: Row, event: Event) -> None:
         """Tell what happens to a row; rows that are being submitted wait for their turn."""

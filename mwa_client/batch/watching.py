@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from mwa_client.asvo.job import Job, JobState
+from mwa_client.asvo.job_filter import created_at, kind_of
 from mwa_client.asvo.session import Session
 from mwa_client.batch.finding import Finder
 from mwa_client.batch.losing import RESUBMIT, LostJobs, why_lost
@@ -168,6 +169,7 @@ class Watching:
         if not self.has_listed:
             self._check(self._session().api)
             self._drop_doubles()
+            self._learn_waits(listed.outcome)
         self.has_listed = True
         self._open_files.note_progress()
         listing, rows = listed.outcome, self._updates.rows
@@ -176,6 +178,7 @@ class Watching:
         self._end_unlisted()
         has_submitted = self._submitting.submit_wanted(listing)
         self.polls.succeeded(any(news) or has_submitted)
+        self._updates.tell_expected()
 
     def note_failure(self, error: MwaClientError, *, is_last: bool = False) -> None:
         """Wait out a listing that was not answered, and say so once; raise what will not pass."""
@@ -208,6 +211,13 @@ class Watching:
             if self._asked(row) in asked:
                 rows.drop(row)
             asked.add(self._asked(row))
+
+    def _learn_waits(self, listing: dict[int, Job]) -> None:
+        """Learn how long jobs have taken that are ready."""
+        for job in listing.values():
+            kind, made, completed = kind_of(job), created_at(job), job.completed_at
+            if kind and made is not None and completed is not None and completed > made:
+                self._updates.ledger.waits.learn_whole(kind, completed - made)
 
     def _find_jobs(self, listing: dict[int, Job], begun: float) -> list[Row]:
         """Give the rows that are not submitted the listed jobs that are theirs; return those rows."""
@@ -269,7 +279,7 @@ class Watching:
         self._updates.ledger.record_listed(row.identity)
         row.job = job
         is_news = row.label != job.label
-        self._updates.ledger.record_state(row.identity, job.job_id, job.state_word)
+        self._updates.ledger.record_state(row.identity, job.job_id, job.state_word, job.completed_at)
         if job.state is not JobState.ERROR:  # That is told once, with the reason.
             self._updates.show_state(row, job.label)
         if job.state.is_lost:

@@ -11,6 +11,7 @@ from mwa_client.batch.events import (
     Counts,
     Downloading,
     Event,
+    Expected,
     RowFailed,
     RowName,
     Summary,
@@ -23,6 +24,7 @@ from mwa_client.display.wording import (
     about_row,
     asking_in_words,
     counts_that_fit,
+    expected_in_words,
     number_of_files,
     of_width,
     without_ids,
@@ -221,7 +223,17 @@ class BarDisplay(LineDisplay):
         so_far = [f"{format_size(here)} of {format_size(here + to_come)}"] if here + to_come else []
         rest = [f"{format_size(to_come)} to come"] if to_come else []
         time_left = [f"{rest[0]} in {self._bar_time(to_come / rate)}"] if rest and rate > 1.0 else rest
-        for words in ([*so_far, *time_left, *asked], [*time_left, *asked], [*rest, *asked], asked, []):
+        in_words = expected_in_words(self._expected, self._clock.now())
+        wait = [in_words] if in_words else []
+        for words in (
+            [*so_far, *time_left, *wait, *asked],
+            [*time_left, *wait, *asked],
+            [*rest, *wait, *asked],
+            [*wait, *asked],
+            wait or asked,
+            asked,
+            [],
+        ):
             row = ", ".join([clock, *words])
             if len(row) <= width:
                 break
@@ -238,6 +250,11 @@ class BarDisplay(LineDisplay):
     def _show_downloading(self, event: Downloading) -> None:
         if event.is_here or not self._is_beside:
             super()._show_downloading(event)
+
+    def _show_expected(self, expected: Expected) -> None:
+        self._expected = expected  # The row with the clock says it all the time.
+        if not self._is_beside:
+            super()._show_expected(expected)
 
     def _show_complete(self, event: Complete) -> None:
         if not self._is_beside:

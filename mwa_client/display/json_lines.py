@@ -10,6 +10,7 @@ from mwa_client.batch.events import (
     CommandRun,
     Complete,
     Event,
+    Expected,
     Notice,
     RowFailed,
     RowName,
@@ -19,6 +20,7 @@ from mwa_client.batch.events import (
 )
 from mwa_client.display.display import Display
 from mwa_client.errors import Interruption, JobFileError, MwaClientError
+from mwa_client.formatting import utc
 from mwa_client.secrecy import hide_in
 from mwa_client.timing import Clock
 from mwa_client.transfer.events import FileNotice, Progress
@@ -59,6 +61,8 @@ class JsonDisplay(Display):
         elif isinstance(event, CommandRun):
             state = "begun" if event.status is None else "ended"
             self._tell("then", event.row, state=state, status=event.status, log=str(event.log))
+        elif isinstance(event, Expected):
+            self._tell_expected(event)
         elif isinstance(event, RowFailed):
             self.tell_error(event.error, event.row)
         elif isinstance(event, Summary):
@@ -117,6 +121,17 @@ class JsonDisplay(Display):
                 here=False,
                 from_before=event.from_before,
             )
+
+    def _tell_expected(self, expected: Expected) -> None:
+        self._tell(
+            "estimate",
+            None,
+            waiting=expected.waiting,
+            known=expected.known,
+            first_ready=utc(expected.first),
+            last_ready=utc(expected.last),
+            first_start=utc(expected.starts),
+        )
 
     def _tell_summary(self, summary: Summary) -> None:
         self._tell(

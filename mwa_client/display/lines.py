@@ -13,6 +13,7 @@ from mwa_client.batch.events import (
     Counts,
     Downloading,
     Event,
+    Expected,
     Notice,
     RowFailed,
     RowName,
@@ -20,8 +21,7 @@ from mwa_client.batch.events import (
     Submitted,
     Summary,
 )
-from mwa_client.batch.history import SUBMITTED
-from mwa_client.batch.rows import NOT_SUBMITTED
+from mwa_client.batch.rows import NOT_SUBMITTED, SUBMITTED
 from mwa_client.display.display import Display
 from mwa_client.display.gathering import MOST_SINGLE, Gathering, ranges_of
 from mwa_client.display.screen import GREEN, RED, coloured
@@ -30,6 +30,7 @@ from mwa_client.display.wording import (
     about_row,
     asking_in_words,
     counts_in_words,
+    expected_in_words,
     failure_lines,
     number_of_files,
     summary_line,
@@ -86,6 +87,7 @@ class LineDisplay(Display):
         self._begun = clock.monotonic()
         self._rows = 0
         self._counts: Counts | None = None
+        self._expected: Expected | None = None
         self._gathering = Gathering()
         self._gathered_since = self._begun
 
@@ -100,7 +102,9 @@ class LineDisplay(Display):
             self._show_progress(event)
             return
         self._show_gathered()
-        if isinstance(event, Downloading):
+        if isinstance(event, Expected):
+            self._show_expected(event)
+        elif isinstance(event, Downloading):
             self._show_downloading(event)
         elif isinstance(event, Complete):
             self._show_complete(event)
@@ -188,9 +192,18 @@ class LineDisplay(Display):
             words = [counts_in_words(self._counts), *self._life(now, self._counts)]
             self._tell(f"Still working after {format_duration(now - self._begun)}: {'; '.join(words)}")
 
+    def _show_expected(self, expected: Expected) -> None:
+        """Say when the jobs may be ready; it is sent only where that is news."""
+        self._expected = expected
+        words = expected_in_words(expected, self._clock.now())
+        if words:
+            self._tell(f"{words[0].upper()}{words[1:]}")
+
     def _life(self, now: float, counts: Counts) -> list[str]:
-        """Return what is known beyond the counts: bytes to come, and how the service answers."""
-        words = [f"{format_size(counts.to_come)} to come"] if counts.to_come else []
+        """Return what is known beyond the counts: the wait, bytes to come, how the service answers."""
+        expected = expected_in_words(self._expected, self._clock.now())
+        words = [expected] if expected else []
+        words += [f"{format_size(counts.to_come)} to come"] if counts.to_come else []
         if counts.asking is not None and counts.asking.silent_since is not None:
             words.append(asking_in_words(counts.asking, now))
         return words

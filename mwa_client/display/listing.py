@@ -8,7 +8,6 @@ from mwa_client.asvo.job import Job, clean_text, read_id
 from mwa_client.asvo.job_filter import created_at, kind_of
 from mwa_client.display.columns import aligned
 from mwa_client.formatting import format_duration, format_size, utc
-from mwa_client.timing import read_time
 
 HEADINGS = ("job id", "obs_id", "type", "state", "place", "starts in", "size", "age", "expires in", "why")
 AT_THE_LEFT = ("type", "state", "why")
@@ -53,7 +52,7 @@ def _meaning(job: Job) -> dict[str, object]:
         "label": job.label,
         "why_failed": _why(job) or None,
         "queue_place": _place(job),
-        "starts_at": utc(_start(job)),
+        "starts_at": utc(job.starts_at),
         "expires_at": utc(job.expires_at),
     }
 
@@ -61,7 +60,7 @@ def _meaning(job: Job) -> dict[str, object]:
 def _row(job: Job, now: float) -> tuple[str, ...]:
     sizes = [file.size for file in job.product]
     size = sum(size for size in sizes if size is not None)
-    created, place, start = created_at(job), _place(job), _start(job)
+    created, place, start = created_at(job), _place(job), job.starts_at
     return (
         str(job.job_id),
         UNKNOWN if job.obs_id is None else str(job.obs_id),
@@ -87,11 +86,6 @@ def _why(job: Job) -> str:
 def _place(job: Job) -> int | None:
     """Return a waiting job's place in the queue, where the service tells it (v2)."""
     return read_id(job.raw.get("queue_position_cache")) if job.state.is_pending else None
-
-
-def _start(job: Job) -> float | None:
-    """Return when the service expects to start a waiting job, in seconds since 1970 (v2)."""
-    return read_time(job.raw.get("estimated_start")) if job.state.is_pending else None
 
 
 def _expiry(job: Job, now: float) -> str:

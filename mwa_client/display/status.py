@@ -6,9 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from mwa_client.batch.estimate import altogether
 from mwa_client.batch.status import DirectoryStatus, RowStatus
 from mwa_client.display.columns import aligned
-from mwa_client.display.wording import life_order
+from mwa_client.display.wording import expected_in_words, life_order
 from mwa_client.formatting import format_size, utc
 from mwa_client.jobs.wording import count
 
@@ -37,6 +38,8 @@ def sums(status: DirectoryStatus) -> list[str]:
     if status.others:
         is_are = "it is" if status.others == 1 else "they are"
         lines.append(f"{count(status.others, 'more row')} of other job files: {is_are} shown without --csv.")
+    words = expected_in_words(status.expected, status.now)
+    lines += [f"{words[0].upper()}{words[1:]}, from earlier jobs here."] if words else []
     lines += [f"A client is at work here: {owner}." for owner in status.at_work]
     if not status.at_work and any(row.is_pending for row in status.rows):
         lines.append("No client is at work here: run the same command again to continue.")
@@ -61,6 +64,7 @@ def status_documents(status: DirectoryStatus) -> Iterator[dict[str, object]]:
             "size": row.size,
             "bytes": row.here,
             "unverified": row.unverified,
+            "estimated_ready": utc(row.ready_at),
             "message": row.note,
             "remedy": row.remedy,
         }
@@ -100,7 +104,7 @@ def _table(status: DirectoryStatus) -> list[str]:
 def _cells(row: RowStatus, status: DirectoryStatus) -> tuple[str, ...]:
     above = f"{status.directory}/"
     paths = ", ".join(path.removeprefix(above) for path in row.paths)
-    about = f"{paths} ({row.note})" if paths and row.note else paths or row.note
+    about = f"{paths} ({row.note})" if paths and row.note else paths or row.note or _estimate(row, status.now)
     return (
         "-" if row.line is None else str(row.line),
         "-" if row.job_id is None else str(row.job_id),
@@ -111,6 +115,10 @@ def _cells(row: RowStatus, status: DirectoryStatus) -> tuple[str, ...]:
         _size(row),
         about,
     )
+
+
+def _estimate(row: RowStatus, now: float) -> str:
+    return expected_in_words(altogether([row.ready_at], now), now)
 
 
 def _size(row: RowStatus) -> str:

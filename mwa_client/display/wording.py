@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mwa_client.asvo.job import JobState
-from mwa_client.batch.events import Asking, Counts, RowFailed, RowName, Summary
-from mwa_client.formatting import format_seconds, format_size
+from mwa_client.batch.events import Asking, Counts, Expected, RowFailed, RowName, Summary
+from mwa_client.formatting import format_about, format_seconds, format_size
 from mwa_client.jobs.wording import count
 from mwa_client.transfer.files import FetchedFile, FetchedFolder
 
@@ -107,6 +107,20 @@ def asking_in_words(asking: Asking, now: float) -> str:
     silent = format_seconds(now - asking.silent_since)
     due = asking.due - now
     return f"no answer for {silent}, asking again {'now' if due < 1 else f'in {format_seconds(due)}'}"
+
+
+def expected_in_words(expected: Expected | None, now: float) -> str:
+    """Return when the jobs may be ready, said as the estimate that it is; empty where that is not known.
+
+    `now` is in seconds since 1970.
+    """
+    if expected is None or expected.moment is None or expected.moment <= now:
+        return ""
+    if expected.last is None:
+        return f"starting in about {format_about(expected.moment - now)} (estimate)"
+    first, last = format_about((expected.first or 0.0) - now), format_about(expected.last - now)
+    which = "" if expected.known == expected.waiting else f"{expected.known} of {expected.waiting} "
+    return f"{which}ready in about {last if first == last else f'{first} to {last}'} (estimate)"
 
 
 def summary_line(summary: Summary) -> str:

@@ -20,6 +20,7 @@ from mwa_client.batch.events import (
     Counts,
     Downloading,
     Event,
+    Expected,
     Notice,
     RowFailed,
     RowName,
@@ -109,9 +110,12 @@ def test_there_is_life_while_nothing_happens(terminal: Terminal) -> None:
     show.tick()
     life = terminal.lines()[0]
     assert life == "0:00:10, 1.5 GB of 2.0 GB, 500.0 MB to come in 00:10, asked 10 s ago"
+    show(Expected(1, 1, clock.now() + 9000, clock.now() + 9000))
+    show.tick()
+    assert terminal.lines()[0] == "0:00:10, 500.0 MB to come, ready in about 2.5 h (estimate), asked 10 s ago"
     clock.advance(3600.0)
     show.tick()
-    assert terminal.lines()[0].startswith("1:00:10, ")
+    assert terminal.lines()[0].startswith("1:00:10, ") and "in about 1.5 h (estimate)" in terminal.lines()[0]
     show.close()
     assert terminal.lines() == [""]
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mwa_client.batch.history import Run as DownloadRun
-from mwa_client.batch.history import Step, TimedDownload
+from mwa_client.batch.history import TimedDownload
+from mwa_client.batch.rows import Step
 from mwa_client.batch.status import DirectoryStatus, RowStatus
 from mwa_client.display.report.charts import TimeAxis, short_duration
 from mwa_client.display.report.figures import counts_over_time, state_times, traffic_of
