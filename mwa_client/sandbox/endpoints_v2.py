@@ -29,8 +29,6 @@ LISTED_DAYS = 30
 """Jobs that are older are not listed."""
 WAITING = ("preparing", "queued")
 """The states, in v2's words, in which a job has a place in the queue."""
-SECONDS_A_PLACE = 600.0
-"""How much later each place in the queue is said to start."""
 
 _KEY_LOGIN = (text("login", 1, 36, needed=True), text("password", 1, needed=True))
 _USER_LOGIN = (text("username", 1, 16, needed=True), text("password", 1, 16, needed=True))
@@ -186,11 +184,11 @@ class EndpointsV2(EndpointsToday):
 
     def _with_places(self, documents: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Add what only a list says: a waiting job's place in the queue, and when it is likely to start."""
-        place = 0
+        place, a_place = 0, max(self.service.seconds_per_state, 1.0)
         for document in documents:
             is_waiting = document.get("job_state") in WAITING
             place += is_waiting
-            starts = moment(self.service.now() + place * SECONDS_A_PLACE) if is_waiting else None
+            starts = moment(self.service.now() + place * a_place) if is_waiting else None
             yield {
                 **document,
                 "client": "practice",
