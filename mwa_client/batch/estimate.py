@@ -14,7 +14,7 @@ from mwa_client.jobs.keys import JobType
 
 FEWEST = 3
 """Jobs that must have been ready before anything is said about others of their kind."""
-SHORTEST = 60.0
+SHORTEST_WAIT = 60.0
 """Seconds of the shortest wait that is worth words."""
 STARTED = "Started"
 """What the first state is known as in which the service works on a job."""
@@ -157,9 +157,9 @@ def altogether(ready: Sequence[float | None], now: float, starts: Iterable[float
     Expected(waiting=3, known=2, first=3700.0, last=7300.0, starts=None)
     """
     known = [moment for moment in ready if moment is not None]
-    if known and max(known) - now >= SHORTEST:
+    if known and max(known) - now >= SHORTEST_WAIT:
         return Expected(len(ready), len(known), min(known), max(known))
-    to_start = [moment for moment in starts if moment is not None and moment - now >= SHORTEST]
+    to_start = [moment for moment in starts if moment is not None and moment - now >= SHORTEST_WAIT]
     return Expected(len(ready), starts=min(to_start, default=None))
 
 
@@ -170,7 +170,7 @@ def is_news(expected: Expected, before: Expected | None, now: float) -> bool:
         return moment != former
     if (expected.last is None) != (before.last is None):
         return True
-    return abs(moment - former) > max(10 * SHORTEST, (moment - now) / 2)
+    return abs(moment - former) > max(10 * SHORTEST_WAIT, (moment - now) / 2)
 
 
 def is_at_service(label: str) -> bool:
