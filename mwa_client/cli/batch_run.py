@@ -63,11 +63,11 @@ def run_rows(context: TaskContext, source: RowSource, jobs: JobFile, expected: A
         That interface.
     """
 
-    def check(api: ApiVersion) -> None:
+    def check(api: ApiVersion, say: Callable[[str], None]) -> None:
         if api is not expected:
             for warning in source.parse(api).warnings:
                 if warning not in jobs.warnings:
-                    context.say(f"Warning: {warning}")
+                    say(f"Warning: {warning}")
 
     force = context.settings.allow_resubmit
     requests = [replace(job, allow_resubmit=True) if force else job for job in jobs.jobs]
@@ -92,7 +92,7 @@ def fetch_jobs(context: TaskContext) -> ExitStatus:
 def _run_batch(
     context: TaskContext,
     wanted: Callable[[Callable[[], Session]], Sequence[JobRequest | ListedJob]],
-    check: Callable[[ApiVersion], None] = lambda api: None,
+    check: Callable[[ApiVersion, Callable[[str], None]], None] = lambda api, say: None,
     rows: Sequence[JobRequest] | None = None,
 ) -> ExitStatus:
     """Run a batch and show it; `rows` are those that its report is about, all where none are named."""
@@ -139,7 +139,7 @@ def _run_batch(
             place = Path(open_things.enter_context(TemporaryDirectory()))
         ledger = Ledger(place, context.services[0].name, context.check_lock, part=context.part)
         open_things.callback(ledger.close)
-        report_if_due = open_things.enter_context(reports(settings, rows, clock, context.say))
+        report_if_due = open_things.enter_context(reports(settings, rows, clock, display.warn))
         open_things.callback(display.close)
         if display.is_moving:
             open_things.enter_context(stopping.caught())
@@ -150,7 +150,7 @@ def _run_batch(
             TickingClock(tick) if display.is_moving else clock,
             show,
             pacing,
-            check=check,
+            check=lambda api: check(api, display.warn),
             only_submit=settings.task is Task.SUBMIT,
             only_wait=settings.downloads.only_wait,
             unpack=settings.downloads.unpack,

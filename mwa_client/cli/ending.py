@@ -21,14 +21,12 @@ if TYPE_CHECKING:
 class ResultLostAfter(ResultLost):
     """What was done could not be written to standard output, and is told with the error."""
 
-    def __init__(self, lost: ResultLost, *done: str) -> None:
-        super().__init__(lost.what, lost.remedy)
-        self._final_lines = (*lost.final_lines, *done)
+    done: tuple[str, ...] = ()
 
     @property
     def final_lines(self) -> tuple[str, ...]:
         """What happened, unless nobody wants to know, and what was done all the same."""
-        return self._final_lines
+        return (*super().final_lines, *self.done)
 
 
 @dataclass
@@ -80,7 +78,9 @@ def lost_result(settings: Settings, ending: Ending) -> ResultLost | None:
     submitted = () if ending.summary is None else ending.summary.submitted
     done = {"submitted": [row.job_id or 0 for row in submitted], "cancelled": ending.cancelled}
     told = (f"These jobs were {what}: {ranges_of(job_ids)}." for what, job_ids in done.items() if job_ids)
-    return ResultLostAfter(ending.lost, *told)
+    error = ResultLostAfter(ending.lost.what)
+    error.is_told, error.done = ending.lost.is_told, tuple(told)
+    return error
 
 
 def tell_of_the_end(settings: Settings, ending: Ending, error: MwaClientError | None, say: Show) -> None:

@@ -66,7 +66,7 @@ def directory_status(
 
 @contextmanager
 def reports(
-    settings: Settings, requests: Sequence[JobRequest] | None, clock: Clock, say: Show
+    settings: Settings, requests: Sequence[JobRequest] | None, clock: Clock, say: Callable[[str], None]
 ) -> Iterator[Callable[[], None]]:
     """Write the page about a run before and after the block; yield what writes it meanwhile, if it is due."""
     path = settings.output.report

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from mwa_client.cli.interrupts import Interrupted, interrupts_caught
 from mwa_client.cli.options import read_options
 from mwa_client.cli.streams import finish_streams, mend_streams
-from mwa_client.errors import ExitStatus, MwaClientError, ResultLost, ending_of
+from mwa_client.errors import ExitStatus, JobFileError, MwaClientError, ResultLost, ending_of
 from mwa_client.formatting import json_line, printable
 
 # The rest is imported where it is needed: --help must not wait for it.
 if TYPE_CHECKING:
+    from mwa_client.cli.context import Show
     from mwa_client.cli.settings import Settings
+    from mwa_client.display.printing import Look
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,15 +55,20 @@ def _run(options: argparse.Namespace) -> ExitStatus:
     """Do what the options say, and print what has ended it, if something did."""
     from mwa_client.cli.tasks import perform
 
+    say: Show = _say
     try:
         _silence_libraries()
         settings = _checked(options)
         if settings.output.verbose:
             _show_requests()
-        return perform(settings, _say, _show)
+        if settings.task.is_run:
+            say = _log
+        return perform(settings, say, _show)
     except (Exception, Interrupted) as raised:
         error = ending_of(raised)
-        _say(*error.final_lines)
+        if isinstance(error, JobFileError):  # Editors and scripts read its lines as those of a compiler.
+            say = _say
+        say(*error.final_lines)
         return error.exit_status
 
 
@@ -91,9 +100,11 @@ def _show_requests() -> None:
     """Log each request on standard error, in a line of its own."""
     import logging
 
+    look = _look(is_log=False)
+
     class Formatter(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return printable(super().format(record))
+            return look.laid_out(printable(super().format(record)), sys.stderr, record.created)
 
     handler = logging.StreamHandler()
     handler.setFormatter(Formatter("%(asctime)s %(message)s"))
@@ -103,29 +114,40 @@ def _show_requests() -> None:
 
 
 def _say(*lines: str | Mapping[str, object]) -> None:
-    """Print lines on standard error."""
+    """Print lines for a person on standard error."""
+    _print_for_people(lines, _look(is_log=False))
+
+
+def _log(*lines: str | Mapping[str, object]) -> None:
+    """Print lines for a person on standard error; in a file they bear the time, as all of a run."""
+    _print_for_people(lines, _look(is_log=True))
+
+
+def _look(*, is_log: bool) -> Look:
+    from mwa_client.display.printing import Look
+
+    return Look.of(sys.stderr, os.environ, is_log=is_log)
+
+
+def _print_for_people(lines: Sequence[str | Mapping[str, object]], look: Look) -> None:
+    texts = [printable(line) if isinstance(line, str) else json_line(line) for line in lines]
     try:
-        if lines:
-            _print(lines, sys.stderr)
+        for text in texts:
+            print(look.laid_out(text, sys.stderr, time.time()), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         pass  # The reader has gone; the exit status still tells how it ended.
 
 
 def _show(*lines: str | Mapping[str, object]) -> None:
-    """Print results on standard output.
+    """Print results on standard output, as they are: the only line breaks are those between them.
 
     Raises
     ------
     ResultLost
         They cannot be written.
     """
+    texts = [printable(line) if isinstance(line, str) else json_line(line) for line in lines]
     try:
-        _print(lines, sys.stdout)
+        print(*texts, sep="\n", flush=True)
     except (OSError, ValueError) as error:
         raise ResultLost.of(error) from error
-
-
-def _print(lines: Sequence[str | Mapping[str, object]], stream: TextIO) -> None:
-    """Print lines, and JSON objects as lines; the only line breaks are those between them."""
-    texts = [printable(line) if isinstance(line, str) else json_line(line) for line in lines]
-    print(*texts, sep="\n", file=stream, flush=True)

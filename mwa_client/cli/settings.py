@@ -50,6 +50,11 @@ class Task(enum.Enum):
         return self not in (Task.RUN, Task.FETCH, Task.WAIT)
 
     @property
+    def is_run(self) -> bool:
+        """Whether it takes its time, and what it tells meanwhile is a log where it goes to a file."""
+        return self in (Task.RUN, Task.SUBMIT, Task.FETCH, Task.WAIT)
+
+    @property
     def needs_directory(self) -> bool:
         """Whether it writes into the download directory."""
         return self in (Task.RUN, Task.SUBMIT, Task.FETCH)

@@ -44,20 +44,16 @@ def display_for(
     verbose : bool
         The log is shown too, and bars would be torn by it.
     """
+    from mwa_client.display.printing import Look, Looks
+
     if json:
         from mwa_client.display.json_lines import JsonDisplay
 
-        return JsonDisplay(out, errors, clock)
-    is_dumb = environment.get("TERM") == "dumb"
-    has_colours = not (environment.get("NO_COLOR") or is_dumb)
-    from mwa_client.display.lines import LineDisplay, Looks
+        return JsonDisplay(out, errors, clock, looks=Looks(errors=Look.of(errors, environment)))
+    from mwa_client.display.lines import LineDisplay
 
-    looks = Looks(
-        is_out_timed=not out.isatty(),
-        are_errors_timed=not errors.isatty(),
-        is_out_coloured=out.isatty() and has_colours,
-        are_errors_coloured=errors.isatty() and has_colours,
-    )
+    looks = Looks(Look.of(out, environment), Look.of(errors, environment))
+    is_dumb = environment.get("TERM") == "dumb"
     has_no_bars = is_dumb or environment.get("TQDM_DISABLE") or quiet or verbose
     if errors.isatty() and (out.isatty() or _is_file(out)) and not has_no_bars:
         try:
@@ -65,7 +61,9 @@ def display_for(
 
             is_beside = out.isatty() and _is_same(out, errors)
             if is_beside or not out.isatty():
-                return BarDisplay(out, errors, clock, looks=looks, colour=has_colours, is_beside=is_beside)
+                return BarDisplay(
+                    out, errors, clock, looks=looks, colour=looks.errors.is_coloured, is_beside=is_beside
+                )
         except Exception:
             pass  # tqdm is missing or broken here: lines say as much.
     return LineDisplay(out, errors, clock, quiet=quiet, looks=looks)

@@ -16,9 +16,10 @@ from mwa_client.batch.events import (
     RowName,
     Summary,
 )
-from mwa_client.display.lines import PLAIN_LOOKS, LineDisplay, Looks
+from mwa_client.display.lines import LineDisplay
+from mwa_client.display.printing import GREEN, Look, Looks
 from mwa_client.display.rates import Rate
-from mwa_client.display.screen import GREEN, Screen, coloured, wrapped
+from mwa_client.display.screen import Screen
 from mwa_client.display.wording import (
     COMPLETE,
     about_row,
@@ -83,13 +84,16 @@ class BarDisplay(LineDisplay):
         clock: Clock,
         *,
         quiet: bool = False,
-        looks: Looks = PLAIN_LOOKS,
+        looks: Looks | None = None,
         colour: bool = True,
         is_beside: bool = True,
     ) -> None:
         from tqdm import tqdm  # Not needed by runs without a terminal.
         from tqdm.utils import disp_trim
 
+        if looks is None:
+            look = Look(is_coloured=colour, is_wrapped=True)
+            looks = Looks(look if is_beside else Look(), look)
         super().__init__(out, errors, clock, quiet=quiet, looks=looks)
         self._bar: Callable[..., Any] = tqdm.format_meter
         self._trim: Callable[[str, int], str] = disp_trim
@@ -279,10 +283,3 @@ class BarDisplay(LineDisplay):
             self._screen.clear()
         super()._print(text, stream, colour)
         self._draw()
-
-    def _laid_out(self, text: str, stream: TextIO, colour: str) -> str:
-        if not (self._is_beside or stream is self._errors):
-            return super()._laid_out(text, stream, colour)
-        first, *more = wrapped(text, self._screen.size[0] - 1)
-        is_coloured = bool(colour and self._colour)
-        return "\n".join([coloured(first, colour) if is_coloured else first, *more])

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TextIO
 
 from mwa_client.batch.events import Downloading, Event, RowName, StateChanged, Submitted
+from mwa_client.display.printing import NO_LOOKS, Looks
 from mwa_client.formatting import printable
 from mwa_client.timing import Clock
 
@@ -21,6 +22,8 @@ class Display(ABC):
         Where errors and warnings go.
     clock : Clock
         The time.
+    looks : Looks
+        How lines look on the two.
 
     Attributes
     ----------
@@ -31,10 +34,11 @@ class Display(ABC):
     is_moving = False
     """Whether it shows something that moves by itself, and wants to be told of it (`tick`)."""
 
-    def __init__(self, out: TextIO, errors: TextIO, clock: Clock) -> None:
+    def __init__(self, out: TextIO, errors: TextIO, clock: Clock, *, looks: Looks = NO_LOOKS) -> None:
         self._out = out
         self._errors = errors
         self._clock = clock
+        self._looks = looks
         self._last_text = ""
         self._last_time = clock.monotonic()
         self._row_of_job: dict[int, RowName] = {}
@@ -72,11 +76,8 @@ class Display(ABC):
         if text == self._last_text:
             return
         self._last_text, self._last_time = text, self._clock.monotonic()
-        self._write(f"{self._laid_out(printable(text), stream, colour)}\n", stream)
-
-    def _laid_out(self, text: str, stream: TextIO, colour: str) -> str:
-        """Return a line as this display shows it."""
-        return text
+        look = self._looks.out if stream is self._out else self._looks.errors
+        self._write(f"{look.laid_out(printable(text), stream, self._clock.now(), colour)}\n", stream)
 
     def _write(self, text: str, stream: TextIO) -> None:
         try:

@@ -19,6 +19,7 @@ from mwa_client.batch.events import (
     Summary,
 )
 from mwa_client.display.display import Display
+from mwa_client.display.printing import NO_LOOKS, Looks
 from mwa_client.errors import Interruption, JobFileError, MwaClientError
 from mwa_client.formatting import utc
 from mwa_client.secrecy import hide_in
@@ -43,10 +44,12 @@ class JsonDisplay(Display):
         Where notices and warnings go.
     clock : Clock
         The time that each line bears.
+    looks : Looks
+        How the notices look.
     """
 
-    def __init__(self, out: TextIO, errors: TextIO, clock: Clock) -> None:
-        super().__init__(out, errors, clock)
+    def __init__(self, out: TextIO, errors: TextIO, clock: Clock, *, looks: Looks = NO_LOOKS) -> None:
+        super().__init__(out, errors, clock, looks=looks)
         self._last_progress: dict[tuple[int, str], float] = {}
 
     def _show(self, event: Event) -> None:

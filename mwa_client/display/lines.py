@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from typing import TextIO
 
 from mwa_client.batch.events import (
@@ -24,7 +22,7 @@ from mwa_client.batch.events import (
 from mwa_client.batch.rows import NOT_SUBMITTED, SUBMITTED
 from mwa_client.display.display import Display
 from mwa_client.display.gathering import MOST_SINGLE, Gathering, ranges_of
-from mwa_client.display.screen import GREEN, RED, coloured
+from mwa_client.display.printing import GREEN, NO_LOOKS, RED, Looks
 from mwa_client.display.wording import (
     COMPLETE,
     about_row,
@@ -44,21 +42,6 @@ SILENCE_LIMIT = 600.0
 LONGEST_GATHERING = 10.0
 """Seconds for which the line of a row that is submitted can wait for those of others."""
 FOUND = "Found"
-TIME_OF_DAY = "%Y-%m-%d %H:%M:%S"
-"""How the lines of a log begin, in local time; a log of cron grows for weeks."""
-
-
-@dataclass(frozen=True)
-class Looks:
-    """How lines look on each of the two streams: a log bears times, a terminal shows colours."""
-
-    is_out_timed: bool = False
-    are_errors_timed: bool = False
-    is_out_coloured: bool = False
-    are_errors_coloured: bool = False
-
-
-PLAIN_LOOKS = Looks()
 
 
 class LineDisplay(Display):
@@ -75,15 +58,14 @@ class LineDisplay(Display):
     quiet : bool
         Show only errors and the summary.
     looks : Looks
-        Whether lines bear the time of day, and which streams show colours.
+        How lines look on the two.
     """
 
     def __init__(
-        self, out: TextIO, errors: TextIO, clock: Clock, *, quiet: bool = False, looks: Looks = PLAIN_LOOKS
+        self, out: TextIO, errors: TextIO, clock: Clock, *, quiet: bool = False, looks: Looks = NO_LOOKS
     ) -> None:
-        super().__init__(out, errors, clock)
+        super().__init__(out, errors, clock, looks=looks)
         self._quiet = quiet
-        self._looks = looks
         self._begun = clock.monotonic()
         self._rows = 0
         self._counts: Counts | None = None
@@ -130,14 +112,6 @@ class LineDisplay(Display):
     def _tell(self, text: str, colour: str = "") -> None:
         if not self._quiet:
             self._print(text, self._out, colour)
-
-    def _laid_out(self, text: str, stream: TextIO, colour: str) -> str:
-        is_out = stream is self._out
-        if (self._looks.is_out_coloured if is_out else self._looks.are_errors_coloured) and colour:
-            text = coloured(text, colour)
-        if self._looks.is_out_timed if is_out else self._looks.are_errors_timed:
-            return f"{time.strftime(TIME_OF_DAY, time.localtime(self._clock.now()))} {text}"
-        return text
 
     # --- States, of which many may change together ---------------------------------------------------
 
@@ -228,11 +202,11 @@ class LineDisplay(Display):
 
     def _show_summary(self, summary: Summary) -> None:
         if summary.failed:
-            self._print("There were errors:", self._errors, RED)
+            self._print("There were errors:", self._errors)
             for failure in summary.failed:
                 for line in failure_lines(failure):
                     self._print(line, self._errors)
         why = (summary.why_pending,) if summary.pending else ()
         for line in why if summary.error is None else summary.error.final_lines:
-            self._print(line, self._errors, RED if line.startswith("mwa_client:") else "")
+            self._print(line, self._errors)
         self._print(summary_line(summary), self._out)

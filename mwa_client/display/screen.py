@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Sequence
 from typing import Callable, TextIO
 
-RED, GREEN, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[0m"
-INDENT = 2
-"""Columns by which the further lines of a long text are set in."""
+from mwa_client.display.printing import window_of
 
 
 class Screen:
@@ -34,11 +31,7 @@ class Screen:
     @property
     def size(self) -> tuple[int, int]:
         """Columns and rows of the window as it is now."""
-        try:
-            columns, rows = os.get_terminal_size(self._stream.fileno())
-        except (OSError, ValueError):
-            columns = rows = 0  # The terminal has gone.
-        return columns or 80, rows or 24
+        return window_of(self._stream)
 
     def draw(self, rows: Sequence[str]) -> None:
         """Draw the rows in the place of those that were drawn before."""
@@ -64,22 +57,3 @@ class Screen:
             return os.tcgetpgrp(self._stream.fileno()) == os.getpgrp()
         except (OSError, ValueError):
             return True
-
-
-def wrapped(text: str, columns: int) -> list[str]:
-    """Return a text as lines that fit, broken between words; the further ones are set in."""
-    margin = text[: len(text) - len(text.lstrip())]
-    return textwrap.wrap(
-        text.strip(),
-        max(columns, 20),
-        initial_indent=margin,
-        subsequent_indent=margin + " " * INDENT,
-        break_long_words=False,
-        break_on_hyphens=False,
-    ) or [text]
-
-
-def coloured(text: str, colour: str) -> str:
-    """Return a text with its first words, up to a colon, in a colour."""
-    head, colon, rest = text.partition(":")
-    return f"{colour}{head}{colon}{PLAIN}{rest}" if colour else text

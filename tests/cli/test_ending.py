@@ -204,7 +204,7 @@ def test_a_result_that_cannot_be_written_is_no_success(
 ) -> None:
     done = into("> /dev/full", *words, "-d", data, env=environment(sandbox))
     assert done.returncode == 1
-    assert done.stderr == "mwa_client: Cannot write to standard output (no space left on device).\n"
+    assert untimed(done.stderr) == "mwa_client: Cannot write to standard output (no space left on device).\n"
 
 
 @pytest.mark.parametrize(

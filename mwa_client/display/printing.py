@@ -1,0 +1,128 @@
+"""How a line for a person is printed: with the time in a log; coloured and broken at words on a terminal.
+
+Whoever prints such a line, before, during or after a run, has it laid out by a `Look`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TextIO
+
+TIME_OF_DAY = "%Y-%m-%d %H:%M:%S"
+"""How the lines of a log begin, in local time; a log of cron grows for weeks."""
+RED, GREEN, YELLOW, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
+COLOURS = {"mwa_client:": RED, "Error:": RED, "There were errors:": RED, "Warning:": YELLOW}
+"""The colours of lines that begin with these words, wherever they come from."""
+INDENT = 2
+"""Columns by which the further lines of a long text are set in."""
+_QUOTED = re.compile(r"(?<!\w)'[^']+'(?!\w)")
+_HARD_SPACE = "\N{NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the lines on one stream look.
+
+    Attributes
+    ----------
+    is_timed : bool
+        Each begins with the date and time, as in a log.
+    is_coloured : bool
+        Errors are red, what is complete is green.
+    is_wrapped : bool
+        Long ones are broken between words, as on a terminal.
+    """
+
+    is_timed: bool = False
+    is_coloured: bool = False
+    is_wrapped: bool = False
+
+    @classmethod
+    def of(cls, stream: TextIO, environment: Mapping[str, str], *, is_log: bool = True) -> Look:
+        """Return the look for a stream.
+
+        Parameters
+        ----------
+        stream : text stream
+            Where the lines go.
+        environment : mapping
+            The environment variables: ``TERM=dumb`` and ``NO_COLOR`` mean no colours.
+        is_log : bool
+            What does not go to a terminal is the log of a run, not an answer given at once.
+        """
+        is_terminal = stream.isatty()
+        has_colours = not (environment.get("NO_COLOR") or environment.get("TERM") == "dumb")
+        return cls(is_log and not is_terminal, is_terminal and has_colours, is_terminal)
+
+    def laid_out(self, text: str, stream: TextIO, now: float, colour: str = "") -> str:
+        """Return a line as it is printed.
+
+        Parameters
+        ----------
+        text : str
+            The line, without a line break.
+        stream : text stream
+            Where it goes; a terminal tells its width.
+        now : float
+            Seconds since 1970.
+        colour : str
+            The colour of its first words; the empty one leaves it to these words.
+        """
+        lines = wrapped(text, window_of(stream)[0] - 1) if self.is_wrapped else [text]
+        if self.is_coloured:
+            lines[0] = coloured(lines[0], colour or _colour_of(text))
+        if self.is_timed:
+            lines[0] = f"{time.strftime(TIME_OF_DAY, time.localtime(now))} {lines[0]}"
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How lines look on standard output, and on standard error."""
+
+    out: Look = Look()
+    errors: Look = Look()
+
+
+NO_LOOKS = Looks()
+
+
+def window_of(stream: TextIO) -> tuple[int, int]:
+    """Return columns and rows of a terminal's window as it is now."""
+    try:
+        columns, rows = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        columns = rows = 0  # The terminal has gone.
+    return columns or 80, rows or 24
+
+
+def wrapped(text: str, columns: int) -> list[str]:
+    """Return a text as lines that fit, broken between words; the further ones are set in.
+
+    What is quoted stays in one piece: it may be copied and run.
+    """
+    margin = text[: len(text) - len(text.lstrip())]
+    lines = textwrap.wrap(
+        _QUOTED.sub(lambda quoted: quoted[0].replace(" ", _HARD_SPACE), text.strip()),
+        max(columns, 20),
+        initial_indent=margin,
+        subsequent_indent=margin + " " * INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace(_HARD_SPACE, " ") for line in lines] or [text]
+
+
+def coloured(text: str, colour: str) -> str:
+    """Return a text with its first words, up to a colon, in a colour."""
+    head, colon, rest = text.partition(":")
+    return f"{colour}{head}{colon}{PLAIN}{rest}" if colour else text
+
+
+def _colour_of(text: str) -> str:
+    return next((colour for beginning, colour in COLOURS.items() if text.startswith(beginning)), "")
