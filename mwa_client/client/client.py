@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
+from mwa_client.client.arguments import job_id_in, number_in, seconds_given
 from mwa_client.client.telling import says_it_in_python_words, told_in_python_words, warn
 from mwa_client.errors import JobFailed, NotFinished, ServiceRefused, SettingsError
 
@@ -119,15 +120,15 @@ class Client:
         return JobList(self._session.jobs())
 
     @says_it_in_python_words
-    def wait(self, job_id: int, *, timeout: float | None = None, progress: bool = False) -> Job:
+    def wait(self, job_id: int, *, timeout: float | str | None = None, progress: bool = False) -> Job:
         """Wait until the product of a job is ready; outages of the service are waited out.
 
         Parameters
         ----------
         job_id : int
             The job.
-        timeout : float, optional
-            Seconds to wait at most; default is as long as it takes, which can be days.
+        timeout : float or str, optional
+            Seconds (or a text like ``10m``) to wait at most; default is as long as it takes, maybe days.
         progress : bool
             Show on standard error how the job's state changes.
 
@@ -157,7 +158,8 @@ class Client:
         from mwa_client.batch.events import Notice, RowName, StateChanged
         from mwa_client.batch.waiting import wait_until_ready
 
-        ends = float("inf") if timeout is None else self._clock.monotonic() + timeout
+        job_id, seconds = job_id_in(job_id), seconds_given("timeout", timeout)
+        ends = float("inf") if seconds is None else self._clock.monotonic() + seconds
         with told_in_python_words(self._clock, progress=progress) as listen:
             return wait_until_ready(
                 self._session,
@@ -172,7 +174,7 @@ class Client:
     @says_it_in_python_words
     def cancel(self, job_id: int) -> None:
         """Cancel a job; raises `ServiceRefused` if the job does not exist or cannot be cancelled."""
-        self._session.cancel(job_id)
+        self._session.cancel(job_id_in(job_id))
 
     @says_it_in_python_words
     def download(
@@ -207,7 +209,7 @@ class Client:
         from mwa_client.batch.pacing import Pacing
         from mwa_client.batch.rows import ListedJob
 
-        _must_be_positive("connections", connections)
+        job_id, connections = job_id_in(job_id), number_in("connections", connections)
         job = self._session.jobs(known=(job_id,)).get(job_id)
         if job is None:
             raise ServiceRefused(f"The service lists no job {job_id}.")
@@ -244,9 +246,9 @@ class Client:
         then: str | None = None,
         once: bool = False,
         allow_resubmit: bool = False,
-        give_up_after: float | None = None,
+        give_up_after: float | str | None = None,
         part: str | None = None,
-        wait_for_lock: float = 0.0,
+        wait_for_lock: float | str = 0.0,
         progress: bool = False,
         listen: Callable[[Event], None] | None = None,
     ) -> Summary:
@@ -278,13 +280,13 @@ class Client:
             Make one pass and return: submit what is missing, download what is ready.
         allow_resubmit : bool
             Submit failed jobs again, and submit even if the same job exists already.
-        give_up_after : float, optional
-            Seconds after which to return, with rows still pending; default is as long as it takes.
+        give_up_after : float or str, optional
+            Seconds (or a text like ``2h``) after which to return, with rows still pending; default is never.
         part : str, optional
             The share of the rows to work on, ``"2/4"``, while other clients work on the others. The part of
             the number 0 is the last one, so they may be counted from 0 or from 1.
-        wait_for_lock : float
-            Seconds to wait at most until no other client works in the directory.
+        wait_for_lock : float or str
+            Seconds (or a text like ``10m``) to wait at most until no other client works in the directory.
         progress : bool
             Show on standard error what happens: bars on a terminal, lines elsewhere, in a notebook for
             instance.
@@ -330,8 +332,9 @@ class Client:
         from mwa_client.jobs.jobfile import parse
         from mwa_client.jobs.sharing import Share
 
-        _must_be_positive("parallel", parallel)
-        _must_be_positive("connections", connections)
+        parallel, connections = number_in("parallel", parallel), number_in("connections", connections)
+        give_up_after = seconds_given("give_up_after", give_up_after)
+        patience = seconds_given("wait_for_lock", wait_for_lock) or 0.0
         command = ShellCommand.of(then, os.environ)
         text, source = rows_as_text(jobs)
         expected = self._session.api
@@ -339,7 +342,7 @@ class Client:
         warn(given.warnings)
         requests = [replace(job, allow_resubmit=True) if allow_resubmit else job for job in given.jobs]
 
-        share = None if part is None else Share.read(part)
+        share = None if part is None else Share.read(str(part))
         ours = None if share is None or share.is_all else share.part(requests)
         if ours is not None:
             requests = [job for job in requests if job.obs_id in ours.observations]
@@ -354,7 +357,7 @@ class Client:
         with ExitStack() as open_things:
             hear = open_things.enter_context(told_in_python_words(self._clock, listen, progress=progress))
             opening = self._open_ledger(
-                Path(directory), lambda text: hear(Notice(text)), part=ours, wait=wait_for_lock
+                Path(directory), lambda text: hear(Notice(text)), part=ours, wait=patience
             )
             ledger = open_things.enter_context(opening)
             batch = Batch(
@@ -390,8 +393,3 @@ class Client:
         service = self._session.service
         with lock as check_lock, closing(Ledger(directory, service, check_lock, part=part)) as ledger:
             yield ledger
-
-
-def _must_be_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise SettingsError(f"{name}={value} cannot be.", "It must be 1 or more.")

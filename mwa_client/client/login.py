@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from mwa_client.client.arguments import text_in
 from mwa_client.client.client import Client
 from mwa_client.client.telling import says_it_in_python_words, warn
 from mwa_client.errors import SettingsError
@@ -54,6 +56,10 @@ def login(
     from mwa_client.asvo.service import risks_of
     from mwa_client.asvo.variables import services_from
 
+    user, password, key, host = (
+        text_in(name, value)
+        for name, value in {"user": user, "password": password, "key": key, "host": host}.items()
+    )
     environment = dict(os.environ)
     if user is not None:
         # An account that is given counts more than a key that happens to be in the environment.
@@ -64,11 +70,26 @@ def login(
     environment |= {name: value for name, value in given.items() if value is not None}
     if user is None:
         environment = dict(with_key_of_file(environment))
-    services = services_from(environment, None if api is None else _version(api))
+    version = None if api is None else _version(str(api))
+    try:
+        services = services_from(environment, version)
+    except SettingsError as error:
+        # Who has given an argument has set no variable.
+        names = {f"{family}_HOST=": "host=" for family in ("ASVO", "MWA_ASVO") if host is not None}
+        names |= {f"{family}_PORT=": "port=" for family in ("ASVO", "MWA_ASVO") if port is not None}
+        error.reword(lambda text: _renamed(text, names))
+        raise
     warn(risks_of(services))
     client = Client(*services)
     client.login()
     return client
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    """Return a text with names replaced, the longer ones first."""
+    for name in sorted(names, key=len, reverse=True):
+        text = text.replace(name, names[name])
+    return text
 
 
 def _version(api: str) -> ApiVersion:

@@ -20,7 +20,7 @@ COLOURS = {"mwa_client:": RED, "Error:": RED, "There were errors:": RED, "Warnin
 """The colours of lines that begin with these words, wherever they come from."""
 INDENT = 2
 """Columns by which the further lines of a long text are set in."""
-_QUOTED = re.compile(r"(?<!\w)'[^']+'(?!\w)")
+_IN_ONE_PIECE = re.compile(r"(?<!\w)'[^']+'(?!\w)|[0-9] (?:[kMGT]?B|s|min|h|d)\b")
 _HARD_SPACE = "\N{NO-BREAK SPACE}"
 
 
@@ -104,11 +104,11 @@ def window_of(stream: TextIO) -> tuple[int, int]:
 def wrapped(text: str, columns: int) -> list[str]:
     """Return a text as lines that fit, broken between words; the further ones are set in.
 
-    What is quoted stays in one piece: it may be copied and run.
+    What is quoted stays in one piece, as it may be copied and run; so does a number with its unit.
     """
     margin = text[: len(text) - len(text.lstrip())]
     lines = textwrap.wrap(
-        _QUOTED.sub(lambda quoted: quoted[0].replace(" ", _HARD_SPACE), text.strip()),
+        _IN_ONE_PIECE.sub(lambda piece: piece[0].replace(" ", _HARD_SPACE), text.strip()),
         max(columns, 20),
         initial_indent=margin,
         subsequent_indent=margin + " " * INDENT,

@@ -9,6 +9,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +292,45 @@ def test_wait_for_a_job_that_the_list_does_not_have_yet(
     job_id = client.submit(VIS)
     sandbox.faults.add("missing_job", job_id=job_id, times=2)
     assert client.wait(job_id).state.is_ready
+
+
+# --- Arguments ----------------------------------------------------------------------------------------
+
+
+def test_job_ids_and_times_of_any_kind(client: mwa_client.Client, ready: int) -> None:
+    for job_id in (ready, numpy.int64(ready), str(ready), float(ready)):
+        for timeout in (5, "5s", timedelta(seconds=5), numpy.float32(5)):
+            assert client.wait(job_id, timeout=timeout).job_id == ready  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda client: client.wait("abc"), "job_id='abc' is not a job id"),
+        (lambda client: client.cancel(None), "job_id=None is not a job id"),
+        (lambda client: client.download(1.5), "job_id=1.5 is not a job id"),
+        (lambda client: client.wait(1, timeout="soon"), "timeout='soon' is not a time"),
+        (lambda client: client.wait(1, timeout=-1), "timeout=-1 is not a time"),
+        (lambda client: client.run([VIS], give_up_after=float("nan")), "give_up_after=nan is not a time"),
+        (lambda client: client.run([VIS], wait_for_lock=[]), "wait_for_lock=[] is not a time"),
+        (lambda client: client.run([VIS], parallel="x"), "parallel='x' cannot be"),
+        (lambda client: client.run([VIS], connections=2.5), "connections=2.5 cannot be"),
+        (lambda client: client.run([VIS], part=(1, 2)), "part=(1, 2) is not a part"),
+        (lambda client: mwa_client.login(key=5), "key is of type int"),  # type: ignore[arg-type]
+        (lambda client: mwa_client.login(key="x", host="::"), "host=:: is not an address"),
+        (lambda client: mwa_client.login(key="x", host="a", port=99999), "port=99999 is not a port"),
+        (lambda client: mwa_client.login(key="x", api="3"), "api='3' is no interface"),
+    ],
+)  # fmt: skip
+def test_an_argument_that_cannot_be_is_one_of_our_errors(
+    client: mwa_client.Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[..., Any],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError) as caught:
+        call(client)
+    assert says in str(caught.value) and "ASVO" not in str(caught.value)
+    assert list(tmp_path.iterdir()) in ([], [tmp_path / ".mwa-asvo"])

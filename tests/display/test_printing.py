@@ -58,4 +58,5 @@ def test_what_may_be_copied_is_not_broken() -> None:
     row = "'obs_id=1191828584, job_type=d, download_type=vis'"
     lines = wrapped(f"Give a row for all of the user's observations: -j {row}, and the rest", 50)
     assert [line for line in lines if row in line] and "\N{NO-BREAK SPACE}" not in "".join(lines)
+    assert wrapped("Downloading: 1191828584_10003_vis.tar (16.8 MB)", 44)[1] == "  (16.8 MB)"
     assert [line.strip() for line in wrapped("    a b", 20)] == ["a b"] and wrapped("", 20) == [""]
