@@ -16,7 +16,7 @@ from typing import TextIO
 TIME_OF_DAY = "%Y-%m-%d %H:%M:%S"
 """How the lines of a log begin, in local time; a log of cron grows for weeks."""
 RED, GREEN, YELLOW, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
-COLOURS = {"mwa_client:": RED, "Error:": RED, "There were errors:": RED, "Warning:": YELLOW}
+COLOUR_OF_WORDS = {"mwa_client:": RED, "Error:": RED, "There were errors:": RED, "Warning:": YELLOW}
 """The colours of lines that begin with these words, wherever they come from."""
 INDENT = 2
 """Columns by which the further lines of a long text are set in."""
@@ -125,4 +125,4 @@ def coloured(text: str, colour: str) -> str:
 
 
 def _colour_of(text: str) -> str:
-    return next((colour for beginning, colour in COLOURS.items() if text.startswith(beginning)), "")
+    return next((colour for beginning, colour in COLOUR_OF_WORDS.items() if text.startswith(beginning)), "")
