@@ -8,9 +8,11 @@ import os
 import re
 import stat
 import tarfile
+import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +20,8 @@ from typing import Any, Callable
 
 from shared import FastClock
 
+from mwa_client.directory.disk import boot_id, sync_file_system
+from mwa_client.directory.trees import remove_tree
 from mwa_client.errors import ServiceUnavailable
 from mwa_client.transfer.connections import ConnectionBudget
 from mwa_client.transfer.download import Downloader
@@ -230,3 +234,19 @@ class Scene:
         assert sorted(lines) == sorted(
             f"{sha1(each.read_bytes())}  {each.relative_to(self.path).as_posix()}" for each in files
         )
+
+
+@contextmanager
+def as_nobody() -> Iterator[Path]:
+    """Be a user without rights in the block, with a folder of one's own."""
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o777)
+    # Nobody may not be able to load what Python needs for these.
+    boot_id()
+    sync_file_system(path)
+    os.seteuid(65534)
+    try:
+        yield path
+    finally:
+        os.seteuid(0)
+        remove_tree(path)

@@ -12,6 +12,9 @@ from pathlib import Path
 from mwa_client.descriptors import OUT_OF_THEM
 from mwa_client.errors import DirectoryUnusable, DiskFull, NoFileOpened
 
+NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+"""What the system says where there is no file to be read. After any other error there may well be one."""
+
 
 def free_bytes(directory: Path) -> float:
     """Return how many bytes there is room for, quotas aside; infinite where the system does not say."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -27,17 +28,32 @@ def tree_size(folder: Path) -> int:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder of ours with all that is in it; a missing one is no error."""
-    folders = [str(folder)]
+    """Remove a folder of ours with all that is in it.
+
+    What is missing is no error, since another client may be removing the same.
+    """
     if not folder.is_dir() or folder.is_symlink():
         folder.unlink(missing_ok=True)
         return
-    folder.chmod(0o700)
-    for entry in walk_tree(folder):
-        if entry.is_dir(follow_symlinks=False):
-            Path(entry.path).chmod(0o700)  # It may be a copy of a folder that is read-only.
-            folders.append(entry.path)
-        else:
-            Path(entry.path).unlink()
+    with suppress(FileNotFoundError):
+        folder.chmod(0o700)
+    folders = [folder]
+    for path in folders:
+        with suppress(FileNotFoundError):
+            for entry in _entries(path):
+                with suppress(FileNotFoundError):
+                    inside = Path(entry.path)
+                    if entry.is_dir(follow_symlinks=False):
+                        inside.chmod(0o700)  # It may be a copy of a folder that is read-only.
+                        folders.append(inside)
+                    else:
+                        inside.unlink()
     for path in reversed(folders):
-        Path(path).rmdir()
+        with suppress(FileNotFoundError):
+            path.rmdir()
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    # All at once: to change a folder while it is read makes some file systems leave entries out.
+    with os.scandir(folder) as entries:
+        return list(entries)

@@ -15,7 +15,7 @@ from mwa_client.transfer.folder import journal_path
 from mwa_client.transfer.part_file import remove_part
 from mwa_client.transfer.part_note import job_of_part
 from mwa_client.transfer.unpacking.kept import UnpackPlace, read_unpack_note
-from mwa_client.transfer.unpacking.unpack_part import remove_unpack_place
+from mwa_client.transfer.unpacking.unpack_part import remove_gone, remove_unpack_place
 from mwa_client.transfer.unpacking.unpacked import remove_unpacking
 
 
@@ -110,6 +110,7 @@ def remove_finished(
     complete : callable
         Returns the job and the name of each folder that is complete; called only where something was left.
     """
+    remove_gone(directory.state_dir)
     places = [UnpackPlace(path) for path in directory.state_dir.glob("*.unpack")]
     finished = complete() if places else ()
     for place in places:

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from mwa_client.descriptors import OUT_OF_THEM
-from mwa_client.directory.disk import boot_id, disk_errors
+from mwa_client.directory.disk import NOTHING_THERE, boot_id, disk_errors
 from mwa_client.directory.our_files import open_ours, read_ours, write_safely
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.json_text import read_strictly
@@ -154,9 +153,12 @@ def read_note(path: Path) -> Note | None:
             return None
         note = {field.name: fields.get(field.name, field.default) for field in dataclasses.fields(Note)}
         note["missing"] = _ranges(note["missing"])
-    except (OSError, ValueError, TypeError, DirectoryUnusable) as error:
-        if isinstance(error, OSError) and error.errno in OUT_OF_THEM:
-            raise  # It may well be sound.
+    except OSError as error:
+        if error.errno in NOTHING_THERE:
+            return None
+        with disk_errors(path):
+            raise  # It may well be sound: all that it vouches for must not be thrown away.
+    except (ValueError, TypeError, DirectoryUnusable):
         return None
     is_sound = (
         _is_count(note["job_id"])

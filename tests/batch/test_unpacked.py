@@ -443,11 +443,15 @@ def test_a_crash_between_the_folders_name_and_the_ledger(
     assert fetches(sandbox) == 1 and len(sandbox.jobs) == 1 and check_sums(data) == 8 and not left_over(data)
 
 
+@pytest.mark.parametrize("half_removed", [False, True])
 def test_what_a_crash_has_left_after_the_ledger_is_removed(
-    sandbox: Sandbox, data: Path, clock: FastClock, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, data: Path, clock: FastClock, monkeypatch: pytest.MonkeyPatch, half_removed: bool
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("mwa_client.batch.fetching.finish_unpacking", lambda place, fetched: None)
+        if half_removed:
+            patch.setattr("mwa_client.transfer.unpacking.unpack_part.remove_tree", lambda path: None)
+        else:
+            patch.setattr("mwa_client.batch.fetching.finish_unpacking", lambda place, fetched: None)
         unpack(sandbox, data, clock, api=TODAY)
     assert left_over(data)
     sandbox.reset_log()

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mwa_client.descriptors import OUT_OF_THEM
-from mwa_client.directory.disk import boot_id
+from mwa_client.directory.disk import NOTHING_THERE, boot_id, disk_errors
 from mwa_client.directory.our_files import open_growing, read_ours, write_safely
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.json_text import read_strictly
@@ -24,6 +23,8 @@ from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
 from mwa_client.transfer.part_hash import READ_SIZE
 from mwa_client.transfer.unpacking.members import Parts, path_text
 
+GONE_ENDING = ".gone"
+"""How the names of folders end that are being removed."""
 NO_SUM = "0" * 40
 """What a line of checksums has until the file's SHA-1 is known."""
 
@@ -39,6 +40,11 @@ class UnpackPlace:
     """
 
     path: Path
+
+    @property
+    def gone(self) -> Path:
+        """Another name for all of it, from the moment on that it counts for nothing and is being removed."""
+        return self.path.with_name(f"{self.path.name}{GONE_ENDING}")
 
     @property
     def members(self) -> Path:
@@ -250,9 +256,12 @@ def read_unpack_note(place: UnpackPlace) -> UnpackNote | None:
         final = fields.pop("final", None)
         note = UnpackNote(**fields, final=None if final is None else FinalFolder(**final))
         return note if _is_sound(note) else None
-    except (OSError, ValueError, TypeError, DirectoryUnusable) as error:
-        if isinstance(error, OSError) and error.errno in OUT_OF_THEM:
-            raise  # It may well be sound.
+    except OSError as error:
+        if error.errno in NOTHING_THERE:
+            return None
+        with disk_errors(place.note):
+            raise  # It may well be sound: all that it vouches for must not be thrown away.
+    except (ValueError, TypeError, DirectoryUnusable):
         return None
 
 

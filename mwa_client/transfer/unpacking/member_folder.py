@@ -204,6 +204,15 @@ class MemberFolder:
         finally:
             os.close(folder)
 
+    def reopen_file(self, path: Parts) -> int:
+        """Open a file of the folder for writing again, though it may have got its permissions already."""
+        file = self.open_file(path)
+        try:
+            os.fchmod(file, 0o600)
+        finally:
+            os.close(file)
+        return self.open_file(path, os.O_RDWR)
+
     def take_from(self, other: MemberFolder, path: Parts) -> None:
         """Move a member of another folder of this file system into this one, where nothing has its name."""
         folder = other._walk(path[:-1], make=False)

@@ -202,6 +202,8 @@ class TarStream:
             self._tries += 1
             self._needed = more.end + (len(data) // 2 if self._tries > FEW_TRIES else 0)
             return 0
+        except MemoryError:
+            raise  # That is not the header's fault.
         except Exception as error:
             # tarfile has many errors for a header that lies, and not only its own.
             self._refuse(f"is followed by a header that is broken ({type(error).__name__})", error)

@@ -232,7 +232,7 @@ class Unpacker:
         elif taken == last.stored and size == last.size:
             file = self.members.open_file(last.path)  # Its permissions may have been set.
         else:
-            file = self.members.open_file(last.path, os.O_RDWR)
+            file = self.members.reopen_file(last.path)
             os.ftruncate(file, length_of(last, taken))
         self._file = MemberFile(file, last, self.sums.last_line, self._stop, taken)
         return last.stored - taken

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Callable
 
 from mwa_client.directory.disk import boot_id, disk_errors, sync_directory
@@ -18,7 +19,13 @@ from mwa_client.transfer.gaps import Contents, Gaps
 from mwa_client.transfer.part_file import SYNC_SIZE, WRITE_SIZE
 from mwa_client.transfer.part_hash import PartBroken, PartHasher
 from mwa_client.transfer.part_writer import PartWriter
-from mwa_client.transfer.unpacking.kept import UnpackNote, UnpackPlace, read_unpack_note, write_unpack_note
+from mwa_client.transfer.unpacking.kept import (
+    GONE_ENDING,
+    UnpackNote,
+    UnpackPlace,
+    read_unpack_note,
+    write_unpack_note,
+)
 from mwa_client.transfer.unpacking.members import MemberRefused
 from mwa_client.transfer.unpacking.ring import Ring
 from mwa_client.transfer.unpacking.sequence import ByteSequence
@@ -148,9 +155,9 @@ class UnpackPart:
         """Throw away every byte."""
         self._end()
         self.generation += 1
-        self._guard()
+        remove_unpack_place(self.place, self._guard)
         with disk_errors(self.place.path):
-            _empty(self.place)
+            state_directory(self.place.path, 0o700)
         self.write_note(
             etag=etag,
             synced=0,
@@ -324,13 +331,15 @@ def remove_unpack_place(place: UnpackPlace, guard: Callable[[], None] = lambda: 
     with disk_errors(place.path):
         if place.path.is_dir() and not place.path.is_symlink():
             guard()
-            _empty(place)
-            remove_tree(place.path)
+            # All at once: the note must not vouch for half of the rest, nor the rest stay without a note.
+            remove_tree(place.gone)
+            place.path.rename(place.gone)
+            sync_directory(place.path.parent)
+            remove_tree(place.gone)
 
 
-def _empty(place: UnpackPlace) -> None:
-    """Remove all that is in a place, the note first: it must not vouch for half of the rest."""
-    place.note.unlink(missing_ok=True)
-    sync_directory(place.path)
-    for entry in place.path.iterdir():
-        remove_tree(entry)
+def remove_gone(state_dir: Path) -> None:
+    """Go on with removing what a kill has left of places that count for nothing any more."""
+    for path in state_dir.glob(f"*.unpack{GONE_ENDING}"):
+        with disk_errors(path):
+            remove_tree(path)

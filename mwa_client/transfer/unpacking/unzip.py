@@ -302,7 +302,7 @@ def member_of_zip(info: zipfile.ZipInfo, link: bytes = b"") -> Member:
     kind, permissions = stat.S_IFMT(mode), stat.S_IMODE(mode) & KEPT_BITS
     mtime_ns = _mtime(info) * 1_000_000_000
     if kind == stat.S_IFDIR or (kind == 0 and name.endswith("/")):
-        permissions = permissions or USUAL_FOLDER_MODE & ~umask()
+        permissions = permissions if kind else USUAL_FOLDER_MODE & ~umask()
         return Member(name, path, MemberKind.FOLDER, permissions, mtime_ns)
     if not path or name.endswith("/"):
         raise MemberRefused(name, "has a name that only a folder can have")
@@ -311,7 +311,8 @@ def member_of_zip(info: zipfile.ZipInfo, link: bytes = b"") -> Member:
         return Member(name, path, MemberKind.LINK, permissions, mtime_ns, target=link)
     if kind not in (0, stat.S_IFREG):
         raise MemberRefused(name, "is a device, a FIFO, or of another kind that is not unpacked")
-    permissions = permissions or USUAL_FILE_MODE & ~umask()
+    if not kind:  # A mode without a kind is no more than half said: 0 then means nothing.
+        permissions = permissions or USUAL_FILE_MODE & ~umask()
     return Member(name, path, MemberKind.FILE, permissions, mtime_ns, info.file_size)
 
 
