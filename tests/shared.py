@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, TypeVar
@@ -240,6 +240,17 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "what the test waited for did not happen"
         time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process lives; one that has ended and that nobody has asked about does not."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except FileNotFoundError:  # It has ended just now, or this system has no such file.
+            return not Path("/proc/self/stat").exists()
+    return False
 
 
 def together(calls: int, call: Callable[[], object]) -> list[BaseException]:

@@ -101,9 +101,7 @@ def was_complete(row: Row, ledger: Ledger) -> str:
     when = "" if at is None else time.strftime(" on %Y-%m-%d %H:%M UTC", time.gmtime(at))
     files = row.history.fetched.files if row.history.fetched is not None else ()
     names = ", ".join(by_name(ledger.place.path, files))
-    place = row.name.place
-    where = f"{place[0].upper()}{place[1:]}: " if place else ""
-    return f"{where}{names} was complete{when}, and has been moved or removed since."
+    return f"{names} was complete{when}, and has been moved or removed since."
 
 
 def why_lost(job: Job) -> JobFailed:

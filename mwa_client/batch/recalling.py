@@ -127,8 +127,10 @@ class Recalling:
             return
         row.history.fetched = fetched
         if standing is Standing.GONE and self._is_fetching:
-            what = was_complete(row, self._ledger)
-            self._updates.notice(f"{what} It will be downloaded again.", is_warning=False)
+            place, what = row.name.place, was_complete(row, self._ledger)
+            where = f"{place[0].upper()}{place[1:]}: " if place else ""
+            again = "It will be downloaded again, if the service still has it."
+            self._updates.notice(f"{where}{what} {again}", is_warning=False)
         self._updates.attach(row, row.job_id, found=True)
 
     def _is_done_with(self, row: Row, fetched: FetchedProduct) -> bool:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mwa_client.asvo.job import clean_text
 from mwa_client.asvo.variables import without_secrets
 from mwa_client.batch.command_text import SHELL, check_command, fill_in
 from mwa_client.directory.disk import disk_errors
@@ -281,4 +282,4 @@ def last_line(log: Path) -> str:
             lines = file.read(TAIL).decode("utf-8", "replace").split("\n")
     except Exception:  # It is only for people to read.
         return ""
-    return next((line.strip()[:MOST_OF_LINE] for line in reversed(lines) if line.strip()), "")
+    return next((clean_text(line, MOST_OF_LINE) for line in reversed(lines) if clean_text(line)), "")
