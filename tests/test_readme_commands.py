@@ -48,8 +48,11 @@ def lines_in_text() -> list[str]:
     return re.findall(r"`(mwa_client -[^`]*)`", README)
 
 
-IN_THIS_PROCESS = [line for line in dict.fromkeys([*lines_of_shell(), *lines_in_text()])
-                   if line.startswith("mwa_client ") and "|" not in line]  # fmt: skip
+IN_THIS_PROCESS = [
+    line
+    for line in dict.fromkeys([*lines_of_shell(), *lines_in_text()])
+    if line.startswith("mwa_client ") and "|" not in line and "--sandbox" not in line
+]
 
 
 @pytest.fixture
@@ -107,7 +110,7 @@ def shell(line: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 def test_every_line_of_shell_is_run_by_one_of_these_tests() -> None:
     others = [line for line in lines_of_shell() if line not in IN_THIS_PROCESS]
     kinds = {"pip": "pip install .", "export": f"export {KEY_VARIABLE}=your_key"}
-    elsewhere = (THE_TWO, "mkdir -p -m 700")
+    elsewhere = (THE_TWO, "mkdir -p -m 700", "mwa_client --sandbox --obs-ids=")
     left = [line for line in others if not line.startswith(elsewhere) and "| jq" not in line]
     assert left == list(kinds.values())
     assert len(IN_THIS_PROCESS) >= 10 and len(lines_in_text()) >= 8
@@ -143,12 +146,17 @@ def test_a_command_line(line: str, sandbox: Sandbox, job: int, capsys: pytest.Ca
         assert any(path.is_dir() for path in where.glob(f"{OBS}_*")) == ("--unpack" in words)
 
 
-@pytest.mark.usefixtures("handlers")
-def test_practising(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def at_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Practice without an account, and without waiting."""
     monkeypatch.delenv(KEY_VARIABLE)
-    at_once = partial(Sandbox, seconds_per_state=0.0, product_size=lambda job: 5000)
-    monkeypatch.setattr(practice, "Sandbox", at_once)
+    quick = partial(Sandbox, seconds_per_state=0.0, product_size=lambda job: 5000)
+    monkeypatch.setattr(practice, "Sandbox", quick)
     monkeypatch.setattr(settings, "SANDBOX_POLL", 0.02)
+
+
+@pytest.mark.usefixtures("handlers", "at_once")
+def test_practising(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, _ = [line for line in lines_of_shell() if line.startswith(THE_TWO)]
     program, *words = shlex.split(first.rpartition("&& ")[2])
     assert program == ".venv/bin/mwa_client"
@@ -156,6 +164,19 @@ def test_practising(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert len(list((home / "practice").glob("119182*"))) == 3, "three small products"
     assert main(words) == 0
     assert "3 complete" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("handlers", "at_once")
+def test_a_command_for_each_of_a_list_of_observations(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = [line for line in lines_of_shell() if line.startswith("mwa_client --sandbox --obs-ids=")]
+    observations = [line for line in (home / "examples/obs.txt").read_text().split("\n") if line.isdigit()]
+    assert main(shlex.split(line)[1:]) == 0 and "40 complete" in capsys.readouterr().out
+    sizes = sorted((home / "practice").glob("*.size"))
+    assert [size.name.split("_")[0] for size in sizes] == observations and len(observations) == 40
+    for size in sizes:
+        assert size.with_suffix("").is_dir() and re.fullmatch(
+            rf"\d+\t{size.with_suffix('')}\n", size.read_text()
+        )
 
 
 def test_the_key_in_a_file(home: Path) -> None:
