@@ -472,7 +472,8 @@ class Ordeal:
         expected = unpacked_content_of if self._unpack else (lambda job: job.content.sha1)
         if found != Counter(map(expected, jobs)):
             self._complain("the files in the directory are not the jobs' products")
-        left = sorted(path.name for path in self.memory.iterdir())
+        # What the commands of --then have said is kept.
+        left = sorted(path.name for path in self.memory.iterdir() if path.name != "then")
         if self._is_disturbed:
             # One that was stopped may have written where it stood in a product that was complete by then.
             left = [name for name in left if ".part" not in name and ".unpack" not in name]
