@@ -18,7 +18,7 @@ from mwa_client.batch.events import (
 )
 from mwa_client.display.lines import LineDisplay
 from mwa_client.display.printing import GREEN, Look, Looks
-from mwa_client.display.rates import Rate
+from mwa_client.display.rates import STEADY_AFTER, Rate
 from mwa_client.display.screen import Screen
 from mwa_client.display.wording import (
     COMPLETE,
@@ -103,6 +103,8 @@ class BarDisplay(LineDisplay):
         self._screen = Screen(errors, lambda text: self._write(text, errors))
         self._is_drawing = False
         self._running: dict[tuple[int, str], _Running] = {}
+        self._fetching_since = 0.0
+        """When the first of the running downloads began, by the clock for intervals."""
 
     def close(self) -> None:
         """Take the bars away."""
@@ -157,6 +159,8 @@ class BarDisplay(LineDisplay):
             is_due = now - running.drawn_at >= REDRAW_INTERVAL
             running.drawn_at = now if is_due else running.drawn_at
             return is_due
+        if not self._running:
+            self._fetching_since = now
         # The bytes that an earlier run has left must not count for the rate.
         self._running[key] = _Running(event.size, event.done, event.done, Rate(now, event.done), now)
         return True
@@ -208,7 +212,7 @@ class BarDisplay(LineDisplay):
                 unit="B",
                 unit_scale=True,
                 rate=running.rate.value or None,
-                bar_format=form,
+                bar_format=form if running.rate.is_steady else form.replace("{remaining}", "?"),
                 colour=self._colour,
             )
         )
@@ -223,7 +227,8 @@ class BarDisplay(LineDisplay):
         asked = [] if counts.asking is None else [asking_in_words(counts.asking, now)]
         come = sum(running.done - running.first for running in self._running.values())
         here, to_come = counts.here + come, max(counts.to_come - come, 0)
-        rate = sum(running.rate.value or 0.0 for running in self._running.values())
+        is_steady = bool(self._running) and now - self._fetching_since >= STEADY_AFTER
+        rate = sum(running.rate.value or 0.0 for running in self._running.values()) if is_steady else 0.0
         so_far = [f"{format_size(here)} of {format_size(here + to_come)}"] if here + to_come else []
         rest = [f"{format_size(to_come)} to come"] if to_come else []
         time_left = [f"{rest[0]} in {self._bar_time(to_come / rate)}"] if rest and rate > 1.0 else rest

@@ -6,6 +6,8 @@ SHORTEST_LOOK = 0.1
 """Seconds between two looks at how much has come."""
 NEWEST_WEIGHT = 0.3
 """How much the newest look counts for the rate: little enough that it does not jump."""
+STEADY_AFTER = 3.0
+"""Seconds after which a rate says how long the rest will take; a connection begins slowly."""
 
 
 class Rate:
@@ -21,7 +23,13 @@ class Rate:
 
     def __init__(self, now: float, done: int) -> None:
         self.value: float | None = None
-        self._last, self._done = now, done
+        self._began = self._last = now
+        self._done = done
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether it was measured for long enough to say how long the rest will take."""
+        return self._last - self._began >= STEADY_AFTER
 
     def look(self, now: float, done: int) -> None:
         """Take notice of how many bytes are there now."""
