@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -101,7 +103,15 @@ def _about_unknown(
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        super().error(printable(_in_plain_words(message)))
+        from mwa_client.display.printing import Look  # --help must not wait for it.
+
+        look = Look.of(sys.stderr, os.environ, is_log=False)
+        # Not broken into lines: what it suggests may be copied and run.
+        text = replace(look, is_wrapped=False).laid_out(
+            printable(f"{self.prog}: error: {_in_plain_words(message)}"), sys.stderr, 0.0
+        )
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{text}\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print the help or the version; argparse would not say that they cannot be written."""
