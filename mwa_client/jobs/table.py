@@ -73,9 +73,10 @@ class Table:
         known = [name for name in self.names if find_key(name) is not None]
         suggested = words_to_suggest(known, api)
         wrong = [f"{name}: given more than once" for name in dict.fromkeys(known) if known.count(name) > 1]
+        given = frozenset(KEY_BY_NAME[name].name for name in known)
         for name in self.names:
             if name and find_key(name) is None:
-                guess = did_you_mean(guess_name(name, None, suggested))
+                guess = did_you_mean(guess_name(name, None, suggested, given))
                 wrong.append(f"{excerpt(name)}: no such key{guess or '; remove the column'}")
         for name in ("obs_id", "job_type"):
             if name not in known and not wrong:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from job_rows import C_2018, OBS, TODAY, messages
 
+from mwa_client.errors import JobFileError
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.key_table import KEYS
 from mwa_client.jobs.keys import ApiVersion
@@ -92,6 +93,11 @@ def test_where_to_deliver_to_is_said_in_one_word_beside_those_of_2018() -> None:
 )  # fmt: skip
 def test_what_a_row_has_already_is_not_suggested(row: str, wrong: list[str]) -> None:
     assert messages(row, ApiVersion.V2) == wrong
+
+
+def test_what_a_table_has_already_is_not_suggested() -> None:
+    with pytest.raises(JobFileError, match="type: no such key; did you mean download_type"):
+        parse(f"obs_id,job_type,type\n{OBS[7:]},d,vis\n", ApiVersion.V2)
 
 
 def test_words_of_2019_to_2022_are_understood_and_said_once_what_replaced_them() -> None:
