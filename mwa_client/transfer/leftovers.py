@@ -12,7 +12,6 @@ from mwa_client.directory.trees import remove_tree, tree_size
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.transfer.files import DownloadDirectory
 from mwa_client.transfer.folder import journal_path
-from mwa_client.transfer.names import folder_name
 from mwa_client.transfer.part_file import remove_part
 from mwa_client.transfer.part_note import job_of_part
 from mwa_client.transfer.unpacking.kept import UnpackPlace, read_unpack_note
@@ -104,7 +103,7 @@ def remove_finished(
 ) -> None:
     """Remove what was kept of products that were unpacked, and whose completion is recorded.
 
-    A kill can leave that behind, also in the midst of its being removed, when it has no note any more.
+    A kill can leave that behind.
 
     Parameters
     ----------
@@ -114,13 +113,7 @@ def remove_finished(
     remove_gone(directory.state_dir)
     places = [UnpackPlace(path) for path in directory.state_dir.glob("*.unpack")]
     finished = complete() if places else ()
-    names = {name for job_id, folder in finished for name in (folder, folder.removeprefix(f"{job_id}_"))}
     for place in places:
         note = read_unpack_note(place)
-        if note is None:
-            # Another client may be about to write the note of what it begins to unpack: that is not complete.
-            is_finished = not place.note.exists() and folder_name(place.path.name[: -len(".unpack")]) in names
-        else:
-            is_finished = note.final is not None and (note.job_id, note.final.name) in finished
-        if is_finished:
+        if note is not None and note.final is not None and (note.job_id, note.final.name) in finished:
             remove_unpack_place(place, directory.guard)

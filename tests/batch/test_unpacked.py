@@ -496,16 +496,3 @@ def test_each_file_of_a_product_becomes_a_folder(
     again = unpack(sandbox, data, clock)
     assert again.summary.exit_status is ExitStatus.COMPLETE and products(data) == {*names, "mine"}
     assert fetches(sandbox) == 1, "the one that is here was fetched, too"
-
-
-@pytest.mark.parametrize("is_complete", [True, False])
-def test_what_a_kill_left_of_a_product_while_it_was_removed_is_removed(
-    sandbox: Sandbox, clock: FastClock, data: Path, is_complete: bool
-) -> None:
-    """The note goes first. What is without one, and not complete, another client may just be making."""
-    assert run_batch(sandbox, data, clock, vis(OBS), api=TODAY, unpack=True).summary.complete
-    left = data / STATE_DIR / (f"{STEMS[TODAY]}.tar.unpack" if is_complete else f"{OBS}_10002_vis.tar.unpack")
-    left.mkdir()
-    (left / "sums").write_text("x")
-    assert run_batch(sandbox, data, clock, vis(OBS), api=TODAY, unpack=True).summary.complete
-    assert left.exists() is not is_complete
