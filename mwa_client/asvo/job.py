@@ -42,6 +42,9 @@ class JobState(enum.Enum):
     UNKNOWN = ""
     """A state that this program does not know. New ones have come without notice, so it is waited on."""
 
+    # An enum's own hash is written in Python, and the label of a state is looked up all the time.
+    __hash__ = object.__hash__
+
     @property
     def label(self) -> str:
         """The words that people see."""

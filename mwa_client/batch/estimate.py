@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from mwa_client.asvo.job import JobState, label_of_word
 from mwa_client.batch.events import Expected
@@ -14,6 +15,8 @@ from mwa_client.jobs.keys import JobType
 
 FEWEST = 3
 """Jobs that must have been ready before anything is said about others of their kind."""
+MOST_LEARNT = 1000
+"""Rows that a look at a directory learns from: the last ones tell the most."""
 SHORTEST_WAIT = 60.0
 """Seconds of the shortest wait that is worth words."""
 STARTED = "Started"
@@ -180,8 +183,14 @@ def is_at_service(label: str) -> bool:
 
 def kind_in(identity: str) -> str:
     """Return what comes of the job that a row's identity describes, in a word; empty if it does not say."""
-    letter, download_type = _JOB_TYPE.search(identity), _DOWNLOAD_TYPE.search(identity)
+    letter = _JOB_TYPE.search(identity)
+    download_type = _DOWNLOAD_TYPE.search(identity) if "download_type=" in identity else None
+    return _kind(letter[1] if letter else "", download_type[1] if download_type else "")
+
+
+@lru_cache(maxsize=64)
+def _kind(letter: str, download_type: str) -> str:
     try:
-        return JobType(letter[1] if letter else "").kind(download_type[1] if download_type else "")
+        return JobType(letter).kind(download_type)
     except ValueError:
         return ""

@@ -24,7 +24,7 @@ from mwa_client.directory.our_files import refuse_foreign_folder
 from mwa_client.errors import DirectoryUnusable
 
 NO_FAILURE = ("", "")
-TELLING = ("intent", "refused", "job", "state", "downloading", "complete", "then", "failed")
+TELLING = ("state", "job", "complete", "downloading", "intent", "refused", "then", "failed")
 """The events of a ledger that change what a row is."""
 
 
@@ -180,23 +180,22 @@ class LedgerHistory:
         event, identity, service = entry.get("event"), entry.get("row"), entry.get("service")
         if event not in TELLING or type(identity) is not str or type(service) is not str:
             return
-        when = entry.get("time")
-        if when == self._when:  # Many lines are of the same second.
-            at = self._at
-        else:
+        when = entry.get("time"), ledger
+        if when != self._when:  # Many lines are of the same second.
             now = entry_time(entry)
             if now is None:
                 return
-            at = self._at = now
-            self._when = when
-        times = self._times[ledger]
-        if not times or at > times[-1]:
-            times.append(at)
-        row = self.rows.get((service, identity))
+            self._when, self._at = when, now
+            times = self._times[ledger]
+            if not times or now > times[-1]:
+                times.append(now)
+        at, whose = self._at, (service, identity)
+        row = self.rows.get(whose)
         if row is None:
-            row = self.rows[service, identity] = RowHistory(service, identity)
+            row = self.rows[whose] = RowHistory(service, identity)
         if event == "state":
-            row.step(state_time(entry, at), label_of_word(str(entry.get("state"))))
+            since = state_time(entry, at) if "completed" in entry else at
+            row.step(since, label_of_word(str(entry.get("state"))))
         elif event == "job":
             job_id = entry.get("job_id")
             row.job_id = job_id if type(job_id) is int else None

@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mwa_client.asvo.job import JobState
-from mwa_client.batch.estimate import Waits, altogether, is_at_service, kind_in
+from mwa_client.batch.estimate import MOST_LEARNT, Waits, altogether, is_at_service, kind_in
 from mwa_client.batch.events import Expected
 from mwa_client.batch.history import LedgerHistory, RowHistory, TimedDownload
 from mwa_client.batch.ledger_file import garbage_collection_off
@@ -199,7 +201,8 @@ def _waits_in(history: LedgerHistory) -> Waits:
     """Return how long jobs have taken; nothing where that is of no use, for no job is waited for."""
     waits = Waits()
     if any(is_at_service(row.label) for row in history.rows.values()):
-        for row in history.rows.values():
+        ready = (row for row in reversed(history.rows.values()) if not is_at_service(row.label))
+        for row in islice(ready, MOST_LEARNT):
             waits.learn(kind_in(row.identity), row.steps)
     return waits
 
@@ -218,6 +221,11 @@ class _Look:
     is_at_work: bool
     now: float
     waits: Waits
+
+    @cached_property
+    def above(self) -> str:
+        """The directory as it stands in the paths of products."""
+        return str(self.directory)
 
     def at(self, row: RowHistory | None, request: JobRequest | None = None) -> RowStatus:
         identity = request.identity if request is not None else row.identity if row is not None else ""
@@ -272,8 +280,10 @@ class _Look:
 
         A folder is not looked into: that may be a million files.
         """
-        if len(product.files) == 1 and product.files[0].path.parent == self.directory:
-            return {str(product.files[0].path): standing_of_file(product.files[0])}
+        if len(product.files) == 1:
+            only = str(product.files[0].path)
+            if only.rpartition("/")[0] == self.above:
+                return {only: standing_of_file(product.files[0])}
         places = {}
         for name, files in by_name(self.directory, product.files).items():
             path = self.directory / name

@@ -26,6 +26,9 @@ class Standing(enum.Enum):
     CHANGED = "changed since"
     GONE = "moved or removed since"
 
+    # An enum's own hash is written in Python, and a look at a directory has thousands of them.
+    __hash__ = object.__hash__
+
 
 def standing_of(directory: Path, files: Sequence[FetchedFile]) -> Standing:
     """Say how a product is found in the directory, without reading its bytes.
