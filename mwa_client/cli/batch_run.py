@@ -99,6 +99,7 @@ def _run_batch(
     settings, clock = context.settings, SystemClock()
     output, environment = settings.output, dict(os.environ)
     looks = {"quiet": output.quiet, "json": output.json, "verbose": output.verbose}
+    looks["names_jobs"] = settings.task is Task.SUBMIT  # Nobody may know them otherwise.
     with _not_in_environment("TQDM_"):  # The user has set them for other programs' bars.
         display = display_for(sys.stdout, sys.stderr, clock, environment, **looks)
 

@@ -21,6 +21,7 @@ def display_for(
     quiet: bool = False,
     json: bool = False,
     verbose: bool = False,
+    names_jobs: bool = False,
 ) -> Display:
     """Return the display that fits: bars on a terminal, lines elsewhere, JSON if asked for.
 
@@ -43,6 +44,8 @@ def display_for(
         Show JSON lines.
     verbose : bool
         The log is shown too, and bars would be torn by it.
+    names_jobs : bool
+        The job ids are what is wanted: name each.
     """
     from mwa_client.display.printing import Look, Looks
 
@@ -62,11 +65,17 @@ def display_for(
             is_beside = out.isatty() and _is_same(out, errors)
             if is_beside or not out.isatty():
                 return BarDisplay(
-                    out, errors, clock, looks=looks, colour=looks.errors.is_coloured, is_beside=is_beside
+                    out,
+                    errors,
+                    clock,
+                    looks=looks,
+                    colour=looks.errors.is_coloured,
+                    is_beside=is_beside,
+                    names_jobs=names_jobs,
                 )
         except Exception:
             pass  # tqdm is missing or broken here: lines say as much.
-    return LineDisplay(out, errors, clock, quiet=quiet, looks=looks)
+    return LineDisplay(out, errors, clock, quiet=quiet, looks=looks, names_jobs=names_jobs)
 
 
 def _is_file(stream: TextIO) -> bool:

@@ -66,7 +66,7 @@ class BarDisplay(LineDisplay):
 
     Parameters
     ----------
-    out, errors, clock, quiet, looks
+    out, errors, clock, quiet, looks, names_jobs
         As for `LineDisplay`; the bars are drawn on `errors`, a terminal.
     colour : bool
         Draw the bars in colour.
@@ -87,6 +87,7 @@ class BarDisplay(LineDisplay):
         looks: Looks | None = None,
         colour: bool = True,
         is_beside: bool = True,
+        names_jobs: bool = False,
     ) -> None:
         from tqdm import tqdm  # Not needed by runs without a terminal.
         from tqdm.utils import disp_trim
@@ -94,7 +95,7 @@ class BarDisplay(LineDisplay):
         if looks is None:
             look = Look(is_coloured=colour, is_wrapped=True)
             looks = Looks(look if is_beside else Look(), look)
-        super().__init__(out, errors, clock, quiet=quiet, looks=looks)
+        super().__init__(out, errors, clock, quiet=quiet, looks=looks, names_jobs=names_jobs)
         self._bar: Callable[..., Any] = tqdm.format_meter
         self._trim: Callable[[str, int], str] = disp_trim
         self._is_ascii = not str(errors.encoding or "").lower().startswith("utf")

@@ -59,13 +59,23 @@ class LineDisplay(Display):
         Show only errors and the summary.
     looks : Looks
         How lines look on the two.
+    names_jobs : bool
+        The job ids are what is wanted: each job that is submitted or found has a line of its own.
     """
 
     def __init__(
-        self, out: TextIO, errors: TextIO, clock: Clock, *, quiet: bool = False, looks: Looks = NO_LOOKS
+        self,
+        out: TextIO,
+        errors: TextIO,
+        clock: Clock,
+        *,
+        quiet: bool = False,
+        looks: Looks = NO_LOOKS,
+        names_jobs: bool = False,
     ) -> None:
         super().__init__(out, errors, clock, looks=looks)
         self._quiet = quiet
+        self._names_jobs = names_jobs
         self._begun = clock.monotonic()
         self._rows = 0
         self._counts: Counts | None = None
@@ -75,7 +85,7 @@ class LineDisplay(Display):
 
     def _show(self, event: Event) -> None:
         if isinstance(event, Submitted):
-            self._gather(FOUND if event.found else SUBMITTED, event.row)
+            self._show_submitted(FOUND if event.found else SUBMITTED, event.row)
             return
         if isinstance(event, StateChanged):
             self._gather(event.label, event.row)
@@ -115,6 +125,13 @@ class LineDisplay(Display):
 
     # --- States, of which many may change together ---------------------------------------------------
 
+    def _show_submitted(self, label: str, row: RowName) -> None:
+        if self._names_jobs:
+            self._show_gathered()
+            self._tell_state(label, row)
+        else:
+            self._gather(label, row)
+
     def _gather(self, label: str, row: RowName) -> None:
         """Hold a change of state back until it is known whether others come with it."""
         if self._gathering.has(row):
@@ -130,11 +147,13 @@ class LineDisplay(Display):
         for label, rows in self._gathering.take():
             if len(rows) <= MOST_SINGLE:
                 for row in rows:
-                    # A job that the user has named is there, of course.
-                    more = "(it was there already)" if label == FOUND and row.place else ""
-                    self._tell(about_row(label, row, more))
+                    self._tell_state(label, row)
             else:
                 self._tell(self._about_rows(label, rows))
+
+    def _tell_state(self, label: str, row: RowName) -> None:
+        # A job that the user has named is there, of course.
+        self._tell(about_row(label, row, "(it was there already)" if label == FOUND and row.place else ""))
 
     def _about_rows(self, label: str, rows: list[RowName]) -> str:
         """Return the line that says that several rows are in a state; a log names their jobs."""

@@ -32,6 +32,7 @@ from mwa_client.display import display_for
 from mwa_client.display.bars import BarDisplay
 from mwa_client.display.gathering import ranges_of
 from mwa_client.display.lines import LineDisplay
+from mwa_client.display.wording import about_row
 from mwa_client.errors import JobFailed
 from mwa_client.transfer.events import Progress
 
@@ -75,6 +76,20 @@ def test_a_few_are_told_one_by_one_and_all_before_what_follows() -> None:
         show(event)
     lines = out.getvalue().splitlines()
     assert [line.partition(":")[0] for line in lines] == ["Staging"] * 3 + ["Busy."]
+
+
+def test_each_submission_has_a_line_where_the_job_ids_are_the_result() -> None:
+    out = io.StringIO()
+    show = LineDisplay(out, out, FastClock(), names_jobs=True)
+    show(Begun(200))
+    for row in ROWS:
+        show(StateChanged(row, "Queued"))
+        show(Submitted(row, found=False))
+    show.close()
+    lines = out.getvalue().splitlines()
+    assert [line for line in lines if line.startswith("Submitted: Job id: ")] == [
+        about_row("Submitted", row) for row in ROWS
+    ]
 
 
 def test_submissions_that_come_one_after_another_are_one_line(terminal: Terminal) -> None:
