@@ -154,7 +154,7 @@ class _CommandText:
     is_plain : bool
         It is one command and its words, to which one more can be appended.
     is_background : bool
-        The shell does not wait for it.
+        The shell does not wait for a part of it: there is an ``&``, and no ``wait`` behind it.
     has_bash_redirection : bool
         It has an ``&>``, which other shells take for something else.
     doubt : str
@@ -187,6 +187,10 @@ class _CommandText:
         return self._open[-1] in ("", "(", "$(")
 
     @property
+    def _is_arithmetic(self) -> bool:
+        return ("$(", "(") in zip(self._open, self._open[1:])
+
+    @property
     def _tokens(self) -> re.Pattern[str]:
         """How the next piece is told from the rest."""
         if self._is_unquoted:
@@ -205,7 +209,7 @@ class _CommandText:
             else:
                 self._take_quoted(token)
             return
-        self._is_word_begun, self.is_background = True, False
+        self._is_word_begun = True
 
     def _place(self, token: str, name: str, unclear: str) -> None:
         """Take a placeholder."""
@@ -247,11 +251,11 @@ class _CommandText:
             len(self._open) == 1 and (is_operator or token in ("\n", "\\"))
         )
         self.has_bash_redirection = self.has_bash_redirection or token == "&>"
-        if token[0] not in _BLANKS + ")}":
+        if (token == "&" and not self._is_arithmetic) or (token == "wait" and not self._is_word_begun):
             self.is_background = token == "&"
         if token == "$'":
             self._unclear = "it stands behind $'...', which shells read differently"
-        elif token == "<<":
+        elif token == "<<" and not self._is_arithmetic:
             self._unclear = "it stands behind a here-document"
         elif token == "case" and len(self._open) > 1:
             self._unclear = "it stands behind a case within brackets"

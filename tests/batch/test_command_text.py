@@ -44,11 +44,11 @@ BEFORE = (
     ": '\\' '\"'\n",
     ': "\\"" "\\\\" "${x:-}}" ${x:-\'}\'} ${x#\\}}\n',
     ": `echo \"it's\"` \"`echo \\\"it's\\\"`\"\n",
-    ": $(: # it's )\n) $(: $(: \")\" ')')) $((1 + (2)))\n",
+    ": $(: # it's )\n) $(: $(: \")\" ')')) $((1 + (2 << 1) & 3))\n",
     "case x in a) : ;; (b) : ;; x) : \"'\" ;; esac\n",
     "if true; then :; fi; ! false && { :; } || exit 9; ",
     ": {line} '{line}' \"{line}\" `: {line}` {}{other}${line:-{line}}\n",
-    ": ok >/dev/null 2>&1; wait\n: & ",
+    ": & : ok >/dev/null 2>&1; wait\n",
     "x=$(cat </dev/null) 3>&1 <&- 3>&-;",
     "\\\n\t # it's\n",
 )  # fmt: skip
@@ -146,6 +146,8 @@ def test_the_path_is_appended_to_nothing_but_one_command(template: str) -> None:
         "(work {path} &)",
         "{ work {path} & }\n",
         "a {path} && b &",
+        "work {path} & echo waiting for nothing",
+        "work & echo {path}",
     ],
 )
 def test_a_command_that_the_shell_does_not_wait_for_is_refused(template: str) -> None:
