@@ -106,7 +106,8 @@ class Waits:
         last = [(steps[-1].label, steps[-1].at)] if steps and steps[-1].label not in _ENDS else []
         whole = [] if made_at is None else [(SUBMITTED, made_at)]
         for label, since in (*last, *whole):
-            left = self._left(kind, label, now - since)
+            # A clock may have been set back since.
+            left = self._left(kind, label, max(now - since, 0.0))
             if left is not None:
                 return now + left
         return None

@@ -265,7 +265,9 @@ def ledgers_in(directory: Path, state_dir: Path) -> list[Path]:
         The directory is missing, or it cannot be read.
     """
     directory.stat()  # Of a missing directory it would be wrong to say that nothing was done there.
-    if not os.path.lexists(state_dir):
+    try:
+        os.lstat(state_dir)
+    except FileNotFoundError:  # Where it cannot be looked for, nobody knows what was done.
         return []
     refuse_foreign_folder(state_dir)
     return sorted(path for path in state_dir.iterdir() if LEDGER_NAME.fullmatch(path.name))

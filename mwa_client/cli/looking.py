@@ -11,7 +11,7 @@ from mwa_client.batch.ledger import STATE_DIR
 from mwa_client.batch.ledger_file import garbage_collection_off
 from mwa_client.batch.status import DirectoryStatus, status_of
 from mwa_client.cli.context import Show
-from mwa_client.cli.report_file import Reporter, write_report
+from mwa_client.cli.report_file import Reporter, remove_unfinished_pages, write_report
 from mwa_client.cli.settings import Settings
 from mwa_client.display.status import status_documents, status_lines
 from mwa_client.errors import ExitStatus
@@ -47,6 +47,7 @@ def _show_status(settings: Settings, say: Show, show: Show) -> ExitStatus:
         requests = jobs.jobs
     status = directory_status(settings, requests)
     if settings.output.report is not None:
+        remove_unfinished_pages(settings.output.report, status.now)
         write_report(settings.output.report, _page(status))
         say(f"Wrote {settings.output.report}.")
     if settings.output.table and settings.output.json:
@@ -77,6 +78,7 @@ def reports(
     def page(leaving: int | None = None) -> str:
         return _page(directory_status(settings, requests, leaving=leaving))
 
+    remove_unfinished_pages(path, clock.now())
     reporter = Reporter(path, page, clock, say)
     reporter.write()
     try:

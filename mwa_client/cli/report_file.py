@@ -26,6 +26,8 @@ LARGEST_PAGE = 1 << 28
 """Bytes of the largest file that is looked at; a page about 10,000 rows has some 8 million."""
 INTERVAL, LARGEST_SHARE = 120.0, 0.02
 """Seconds between two pages during a run, and the most of its time that is spent on them."""
+UNFINISHED_FOR = 600.0
+"""Seconds after which a page that has not got its name will get none: its writer was killed."""
 CHOOSE_ANOTHER = "Choose another --report."
 
 
@@ -55,7 +57,7 @@ def write_report(path: Path, page: str) -> None:
     """
     body = page.encode("utf-8", "replace")
     mark = MARK.format(hashlib.sha1(body, usedforsecurity=False).hexdigest())
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.new")
+    temporary = path.with_name(f"{_temporary_prefix(path)}{secrets.token_hex(8)}.new")
     with _file_errors(path):
         try:
             with os.fdopen(open_new(temporary), "wb") as file:
@@ -66,6 +68,25 @@ def write_report(path: Path, page: str) -> None:
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished_pages(path: Path, now: float) -> None:
+    """Remove the pages that a kill has left half written: ours, as their name and their beginning show.
+
+    One that is younger than `UNFINISHED_FOR` seconds may be another client's that is about to get its name.
+    """
+    name = re.compile(rf"{re.escape(_temporary_prefix(path))}[0-9a-f]{{16}}\.new")
+    mark = MARK.partition("{}")[0].encode()
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for found in [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]:
+            with suppress(OSError, DirectoryUnusable):
+                begun = read_ours(found, LARGEST_PAGE, private=False)[: len(mark)]
+                if mark.startswith(begun) and now - found.lstat().st_mtime > UNFINISHED_FOR:
+                    found.unlink()
+
+
+def _temporary_prefix(path: Path) -> str:
+    return f".{path.name[:100]}."
 
 
 class Reporter:

@@ -65,6 +65,7 @@ def test_the_median_of_those_that_took_longer() -> None:
     assert waits.expect(VISIBILITIES, steps(100, 100, 100, 600), now=700) == 600 + 500
     assert waits.expect(VISIBILITIES, steps(100, 100, 100), now=900) == (1100 + 1500) / 2
     assert waits.expect(VISIBILITIES, steps(100, 100, 100), now=1600) is None, "longer than all before"
+    assert waits.expect(VISIBILITIES, steps(9000, 9000, 9000), now=100) == 1100, "the clock was set back"
 
 
 def test_no_estimate_where_nothing_is_known() -> None:

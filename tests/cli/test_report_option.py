@@ -14,6 +14,7 @@ from mwa_client.cli import main as cli
 from mwa_client.cli.report_file import INTERVAL, Reporter, check_report_file, write_report
 from mwa_client.errors import SettingsError
 from mwa_client.sandbox import Sandbox
+from mwa_client.timing import SystemClock
 
 Command = Callable[..., "tuple[int, str, str]"]
 
@@ -113,6 +114,27 @@ def test_what_is_the_users_stays(page: Path, data: Path, command: Command, kind:
     status, out, err = command("--report", page, f"--dir={data}")
     assert status == 1 and out == "" and "another --report" in err
     assert everything() == before
+
+
+def test_what_a_kill_left_half_written_is_removed(page: Path, data: Path, command: Command) -> None:
+    write_report(page, "<p>one</p>")
+    begun = page.read_bytes()
+    page.unlink()
+    left = {  # What is in it, how old it is, and whether it is ours.
+        ".report.html.0123456789abcdef.new": (begun[:200], 9000, True),
+        ".report.html.0123456789abcde0.new": (b"", 9000, True),
+        ".report.html.0123456789abcde1.new": (begun, 5, False),
+        ".report.html.0123456789abcde2.new": (b"mine", 9000, False),
+        ".report.html.mine.new": (begun, 9000, False),
+        ".other.html.0123456789abcdef.new": (begun, 9000, False),
+    }
+    now = SystemClock().now()
+    for name, (content, age, _) in left.items():
+        (page.parent / name).write_bytes(content)
+        os.utime(page.parent / name, (now - age, now - age))
+    assert command("--report", page, f"--dir={data}")[0] == 0
+    kept = {name for name, (_, _, is_ours) in left.items() if not is_ours}
+    assert names(page.parent) - {"data", "home"} == {"report.html", *kept}
 
 
 def test_a_second_name_keeps_what_it_had(page: Path) -> None:

@@ -121,6 +121,10 @@ def test_nothing_is_made_and_nothing_changed(busy: Diary, look: Look) -> None:
 def test_directories_without_a_ledger(diary: Diary, look: Look) -> None:
     status, out, err = look()
     assert status == 1 and out == [] and "There is no directory" in err and not diary.directory.exists()
+    diary.directory.touch()
+    status, out, err = look()
+    assert status == 1 and out == [] and "Not a directory" in err
+    diary.directory.unlink()
     diary.directory.mkdir()
     status, out, err = look()
     assert (status, err) == (0, "") and out == [
