@@ -13,6 +13,7 @@ from mwa_client.batch.unpacking import (
     NothingToFetch,
     fetch_and_unpack,
     is_unpackable,
+    missing_as_file,
     missing_of_unpacked,
 )
 from mwa_client.directory.trees import tree_size
@@ -103,10 +104,14 @@ def bytes_to_come(files: ProductFiles, place: DownloadDirectory, *, unpack: bool
     to_come = 0
     for wanted, file in files:
         missing = max((wanted.size or 0) - _bytes_there(wanted, place), 0)
-        if not file.delivery.is_folder and unpack and is_unpackable(wanted.name):
-            to_come += missing_of_unpacked(wanted, place, missing)
-        elif not file.delivery.is_folder or is_readable(file.path):
+        if file.delivery.is_folder:
+            to_come += missing if is_readable(file.path) else 0
+        elif not is_unpackable(wanted.name):
             to_come += missing
+        elif unpack:
+            to_come += missing_of_unpacked(wanted, place, missing)
+        else:
+            to_come += missing_as_file(wanted, place, missing)
     return to_come
 
 

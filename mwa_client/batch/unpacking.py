@@ -83,13 +83,37 @@ def missing_of_unpacked(wanted: ExpectedFile, place: DownloadDirectory, missing:
         How many bytes of the archive are not here as a file. One that is, or that must be before it can be
         unpacked, as a zip must, stays until that is done.
     """
+    size, here = wanted.size or 0, _bytes_that_stay(wanted, place)
+    if here is not None:
+        return max(size - here, 0)
+    comes_as_file = not is_tar_name(wanted.name) or missing < size
+    return max(size - bytes_in_unpacking(place, wanted.name), 0) + (missing if comes_as_file else 0)
+
+
+def missing_as_file(wanted: ExpectedFile, place: DownloadDirectory, missing: int) -> int:
+    """Return for how many bytes a product that stays a file, and may be half unpacked, still needs room.
+
+    Parameters
+    ----------
+    missing : int
+        How many bytes of it are not here as a file.
+    """
+    here = _bytes_that_stay(wanted, place)
+    if here is not None:
+        return max((wanted.size or 0) - here, 0)
+    return max(missing - bytes_in_unpacking(place, wanted.name), 0)
+
+
+def _bytes_that_stay(wanted: ExpectedFile, place: DownloadDirectory) -> int | None:
+    """Return how many bytes are here of a product that was unpacked to its end, or is made a file again.
+
+    A member loses what the file has of it: together they have as many bytes as before.
+    """
     unpacking = unpack_place(place, wanted.name)
     note = read_unpack_note(unpacking)
     if note is not None and note.final is not None and not os.path.lexists(unpacking.members):
-        return 0  # It was killed when all but the ledger's line was done.
-    size = wanted.size or 0
-    comes_as_file = not is_tar_name(wanted.name) or missing < size
-    return max(size - bytes_in_unpacking(place, wanted.name), 0) + (missing if comes_as_file else 0)
+        return wanted.size or 0  # It was killed when all but the ledger's line was done.
+    return note.synced if note is not None and note.is_repacking else None
 
 
 def fetch_and_unpack(downloader: Downloader, wanted: ExpectedFile, source: Source) -> FetchedFile:

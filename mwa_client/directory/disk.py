@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def disk_errors(path: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DiskFull(
-                f"No room left to write {path} ({(error.strerror or '').lower()}).",
+                f"No room left to write {path} ({_what_is_full(path, error)}).",
                 "Make room, then run the same command again; what was fetched is kept.",
             ) from error
         if error.errno in OUT_OF_THEM:
@@ -50,6 +50,15 @@ def disk_errors(path: str | Path) -> Iterator[None]:
             f"Cannot write {path}: {error.strerror or error}.",
             "Check the directory's permissions, or choose another with --dir.",
         ) from error
+
+
+def _what_is_full(path: str | Path, error: OSError) -> str:
+    """Return what there is no room for: where files are many and small, it may be their number."""
+    with suppress(OSError):
+        state = os.statvfs(path if os.path.lexists(path) else Path(path).parent)
+        if error.errno == errno.ENOSPC and state.f_files and not state.f_favail and state.f_bavail:
+            return "the file system can hold no more files, however small"
+    return (error.strerror or "").lower()
 
 
 def sync_path(path: Path) -> None:

@@ -21,7 +21,12 @@ from mwa_client.transfer.unpacking.to_folder import (
     is_tar_name,
     unpack_tar_file,
 )
-from mwa_client.transfer.unpacking.unpacked import UnpackRefused, remove_archive, renamed_folder
+from mwa_client.transfer.unpacking.unpacked import (
+    UnpackRefused,
+    remove_archive,
+    remove_unpacking,
+    renamed_folder,
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ class Downloader(Transfers):
             if refused is None:
                 raise
             # It is most likely not damaged, and then it will never be unpacked, whatever the room.
+            remove_unpacking(directory, expected.name, directory.guard)
             raise UnpackRefused(refused.member, refused.why, archive) from None
         remove_archive(directory, expected)
         return folder

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from shared import FastClock, Run, command, environment, run_batch, run_command, vis, wait_until
@@ -17,8 +20,8 @@ from shared import FastClock, Run, command, environment, run_batch, run_command,
 from mwa_client.asvo.job import Delivery, ProductFile
 from mwa_client.batch.events import Downloading, Notice
 from mwa_client.batch.products import bytes_to_come
-from mwa_client.directory.disk import free_bytes
-from mwa_client.errors import DirectoryUnusable, ExitStatus
+from mwa_client.directory.disk import disk_errors, free_bytes
+from mwa_client.errors import DirectoryUnusable, DiskFull, ExitStatus
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import JobState, JobType, Sandbox
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
@@ -297,3 +300,14 @@ def test_a_disk_that_fills_up_on_the_way(tmp_path: Path) -> None:
         wait_until(lambda: len([r for r in sandbox.requests if r.path == "/api/download"]) == 2)
         asked = [request.range for request in sandbox.requests if request.path == "/api/download"]
         assert kept > 0 and sorted(asked, key=str) == sorted([None, f"bytes={kept}-"], key=str)
+
+
+def test_a_file_system_that_can_hold_no_more_files_is_not_called_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = SimpleNamespace(f_files=1000, f_favail=0, f_bavail=5000)
+    monkeypatch.setattr(os, "statvfs", lambda path: state)
+    for left, words in ((0, "can hold no more files"), (7, "no space left on device")):
+        state.f_favail = left
+        with pytest.raises(DiskFull, match=words), disk_errors(tmp_path / "not there"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

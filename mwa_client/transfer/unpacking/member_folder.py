@@ -271,10 +271,11 @@ class MemberFolder:
         folder = self._walk(path[:-1], make=False)
         try:
             # By its name: a file with two names, or a folder that is there twice, may let nobody in by now.
-            if stat.S_ISLNK(os.stat(path[-1], dir_fd=folder, follow_symlinks=False).st_mode):
+            state = os.stat(path[-1], dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISLNK(state.st_mode):
                 raise OSError(errno.ELOOP, "a link in place of a member")
             os.utime(path[-1], ns=(mtime_ns, mtime_ns), dir_fd=folder)
-            os.chmod(path[-1], mode, dir_fd=folder)
+            os.chmod(path[-1], mode | group_bit(state), dir_fd=folder)
         finally:
             os.close(folder)
 
@@ -364,6 +365,14 @@ def _refuse(member: Member, why: str) -> NoReturn:
 
 def _set_time(file: int, member: Member) -> None:
     os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
+
+
+def group_bit(state: os.stat_result) -> int:
+    """Return what a folder has from the one above it, and keeps: that what is made in it is its group's.
+
+    A project's folders are often so, on a file system where each group has a quota. No archive can set it.
+    """
+    return state.st_mode & stat.S_ISGID if stat.S_ISDIR(state.st_mode) else 0
 
 
 def umask() -> int:

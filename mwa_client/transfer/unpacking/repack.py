@@ -1,8 +1,9 @@
 """Make a tar again of what was unpacked of it, as an ordinary part file.
 
-That is done for a product that is not to be unpacked after all. It takes the room of one window: a member's
-content is copied from its end, and the member is cut once the copy is on the disk. A kill at any moment costs
-nothing, either: what a member does not have any more, the part file has.
+That is done for a product that is not to be unpacked after all. It takes the room of one window, or of a few
+writes where there is no more: a member's content is copied from its end, and the member is cut once the copy
+is on the disk. A kill at any moment costs nothing, either: what a member does not have any more, the part
+file has.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from mwa_client.directory.disk import disk_errors, sync_file_system
+from mwa_client.directory.disk import disk_errors, free_bytes, sync_file_system
 from mwa_client.errors import Stopped
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import ExpectedFile
@@ -22,6 +23,9 @@ from mwa_client.transfer.unpacking.member_folder import MemberFolder
 from mwa_client.transfer.unpacking.members import Member
 from mwa_client.transfer.unpacking.tar_again import TarAgain, TarPiece, place_of
 from mwa_client.transfer.unpacking.unpack_part import UnpackPart, open_unpacking, remove_unpack_place
+
+LEAST_ROOM = 4 * WRITE_SIZE
+"""Bytes of room with less of which members lose at once what was copied of them."""
 
 
 def repack(place: UnpackPlace, note: UnpackNote, expected: ExpectedFile, transfers: Transfers) -> None:
@@ -111,7 +115,7 @@ class _Copy:
                 if self._cuts and self._cuts[-1][0] is member:
                     self._cuts.pop()
                 self._cuts.append((member, length_of(member, here)))
-                if self._copied >= SYNC_SIZE:
+                if self._copied >= SYNC_SIZE or free_bytes(self._members.path) < LEAST_ROOM:
                     self._flush()
         finally:
             os.close(file)

@@ -28,6 +28,7 @@ from mwa_client.transfer.unpacking.kept import (
     unpack_place,
     write_unpack_note,
 )
+from mwa_client.transfer.unpacking.member_folder import group_bit
 from mwa_client.transfer.unpacking.members import path_text
 from mwa_client.transfer.unpacking.unpack_part import remove_unpack_place
 
@@ -185,7 +186,7 @@ def _as_fetched(
 
 def _set_own(path: Path, final: FinalFolder) -> None:
     """Set the folder's own permissions and time; a folder that is not to be written into cannot be moved."""
-    path.chmod(final.mode)
+    path.chmod(final.mode | group_bit(path.lstat()))
     if path.lstat().st_mtime_ns != final.mtime_ns:
         os.utime(path, ns=(final.mtime_ns, final.mtime_ns))
 

@@ -32,6 +32,8 @@ from tars import (
     tree_of,
 )
 
+from mwa_client.asvo.job import ProductFile
+from mwa_client.batch.products import bytes_to_come
 from mwa_client.directory.trees import remove_tree, tree_size
 from mwa_client.errors import DirectoryUnusable, DiskFull, Stopped, VerificationFailed
 from mwa_client.transfer import extra, part_file, segments, tuner
@@ -576,6 +578,29 @@ def test_without_the_option_what_was_unpacked_becomes_a_tar_again(share: float, 
     assert list(many.place.state_dir.iterdir()) == []
 
 
+def test_what_was_unpacked_needs_its_room_once_when_it_stays_a_tar(
+    many: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, files = len(many.archive), [(many.expected, ProductFile(NAME))]
+    stopped_after(many, 0.5)
+    there = bytes_in_unpacking(many.place, NAME)
+    assert there > 0.4 * size and bytes_to_come(files, many.place) == size - there
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(repack._Copy, "_flush", _interrupt)
+        many.fetch(unpack=False)
+    for unpack in (False, True):
+        assert bytes_to_come(files, many.place, unpack=unpack) == size - there
+
+
+def test_what_is_made_in_a_groups_folder_is_the_groups(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "downloads", tar_of(folder("explicit"), member("implied/file", b"x")))
+    scene.path.chmod(0o2775)
+    scene.place.state_dir.chmod(0o2755)
+    unpacked = scene.fetch_folder().path
+    modes = [stat.S_IMODE(each.stat().st_mode) for each in (unpacked, *sorted(unpacked.iterdir()))]
+    assert [mode & 0o7000 for mode in modes] == [stat.S_ISGID] * 3 and modes[1] == 0o2755
+
+
 def test_a_refused_product_is_fetched_once(tmp_path: Path) -> None:
     scene = Scene(tmp_path, tar_of(*HOSTILE))
     scene.source.piece = 1000
@@ -586,10 +611,14 @@ def test_a_refused_product_is_fetched_once(tmp_path: Path) -> None:
     assert refusal.value.kept.fetched <= 60_000
 
 
-def test_a_refused_product_takes_the_room_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even one large member is cut while it is copied."""
-    monkeypatch.setattr(repack, "SYNC_SIZE", 20_000)
+@pytest.mark.parametrize(("window", "free"), [(20_000, 1e9), (64 << 20, 1000)])
+def test_a_refused_product_takes_the_room_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, free: float
+) -> None:
+    """Even one large member is cut while it is copied; where there is little room, after each write."""
+    monkeypatch.setattr(repack, "SYNC_SIZE", window)
     monkeypatch.setattr(repack, "WRITE_SIZE", 10_000)
+    monkeypatch.setattr(repack, "free_bytes", lambda path: free)
     scene = Scene(tmp_path, tar_of(member("big", b"x" * 700_000), *HOSTILE))
     most, sync = 0, part_file.PartFile.sync
 
@@ -602,6 +631,21 @@ def test_a_refused_product_takes_the_room_of_one(tmp_path: Path, monkeypatch: py
     with pytest.raises(UnpackRefused):
         scene.fetch()
     assert most < len(scene.archive) + 250_000  # Each small file takes a block.
+
+
+def test_of_a_refused_product_nothing_stays_where_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is unpacked once more from the tar, for which there may be no room."""
+    scene = Scene(tmp_path, tar_of(*HOSTILE))
+
+    def full_disk(*_: object) -> None:
+        raise DiskFull("No room.", "Make room.")
+
+    monkeypatch.setattr("mwa_client.transfer.unpacking.to_folder._feed_from", full_disk)
+    with pytest.raises(UnpackRefused, match="outside"):
+        scene.fetch()
+    assert list(scene.place.state_dir.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", range(1, 8))
