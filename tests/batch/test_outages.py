@@ -556,7 +556,7 @@ def command(days: Days, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     for name in ("MWA_ASVO_API_KEY", "MWA_ASVO_HTTPS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for module in ("mwa_client.timing", "mwa_client.cli.batch_run"):
+    for module in ("mwa_client.cli.batch_run", "mwa_client.timing"):  # The first loads what derives from it.
         monkeypatch.setattr(f"{module}.SystemClock", lambda: days)
     (tmp_path / "jobs.csv").write_text(vis(OBS))
 
