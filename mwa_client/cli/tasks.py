@@ -100,7 +100,12 @@ def _list_jobs(context: TaskContext) -> ExitStatus:
     elif chosen:
         context.show(*table(chosen, now).split("\n"))
     else:
-        context.show(f"None of your {len(jobs)} jobs is one of those." if len(jobs) > 1 else "No jobs.")
+        none = (
+            "Your only job is none of those."
+            if len(jobs) == 1
+            else f"None of your {len(jobs)} jobs is one of those."
+        )
+        context.show(none if jobs else "No jobs.")
     return ExitStatus.COMPLETE
 
 

@@ -248,6 +248,12 @@ def test_some_of_the_list(sandbox: Sandbox, run: Run, api: str) -> None:
     assert run("-l", "--api", api, "--state=staging").out == "None of your 4 jobs is one of those.\n"
 
 
+def test_the_only_job_is_none_of_those_that_are_wanted(sandbox: Sandbox, run: Run) -> None:
+    assert run("-l", "--state=staging").out == "No jobs.\n"
+    add(sandbox, state=JobState.QUEUED)
+    assert run("-l", "--state=staging").out == "Your only job is none of those.\n"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
