@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right, insort
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
@@ -16,7 +17,7 @@ from mwa_client.jobs.keys import JobType
 FEWEST = 3
 """Jobs that must have been ready before anything is said about others of their kind."""
 MOST_LEARNT = 1000
-"""Rows that a look at a directory learns from: the last ones tell the most."""
+"""Rows of a ledger that are learnt from: the last ones tell the most."""
 SHORTEST_WAIT = 60.0
 """Seconds of the shortest wait that is worth words."""
 STARTED = "Started"
@@ -39,6 +40,8 @@ class Waits:
     def __init__(self) -> None:
         self._took: dict[tuple[str, str], list[float]] = {}
         self._steps: dict[str, list[Step]] = {}
+        # Looked at when somebody asks: a ledger has a hundred thousand rows, and most runs never wait.
+        self._ended: deque[tuple[str, list[Step]]] = deque(maxlen=MOST_LEARNT)
 
     def take(self, entry: Mapping[str, object], identity: str) -> None:
         """Learn from an entry of the ledger about a row."""
@@ -60,7 +63,7 @@ class Waits:
         if not steps or steps[-1].label != label:
             steps.append(Step(at, label))
         if label in _ENDS:
-            self.learn(kind_in(identity), self._steps.pop(identity))
+            self._ended.append((identity, self._steps.pop(identity)))
 
     def learn(self, kind: str, steps: Iterable[Step]) -> None:
         """Learn from what a row was, one after the other."""
@@ -85,6 +88,9 @@ class Waits:
         made_at, starts_at : float, optional
             When its job was made, and when the service expects to start it.
         """
+        while self._ended:
+            ended, steps_of_it = self._ended.popleft()
+            self.learn(kind_in(ended), steps_of_it)
         steps = self._steps.get(identity, ())
         return self.expect(kind_in(identity), steps, now, made_at=made_at, starts_at=starts_at)
 
