@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,3 +138,12 @@ def test_every_file_that_contributors_are_sent_to_is_there() -> None:
         folder = found[0].parent if found else folder
         missing += [] if found else [name]
     assert missing == []
+
+
+def test_nothing_that_a_run_has_made_is_kept_in_the_repository() -> None:
+    root = PACKAGE.parent
+    if not (root / ".git").exists():
+        pytest.skip("not a clone")
+    listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True)
+    products = [name for name in listed.stdout.split() if name.endswith((".tar", "SHA1SUMS", ".jsonl"))]
+    assert products == []
