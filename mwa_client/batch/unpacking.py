@@ -130,8 +130,11 @@ def fetch_and_unpack(downloader: Downloader, wanted: ExpectedFile, source: Sourc
     if present is not None:
         return present
     fetched = downloader.fetch(wanted, source, unpack=True)
-    if not isinstance(fetched, FetchedFolder) and is_unpackable(fetched.path.name) and is_zip(fetched.path):
-        fetched = unzip(fetched, wanted, downloader)
+    if not isinstance(fetched, FetchedFolder) and is_unpackable(fetched.path.name):
+        if is_zip(fetched.path):
+            fetched = unzip(fetched, wanted, downloader)
+        elif not is_tar_name(fetched.path.name) and _is_archive(fetched.path):
+            fetched = downloader.unpack_tar(fetched, wanted)  # It is called a zip.
     if isinstance(fetched, FetchedFolder):
         # A kill may have come between the folder's name and this.
         remove_archive(downloader.directory, wanted)

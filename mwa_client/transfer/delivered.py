@@ -19,7 +19,7 @@ from mwa_client.errors import JobFailed, TransferFailed
 USUAL_ROOTS = (Path("/scratch"), Path("/data"))
 """Where the service delivers to: ``/scratch/<group>/asvo/<job id>``, ``/data/<group>/asvo/<job id>``."""
 TOP = Path("/")
-LONGEST_PATH = 4096
+LONGEST_PATH = 4095
 """Bytes that a path can have; Linux opens none that is longer."""
 
 

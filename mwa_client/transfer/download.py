@@ -95,9 +95,37 @@ class Downloader(Transfers):
             if not isinstance(fetched, MemberRefused):
                 return fetched
             refused = fetched
-        archive = self._fetch_file(expected, archive, source)
+        return self.unpack_tar(self._fetch_file(expected, archive, source), expected, refused)
+
+    def unpack_tar(
+        self, archive: FetchedFile, expected: ExpectedFile, refused: MemberRefused | None = None
+    ) -> FetchedFile:
+        """Unpack a tar that stands in the directory, and remove it if it is as we left it.
+
+        Parameters
+        ----------
+        archive : FetchedFile
+            The tar.
+        expected : ExpectedFile
+            What it was expected to be.
+        refused : MemberRefused, optional
+            Why it was not unpacked while it came; it may have been damaged on the way.
+
+        Returns
+        -------
+        FetchedFile
+            The folder; or the archive as it is, where it is no tar after all.
+
+        Raises
+        ------
+        UnpackRefused
+            It has a member that is not unpacked; it stays as it is.
+        VerificationFailed, DiskFull, DirectoryUnusable, Stopped
+            It is not unpacked yet, and stays.
+        """
+        directory = self.directory
+        expected = replace(expected, name=archive.path.name)
         try:
-            # What was refused on the way may have been damaged there: what is verified now decides.
             folder = unpack_tar_file(archive.path, expected, archive, self)
         except NoArchive:
             return archive

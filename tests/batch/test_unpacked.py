@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from shared import FastClock, Run, failures, listed, notices, products, run_batch, true_bytes, vis
+from tars import folder, member, tar_of
 
 from mwa_client.batch.events import Complete, Downloading
 from mwa_client.batch.ledger import STATE_DIR
@@ -388,6 +389,17 @@ def test_what_is_no_archive_stays_as_it_is(
     sandbox.reset_log()
     assert unpack(sandbox, data, clock, api=api).summary.exit_status is ExitStatus.COMPLETE
     assert not sandbox.requests
+
+
+def test_a_tar_that_is_called_a_zip(
+    sandbox: Sandbox, data: Path, clock: FastClock, give: Callable[[bytes], None]
+) -> None:
+    give(tar_of(folder("obs.ms"), member("obs.ms/table.dat", b"table")))
+    assert unpack(sandbox, data, clock).summary.complete
+    assert products(data) == {f"{OBS}_vis"} and check_sums(data) == 1 and not left_over(data)
+    give(tar_of(member("fine", b"x"), member("../up")))
+    run = unpack(sandbox, data, clock, vis(OBS + 8))
+    assert "leads out" in failures(run)[1] and f"{OBS + 8}_vis.zip" in products(data) and not left_over(data)
 
 
 def test_a_damaged_zip_is_refused(

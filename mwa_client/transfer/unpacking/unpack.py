@@ -18,6 +18,10 @@ from mwa_client.transfer.unpacking.tar_stream import TarStream
 
 FEW_MEMBERS = 20
 """So many members are flushed to the disk one by one; for more, the whole file system is."""
+MOST_HOLES, SLIGHT_HOLES = 16, 1 << 30
+"""So many times the archive's size may be holes in its files, and so many bytes in any archive.
+
+They take no room, but whoever reads them, as for their SHA-1, may need days."""
 MOST_REMEMBERED = 1000
 """Of so many files with a second name the SHA-1 is remembered."""
 
@@ -58,8 +62,9 @@ class Unpacker:
         self._file: MemberFile | None = None
         self._continued: MemberFile | None = None
         """A file that an earlier run has begun, and whose SHA-1 is still computed."""
-        self._with_holes = 0
-        """Bytes of the files with holes, holes included."""
+        self._holes = 0
+        """Bytes of the holes in files."""
+        self._most_holes = float("inf") if size is None else SLIGHT_HOLES + MOST_HOLES * size
         self._unsynced: list[Parts] = []
 
     @property
@@ -172,6 +177,7 @@ class Unpacker:
         if member.kind not in (MemberKind.FILE, MemberKind.HARD_LINK):
             return 0
         self.files += 1
+        self._holes += member.size - member.stored if member.has_holes else 0
         return self.sums.reserve(member.path)
 
     def _make(self, member: Member, line: int) -> None:
@@ -183,10 +189,12 @@ class Unpacker:
                 self.sums.put(line, NO_SUM, member.path)
 
     def _check_room(self, member: Member) -> None:
-        """Refuse files that are mostly holes where no copy of them would have room."""
+        """Refuse holes that no copy would have room for, or that are far larger than all else."""
         if member.has_holes:
-            self._with_holes += member.size - member.stored
-            if self._with_holes > free_bytes(self._place.path):
+            holes = self._holes + member.size - member.stored
+            if holes > self._most_holes:
+                raise MemberRefused(member.name, "has holes that are far larger than the archive")
+            if holes > free_bytes(self._place.path):
                 raise MemberRefused(member.name, "has holes that would not have room as bytes")
 
     # --- What an earlier run has left -----------------------------------------------------------------

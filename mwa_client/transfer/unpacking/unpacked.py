@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -156,7 +157,7 @@ def bytes_in_unpacking(directory: DownloadDirectory, name: str) -> int:
         # Where all is here, permissions may let nobody in; where it is much, it may be a million files.
         # What has come since the last flush is less than one window.
         return note.synced
-    with disk_errors(place.path), suppress(FileNotFoundError, PermissionError):
+    with disk_errors(place.path), suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         files = (entry for entry in walk_tree(place.members) if entry.is_file(follow_symlinks=False))
         states = (entry.stat(follow_symlinks=False) for entry in files)
         # A file with several names came once.
@@ -185,10 +186,23 @@ def _as_fetched(
 
 
 def _set_own(path: Path, final: FinalFolder) -> None:
-    """Set the folder's own permissions and time; a folder that is not to be written into cannot be moved."""
-    path.chmod(final.mode | group_bit(path.lstat()))
-    if path.lstat().st_mtime_ns != final.mtime_ns:
-        os.utime(path, ns=(final.mtime_ns, final.mtime_ns))
+    """Set the folder's own time and permissions; a folder that is not to be written into cannot be moved.
+
+    It stands where others may be able to write: whatever they put in its place stays as it is.
+    """
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except PermissionError:
+        return  # They were set before, and came last.
+    try:
+        state = os.fstat(folder)
+        if state.st_ino != final.inode:
+            raise OSError(errno.ESTALE, "something else has been put in its place")
+        if state.st_mtime_ns != final.mtime_ns:
+            os.utime(folder, ns=(final.mtime_ns, final.mtime_ns))
+        os.fchmod(folder, final.mode | group_bit(state))
+    finally:
+        os.close(folder)
 
 
 def _write_final_sums(place: UnpackPlace, name: str) -> None:

@@ -592,6 +592,23 @@ def test_what_was_unpacked_needs_its_room_once_when_it_stays_a_tar(
         assert bytes_to_come(files, many.place, unpack=unpack) == size - there
 
 
+def test_what_others_put_in_the_folders_place_stays_as_it_is(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = scene.path / "mine"
+    mine.mkdir(0o700)
+
+    def swapped(path: Path, final: Path) -> bool:
+        path.rename(scene.path / "moved")
+        final.symlink_to(mine)
+        return True
+
+    monkeypatch.setattr("mwa_client.transfer.unpacking.unpacked.rename_to_free_name", swapped)
+    with pytest.raises(DirectoryUnusable):
+        scene.fetch()
+    assert stat.S_IMODE(mine.stat().st_mode) == 0o700
+
+
 def test_what_is_made_in_a_groups_folder_is_the_groups(tmp_path: Path) -> None:
     scene = Scene(tmp_path / "downloads", tar_of(folder("explicit"), member("implied/file", b"x")))
     scene.path.chmod(0o2775)
