@@ -14,6 +14,7 @@ from mwa_client.transfer.unpacking.member_file import MemberFile, length_of, tak
 from mwa_client.transfer.unpacking.member_folder import MemberFolder
 from mwa_client.transfer.unpacking.members import Member, MemberKind, MemberRefused, Parts
 from mwa_client.transfer.unpacking.recall import Recall, let_us_in
+from mwa_client.transfer.unpacking.tar_again import TarAgain
 from mwa_client.transfer.unpacking.tar_stream import TarStream
 
 FEW_MEMBERS = 20
@@ -46,6 +47,8 @@ class Unpacker:
         The folder with the members.
     sums : SumLines
         The checksums of the files.
+    again : TarAgain
+        The bytes of the tar so far, for one reader.
     files : int
         How many files there are.
     """
@@ -58,6 +61,7 @@ class Unpacker:
             self.members = MemberFolder(place.members, place.path)
             self.kept = GrowingFile(place.kept)
             self.sums = SumLines(place.sums)
+        self.again = TarAgain(self.kept.read, self.members)
         self._stream = TarStream(self, size)
         self._file: MemberFile | None = None
         self._continued: MemberFile | None = None
@@ -129,6 +133,7 @@ class Unpacker:
             if file is not None:
                 file.close()
         self._file = self._continued = None
+        self.again.close()
         self.sums.close()
         self.kept.close()
         self.members.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -251,10 +252,12 @@ class UnpackPart:
             self._contents.set(Gaps(), position)
         self._unsynced = 0
         unpacker = self._unpacker
-        again = None if unpacker is None else TarAgain(unpacker.kept.read, unpacker.members)
 
         def read(most: int, start: int) -> bytes:
-            return b"" if again is None else again.read(most, start)
+            try:
+                return b"" if unpacker is None else unpacker.again.read(most, start)
+            except MemberRefused as error:  # It was read before: somebody has changed it since.
+                raise OSError(errno.EIO, error.what) from error
 
         hasher = PartHasher(self.place.path, self._contents, self._changed, read)
         return ByteSequence(ring, position, self._take, self._stop), hasher

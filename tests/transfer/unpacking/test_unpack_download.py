@@ -301,6 +301,19 @@ scene.fetch()
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
+def test_what_is_read_again_for_its_sha1_is_left_open_by_nobody(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "downloads", tar_of(member("big", b"x" * 300_000)))
+    stopped_after(scene, 0.5)
+    assert_right(scene, scene.fetch())
+    assert_none_open(scene)
+
+
+def assert_none_open(scene: Scene) -> None:
+    numbers = Path("/proc/self/fd").iterdir()
+    assert not [each for each in numbers if str(scene.path) in os.path.realpath(each)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
 def test_a_disk_that_is_full_at_the_end_of_a_file_leaves_none_open(
     many: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,8 +323,7 @@ def test_a_disk_that_is_full_at_the_end_of_a_file_leaves_none_open(
     with monkeypatch.context() as patch, pytest.raises(DiskFull):
         patch.setattr("mwa_client.transfer.unpacking.unpack.SumLines.put", full)
         many.fetch()
-    numbers = Path("/proc/self/fd").iterdir()
-    assert not [each for each in numbers if str(many.path) in os.path.realpath(each)]
+    assert_none_open(many)
     assert_right(many, many.fetch())
 
 
