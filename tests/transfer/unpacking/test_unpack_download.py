@@ -604,6 +604,21 @@ def test_what_was_unpacked_needs_its_room_once_when_it_stays_a_tar(
         assert bytes_to_come(files, many.place, unpack=unpack) == size - there
 
 
+def test_a_note_that_cannot_be_read_just_now_costs_nothing(
+    many: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_after(many, 0.5)
+    there = bytes_in_unpacking(many.place, NAME)
+
+    def unreadable(path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch, pytest.raises(DirectoryUnusable, match=r"note\.json"):
+        patch.setattr("mwa_client.transfer.unpacking.kept.read_ours", unreadable)
+        many.fetch()
+    assert many.fetch().fetched == len(many.archive) - there
+
+
 def test_what_others_put_in_the_folders_place_stays_as_it_is(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
