@@ -147,7 +147,7 @@ class DirectoryStatus:
     @property
     def size(self) -> int:
         """Bytes of the products that are here."""
-        return sum(row.here for row in self.rows if row.is_complete)
+        return sum(row.here for row in self.rows if row.paths)
 
 
 def status_of(
@@ -178,7 +178,7 @@ def status_of(
     """
     with garbage_collection_off():
         history = LedgerHistory.of(directory, state_dir)
-        owners = clients_at_work(state_dir, now) if history.rows else ()
+        owners = clients_at_work(state_dir, now)  # It may have no rows yet: the service may be out.
         at_work = tuple(each for each in owners if not (each.is_on_this_machine and each.pid == leaving))
         look = _Look(directory, state_dir, bool(at_work), now, _waits_in(history))
         rows, others = _rows_of(history, look, requests)
@@ -240,10 +240,12 @@ class _Look:
         about |= {"label": row.label, "note": row.failure[0], "remedy": row.failure[1]}
         if row.label == LABELS[Stage.COMPLETE]:
             about |= self._of_product(row.product, has_followed=row.has_followed)
-        elif row.label == LABELS[Stage.FOLLOWED] and not self.is_at_work:
-            about["label"] = COMMAND_INTERRUPTED
+        elif about_kept := self._of_kept_product(row):
+            about |= about_kept
         elif row.downloads:
             about |= self._of_download(row)
+        if row.label == LABELS[Stage.FOLLOWED] and not self.is_at_work:
+            about["label"] = COMMAND_INTERRUPTED
         if is_at_service(row.label):
             about["ready_at"] = self.waits.expect(about["kind"], row.steps, self.now)
         return RowStatus(
@@ -274,6 +276,13 @@ class _Look:
         if Standing.CHANGED in standing:
             return {**found, "note": "It has been changed since it was complete."}
         return {**found, "note": "It was delivered there." if product.elsewhere else ""}
+
+    def _of_kept_product(self, row: RowHistory) -> dict[str, Any]:
+        """Say where a product is whose command is running, was cut off or failed; empty if it is gone."""
+        if row.product is None or row.label not in (LABELS[Stage.FOLLOWED], LABELS[Stage.FAILED]):
+            return {}
+        found = self._of_product(row.product, has_followed=False)
+        return {key: found[key] for key in ("paths", "size", "here", "unverified")} if found["here"] else {}
 
     def _places_of(self, product: FetchedProduct) -> dict[str, Standing]:
         """Return where a product is in the directory, and how it is found there.

@@ -24,7 +24,7 @@ def clients_at_work(state_dir: Path, now: float) -> Iterator[Owner]:
     now : float
         The time, in seconds since 1970.
     """
-    for path in sorted(each for each in state_dir.iterdir() if LOCK_NAME.fullmatch(each.name)):
+    for path in _locks_in(state_dir):
         with suppress(OSError, DirectoryUnusable):  # It has just been released, or it is not ours.
             owner = Owner.of(path)
             if owner is None or not owner.token:
@@ -32,3 +32,9 @@ def clients_at_work(state_dir: Path, now: float) -> Iterator[Owner]:
             is_fresh = abs(now - path.lstat().st_mtime) < WATCH
             if owner.is_running if owner.is_on_this_machine else is_fresh:
                 yield owner
+
+
+def _locks_in(state_dir: Path) -> list[Path]:
+    with suppress(OSError):  # No client has worked there, or the folder cannot be read.
+        return sorted(each for each in state_dir.iterdir() if LOCK_NAME.fullmatch(each.name))
+    return []

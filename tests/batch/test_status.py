@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from diaries import NOON, OBS, Diary, identity, row_text
 
-from mwa_client.batch.status import INTERRUPTED, MOVED_AWAY, RowStatus
+from mwa_client.batch.status import COMMAND_INTERRUPTED, INTERRUPTED, MOVED_AWAY, RowStatus
 from mwa_client.directory.lock import directory_lock
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.timing import SystemClock
@@ -87,6 +87,26 @@ def test_what_has_become_of_a_product(diary: Diary, what: str) -> None:
         assert "cannot be read" in only(diary).note
 
 
+def test_a_product_whose_command_is_not_done_is_shown_as_long_as_it_is_there(diary: Diary) -> None:
+    with diary.run() as ledger:
+        diary.submit(ledger, ROW, 42, "completed")
+        diary.begin(ledger, ROW, 42)
+        file = diary.finish(ledger, ROW, 42)
+        ledger.record_command(ROW, 42, "product", "command", None)
+    there = (str(file.path),), 1000, 1000
+    row = only(diary)
+    assert (row.label, row.is_pending) == (COMMAND_INTERRUPTED, True)
+    assert (row.paths, row.size, row.here) == there and diary.status().size == 1000
+    with diary.run(later=60.0) as ledger:
+        diary.fail(ledger, ROW, 42, "It broke.")
+    row = only(diary)
+    assert (row.label, row.note) == ("Error", "It broke.")
+    assert (row.paths, row.size, row.here) == there and diary.status().size == 1000
+    file.path.unlink()
+    row = only(diary)
+    assert (row.label, row.note, row.paths, row.here) == ("Error", "It broke.", (), 0)
+
+
 def test_a_failed_row_says_why_until_something_happens_to_it(diary: Diary) -> None:
     with diary.run() as ledger:
         diary.submit(ledger, ROW, 42, "error")
@@ -127,6 +147,9 @@ def test_a_client_at_work_is_seen_and_left_alone(diary: Diary) -> None:
     clock = SystemClock()
     with directory_lock(diary.directory, diary.state_dir, clock, print), diary.run() as ledger:
         diary.now = clock.now()
+        assert [owner.pid for owner in diary.status(row_text()).at_work] == [
+            os.getpid()
+        ]  # Before its first row.
         diary.submit(ledger, ROW, 42, "completed")
         diary.begin(ledger, ROW, 42)
         (diary.state_dir / "42.tar.part").write_bytes(b"x" * 300)
