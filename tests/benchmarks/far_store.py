@@ -129,6 +129,7 @@ class Store:
                     self._accept()
                 else:
                     self._hear(key.data)
+            self._count()
             now = time.monotonic()
             self._send(now, min(now - last, 0.05))
             last = now
@@ -145,8 +146,15 @@ class Store:
                 connection = Connection(sock, time.monotonic() + 2 * self.far.round_trip)
                 self._open.append(connection)
                 connection.is_mute = 0 < self.far.most < len(self._open)
-                self.most_open = max(self.most_open, len(self._open))
                 self._selector.register(sock, selectors.EVENT_READ, connection)
+
+    def _count(self) -> None:
+        """Count the open connections, once those are gone that were closed before the last one came."""
+        if len(self._open) > self.most_open:
+            for key, _ in self._selector.select(0):
+                if isinstance(key.data, Connection):
+                    self._hear(key.data)
+            self.most_open = max(self.most_open, len(self._open))
 
     def _hear(self, each: Connection) -> None:
         try:
