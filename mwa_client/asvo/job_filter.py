@@ -162,7 +162,7 @@ def _number(word: str) -> int:
     if not re.fullmatch("[0-9]{1,19}", word):
         raise SettingsError(
             f"{word or 'An empty word'} is not a job.",
-            "--list-only takes job ids and obs_ids; --state, --type and --days choose by other things.",
+            "--list-only takes job ids and obs_ids; use --state, --type or --days to list others.",
         )
     return int(word)
 
@@ -182,5 +182,7 @@ def _known(what: str, word: str, known: Mapping[str, frozenset[T]], shown: Seque
 def _days(text: str) -> float:
     is_number = re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text.strip()) is not None
     if not (is_number and 0 < float(text) <= MOST_DAYS):
-        raise SettingsError(f"--days={text[:40]} cannot be.", "It must be a number of days, like 7 or 0.5.")
+        raise SettingsError(
+            f"--days={text[:40]} is not possible.", "It must be a number of days, like 7 or 0.5."
+        )
     return float(text)

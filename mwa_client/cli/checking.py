@@ -11,7 +11,7 @@ from mwa_client.asvo.key_file import with_key_of_file
 from mwa_client.asvo.variables import has_account_of_2018_alone
 from mwa_client.cli.settings import Settings
 from mwa_client.errors import JobFileError
-from mwa_client.jobs.jobfile import JobFile, parse_files, plan, read_bytes
+from mwa_client.jobs.jobfile import HOW_TO_NAME_IT, JobFile, parse_files, plan, read_bytes
 from mwa_client.jobs.keys import ApiVersion
 
 # The rest is imported where it is needed: checking a file must not wait for it.
@@ -38,7 +38,8 @@ class RowSource:
         paths: dict[str, str] = {}
         for path in lists or settings.input.csv:
             paths.setdefault(path if path == "-" else os.path.realpath(path), path)
-        return cls(tuple(read_bytes(path) for path in paths.values()), rows if lists else ())
+        remedy = "Give the list of obs_ids with --obs-ids=FILE." if lists else HOW_TO_NAME_IT
+        return cls(tuple(read_bytes(path, remedy=remedy) for path in paths.values()), rows if lists else ())
 
     def parse(self, api: ApiVersion) -> JobFile:
         """Turn the rows into jobs for an interface."""

@@ -360,5 +360,7 @@ def _count(name: str, value: str | None, default: int, most: int) -> int:
     if value is None:
         return default
     if not (re.fullmatch("[0-9]{1,9}", value) and 1 <= int(value) <= most):
-        raise SettingsError(f"{name}={value} cannot be.", f"It must be a whole number from 1 to {most}.")
+        raise SettingsError(
+            f"{name}={value} is not possible.", f"It must be a whole number from 1 to {most}."
+        )
     return int(value)

@@ -91,7 +91,7 @@ def about_option(word: str, options: Sequence[str], value: str = "") -> str:
         bare = bare.lower()
     instead = _row_of(bare, IS_NO_OPTION) or _about_key(bare, given or value)
     if instead is not None:
-        return f"{name} is no option: {instead}"  # Its value may be a secret, and is not repeated.
+        return f"{name} is not an option: {instead}"  # Its value may be a secret, and is not repeated.
     meant = _option_meant(bare, options, given or value)
     return f"{word} is not understood{f'; did you mean {meant}?' if meant else ''}"
 
@@ -137,6 +137,7 @@ def _option_meant(bare: str, options: Sequence[str], value: str) -> str | None:
     if len(begun) == 1:
         return begun[0]
     close = difflib.get_close_matches(bare, long, n=1, cutoff=CLOSE)
+    close = close or [name for name in long if sorted(name) == sorted(bare)]  # --cvs
     if close:
         return long[close[0]]
     # csv-file, poll-seconds: but not what begins with "no", which is its opposite.

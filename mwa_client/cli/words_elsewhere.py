@@ -45,27 +45,27 @@ OPTIONS = {
 """The option that is meant."""
 
 IS_NO_OPTION = {
-    "the same command picks up where it left off, as it is": (
+    "run the same command again, and it picks up where it left off": (
         "resume continue continue-at partial append restart no-clobber nc skip-existing ignore-existing "
         "update timestamping inplace append-verify"
     ),
-    "lost connections and outages are retried as it is; --give-up-after limits the time": (
+    "lost connections and outages are always retried; --give-up-after limits the time": (
         "retry retries tries max-retries max-tries retry-delay retry-max-time retry-wait retry-connrefused "
         "waitretry"
     ),
-    "each product is verified by its SHA-1 as it is": (
+    "each product is always verified by its SHA-1": (
         "hash checksum sha1 sha1sum sha md5 md5sum check-integrity integrity no-hash no-checksum"
     ),
     "your own files are never replaced; move away what is to be made anew": "overwrite clobber replace",
-    "a product stays the tar that it is, unless --unpack is given": "keep keep-tar skip-tar no-unpack tar",
-    "colours are for terminals alone; set NO_COLOR=1 to have none": (
+    "products stay tars unless --unpack is given": "keep keep-tar skip-tar no-unpack tar",
+    "colours are only used on a terminal; set NO_COLOR=1 to have none": (
         "color colour no-color no-colour nocolor nocolour colors colours"
     ),
-    "bars are shown where there is a terminal; -q leaves them out": "progress progress-bar bar show-progress",
-    "the rate cannot be limited; --connections=1 --parallel=1 takes the smallest share of the line": (
+    "progress bars are shown on a terminal; -q hides them": "progress progress-bar bar show-progress",
+    "the rate cannot be limited; --connections=1 --parallel=1 leaves the most room for others": (
         "limit-rate bwlimit max-speed max-rate rate rate-limit speed-limit max-download-limit bandwidth"
     ),
-    "set SSL_VERIFY=0, or to the .pem file of the authorities to trust": (
+    "set SSL_VERIFY to the .pem file of the authorities to trust, or to 0": (
         "insecure no-check-certificate no-verify no-verify-ssl verify-ssl ssl-verify cacert ca-certificate "
         "ca-bundle k"
     ),
@@ -75,18 +75,18 @@ IS_NO_OPTION = {
     ),
     "set MWA_ASVO_HOST": "host url server hostname endpoint base-url",
     "set MWA_ASVO_PORT": "port",
-    "what it tells can go to a file: put >mwa.log 2>&1 at the end of the line": (
+    "to write a log file, put >mwa.log 2>&1 at the end of the command": (
         "log logfile log-file log-path logs"
     ),
     "run it with nohup, in tmux, or with --once from cron": "background daemon detach bg b",
-    "it belongs to sbatch: put it into the job script, after #SBATCH": (
+    "that is an option of sbatch: put it into the job script, after #SBATCH": (
         "mem job-name partition dependency cpus-per-task mail-type mail-user exclusive qos"
     ),
-    "options are given on the command line, and the rest in environment variables (README.md)": (
+    "there is no configuration file, only options and environment variables (README.md)": (
         "config config-file settings rcfile profile"
     ),
 }
-"""What to do, where there is no option."""
+"""What to do, where there is not an option."""
 ROW_KEYS = {"obsid": "obs_id", "o": "obs_id", "time-res": "avg_time_res", "freq-res": "avg_freq_res"}
 """Names for keys of a row that are not those of the table of keys."""
 ANY_KEY = "parameters parameter params p row key-value output-format"

@@ -35,8 +35,10 @@ from mwa_client.timing import Clock
 from mwa_client.transfer.events import Progress, Setback
 
 TOTAL_BAR = "{n_fmt}/{total_fmt} jobs |{bar}| {desc}"
-FILE_BAR = "{desc} |{bar}| {percentage:3.0f}% of {total_fmt}B, {rate_fmt}, {remaining} left"
-NARROW_FILE_BAR = "{desc} {percentage:3.0f}% {rate_fmt} {remaining}"
+FILE_BAR = "{desc} |{bar}| {percentage:3.0f}% of {total_fmt}B, {rate_fmt}"
+TIME_LEFT = ", {remaining} left"
+NARROW_FILE_BAR = "{desc} {percentage:3.0f}% {rate_fmt}"
+NARROW_TIME_LEFT = " {remaining}"
 UNSIZED_FILE_BAR = "{desc} {n_fmt}B, {rate_fmt}"
 NARROW = 72
 """Columns below which there is no room for a real bar."""
@@ -202,6 +204,8 @@ class BarDisplay(LineDisplay):
         is_narrow = width + RIGHT_MARGIN < NARROW
         room = max(width + RIGHT_MARGIN - 24, 10) if is_narrow else NAME_WIDTH
         form = UNSIZED_FILE_BAR if running.size is None else NARROW_FILE_BAR if is_narrow else FILE_BAR
+        if running.rate.is_steady and running.size is not None:  # Until then, what is left is a guess.
+            form += NARROW_TIME_LEFT if is_narrow else TIME_LEFT
         return str(
             self._bar(
                 running.done,
@@ -213,7 +217,7 @@ class BarDisplay(LineDisplay):
                 unit="B",
                 unit_scale=True,
                 rate=running.rate.value or None,
-                bar_format=form if running.rate.is_steady else form.replace("{remaining}", "?"),
+                bar_format=form,
                 colour=self._colour,
             )
         )

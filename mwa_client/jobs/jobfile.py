@@ -31,6 +31,8 @@ MOST_FILE_BYTES = 64 << 20
 """Bytes of the longest job file that is accepted: a hundred thousand rows with all keys have less."""
 STANDARD_INPUT = "standard input"
 """What messages call it."""
+HOW_TO_NAME_IT = "Give the job file with --csv=FILE."
+"""What to do where there is none of that name."""
 MOST_FILES_NAMED = 3
 """Names of files that a message repeats."""
 MOST_REPEATED = 20
@@ -86,7 +88,9 @@ def read_file(path: str | Path, api: ApiVersion, *, stdin: BinaryIO | None = Non
     return parse(data, api, source)
 
 
-def read_bytes(path: str | Path, *, stdin: BinaryIO | None = None) -> tuple[bytes, str]:
+def read_bytes(
+    path: str | Path, *, stdin: BinaryIO | None = None, remedy: str = HOW_TO_NAME_IT
+) -> tuple[bytes, str]:
     """Return the content of a job file, and its name for messages.
 
     Parameters
@@ -95,6 +99,8 @@ def read_bytes(path: str | Path, *, stdin: BinaryIO | None = None) -> tuple[byte
         The file; ``-`` is standard input.
     stdin : binary stream, optional
         What to read for ``-`` in place of the process's standard input.
+    remedy : str, optional
+        What to do where it cannot be read.
 
     Raises
     ------
@@ -111,9 +117,7 @@ def read_bytes(path: str | Path, *, stdin: BinaryIO | None = None) -> tuple[byte
             return _read_bounded(file, str(path)), str(path)
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise SettingsError(
-            f"cannot read {excerpt(str(path))}: {reason}", "Give the job file with --csv=FILE."
-        ) from error
+        raise SettingsError(f"cannot read {excerpt(str(path))}: {reason}", remedy) from error
 
 
 def _read_bounded(file: BinaryIO, source: str) -> bytes:

@@ -86,4 +86,4 @@ def _whole(text: str, right: str, most: int = 10**9) -> int:
 
 
 def _wrong(text: str, right: str) -> ArgumentTypeError:
-    return ArgumentTypeError(f"{text or 'an empty word'} cannot be; it must be {right}")
+    return ArgumentTypeError(f"{text or 'an empty word'} is not possible; it must be {right}")

@@ -141,8 +141,8 @@ def test_a_wrong_command_line(arguments: list[str], hint: str, csv: Path) -> Non
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--parallel=0", "--parallel=0 cannot be."),
-        ("--parallel=many", "--parallel=many cannot be."),
+        ("--parallel=0", "--parallel=0 is not possible."),
+        ("--parallel=many", "--parallel=many is not possible."),
         ("--poll=abc", "--poll=abc is not a time."),
         ("--give-up-after=-1", "--give-up-after=-1 is not a time."),
         ("--dir=", "--dir is empty."),

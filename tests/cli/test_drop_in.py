@@ -249,7 +249,7 @@ def test_the_line_that_a_bare_list_is_answered_with_works(run: Run) -> None:
         (["--obs-ids", "obs.txt"], "--obs-ids has no row to go with"),
         (["--obs-ids", "obs.txt", "-c", "jobs.csv"], "--csv and --obs-ids do not go together"),
         (["--obs-ids", "obs.txt", "-j", "job_type=d", "-l"], "--list-only takes no job file"),
-        (["--obs-ids", "none.txt", "-j", "job_type=d"], "cannot read none.txt: No such file"),
+        (["--obs-ids", "none.txt", "-j", "job_type=d"], "Give the list of obs_ids with --obs-ids=FILE."),
         (["--obs-ids", "", "-j", "job_type=d"], "--obs-ids is empty"),
     ],
 )
