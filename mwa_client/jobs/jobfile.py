@@ -256,7 +256,7 @@ class _Parsing:
             if job is not None:
                 self._take(replace(job, source=source), name)
         if not has_rows and not mistakes:
-            mistakes.append(Mistake(1, f"no jobs in {name}"))
+            mistakes.append(Mistake(1, f"no {'obs_ids' if self._template else 'jobs'} in {name}"))
         self.mistakes += [replace(each, source=each.source or source) for each in mistakes]
 
     def _rows(
@@ -305,6 +305,9 @@ def _wrong_beginning(texts: Sequence[str], name: str, table: Table | None, api: 
         return [f"a list of obs_ids; give it with a row for all of them: {command}"]
     if table is not None:
         return table.mistakes(api)
+    below = [Table.from_header(0, text) for text in texts[1:] if "=" not in texts[0]]
+    if any(each is not None and "obs_id" in each.names for each in below):
+        return [f"{excerpt(texts[0])}: not a row; remove what is above the header of the table"]
     for text in texts[:1]:
         if right := header_with_spaces(text):
             return [f"separate the columns with commas: {right}"]

@@ -9,11 +9,17 @@ from mwa_client.errors import Mistake
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.rowcheck import CheckedRow
 from mwa_client.jobs.text import Cell, cells_of, rows_of, spreadsheet_error_at, what_is_wrong_with_error
+from mwa_client.jobs.values import whole_number
 
 LONGEST_LIST_LINE = 1 << 22
 """Bytes of the longest line of a list: it may have all obs_ids on one."""
+_NARROW = 11
+"""Signs ``#`` alone on a line that are more than a spreadsheet writes for an obs_id."""
 _HEADER = re.compile(r"\bobs[ _-]?ids?\b", re.IGNORECASE)
 """What may stand above a column of obs_ids."""
+_COUNTED = re.compile(r"(?:\"\"|Unnamed: ?0)?[,;\t]\"?obs[ _-]?ids?\"?", re.IGNORECASE)
+"""What pandas writes above a column that counts the rows, and one of obs_ids."""
+_ROW_NUMBER = re.compile(r"\s*\"?[0-9]{1,7}\"?[,;\t]")
 TEMPLATE_SOURCE = "row"
 _SOME_OBS_ID = "1191828584"
 _BARE_LIST = re.compile(r"[\s,;]*(?:[0-9]{9,10}(?:\.0*)?[\s,;]*)+")
@@ -52,10 +58,37 @@ def rows_for(
     ]
     if mistakes:
         return
-    for line, text in rows_of(data, mistakes, LONGEST_LIST_LINE):
-        for obs_id in _obs_ids_in(_without_comment(line, text, mistakes)):
-            for row in cells:
-                yield line, CheckedRow([Cell("obs_id", obs_id), *row], api, [])
+    for line, obs_id in _obs_ids(data, mistakes):
+        for row in cells:
+            yield line, CheckedRow([Cell("obs_id", obs_id), *row], api, [])
+
+
+def _obs_ids(data: bytes | str, mistakes: list[Mistake]) -> Iterator[tuple[int, str]]:
+    """Yield line and text of each obs_id of a list."""
+    is_counted = False
+    lines = rows_of(data, mistakes, LONGEST_LIST_LINE, _NARROW)
+    for number, (line, text) in enumerate(lines):
+        if number == 0 and _COUNTED.fullmatch(text.strip(" ")):
+            is_counted = True
+            continue
+        text = _ROW_NUMBER.sub("", text, count=1) if is_counted and _ROW_NUMBER.match(text) else text
+        text = _without_comment(line, text, mistakes)
+        if number == 0 and _is_header_of_table(text):
+            what = "a table; leave its column obs_id alone, or, if its columns are keys, give it with --csv"
+            mistakes.append(Mistake(line, what))
+            return
+        if "=" in (text := text.replace('="', '"')):
+            mistakes.append(
+                Mistake(line, "key=value; a list has obs_ids alone, and rows of keys are for --csv")
+            )
+            continue
+        yield from ((line, word) for word in _obs_ids_in(text))
+
+
+def _is_header_of_table(text: str) -> bool:
+    """Say whether a line names a column of obs_ids, and others."""
+    rest, found = _HEADER.subn(" ", text)
+    return found > 0 and "=" not in text and re.search(r"[^\W\d]", rest) is not None
 
 
 def _template_cells(number: int, row: str, api: ApiVersion, mistakes: list[Mistake]) -> Iterator[Cell]:
@@ -86,4 +119,4 @@ def _without_comment(line: int, text: str, mistakes: list[Mistake]) -> str:
 def _obs_ids_in(text: str) -> Iterator[str]:
     for word in re.split(r"[\s,;\"']+", _HEADER.sub(" ", text)):
         if word:
-            yield re.sub(r"\.0*$", "", word)
+            yield whole_number(word)

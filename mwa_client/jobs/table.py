@@ -6,13 +6,13 @@ import csv
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 
 from mwa_client.errors import Mistake
 from mwa_client.jobs.key_table import KEY_BY_NAME, find_key
 from mwa_client.jobs.keys import ApiVersion, ValueKind
 from mwa_client.jobs.rowcheck import CheckedRow
 from mwa_client.jobs.text import Cell, excerpt
+from mwa_client.jobs.values import whole_number
 from mwa_client.jobs.vocabulary import words_to_suggest
 from mwa_client.jobs.wording import did_you_mean, guess_name
 
@@ -21,8 +21,6 @@ NOT_SAID = ("", "nan", "none", "null", "na", "n/a", "<na>", "nat")
 """What spreadsheets and pandas write where there is no value, in lower case."""
 _UNNAMED = re.compile(r"Unnamed: ?\d+(_level_\d+)?")
 """The header that pandas gives to a column without one."""
-_TO_WHOLE = re.compile(r"([0-9]+)\.0*")
-_SCIENTIFIC = re.compile(r"[0-9](?:\.([0-9]+))?[eE]\+?([0-9]{1,2})")
 _DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+([eE][+-]?[0-9]+)?)")
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 """What may be meant as thousands, too."""
@@ -77,7 +75,8 @@ class Table:
         for name in self.names:
             if name and find_key(name) is None:
                 guess = did_you_mean(guess_name(name, None, suggested, given))
-                wrong.append(f"{excerpt(name)}: no such key{guess or '; remove the column'}")
+                remedy = f"{guess} If not, remove the column" if guess else "; remove the column"
+                wrong.append(f"{excerpt(name)}: no such key{remedy}")
         for name in ("obs_id", "job_type"):
             if name not in known and not wrong:
                 wrong.append(f"{name}: missing; the table must have a column for it")
@@ -182,16 +181,8 @@ def _value(name: str, text: str) -> str:
     kind = key.kind_of_value(name) if key else None
     if kind is ValueKind.BOOLEAN:
         return _SWITCHES.get(text, text)
-    if kind not in (ValueKind.INTEGER, ValueKind.CHOICE):
-        return text
     # A column with a gap becomes one of floats in pandas.
-    if whole := _TO_WHOLE.fullmatch(text):
-        return whole[1]
-    scientific = _SCIENTIFIC.fullmatch(text)
-    # With fewer digits it may have been rounded, and would be another observation.
-    if scientific and len(scientific[1] or "") == int(scientific[2]):
-        return str(int(Decimal(text)))
-    return text
+    return whole_number(text) if kind in (ValueKind.INTEGER, ValueKind.CHOICE) else text
 
 
 def _with_point(text: str) -> str:

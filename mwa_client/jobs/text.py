@@ -22,13 +22,17 @@ _OTHER_SEPARATOR = re.compile(r"(?<=[^\s=,;])[ ]*[;\t][;\t ]*(?=\w+\s*=|\Z)")
 """Semicolons and tabs between cells, as some spreadsheets write them; no key and no value has one in it."""
 _FOR_EXCEL = re.compile(r'\s*"?sep=[,;\t]?"?[,;\s]*', re.IGNORECASE)
 """The first line in which Excel is told what separates the cells."""
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+"""How the files of Excel, old and new, and of LibreOffice begin."""
 _CONTENT = re.compile(r'[^\s",;]')
 _SPREADSHEET_ERROR = re.compile(
-    r"""\#(?: (?i:N/A) | N/D | NV | GETTING_DATA | [^\s,;"#a-z]+[!?] ) (?= [ ]* (?: [,;\t"'#\d] | \Z ))
+    r"""\#(?: (?i:N/A) | [^\W\d_a-z]/[^\W\d_a-z]{1,4} | NV | HIÁNYZIK | YOK
+             | GETTING_DATA | [^\s,;"#a-z]+[!?] ) (?= [ ]* (?: [,;\t"'#\d] | \Z ))
     | \#{2,} (?= [ ]* (?: [,;\t"] | \Z ))""",
     re.VERBOSE,
 )
 """What spreadsheets write for a value that they do not have, or have no room for, alone in its cell."""
+_RUNS = re.compile("#+")
 _QUOTED_CELL = re.compile(r'\s*"((?:[^"]|"")*)"\s*(?:,|\Z)')
 
 
@@ -41,7 +45,7 @@ class Cell(NamedTuple):
 
 
 def rows_of(
-    data: bytes | str, mistakes: list[Mistake], longest: int = LONGEST_ROW
+    data: bytes | str, mistakes: list[Mistake], longest: int = LONGEST_ROW, ornament: int = 1
 ) -> Iterator[tuple[int, str]]:
     """Yield line number and text of every row that is neither empty nor a comment.
 
@@ -55,8 +59,14 @@ def rows_of(
         What cannot be read is added here.
     longest : int
         Bytes of the longest row that is read.
+    ornament : int
+        So many ``#`` alone on a line are for the eye; fewer, but not one, are what a spreadsheet writes where
+        its column is too narrow for a number.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    if raw.startswith(_SPREADSHEETS):
+        mistakes.append(Mistake(1, "a spreadsheet's own format, not text; save the sheet as CSV in UTF-8"))
+        return
     if b"\0" in raw or raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         before = sum(1 for _ in _LINE_END.finditer(raw, 0, max(raw.find(b"\0"), 0)))
         what = "not plain text (UTF-16, perhaps); save the file as CSV in UTF-8"
@@ -68,7 +78,7 @@ def rows_of(
             return
         if len(encoded) > longest:
             beginning = encoded.lstrip(b' \t",;')[:longest].decode("utf-8", "replace")
-            if _is_content(line, beginning, mistakes):
+            if _is_content(line, beginning, mistakes, ornament):
                 what = f"a row of {len(encoded)} characters; is a line end or a quotation mark missing?"
                 mistakes.append(Mistake(line, what))
             continue
@@ -78,19 +88,25 @@ def rows_of(
             byte = f"0x{encoded[error.start]:02x}"
             mistakes.append(Mistake(line, f"not UTF-8 text (byte {byte}); save the file as UTF-8"))
             continue
-        if _is_content(line, text, mistakes) and not (line == 1 and _FOR_EXCEL.fullmatch(text)):
+        if _is_content(line, text, mistakes, ornament) and not (line == 1 and _FOR_EXCEL.fullmatch(text)):
             yield line, text
 
 
-def _is_content(line: int, text: str, mistakes: list[Mistake]) -> bool:
+def _is_content(line: int, text: str, mistakes: list[Mistake], ornament: int) -> bool:
     """Say whether a line is more than nothing or a comment; what only looks like a comment is a mistake."""
     content = _CONTENT.search(text)
     if content is None or content[0] != "#":
         return content is not None
     error = spreadsheet_error_at(text, content.start())
-    if error and _CONTENT.search(text.replace("#", "")):  # A line of such signs alone is for the eye.
+    if error and not _is_ornament(text, ornament):
         mistakes.append(Mistake(line, what_is_wrong_with_error(error)))
     return False
+
+
+def _is_ornament(text: str, ornament: int) -> bool:
+    """Say whether a line has nothing but ``#``, for the eye, and is no row of columns that are too narrow."""
+    runs = _RUNS.findall(text)
+    return not _CONTENT.search(text.replace("#", "")) and len(runs) == 1 and len(runs[0]) >= ornament
 
 
 def spreadsheet_error_at(text: str, place: int = 0) -> str:

@@ -15,6 +15,8 @@ SWITCH = ("true", "false")
 """The values of a boolean."""
 
 _INTEGER = re.compile("[0-9]+")
+_TO_WHOLE = re.compile(r"([0-9]+)\.0*")
+_SCIENTIFIC = re.compile(r"[0-9](?:\.([0-9]*))?[eE]\+?([0-9]{1,2})")
 # Three digits of exponent are more than any number that a computer keeps, and keep the text short.
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?0*[0-9]{1,3})?")
 
@@ -67,6 +69,29 @@ def parse_listed_value(key: JobKey, name: str, value: object) -> str | None:
     if key.kind_of_value(name) is ValueKind.BOOLEAN:
         text = {"1": "true", "0": "false"}.get(text, text)
     return parse_value(key, name, text)
+
+
+def whole_number(text: str) -> str:
+    """Return a whole number that a program has written as a float as a whole number; another text as it is.
+
+    Examples
+    --------
+    >>> whole_number("1191828584.0"), whole_number("1.191828584e+09"), whole_number("1.19E+09")
+    ('1191828584', '1191828584', '1.19E+09')
+    """
+    if whole := _TO_WHOLE.fullmatch(text):
+        return whole[1]
+    scientific = _SCIENTIFIC.fullmatch(text)
+    # With fewer digits it may have been rounded, and would be another observation.
+    if scientific and len(scientific[1] or "") >= int(scientific[2]):
+        number = Decimal(text)
+        return str(int(number)) if number == int(number) else text
+    return text
+
+
+def may_be_rounded(text: str) -> bool:
+    """Say whether a program has written a whole number as a float that may lack its last digits."""
+    return bool(_SCIENTIFIC.fullmatch(text.replace(",", "."))) and whole_number(text) == text
 
 
 def is_within(text: str, limits: Limits) -> bool:

@@ -29,9 +29,11 @@ def lines_said(text: str | bytes, *template: str) -> list[str]:
     [
         f"{OBS}\n{OTHER}\n", f"{OBS} {OTHER}", f"{OBS},{OTHER},", f"{OBS}, {OTHER}", f"{OBS};{OTHER}",
         f"{OBS}\t{OTHER}\r\n", f"\ufeff{OBS}\r\n\r\n{OTHER}", f"# mine\n{OBS} # good\n{OTHER}#",
-        f'"{OBS} # good","{OTHER}"', f"{OBS} # was #N/A\n\ufeff{OTHER}\n#####\n#N/A are left out",
+        f'"{OBS} # good","{OTHER}"', f"{OBS} # was #N/A\n\ufeff{OTHER}\n###########\n#\n#N/A are left out",
         f"obs_id\n{OBS}.0\n{OTHER}.0\n", f'"{OBS}"\n"{OTHER}"', f"OBSID\n{OBS}\n{OTHER}",
         f"sep=;\nObs ID;\n{OBS}\n{OTHER}",
+        f",obs_id\n0,{OBS}\n1,{OTHER}\n", f'""\tobs_id\n"0"\t"{OBS}"\n{OTHER}\n', f'="{OBS}"\n"=""{OTHER}"""',
+        "1.191828584000000000e+09\n1.191828528e9\n", f",obs_id\n{OBS},{OTHER}",
     ],
 )  # fmt: skip
 def test_the_ways_to_write_a_list(text: str) -> None:
@@ -74,7 +76,17 @@ def test_what_is_no_observation_is_said_with_its_line() -> None:
         text = f"{OBS}, {error},{OTHER}\n{error}\t{OTHER}"
         assert lines_said(text) == [f"obs.txt:1: {wrong}", f"obs.txt:2: {wrong}"]
     assert len(lines_said(f"#N/A\n{OBS} #N/A\n#N/A {OBS}\n#N/A")) == 4
-    assert lines_said("# nothing") == ["obs.txt:1: no jobs in obs.txt"]
+    for narrow in ("##", "###", "##########", " ### ", '"###"', "###;"):
+        assert lines_said(f"{OBS}\n{narrow}\n")[0].endswith("correct the cell, or remove the row")
+    assert lines_said("# nothing") == ["obs.txt:1: no obs_ids in obs.txt"]
+
+
+def test_what_is_no_list_is_said_once_a_line() -> None:
+    table = "a table; leave its column obs_id alone, or, if its columns are keys, give it with --csv"
+    assert lines_said(f"obs_id,job_type\n{OBS},d\n{OTHER},c") == [f"obs.txt:1: {table}"]
+    rows = "key=value; a list has obs_ids alone, and rows of keys are for --csv"
+    assert lines_said(f"obs_id={OBS}, {ROW}\n{OTHER}") == [f"obs.txt:1: {rows}"]
+    assert lines_said("1.19E+09")[0].endswith("have the spreadsheet show all digits of the column")
 
 
 def test_all_obs_ids_on_one_long_line() -> None:

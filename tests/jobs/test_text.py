@@ -49,7 +49,7 @@ def test_empty_rows_and_comments_are_no_jobs(row: str) -> None:
 @pytest.mark.parametrize(
     "error",
     ["#N/A", "#n/a", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!",
-     "#WERT!", "#NV", "#######"],
+     "#WERT!", "#NV", "#######", "#\u041d/\u0414", "#N/B", "#N/DISP", "#YOK"],
 )  # fmt: skip
 def test_an_error_of_a_spreadsheet_is_no_comment(error: str) -> None:
     rest = ", job_type=d, download_type=vis"
