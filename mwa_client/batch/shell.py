@@ -48,6 +48,14 @@ exec 3<&0
 } &
 """
 """Ends the process groups that it was told of when nobody can tell it any more: this program has ended."""
+BEGIN_SCRIPT = """\
+trap '' PIPE
+echo "+ $$" >&0 2>/dev/null
+trap - PIPE
+exec </dev/null
+exec "$0" -c "$1"
+"""
+"""Tells the guard of its own process group, and becomes the command; nothing can come in between."""
 
 
 class Guard:
@@ -60,17 +68,43 @@ class Guard:
         self._pipe: int | None = None
         self._lock = threading.Lock()
 
-    def watch(self, group: int) -> None:
-        """Have a process group ended with this program."""
+    def start(self, command: str, output: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Start a command of the shell in a process group of its own, which ends with this program.
+
+        Parameters
+        ----------
+        command : str
+            The command.
+        output : int
+            The open file that its output goes to.
+        environment : mapping
+            Its environment variables.
+
+        Raises
+        ------
+        OSError, ValueError
+            It cannot be started.
+        """
         with self._lock:
             if self._pipe is None:
                 self._pipe = _start_guard()
-            self._tell(f"+ {group}\n")
+            # It tells the guard itself: if it were told from here, a kill in between would leave the command.
+            words = [command] if self._pipe is None else [BEGIN_SCRIPT, SHELL, command]
+            return subprocess.Popen(
+                [SHELL, "-c", *words],
+                stdin=subprocess.DEVNULL if self._pipe is None else self._pipe,
+                stdout=output,
+                stderr=output,
+                env=dict(environment),
+                start_new_session=True,  # A Ctrl-C in the terminal reaches this program alone.
+            )
 
     def forget(self, group: int) -> None:
         """Leave a process group alone from now on."""
         with self._lock:
-            self._tell(f"- {group}\n")
+            if self._pipe is not None:
+                with suppress(OSError):  # Somebody has killed it; the commands go on without.
+                    os.write(self._pipe, f"- {group}\n".encode())
 
     def close(self) -> None:
         """Let the guard end what is left, and end itself."""
@@ -78,11 +112,6 @@ class Guard:
             if self._pipe is not None:
                 os.close(self._pipe)
             self._pipe = None
-
-    def _tell(self, words: str) -> None:
-        if self._pipe is not None:
-            with suppress(OSError):  # Somebody has killed it; the commands go on without.
-                os.write(self._pipe, words.encode())
 
 
 def _start_guard() -> int | None:
@@ -174,21 +203,13 @@ class ShellCommand:
         try:
             if stop.is_set():
                 raise JobFailed("The work was to stop before the command was begun.", RUN_AGAIN)
-            process = subprocess.Popen(
-                [SHELL, "-c", fill_in(self.template, values)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=dict(self.environment),
-                start_new_session=True,  # A Ctrl-C in the terminal reaches this program alone.
-            )
+            process = self._guard.start(fill_in(self.template, values), output, self.environment)
         except (OSError, ValueError) as error:
             raise JobFailed(f"The command cannot be started: {error}.", RUN_AGAIN) from error
         finally:
             os.close(output)
         is_over = False
         try:
-            self._guard.watch(process.pid)
             status = _wait(process, stop)
             is_over = not stop.is_set()
             return None if status is None or (status and stop.is_set()) else status

@@ -18,7 +18,7 @@ from typing import Callable
 
 from mwa_client.directory.disk import NOTHING_THERE, boot_id, disk_errors
 from mwa_client.directory.our_files import open_ours, read_ours, write_safely
-from mwa_client.errors import DirectoryUnusable
+from mwa_client.errors import DirectoryUnusable, MwaClientError
 from mwa_client.json_text import read_strictly
 from mwa_client.transfer.files import ExpectedFile
 from mwa_client.transfer.gaps import Gaps
@@ -124,10 +124,10 @@ def note_path(path: Path) -> Path:
 
 
 def note_of(path: Path) -> Note | None:
-    """Return the note of a part file, or None where there is none that can be read."""
+    """Return the note of a part file, or None where there is none that can be read now."""
     try:
         return read_note(note_path(path))
-    except OSError:
+    except (OSError, MwaClientError):
         return None
 
 

@@ -320,14 +320,14 @@ def test_what_runs_when_the_work_ends_is_ended_and_run_again(
 
 def test_the_guard_ends_what_is_left_when_this_program_is_gone(tmp_path: Path) -> None:
     program = (
-        "import os, subprocess, sys\n"
+        "import os\n"
         "from mwa_client.batch.shell import Guard\n"
-        "guard, made = Guard(), []\n"
-        "for word in ('100', '101'):\n"
-        "    made.append(subprocess.Popen(['sleep', word], stdout=-3, stderr=-3, start_new_session=True))\n"
-        "    guard.watch(made[-1].pid)\n"
+        "guard, (begun, output) = Guard(), os.pipe()\n"
+        "made = [guard.start('echo; exec sleep 100 >/dev/null 2>&1', output, os.environ) for _ in '12']\n"
+        "while made[2:] != [b'\\n'] * 2:\n"
+        "    made.append(os.read(begun, 1))\n"
         "guard.forget(made[0].pid)\n"
-        "print(*(each.pid for each in made), flush=True)\n"
+        "print(*(each.pid for each in made[:2]), flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

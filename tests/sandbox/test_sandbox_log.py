@@ -84,7 +84,7 @@ def test_the_command_speaks_all_or_some(capsys: pytest.CaptureFixture[str], tmp_
     assert "ASVO_USER" not in said[1]
     with pytest.raises(SystemExit):
         main(["--apis", "v3"])
-    assert "no such api: v3" in capsys.readouterr().err
+    assert "it must be one or several of 2018, v1, v2" in capsys.readouterr().err
 
     def refuse() -> None:
         assert "MWA_ASVO_HOST" not in capsys.readouterr().out
