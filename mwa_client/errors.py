@@ -222,7 +222,7 @@ class ServiceRefused(ServiceError):
         What the service sent with it: parsed JSON, or text.
     is_own : bool
         Whether it looks like the service's own answer. A web page, or JSON that breaks off, may be that of a
-        front end which knows nothing about the call, and pass.
+        front end which knows nothing about the call, and may be gone at the next try.
     """
 
     def __init__(
@@ -313,7 +313,7 @@ class JobDiffers(ServiceRefused):
 
 
 class JobFailed(MwaClientError):
-    """One job cannot be completed; the others go on."""
+    """One job cannot be completed; the others continue."""
 
     exit_status = ExitStatus.JOBS_FAILED
 
@@ -334,7 +334,7 @@ class VerificationFailed(JobFailed):
 
 
 class NotFinished(MwaClientError):
-    """The same command, run again, goes on from here."""
+    """Not finished: running the same command again continues from here."""
 
     exit_status = ExitStatus.TRY_AGAIN
 

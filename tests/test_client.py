@@ -108,7 +108,7 @@ def test_login_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_login_where_nobody_answers(sandbox: Sandbox) -> None:
     sandbox.stop()
-    with pytest.raises(ServiceUnreachable, match="Nobody answers"):
+    with pytest.raises(ServiceUnreachable, match="Cannot connect"):
         mwa_client.login("someone", PASSWORD, host=sandbox.url)
 
 

@@ -68,7 +68,8 @@ class ApiV1:
         except SessionLost as error:
             raise LoginRefused(
                 f"{self._http.address} does not accept this API key.",
-                "Check MWA_ASVO_API_KEY; the key is on the profile page of the service's web site.",
+                "Check MWA_ASVO_API_KEY, or the file ~/.mwa-asvo/key; the key is on the profile page of the "
+                "service's web site.",
                 status=error.status,
                 is_own=error.is_own,
             ) from None

@@ -182,10 +182,11 @@ class ApiV2:
             self._store.discount_login()
             raise
         if error.status in (400, 401, 403, 422):
+            said = error.what.partition(": ")[2] or error.what  # There is no session yet to speak of.
             raise LoginRefused(
-                f"{self._http.address} does not accept these credentials. {error.what}",
-                "An API key is MWA_ASVO_API_KEY, from the profile page of the service's web site; "
-                "a user name and password are ASVO_USER and ASVO_PASS.",
+                f"{self._http.address} does not accept these credentials: {said}",
+                "Check MWA_ASVO_API_KEY, or the file ~/.mwa-asvo/key; the key is on the profile page of the "
+                "service's web site. A user name and password are in ASVO_USER and ASVO_PASS.",
                 status=error.status,
                 is_own=error.is_own,
             ) from None

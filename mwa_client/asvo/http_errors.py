@@ -132,9 +132,9 @@ def _explained(failure: _Failure, call: HttpCall) -> ServiceError:
     if failure.is_a(socket.gaierror):
         return ServiceUnreachable(f"No such host, or no network: {address}.")
     if failure.is_a(urllib3.exceptions.NewConnectionError):
-        return ServiceUnreachable(f"Nobody answers at {address} ({failure.words}).")
+        return ServiceUnreachable(f"Cannot connect to {address} ({failure.words}).")
     if call.stage is CallStage.CONNECTING and failure.is_of_time:
-        return ServiceUnreachable(f"Nobody answers at {address} (no connection in {CONNECT_TIMEOUT:.0f} s).")
+        return ServiceUnreachable(f"Cannot connect to {address} (no answer in {CONNECT_TIMEOUT:.0f} s).")
     if failure.is_of_time and call.has_headers and call.has_deadline:
         return ServiceUnavailable(
             f"Only a part of the answer from {address} arrived in time.",

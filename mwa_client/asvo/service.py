@@ -92,10 +92,10 @@ class Service:
 def risks_of(services: Sequence[Service]) -> Iterator[str]:
     """Yield what a user should know of the ways to reach the service: who else can read what is sent."""
     if services[0].verify is False:
-        yield "certificates are not verified (SSL_VERIFY=0): anyone on the way can read what is sent."
+        yield "certificates are not verified (SSL_VERIFY=0): anyone along the way can read what is sent."
     in_clear = [service.address for service in services if service.sends_password_in_clear]
     if in_clear:
-        yield f"{in_clear[0]} is not encrypted: anyone on the way can read the password."
+        yield f"{in_clear[0]} is not encrypted: anyone along the way can read the password."
 
 
 def address_of(host: str, port: str, api: ApiVersion = ApiVersion.V2018, *, scheme: str = "https") -> str:

@@ -63,12 +63,12 @@ def check_command(template: str) -> None:
     if not template.strip():
         raise SettingsError("--then is empty.", "Say what is to be run, or leave it out.")
     if "\0" in template or not _is_encodable(template):
-        raise SettingsError("The command of --then has a character that none can have.", _SCRIPT)
+        raise SettingsError("The command of --then has a character that no command can have.", _SCRIPT)
     given = _CommandText(template.strip())
     if given.is_background:
         raise SettingsError(
-            "The shell does not wait for what has an & behind it: with the command of --then, each product "
-            "would count as done at once.",
+            "The command of --then ends with &, or has a part that does: the shell does not wait for it, and "
+            "each product would count as done at once.",
             "Leave out the &: downloads go on meanwhile, and --parallel commands run at a time.",
         )
     if given.has_bash_redirection:
@@ -78,11 +78,11 @@ def check_command(template: str) -> None:
         )
     if not given.is_placed and not given.is_plain:
         raise SettingsError(
-            "It cannot be told where the product belongs in the command of --then.",
+            "It is not clear where the product belongs in the command of --then.",
             "Write {path} where it belongs: --then='work {path} > {path}.log'.",
         )
     if given.doubt:
-        what = f"It cannot be told how to quote {{path}} in the command of --then: {given.doubt}."
+        what = f"It is not clear how to quote {{path}} in the command of --then: {given.doubt}."
         raise SettingsError(what, _SCRIPT)
     _check_syntax(fill_in(template, _SAMPLE))
 
@@ -103,12 +103,12 @@ def _check_syntax(command: str) -> None:
         )
     except OSError as error:
         if error.errno == errno.E2BIG:
-            raise SettingsError("The command of --then is longer than one can be.", _SCRIPT) from error
+            raise SettingsError("The command of --then is too long.", _SCRIPT) from error
         return  # No process is to be had just now; should it stay so, the first product tells.
     if read.returncode != 0:
         said = read.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
         raise SettingsError(
-            f"The shell cannot read the command of --then: {said}", "Look at its quotes and brackets."
+            f"The shell cannot read the command of --then: {said}", "Check its quotes and brackets."
         )
 
 

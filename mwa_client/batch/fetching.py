@@ -179,7 +179,7 @@ class Fetching:
         if rows.to_come > room:
             return _no_room(directory, rows.count(Stage.READY), rows.to_come, room)
         was = f"There was no room in {directory} for a while." if self._can_begin else self.disk_full.what
-        now = f" Now {format_size(int(room))} are free." if isfinite(room) else ""
+        now = f" Now {format_size(int(room))} is free." if isfinite(room) else ""
         return DiskFull(f"{was}{now}", self.disk_full.remedy)
 
     def finish(self, deadline: float) -> None:
@@ -251,6 +251,6 @@ def _no_room(directory: Path, number: int, needed: float, free: float) -> DiskFu
     words = [format_size(int(size)) for size in (needed, free, needed - free)]
     ready = "a product that is ready needs" if number == 1 else f"{number} products that are ready need"
     return DiskFull(
-        f"No room in {directory}: {ready} {words[0]}, {words[1]} are free, {words[2]} are missing.",
+        f"No room in {directory}: {ready} {words[0]}, and {words[1]} is free: {words[2]} too little.",
         "Make room, then run the same command again; what was fetched is kept.",
     )

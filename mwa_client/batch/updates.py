@@ -175,8 +175,8 @@ class RowUpdates:
         if not self._is_change_told:
             self._is_change_told = True
             self.notice(
-                "The command of --then is another one than in earlier runs. It is not run for products for "
-                "which the former one was successful."
+                "The command of --then has changed since earlier runs. Products for which it "
+                "succeeded before are left as they are."
             )
 
     def fail(self, row: Row, error: MwaClientError) -> None:

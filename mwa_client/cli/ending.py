@@ -106,7 +106,8 @@ def tell_of_the_end(settings: Settings, ending: Ending, error: MwaClientError | 
         except MwaClientError as unwritten:
             if error is ending.told:  # Else what is being raised says more.
                 raise
-            say(*unwritten.final_lines)
+            if error is None or unwritten.lines != error.lines:
+                say(*unwritten.final_lines)
     if error is None or ending.summary is not None or not settings.output.json:
         return
     from mwa_client.batch.events import Summary

@@ -70,7 +70,7 @@ def check_error_file(path: Path | None) -> None:
         return
     with _disk_errors(path):
         if not _may_be_written(path):
-            what = f"{path} is there already and is not a list of errors; it stays as it is."
+            what = f"{path} already exists and is not a list of errors; it was not changed."
             raise SettingsError(what, REMEDY)
 
 

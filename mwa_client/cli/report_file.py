@@ -167,7 +167,7 @@ def _sha1(data: bytes) -> bytes:
 
 
 def _refuse(path: Path) -> None:
-    what = f"{path} is there already, and is no report of mwa_client as it was made; it stays as it is."
+    what = f"{path} already exists and is not an unchanged report of mwa_client; it was not replaced."
     raise SettingsError(what, CHOOSE_ANOTHER)
 
 

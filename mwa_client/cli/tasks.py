@@ -101,9 +101,7 @@ def _list_jobs(context: TaskContext) -> ExitStatus:
         context.show(*table(chosen, now).split("\n"))
     else:
         none = (
-            "Your only job is none of those."
-            if len(jobs) == 1
-            else f"None of your {len(jobs)} jobs is one of those."
+            "Your only job does not match." if len(jobs) == 1 else f"None of your {len(jobs)} jobs matches."
         )
         context.show(none if jobs else "No jobs.")
     return ExitStatus.COMPLETE

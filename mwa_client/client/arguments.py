@@ -35,7 +35,9 @@ def number_in(name: str, value: object) -> int:
     """Return how many of something there may be: 1 or more."""
     number = _whole(value)
     if not number:
-        raise SettingsError(f"{_shown(name, value)} cannot be.", "It must be a whole number, 1 or more.")
+        raise SettingsError(
+            f"{_shown(name, value)} is not possible.", "It must be a whole number, 1 or more."
+        )
     return number
 
 

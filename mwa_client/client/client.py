@@ -72,7 +72,7 @@ class Client:
         ----------
         row : str or mapping
             A row as in a job file, ``"obs_id=1191828584, job_type=d, download_type=vis"``, or its keys and
-            values as a mapping, in which None and NaN mean: not said.
+            values as a mapping, in which None and NaN count as left out.
 
         Raises
         ------
@@ -142,7 +142,7 @@ class Client:
         JobFailed
             The job has failed, was cancelled, or has expired.
         NotFinished
-            The time is over.
+            The time has passed.
         ServiceRefused
             The service lists no such job.
 
@@ -254,7 +254,7 @@ class Client:
     ) -> Summary:
         """Run jobs as the command does: submit, watch, download and verify every row.
 
-        What should be known of the rows is reported with Python's `warnings`, as `MwaClientWarning`. What
+        Warnings about the rows are reported with Python's `warnings`, as `MwaClientWarning`. What
         happens during the run (an outage, say) goes to `listen` and is shown with `progress`; without either,
         it is logged by the logger ``mwa_client``.
 
@@ -262,7 +262,7 @@ class Client:
         ----------
         jobs : path, str, iterable or table
             A job file; or rows, each as text (``"obs_id=1191828584, job_type=c, output=ms"``) or as a mapping
-            of keys and values, in which None and NaN mean: not said; or a pandas DataFrame, a row for each
+            of keys and values, in which None and NaN count as left out; or a pandas DataFrame, a row for each
             job.
         directory : str or Path
             Where the products go; made if missing.
@@ -283,8 +283,8 @@ class Client:
         give_up_after : float or str, optional
             Seconds (or a text like ``2h``) after which to return, with rows still pending; default is never.
         part : str, optional
-            The share of the rows to work on, ``"2/4"``, while other clients work on the others. The part of
-            the number 0 is the last one, so they may be counted from 0 or from 1.
+            The share of the rows to work on, ``"2/4"``, while other clients work on the others. Part 0
+            is the same as the last one, so they may be counted from 0 or from 1.
         wait_for_lock : float or str
             Seconds (or a text like ``10m``) to wait at most until no other client works in the directory.
         progress : bool

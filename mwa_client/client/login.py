@@ -100,5 +100,5 @@ def _version(api: str) -> ApiVersion:
     except ValueError:
         known = ", ".join(each.value for each in ApiVersion)
         raise SettingsError(
-            f"api={api!r} is no interface of the service.", f"It must be one of: {known}."
+            f"api={api!r} is not an interface of the service.", f"It must be one of: {known}."
         ) from None

@@ -106,7 +106,7 @@ class LineDisplay(Display):
         elif isinstance(event, RowFailed):
             self._tell(about_row("Error", event.row, event.error.what), RED)
         elif isinstance(event, Setback):
-            words = f"{event.name}: {event.reason} Going on in {event.waiting:.0f} s."
+            words = f"{event.name}: {event.reason} Continuing in {event.waiting:.0f} s."
             self._tell(about_row("Downloading", self._row_of(event.job_id), words))
         elif isinstance(event, Notice) and not event.is_warning:
             self._tell(event.text)

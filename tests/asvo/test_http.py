@@ -587,7 +587,7 @@ def test_a_refused_connection() -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with closing(wire_to(url)) as wire:
-            with fails(ServiceUnreachable, rf"Nobody answers at {url} \(connection refused\)"):
+            with fails(ServiceUnreachable, rf"Cannot connect to {url} \(connection refused\)"):
                 wire.call("GET", LISTING, query={"token": SECRET})
             with fails(ServiceUnreachable):
                 wire.login("/api/login", ACCOUNT)
@@ -617,7 +617,7 @@ def test_a_connection_that_does_not_come_about(monkeypatch: pytest.MonkeyPatch) 
             connection.setblocking(False)
             connection.connect_ex(address)
         with closing(wire_to(f"http://127.0.0.1:{address[1]}")) as wire:  # noqa: SIM117
-            with fails(ServiceUnreachable, "no connection in"):
+            with fails(ServiceUnreachable, "no answer in"):
                 wire.call("GET", LISTING)
         for connection in waiting:
             connection.close()

@@ -95,6 +95,6 @@ def test_the_python_api_reads_it_too(sandbox: Sandbox, home: Path, monkeypatch: 
 
 
 def test_an_interface_that_there_is_not_is_one_of_our_errors() -> None:
-    with pytest.raises(SettingsError, match="api='v9' is no interface") as caught:
+    with pytest.raises(SettingsError, match="api='v9' is not an interface") as caught:
         mwa_client.login(key=KEY, api="v9")
     assert "2018, v1, v2" in str(caught.value)

@@ -68,5 +68,5 @@ def screen(run: Run) -> list[str]:
 
 def assert_nothing_said_twice(run: Run) -> None:
     # A setback is another one when bytes have arrived in between.
-    lines = [line for line in screen(run) if not line.startswith(" ") and "Going on in" not in line]
+    lines = [line for line in screen(run) if not line.startswith(" ") and "Continuing in" not in line]
     assert len(lines) == len(set(lines))

@@ -296,7 +296,7 @@ def test_every_row_ends_in_one_place(
     assert run.events[-1] is summary
     assert sorted(run.told(RowFailed), key=lambda failed: failed.row.line) == list(summary.failed)
     assert bool(summary.why_pending) == bool(summary.pending)
-    lines = [line for line in screen(run) if "Going on in" not in line]
+    lines = [line for line in screen(run) if "Continuing in" not in line]
     assert all(line != following for line, following in zip(lines, lines[1:]))
 
 

@@ -202,7 +202,7 @@ class Outage:
         self._sandbox.start()
 
 
-KINDS = {"refused": "Nobody answers", "page": "503", "no name": "No such host, or no network"}
+KINDS = {"refused": "Cannot connect", "page": "503", "no name": "No such host, or no network"}
 """How a service can be away, and what is said of it."""
 
 KIND = pytest.mark.parametrize("kind", list(KINDS))
@@ -289,7 +289,7 @@ def test_starts_in_vain_are_not_counted_as_logins(
     for _ in range(8):
         limit = Pacing(give_up_after=1.0)
         run = run_batch(sandbox, tmp_path, days, vis(OBS), service=service, pacing=limit)
-        assert "Nobody answers" in notices(run)[0], "and not that there were too many logins"
+        assert "Cannot connect" in notices(run)[0], "and not that there were too many logins"
     outage.end()
     assert_complete(sandbox, run_batch(sandbox, tmp_path, days, vis(OBS), service=service), OBS)
 
@@ -494,7 +494,8 @@ def test_a_download_goes_on_after_an_outage_where_it_was(
     assert_complete(sandbox, run, OBS)
     (setback,) = run.told(Setback)
     assert (
-        setback.waiting == 0.75 and len([line for line in lines_shown(run.events) if "Going on" in line]) == 1
+        setback.waiting == 0.75
+        and len([line for line in lines_shown(run.events) if "Continuing" in line]) == 1
     )
     downloads = [request for request in sandbox.requests if request.job_id == job.id and request.range]
     assert [request.range for request in downloads] == ["bytes=100000-"]
@@ -540,7 +541,7 @@ def test_a_session_that_expired_during_an_outage_is_opened_again(
 
     run = run_batch(sandbox, tmp_path, days, vis(OBS), api=api, listen=on(Submitted, begin))
     assert_complete(sandbox, run, OBS)
-    assert_said_once(run, "Nobody answers")
+    assert_said_once(run, "Cannot connect")
     assert sandbox.logins == 2
 
 
@@ -713,7 +714,7 @@ def test_giving_up_bounds_an_outage_at_the_start(
     began = days.monotonic()
     run = run_batch(sandbox, tmp_path, days, vis(OBS, OTHER), api=api, pacing=LIMIT)
     assert_given_up(run, days, began, 1000.0, pending=2)
-    assert len(notices(run)) == 1 and "Nobody answers" in notices(run)[0]
+    assert len(notices(run)) == 1 and "Cannot connect" in notices(run)[0]
     outage.end()
     assert_complete(sandbox, run_batch(sandbox, tmp_path, days, vis(OBS, OTHER), api=api), OBS, OTHER)
 
@@ -754,7 +755,7 @@ def test_giving_up_bounds_an_outage_while_polling(
     begin = on(Submitted, outage.begin)
     run = run_batch(sandbox, tmp_path, days, vis(OBS), api=api, pacing=LIMIT, listen=begin)
     assert_given_up(run, days, began, 1000.0)
-    assert len(notices(run)) == 1 and "Nobody answers" in notices(run)[0]
+    assert len(notices(run)) == 1 and "Cannot connect" in notices(run)[0]
     outage.end()
     assert_complete(sandbox, run_batch(sandbox, tmp_path, days, vis(OBS), api=api), OBS)
 
@@ -803,5 +804,5 @@ def test_giving_up_as_a_process(tmp_path: Path) -> None:
         row = f"--job=obs_id={OBS}, job_type=d, download_type=vis"
         done = run_command(row, f"--dir={tmp_path / 'data'}", "--give-up-after=0.1", env=env)
     assert done.returncode == 75, done.stderr
-    assert done.stderr.count(f"Nobody answers at {url}") == 1
+    assert done.stderr.count(f"Cannot connect to {url}") == 1
     assert "--give-up-after" in done.stderr and "1 pending (run the same command again)" in done.stdout

@@ -153,7 +153,7 @@ def test_another_command_is_said_once_and_not_run_again(run: Any, data: Path) ->
     run("true", vis(OBS, OTHER))
     again = run("false", vis(OBS, OTHER))
     assert again.summary.exit_status is ExitStatus.COMPLETE
-    assert len(notices(again, "another one than in earlier runs")) == 1 and len(commands_of(data)) == 4
+    assert len(notices(again, "has changed since earlier runs")) == 1 and len(commands_of(data)) == 4
 
 
 def test_two_rows_that_are_one_job_have_one_command(

@@ -393,8 +393,8 @@ def test_nobody_at_another_address(csv: Path, data: Path) -> None:
     options = ("--poll=0.1", "--give-up-after=3")
     done = run_command(f"--csv={csv}", f"--dir={data}", *options, env=env)
     assert done.returncode == 75
-    assert done.stderr.count("Nobody answers") == 1
-    assert f"Nobody answers at {address} (connection refused). Trying again" in done.stderr
+    assert done.stderr.count("Cannot connect") == 1
+    assert f"Cannot connect to {address} (connection refused). Trying again" in done.stderr
     assert "--give-up-after" in done.stderr.splitlines()[-1]
     assert done.stdout == "0 complete, 3 pending (run the same command again)\n"
 
@@ -403,7 +403,7 @@ def test_a_service_that_comes_back(sandbox: Sandbox, csv: Path, data: Path) -> N
     sandbox.stop()
     with started(f"--csv={csv}", f"--dir={data}", "--poll=0.1", env=environment(sandbox)) as process:
         assert process.stderr is not None
-        assert "Nobody answers" in process.stderr.readline()
+        assert "Cannot connect" in process.stderr.readline()
         sandbox.start()
         assert untimed(process.stderr.readline()) == "The service answers again.\n"
         assert process.wait(30) == 0
@@ -638,7 +638,7 @@ def test_without_a_terminal_there_are_lines_alone(sandbox: Sandbox, csv: Path, d
     done = run_command(f"--csv={csv}", f"--dir={data}", "--poll=0.1", env=environment(sandbox))
     assert done.returncode == 0
     assert re.search(
-        r"^Downloading: Job id: \d+ obs_id: \d+ \S+\.zip: .* Going on in 1 s\.$", done.stdout, re.M
+        r"^Downloading: Job id: \d+ obs_id: \d+ \S+\.zip: .* Continuing in 1 s\.$", done.stdout, re.M
     )
     for text in (done.stdout, done.stderr):
         assert not re.search(r"[\r\x1b\b]", text)

@@ -207,7 +207,7 @@ def test_a_run_goes_on_without_its_page_and_says_so_once(page: Path) -> None:
     broken = Reporter(page, lambda: str(1 // 0), FastClock(), said.append)
     broken.write()
     assert page.read_text() == "mine" and len(said) == 2
-    assert "stays as it is" in said[0] and "ZeroDivisionError" in said[1]
+    assert "was not replaced" in said[0] and "ZeroDivisionError" in said[1]
 
 
 @pytest.mark.parametrize("options", [(), ("--json",), ("-s",), ("--once",)])

@@ -313,13 +313,13 @@ def test_job_ids_and_times_of_any_kind(client: mwa_client.Client, ready: int) ->
         (lambda client: client.wait(1, timeout=-1), "timeout=-1 is not a time"),
         (lambda client: client.run([VIS], give_up_after=float("nan")), "give_up_after=nan is not a time"),
         (lambda client: client.run([VIS], wait_for_lock=[]), "wait_for_lock=[] is not a time"),
-        (lambda client: client.run([VIS], parallel="x"), "parallel='x' cannot be"),
-        (lambda client: client.run([VIS], connections=2.5), "connections=2.5 cannot be"),
+        (lambda client: client.run([VIS], parallel="x"), "parallel='x' is not possible"),
+        (lambda client: client.run([VIS], connections=2.5), "connections=2.5 is not possible"),
         (lambda client: client.run([VIS], part=(1, 2)), "part=(1, 2) is not a part"),
         (lambda client: mwa_client.login(key=5), "key is of type int"),  # type: ignore[arg-type]
         (lambda client: mwa_client.login(key="x", host="::"), "host=:: is not an address"),
         (lambda client: mwa_client.login(key="x", host="a", port=99999), "port=99999 is not a port"),
-        (lambda client: mwa_client.login(key="x", api="3"), "api='3' is no interface"),
+        (lambda client: mwa_client.login(key="x", api="3"), "api='3' is not an interface"),
     ],
 )  # fmt: skip
 def test_an_argument_that_cannot_be_is_one_of_our_errors(

@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_told_and_what_expires_first_is_fetched(
     assert run.summary.exit_status is ExitStatus.TRY_AGAIN
     assert fetched(run) == [OBS + 1, OBS + 2], "the oldest two"
     (notice,) = run.told(Notice)
-    words = "3 products that are ready need 900.0 kB, 601.0 kB are free, 299.0 kB are missing."
+    words = "3 products that are ready need 900.0 kB, and 601.0 kB is free: 299.0 kB too little."
     assert notice.text.startswith(f"No room in {tmp_path}: {words}")
     assert "soonest to expire" in notice.text and "soonest" not in run.summary.why_pending
     assert "Make room" in run.summary.why_pending
@@ -134,7 +134,7 @@ def test_what_is_on_its_way_keeps_its_room(clock: FastClock, tmp_path: Path) -> 
         run = run_batch(sandbox, tmp_path, clock, vis(OBS, OBS + 1), listen=listen, free_bytes=room)
     assert fetched(run) == [OBS]
     (notice,) = [notice for notice in run.told(Notice) if "No room" in notice.text]
-    assert "1.0 kB are free" in notice.text
+    assert "1.0 kB is free" in notice.text
 
 
 def test_what_nobody_knows_the_size_of_is_tried(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_small_disk(tmp_path: Path) -> None:
         assert re.findall(r"^status (\d+)$", done.stdout, re.MULTILINE) == ["75", "0"], done.stderr
         first, second = done.stdout.split("status 75\n")
         assert "2 complete" in first.splitlines()[-1] and "1 pending" in first.splitlines()[-1]
-        assert re.search(r"3 products that are ready need 3\.5 MB, .* MB are missing\.", done.stderr)
+        assert re.search(r"3 products that are ready need 3\.5 MB, .* MB too little\.", done.stderr)
         listed = [f"{OBS}_vis.zip", f"{OBS + 2}_vis.zip", "SHA1SUMS"]
         assert second.splitlines()[:3] == listed, "no half product has a final name"
         assert second.count(": OK") == 3 and len(sandbox.jobs) == 3

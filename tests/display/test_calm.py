@@ -162,7 +162,7 @@ def test_no_line_wraps(columns: int) -> None:
         Downloading(ROW, MS, 5),
         Complete(ROW, (fetched(verified=False),), from_before=True),
         RowFailed(ROW, JobFailed("The job failed at the service: no files for this observation at all.")),
-        Notice("Nobody answers at the address of the service (refused). Trying again in 5 s."),
+        Notice("Cannot connect to the address of the service (refused). Trying again in 5 s."),
     ):
         show(event)
     assert terminal.lines()

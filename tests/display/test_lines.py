@@ -95,7 +95,7 @@ def test_a_setback_names_the_row(log: Log) -> None:
     log.show(Downloading(ROW, MS, 5), Downloading(OTHER, VIS, 5))
     assert log.show(Setback(10001, MS, "The connection broke.", 2.2)) == [
         "Downloading: Job id: 10001 obs_id: 1191828584 1191828584_ms.zip: The connection broke. "
-        "Going on in 2 s."
+        "Continuing in 2 s."
     ]
 
 

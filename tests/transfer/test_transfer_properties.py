@@ -357,7 +357,7 @@ MISFORTUNES = (
 
 honest_steps = steps_with(
     *MISFORTUNES,
-    change("error", lambda: ServiceUnavailable("Nobody answers.")),
+    change("error", lambda: ServiceUnavailable("Cannot connect.")),
     change("status", 429, 500, 503),
 )
 
@@ -415,7 +415,7 @@ class Life:
     death: Death | None
 
 
-AWAY = Step(error=lambda: ServiceUnavailable("Nobody answers."))
+AWAY = Step(error=lambda: ServiceUnavailable("Cannot connect."))
 
 
 def lives_with(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Life]]:

@@ -261,8 +261,8 @@ def _check_room(packed: zipfile.ZipFile, place: UnpackPlace) -> None:
     free = free_bytes(place.path)
     if needed > free:
         raise DiskFull(
-            f"No room to unpack {place.path.stem}: {format_size(needed)} are in it, "
-            f"{format_size(int(free))} are free.",
+            f"No room to unpack {place.path.stem}: it holds {format_size(needed)}, "
+            f"and {format_size(int(free))} is free.",
             "Make room, then run the same command again; what was fetched is kept.",
         )
 
