@@ -109,7 +109,11 @@ def test_all_is_done_with_little_memory(sandbox: Sandbox, csv: Path, tmp_path: P
 
 
 def test_no_memory_at_all_is_no_mistake_of_the_program(csv: Path) -> None:
-    before = "from mwa_client.cli import checking\ndef fail(*all, **more): raise MemoryError\nchecking.read_bytes = fail"
+    before = (
+        "from mwa_client.cli import checking\n"
+        "def fail(*all, **more): raise MemoryError\n"
+        "checking.read_bytes = fail"
+    )
     done = run_with(before, f"--csv={csv}", "--check", env=environment())
     assert done.returncode == 1
     assert done.stderr.startswith(
