@@ -180,9 +180,9 @@ def _known(what: str, word: str, known: Mapping[str, frozenset[T]], shown: Seque
 
 
 def _days(text: str) -> float:
-    is_number = re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text.strip()) is not None
-    if not (is_number and 0 < float(text) <= MOST_DAYS):
+    number = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)[ ]*(?:d|days?)?", text.strip())
+    if number is None or not 0 < float(number[1]) <= MOST_DAYS:
         raise SettingsError(
             f"--days={text[:40]} is not possible.", "It must be a number of days, like 7 or 0.5."
         )
-    return float(text)
+    return float(number[1])

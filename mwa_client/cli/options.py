@@ -64,8 +64,9 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.listed, options.list_only = options.list_only or [], options.list_only is not None
     if options.list_only and not any(word.startswith("-") for word in unknown):
         options.listed, unknown = [*options.listed, *unknown], []  # -l --json 308874
-    if unknown and options.csv and all(Path(word).is_file() for word in unknown):
-        options.csv += unknown  # The shell has made several names of one: --csv *.csv
+    files = options.csv or options.obs_ids
+    if unknown and files and all(Path(word).is_file() for word in unknown):
+        files += unknown  # The shell has made several names of one: --csv *.csv
     elif unknown:
         parser.error(_about_unknown(parser, options, unknown))
     starts_from_rows = not (options.list_only or options.download_only or options.cancel or options.status)

@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # What the tests share.
+
 from diaries import OBS, Diary, identity
 
 STATES = ("queued", "staging", "staged", "downloading", "delivering", "completed")

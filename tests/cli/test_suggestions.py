@@ -181,3 +181,4 @@ def test_several_names_for_one_option_are_several_files() -> None:
         Path(name).write_text("")
     assert read_options(["--csv=a.csv", "b.csv", "c d.csv"]).csv == ["a.csv", "b.csv", "c d.csv"]
     assert read_options(["-c", "a.csv", "-c", "b.csv", "--csv", "-"]).csv == ["a.csv", "b.csv", "-"]
+    assert read_options(["--obs-ids", "a.csv", "b.csv", "-j", "job_type=d"]).obs_ids == ["a.csv", "b.csv"]

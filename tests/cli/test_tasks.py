@@ -240,7 +240,7 @@ def test_some_of_the_list(sandbox: Sandbox, run: Run, api: str) -> None:
     assert listed(OTHER) == {old, failed} and listed(old, f"{meta},{THIRD}") == {old, meta, conversion}
     assert listed(OTHER, "--state=error", "--type=vis") == {failed}
     assert listed(OTHER, "--state=queued") == set()
-    assert listed("--days=4.5") == (set() if api == "2018" else {meta, failed, conversion})
+    assert listed("--days=4.5d") == (set() if api == "2018" else {meta, failed, conversion})
     done = run("-l", "--api", api, "--days=40", OBS, 99)
     assert "The service lists no job 99." in done.err.splitlines()
     assert ("--days leaves them out" in done.err) is (api == "2018")

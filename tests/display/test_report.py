@@ -191,6 +191,15 @@ def test_no_byte_is_lost_between_the_intervals(
     assert traffic.busy > 0 and min(traffic.rates) >= 0.0
 
 
+def test_what_came_within_the_last_second_has_lasted_it() -> None:
+    download = TimedDownload(NOON + 3, 4000, RUN, ended=NOON + 3)
+    traffic = traffic_of([row(0, downloads=(download,)), row(1, downloads=(download,))], NOON + 3)
+    assert traffic is not None and max(traffic.rates) == pytest.approx(8000) and traffic.mean == 8000
+    before = TimedDownload(NOON, 4000, RUN, ended=NOON + 1)
+    traffic = traffic_of([row(0, downloads=(before,)), row(1, downloads=(download,))], NOON + 3)
+    assert traffic is not None and max(traffic.rates) == pytest.approx(4000)
+
+
 def test_a_running_download_counts_with_what_is_here() -> None:
     running = row(0, "Downloading", here=3000, downloads=(TimedDownload(NOON + 120, 5000, RUN),))
     traffic = traffic_of([running], NOON + 220)

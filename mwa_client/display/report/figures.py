@@ -116,7 +116,8 @@ def traffic_of(rows: Iterable[RowStatus], until: float, intervals: int = 120) ->
     if not pieces:
         return None
     begun = min(piece[0] for piece in pieces)
-    step = max(until - begun, 1.0) / intervals
+    ended = max(until, *(piece[1] for piece in pieces))  # What came in the last second has lasted it.
+    step = max(ended - begun, 1.0) / intervals
     amounts = [0.0] * intervals
     for start, end, size in pieces:
         _spread(amounts, (start - begun) / step, (end - begun) / step, size)

@@ -82,7 +82,8 @@ footer { margin-top: 3rem; font-size: .82rem; }
   @page { margin: 14mm; }
   body { padding: 0; max-width: none; font-size: 9.5pt; }
   h1 { font-size: 17pt; }
-  h2 { break-after: avoid; margin-top: 1.6rem; }
+  h2 { margin-top: 1.6rem; }
+  h2, h2 + p { break-after: avoid; }
   dl { grid-template-columns: repeat(5, 1fr); }
   dd { font-size: 11pt; }
   .scroll { overflow: visible; }
