@@ -153,7 +153,7 @@ def option_parser() -> argparse.ArgumentParser:
     job.add_argument("--unpack", action="store_true", help="unpack each product into a folder as it arrives")
     job.add_argument(
         "--obs-ids", metavar="FILE", action="append",
-        help="a list of obs_ids; the row of -j, without obs_id, is for each",
+        help="a list of obs_ids; -j gives one row for all of them",
     )  # fmt: skip
     job.add_argument(
         "--then", metavar="COMMAND", help="then run this for each product; {path} stands for the product"
@@ -164,7 +164,7 @@ def option_parser() -> argparse.ArgumentParser:
     part = parser.add_argument_group("do only a part")
     part.add_argument("-s", "--submit-only", action="store_true", help="submit, then exit")
     part.add_argument("--once", action="store_true", help="for cron: submit, download what is ready, exit")
-    part.add_argument("--part", metavar="K/N", help="do share K of N; other nodes do the other shares")
+    part.add_argument("--part", metavar="K/N", help="do part K of N; other nodes do the other parts")
     part.add_argument("-l", "--list-only", metavar="JOB", nargs="*", help="list your jobs, or some of them")
     part.add_argument(
         "--state", metavar="WORD", action="append", help="list those in a state: queued, ready, error"
