@@ -17,18 +17,14 @@ from mwa_client.batch.events import (
     Summary,
 )
 from mwa_client.display.lines import LineDisplay
-from mwa_client.display.printing import GREEN, Look, Looks
+from mwa_client.display.printing import Look, Looks
 from mwa_client.display.rates import STEADY_AFTER, Rate
 from mwa_client.display.screen import Screen
 from mwa_client.display.wording import (
-    COMPLETE,
-    about_row,
     asking_in_words,
     counts_that_fit,
     expected_in_words,
-    number_of_files,
     of_width,
-    without_ids,
 )
 from mwa_client.formatting import format_size, printable
 from mwa_client.timing import Clock
@@ -269,21 +265,6 @@ class BarDisplay(LineDisplay):
         self._expected = expected  # The row with the clock says it all the time.
         if not self._is_beside:
             super()._show_expected(expected)
-
-    def _show_complete(self, event: Complete) -> None:
-        if not self._is_beside:
-            super()._show_complete(event)
-            return
-        when = ", from an earlier run" if event.from_before else ""
-        for place, files in event.products.items():
-            proof = "" if all(file.verified for file in files) else ", not verified"
-            proof = ", changed since" if event.is_changed else proof
-            number = number_of_files(files)
-            size = format_size(sum(file.size for file in files))
-            what = f"{without_ids(place.name, event.row)} ({number}{size}{proof}{when})"
-            self._tell(about_row(COMPLETE, event.row, what), GREEN)
-        for path in event.elsewhere:
-            self._tell(about_row(COMPLETE, event.row, f"delivered to {path}{when}"), GREEN)
 
     def _about_rows(self, label: str, rows: list[RowName]) -> str:
         return f"{len(rows)} jobs: {label}" if self._is_beside else super()._about_rows(label, rows)

@@ -32,6 +32,7 @@ from mwa_client.display.wording import (
     failure_lines,
     number_of_files,
     summary_line,
+    without_ids,
 )
 from mwa_client.formatting import format_duration, format_size
 from mwa_client.timing import Clock
@@ -106,8 +107,9 @@ class LineDisplay(Display):
         elif isinstance(event, RowFailed):
             self._tell(about_row("Error", event.row, event.error.what), RED)
         elif isinstance(event, Setback):
-            words = f"{event.name}: {event.reason} Continuing in {event.waiting:.0f} s."
-            self._tell(about_row("Downloading", self._row_of(event.job_id), words))
+            row = self._row_of(event.job_id)
+            words = f"{self._called(event.name, row)}: {event.reason} Continuing in {event.waiting:.0f} s."
+            self._tell(about_row("Downloading", row, words))
         elif isinstance(event, Notice) and not event.is_warning:
             self._tell(event.text)
         elif isinstance(event, (Notice, FileNotice)):
@@ -169,7 +171,7 @@ class LineDisplay(Display):
     # --- What comes, and what has come ---------------------------------------------------------------
 
     def _show_downloading(self, event: Downloading) -> None:
-        words = f"{event.name} ({format_size(event.size)})"
+        words = f"{self._called(event.name, event.row)} ({format_size(event.size)})"
         self._tell(about_row("Unpacking" if event.is_here else "Downloading", event.row, words))
 
     def _show_progress(self, event: Begun | Progress | Counts) -> None:
@@ -204,6 +206,9 @@ class LineDisplay(Display):
     def _show_complete(self, event: Complete) -> None:
         if self._quiet:
             return
+        if self._is_short:
+            self._show_complete_in_short(event)
+            return
         when = ", from an earlier run" if event.from_before else ""
         for place, files in event.products.items():
             is_verified = all(file.verified for file in files)
@@ -218,6 +223,28 @@ class LineDisplay(Display):
                 about_row(COMPLETE, event.row, f"{path} (delivered there; this host cannot see it{when})"),
                 GREEN,
             )
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether the lines go to a terminal, where they must fit; a log is searched later."""
+        return self._looks.out.is_wrapped
+
+    def _called(self, name: str, row: RowName) -> str:
+        """Return the name of a product as a line shows it that has named the observation and the job."""
+        return without_ids(name, row) if self._is_short else name
+
+    def _show_complete_in_short(self, event: Complete) -> None:
+        when = ", from an earlier run" if event.from_before else ""
+        for place, files in event.products.items():
+            proof = "" if all(file.verified for file in files) else ", not verified"
+            proof = ", changed since" if event.is_changed else proof
+            proof = ", moved away since" if event.is_moved else proof
+            number = number_of_files(files)
+            size = format_size(sum(file.size for file in files))
+            what = f"{without_ids(place.name, event.row)} ({number}{size}{proof}{when})"
+            self._tell(about_row(COMPLETE, event.row, what), GREEN)
+        for path in event.elsewhere:
+            self._tell(about_row(COMPLETE, event.row, f"delivered to {path}{when}"), GREEN)
 
     def _show_summary(self, summary: Summary) -> None:
         if summary.failed:

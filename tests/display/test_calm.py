@@ -32,9 +32,10 @@ from mwa_client.display import display_for
 from mwa_client.display.bars import BarDisplay
 from mwa_client.display.gathering import ranges_of
 from mwa_client.display.lines import LineDisplay
+from mwa_client.display.printing import Look, Looks
 from mwa_client.display.wording import about_row
 from mwa_client.errors import JobFailed
-from mwa_client.transfer.events import Progress
+from mwa_client.transfer.events import Progress, Setback
 
 ROWS = [RowName(number, 1191828584 + 8 * number, 10000 + number) for number in range(1, 201)]
 
@@ -210,3 +211,20 @@ def test_bars_where_the_lines_are_thrown_away(terminal: Terminal) -> None:
     other = Terminal()
     assert type(display_for(other.stream, terminal.stream, FastClock(), {})) is LineDisplay
     other.close()
+
+
+def test_lines_on_a_terminal_without_bars_name_the_job_once() -> None:
+    """Standard error is a file, say, or the terminal is a dumb one."""
+    out = io.StringIO()
+    looks = Looks(Look(is_wrapped=True))
+    show = LineDisplay(out, io.StringIO(), FastClock(), looks=looks)
+    show(Downloading(ROW, MS, 22_500_000))
+    show(Setback(10001, MS, "Cut.", 2.0))
+    show(Complete(ROW, (fetched(),), from_before=False))
+    show.close()
+    about = "Job id: 10001 obs_id: 1191828584 ms.zip"
+    assert out.getvalue().splitlines() == [
+        f"Downloading: {about} (22.5 MB)",
+        f"Downloading: {about}: Cut. Continuing in 2 s.",
+        f"Download Complete: {about} (22.5 MB)",
+    ]
