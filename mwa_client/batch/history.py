@@ -24,7 +24,7 @@ from mwa_client.directory.our_files import refuse_foreign_folder
 from mwa_client.errors import DirectoryUnusable
 
 NO_FAILURE = ("", "")
-TELLING = ("state", "job", "complete", "downloading", "intent", "refused", "then", "failed")
+TELLING = ("state", "job", "complete", "downloading", "intent", "refused", "waiting", "then", "failed")
 """The events of a ledger that change what a row is."""
 
 
@@ -208,6 +208,8 @@ class LedgerHistory:
             self._take_download(row, entry, at, ledger)
         elif event == "complete":
             self._take_complete(row, entry, at)
+        elif event == "waiting":
+            row.step(at, LABELS[Stage.ARRIVED])
         elif event == "then":
             self._take_command(row, entry, at)
         elif event == "failed":
@@ -245,8 +247,10 @@ class LedgerHistory:
     def _take_command(self, row: RowHistory, entry: dict[str, Any], at: float) -> None:
         status = entry.get("status")
         row.has_followed = status == 0
-        if row.has_followed or entry.get("begun") is False:
+        if row.has_followed:
             row.step(at, LABELS[Stage.COMPLETE])
+        elif entry.get("begun") is False:
+            row.step(at, LABELS[Stage.ARRIVED])
         elif status is None:
             row.step(at, LABELS[Stage.FOLLOWED])
 

@@ -229,6 +229,10 @@ class Ledger:
         about = {"product": fingerprint, "begun": False}
         self._record({"event": "then", "row": identity, "job_id": job_id, **about})
 
+    def record_waiting(self, identity: str, job_id: int | None) -> None:
+        """Record that a product is here, and the user's command for it waits for its turn."""
+        self._remark({"event": "waiting", "row": identity, "job_id": job_id})
+
     def _verified(self) -> dict[str, str]:
         """Return the names and SHA-1s of all our verified files."""
         ours = [row for identity, row in self._rows.items() if self._is_ours(identity)]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 MOVED_AWAY = "Moved away"
 INTERRUPTED, COMMAND_INTERRUPTED = "Download interrupted", "Command interrupted"
 """States in words for people that only a look at the directory shows."""
+_WITH_PRODUCT = tuple(LABELS[stage] for stage in (Stage.ARRIVED, Stage.FOLLOWED, Stage.FAILED))
 _OBS_ID = re.compile(r"\bobs_id=([0-9]{1,19})\b")
 
 
@@ -278,8 +279,8 @@ class _Look:
         return {**found, "note": "It was delivered there." if product.elsewhere else ""}
 
     def _of_kept_product(self, row: RowHistory) -> dict[str, Any]:
-        """Say where a product is whose command is running, was cut off or failed; empty if it is gone."""
-        if row.product is None or row.label not in (LABELS[Stage.FOLLOWED], LABELS[Stage.FAILED]):
+        """Say where a product is whose command waits, runs, was cut off or failed; empty if it is gone."""
+        if row.product is None or row.label not in _WITH_PRODUCT:
             return {}
         found = self._of_product(row.product, has_followed=False)
         return {key: found[key] for key in ("paths", "size", "here", "unverified")} if found["here"] else {}

@@ -147,6 +147,8 @@ class RowUpdates:
         result = Complete(row.name, files, from_before, elsewhere, directory, is_changed, is_moved)
         if self.command is not None and not self.has_followed(row.job_id, fetched.fingerprint):
             row.arrive(result)
+            if self.ledger.command(row.job_id, fetched.fingerprint) is None:
+                self.ledger.record_waiting(row.identity, row.job_id)
         else:
             row.complete(result)
             self._tell_change_of_command(row, fetched.fingerprint)

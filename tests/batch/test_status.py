@@ -92,8 +92,13 @@ def test_a_product_whose_command_is_not_done_is_shown_as_long_as_it_is_there(dia
         diary.submit(ledger, ROW, 42, "completed")
         diary.begin(ledger, ROW, 42)
         file = diary.finish(ledger, ROW, 42)
-        ledger.record_command(ROW, 42, "product", "command", None)
+        ledger.record_waiting(ROW, 42)
     there = (str(file.path),), 1000, 1000
+    row = only(diary)
+    assert (row.label, row.is_pending) == ("Waiting for the command", True)
+    assert (row.paths, row.size, row.here) == there and diary.status().size == 1000
+    with diary.run() as ledger:
+        ledger.record_command(ROW, 42, "product", "command", None)
     row = only(diary)
     assert (row.label, row.is_pending) == (COMMAND_INTERRUPTED, True)
     assert (row.paths, row.size, row.here) == there and diary.status().size == 1000

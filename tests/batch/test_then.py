@@ -118,6 +118,10 @@ def test_each_product_has_its_command_once(run: Any, sandbox: Sandbox, data: Pat
     assert again.summary.exit_status is ExitStatus.COMPLETE and sandbox.requests == []
     assert len((tmp_path / "done").read_text().splitlines()) == 2 and len(commands_of(data)) == 4
     assert again.told(CommandRun) == []
+    # Until it is begun, the directory calls no row complete.
+    entries = map(json.loads, (data / ".mwa_client" / "ledger.jsonl").read_text().splitlines())
+    events = [entry["event"] for entry in entries if entry.get("job_id") == commands_of(data)[0][0]]
+    assert events[-4:] == ["complete", "waiting", "then", "then"]
 
 
 def test_products_of_runs_without_a_command_get_it_too(run: Any, sandbox: Sandbox, data: Path) -> None:
