@@ -106,7 +106,7 @@ def _about_key(bare: str, value: str) -> str | None:
 
     name = ROW_KEYS.get(bare, bare.replace("-", "_"))
     if name in FORMER_KEYS:
-        return FORMER_KEYS[name]
+        return f"leave it out: {FORMER_KEYS[name]}"
     if _row_of(bare, OPTIONS) is not None:
         return None
     key = find_key(name)

@@ -32,6 +32,7 @@ from mwa_client.jobs.wording import (
     guess_name,
     guess_value,
     in_words,
+    no_longer_sent,
     number_within,
     replaced,
     requirement,
@@ -66,13 +67,14 @@ class CheckedRow:
 
     def __init__(self, cells: Iterable[Cell], api: ApiVersion, mistakes: list[str]) -> None:
         # A cell without a value, as tables have them, says nothing.
-        cells = [cell for cell in cells if cell.value != "" or find_key(cell.name) is None]
+        cells = [cell for cell in cells if cell.value != "" or not _is_or_was_a_key(cell.name)]
         self.api = api
         self.mistakes = mistakes
         self.job_type = _job_type_among(cells)
         self.names: dict[str, str] = {}
         self.values: dict[str, str] = {}
         self._guessed_names: dict[str, str] = {}
+        self._former: dict[str, None] = {}
         keys = filter(None, (find_key(cell.name) for cell in cells if cell.value is not None))
         self._keys_given = frozenset(key.name for key in keys)
         self._words_to_suggest = words_to_suggest((cell.name for cell in cells), api)
@@ -85,7 +87,8 @@ class CheckedRow:
         if self.job_type:
             for check in _CHECKS_BETWEEN_KEYS:
                 self.mistakes += check(self)
-        self.warnings = [*self._words_of_2018(), *self._replaced_words(), *_possible_refusals(self)]
+        former = map(no_longer_sent, self._former)
+        self.warnings = [*self._words_of_2018(), *self._replaced_words(), *former, *_possible_refusals(self)]
 
     @classmethod
     def from_text(cls, text: str, api: ApiVersion) -> CheckedRow:
@@ -133,7 +136,7 @@ class CheckedRow:
             self._note_guess(re.split(r"[^\w-]", name, maxsplit=1)[0])
             self.mistakes.append(f"{excerpt(name or f'={text}')}: write key=value")
         elif key is None and name in FORMER_KEYS:
-            self.mistakes.append(f"{name}: no longer a key; {FORMER_KEYS[name]}")
+            self._former[name] = None
         elif key is None:
             guess = self._note_guess(name)
             self.mistakes.append(f"{excerpt(name)}: no such key{did_you_mean(guess)}")
@@ -232,6 +235,10 @@ class CheckedRow:
             name = self.names[today]
             if name != today and name == KEY_BY_NAME[today].name_v1:
                 yield replaced(name, today)
+
+
+def _is_or_was_a_key(name: str) -> bool:
+    return find_key(name) is not None or name in FORMER_KEYS
 
 
 def _job_type_among(cells: Iterable[Cell]) -> JobType | None:

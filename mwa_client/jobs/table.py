@@ -14,7 +14,7 @@ from mwa_client.jobs.rowcheck import CheckedRow
 from mwa_client.jobs.text import Cell, excerpt
 from mwa_client.jobs.values import whole_number
 from mwa_client.jobs.vocabulary import words_to_suggest
-from mwa_client.jobs.wording import did_you_mean, guess_name
+from mwa_client.jobs.wording import FORMER_KEYS, did_you_mean, guess_name
 
 DELIMITERS = (",", ";", "\t")
 NOT_SAID = ("", "nan", "none", "null", "na", "n/a", "<na>", "nat")
@@ -73,7 +73,7 @@ class Table:
         wrong = [f"{name}: given more than once" for name in dict.fromkeys(known) if known.count(name) > 1]
         given = frozenset(KEY_BY_NAME[name].name for name in known)
         for name in self.names:
-            if name and find_key(name) is None:
+            if name and find_key(name) is None and name not in FORMER_KEYS:
                 guess = did_you_mean(guess_name(name, None, suggested, given))
                 remedy = f"{guess} If not, remove the column" if guess else "; remove the column"
                 wrong.append(f"{excerpt(name)}: no such key{remedy}")

@@ -12,11 +12,11 @@ from mwa_client.jobs.text import LONGEST_EXCERPT
 from mwa_client.jobs.values import SWITCH
 
 FORMER_KEYS = {
-    "expiry_days": "leave it out: each product is kept for 7 days",
-    "priority": "leave it out: the service decides",
-    "staging_count": "leave it out: it never was for users",
+    "expiry_days": "each product is kept for 7 days",
+    "priority": "the service decides",
+    "staging_count": "it never was for users",
 }
-"""Keys that rows had once or may have been copied with from a list of jobs, and what to do about them."""
+"""Keys that rows had once or may have been copied with from a list of jobs, and why they are not sent."""
 UNITS = {
     "s": "seconds",
     "GPS second": "GPS seconds",
@@ -83,6 +83,11 @@ def with_article(noun: str) -> str:
 def no_counterpart(name: str) -> str:
     """Warn that a key of 2018 is not sent to today's service."""
     return f"{name} has no equivalent in today's service, and is not sent"
+
+
+def no_longer_sent(name: str) -> str:
+    """Warn that a key of earlier years is not sent."""
+    return f"{name}: no longer a key, and is not sent: {FORMER_KEYS[name]}"
 
 
 def replaced(name: str, today: str) -> str:

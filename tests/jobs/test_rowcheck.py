@@ -59,7 +59,6 @@ obs_id, job_type=d, download_type=vis
         ("no_rfi=1", "no_rfi=1: must be true or false"),
         ("no_rfi=true # noisy", "no_rfi=true # noisy: a comment must be on a line of its own"),
         ("no_rfi", "no_rfi: write key=value"),
-        ("expiry_days=7", "expiry_days: no longer a key; leave it out: each product is kept for 7 days"),
         ("=true", "=true: write key=value"),
         ("avg-time-res=4", "avg-time-res: no such key; did you mean avg_time_res?"),
         ("Avg_Time_Res=4", "Avg_Time_Res: no such key; did you mean avg_time_res?"),

@@ -115,5 +115,20 @@ def test_words_of_2019_to_2022_are_understood_and_said_once_what_replaced_them()
     assert parse(rows, ApiVersion.V1).warnings == ()  # These are that interface's own words.
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        f"{OBS}, job_type=d, download_type=vis, expiry_days=30, priority=",
+        f"obs_id,job_type,download_type,expiry_days,priority\n{OBS[7:]},d,vis,30,",
+    ],
+)
+def test_a_key_of_earlier_years_is_left_out_with_a_word(rows: str) -> None:
+    read = parse(rows, ApiVersion.V2)
+    (warning,) = read.warnings
+    assert warning.endswith("expiry_days: no longer a key, and is not sent: each product is kept for 7 days")
+    (job,) = read.jobs
+    assert not {"expiry_days", "priority"} & dict(job.values).keys()
+
+
 def test_every_unit_has_its_words() -> None:
     assert {key.unit for key in KEYS} - {""} == set(UNITS)
