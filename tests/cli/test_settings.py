@@ -124,7 +124,7 @@ def test_an_empty_path_is_a_mistake(name: str) -> None:
 
 @pytest.mark.parametrize("value", ["0", "33", "-1", "2.5", "four", "", "²", "9" * 5000])
 def test_numbers_of_downloads_that_cannot_be(value: str) -> None:
-    with pytest.raises(SettingsError, match=f"^--parallel={value} cannot be") as caught:
+    with pytest.raises(SettingsError, match=f"^--parallel={value} is not possible") as caught:
         settings(parallel=value)
     assert "1 to 32" in caught.value.remedy
 
