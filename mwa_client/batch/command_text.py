@@ -60,6 +60,10 @@ def check_command(template: str) -> None:
         It is empty, or the shell cannot read it, or it cannot be told where the product belongs in it, or how
         that would have to be quoted there, or the shell would not wait for it.
     """
+    if not isinstance(template, str):  # A Python program may give a path, or a list of words.
+        raise SettingsError(
+            f"--then is a {type(template).__name__}, not text.", "Give one string: 'work {path}'."
+        )
     if not template.strip():
         raise SettingsError("--then is empty.", "Say what is to be run, or leave it out.")
     if "\0" in template or not _is_encodable(template):

@@ -17,6 +17,10 @@ from mwa_client.transfer.files import by_name
 from mwa_client.transfer.leftovers import remove_leftovers
 
 RESUBMIT = "Look at it on the service's web site; to have it made again, run with --allow-resubmit."
+NEVER_SUBMITTED = (
+    "Look at it on the service's web site. -w submits nothing: to have it made again, give what it asks "
+    "for as a row, with --csv or --job."
+)
 
 
 class LostJobs:
@@ -54,7 +58,7 @@ class LostJobs:
         if not ((is_wanted_anew or is_asked_for) and can_be_made):
             if row.job is not None and row.job.state.is_lost:
                 self.remove_leftovers({row.job.job_id})
-            self._updates.fail(row, error)
+            self._updates.fail(row, _as_for(row, error))
             return
         self._updates.notice(f"Resubmitting {row.name.place}: {error.what}")
         self._ledger.record_job_given_up(row.identity, is_asked_for=is_asked_for)
@@ -89,10 +93,15 @@ class LostJobs:
         )
         failure = JobFailed(what, remedy)
         if isinstance(row.request, ListedJob):
-            self._updates.fail(row, failure)
+            self._updates.fail(row, _as_for(row, failure))
             return
         row.renew()
         row.history.end_if_unlisted = failure
+
+
+def _as_for(row: Row, error: MwaClientError) -> MwaClientError:
+    """Return why a job is lost as it is for a row: one that is never submitted cannot have another job."""
+    return JobFailed(error.what, NEVER_SUBMITTED) if isinstance(row.request, ListedJob) else error
 
 
 def was_complete(row: Row, ledger: Ledger) -> str:

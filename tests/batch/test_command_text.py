@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -186,6 +188,12 @@ def test_what_the_shell_cannot_read_is_refused(template: str) -> None:
 @pytest.mark.parametrize("template", ["", " ", "\n"])
 def test_an_empty_command_is_refused(template: str) -> None:
     assert "--then is empty" in said(template)
+
+
+@pytest.mark.parametrize("template", [5, Path("work.sh"), ["work", "{path}"]])
+def test_what_is_no_text_is_refused(template: Any) -> None:
+    with pytest.raises(SettingsError, match=r"--then is a .*, not text"):
+        check_command(template)
 
 
 @pytest.mark.parametrize(

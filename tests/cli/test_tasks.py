@@ -453,6 +453,7 @@ def test_fetch_a_job_that_failed(sandbox: Sandbox, run: Run) -> None:
     done = run("-w", job)
     assert done.status == 4 and "the tape broke" in done.err
     assert f"  obs_id {OBS}, job id {job}: " in done.err and "line 0" not in done.err
+    assert "-w submits nothing" in done.err and "--allow-resubmit" not in done.err
 
 
 def test_fetch_an_observation_whose_jobs_all_failed(sandbox: Sandbox, run: Run) -> None:
