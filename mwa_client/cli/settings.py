@@ -310,8 +310,7 @@ def _share(value: str | None, task: Task, *, is_practice: bool) -> Share | None:
         return None
     share = Share.read(value)
     if not task.needs_rows:
-        what = "--part shares out the rows of a job file, and here there is none."
-        raise SettingsError(what, "Leave it out.")
+        raise SettingsError("--part is only for running a job file, or for checking one.", "Leave it out.")
     if is_practice:
         raise SettingsError(
             "--part and --sandbox do not go together: each practice run has a service of its own.",
