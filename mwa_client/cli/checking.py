@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mwa_client.asvo.key_file import with_key_of_file
@@ -71,6 +71,34 @@ def likely_apis(settings: Settings) -> tuple[ApiVersion, ...]:
     if has_account_of_2018_alone(with_key_of_file(os.environ)):
         return (ApiVersion.V2018, ApiVersion.V2)
     return (ApiVersion.V2, ApiVersion.V1)
+
+
+def with_doubt(jobs: JobFile, api: ApiVersion, source: RowSource, apis: Sequence[ApiVersion]) -> JobFile:
+    """Return the jobs with a warning, where the likeliest interface would refuse the file.
+
+    Parameters
+    ----------
+    jobs : JobFile
+        The jobs for `api`.
+    api : ApiVersion
+        The first of `apis` that can do what the rows ask.
+    source : RowSource
+        The rows.
+    apis : sequence of ApiVersion
+        The interfaces that may be spoken, the likeliest first.
+    """
+    if api is apis[0]:
+        return jobs
+    try:
+        source.parse(apis[0])
+    except JobFileError as error:
+        account = ", which ASVO_USER and ASVO_PASS are for," if apis[0] is ApiVersion.V2018 else ""
+        doubt = (
+            f"only the {api.value} interface can do this; the {apis[0].value} interface{account} would refuse "
+            f"it: {error.lines[0]}"
+        )
+        return replace(jobs, warnings=(*jobs.warnings, doubt))
+    return jobs
 
 
 def check_report(settings: Settings, jobs: JobFile, api: ApiVersion) -> list[str | Mapping[str, object]]:

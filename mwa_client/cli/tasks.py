@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from mwa_client.cli.checking import RowSource, check_report, likely_apis
+from mwa_client.cli.checking import RowSource, check_report, likely_apis, with_doubt
 from mwa_client.cli.context import Show, TaskContext, open_context
 from mwa_client.cli.ending import Ending, begin_error_file, lost_result, tell_of_the_end
 from mwa_client.cli.error_file import check_error_file
@@ -58,7 +58,10 @@ def _perform(settings: Settings, say: Show, show: Show, ending: Ending) -> ExitS
             return tasks[settings.task](context)
     source = RowSource.of(settings)
     # The rows are checked before it is known which interface will answer: mistakes are reported at once.
-    api, jobs = source.parse_for_one_of(likely_apis(settings))
+    apis = likely_apis(settings)
+    api, jobs = source.parse_for_one_of(apis)
+    if settings.task is Task.CHECK:
+        jobs = with_doubt(jobs, api, source, apis)
     for warning in jobs.warnings:
         say(f"Warning: {warning}")
     part, jobs = share_out(jobs, settings, say)

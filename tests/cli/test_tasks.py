@@ -945,6 +945,17 @@ def test_which_interface_a_check_judges_by(
     assert f"The requests to the {judged_by} interface:" in done.out
 
 
+def test_a_check_says_what_the_likeliest_interface_would_refuse(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MWA_ASVO_API_KEY", raising=False)
+    done = run("-j", f"obs_id={OBS}, job_type=c", "--check", "--json")
+    (event,) = done.events
+    (warning,) = event["warnings"]
+    assert done.status == 0 and warning in done.err
+    assert "the 2018 interface" in warning and "row:1: timeres: missing" in warning
+
+
 # --- Deliveries --------------------------------------------------------------------------------------
 
 
