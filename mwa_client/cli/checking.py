@@ -94,8 +94,8 @@ def with_doubt(jobs: JobFile, api: ApiVersion, source: RowSource, apis: Sequence
     except JobFileError as error:
         account = ", which ASVO_USER and ASVO_PASS are for," if apis[0] is ApiVersion.V2018 else ""
         doubt = (
-            f"only the {api.value} interface can do this; the {apis[0].value} interface{account} would refuse "
-            f"it: {error.lines[0]}"
+            f"only the {api.value} interface can do this; the {apis[0].value} interface{account} would "
+            f"refuse it: {error.lines[0]}"
         )
         return replace(jobs, warnings=(*jobs.warnings, doubt))
     return jobs
