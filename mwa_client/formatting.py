@@ -122,3 +122,14 @@ def format_about(seconds: float) -> str:
 def utc(moment: float | None) -> str | None:
     """Return a moment as programs read it: ``2026-11-29T01:45:00Z``."""
     return None if moment is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
+def as_sentence(text: str) -> str:
+    """Return a text that another sentence can follow; what a service says may have no full stop.
+
+    Examples
+    --------
+    >>> as_sentence("The service is not available: 503"), as_sentence("It is down!")
+    ('The service is not available: 503.', 'It is down!')
+    """
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -27,6 +27,7 @@ from mwa_client.errors import (
     ServiceRefused,
     WrongInterface,
 )
+from mwa_client.formatting import as_sentence
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.listed import contradicts
 from mwa_client.jobs.request import JobRequest
@@ -192,7 +193,7 @@ class Watching:
         if is_first:
             is_last = is_last or self._once
             more = "" if is_last else f" Trying again in {waiting:.0f} s, until it answers."
-            self._updates.notice(f"{error.what}{more}")
+            self._updates.notice(f"{as_sentence(error.what)}{more}")
 
     def finish(self, deadline: float) -> None:
         """Wait until `deadline` for a listing that is under way."""
