@@ -908,7 +908,7 @@ def test_practising_is_todays_unless_told_otherwise(
     done = run("--sandbox", "-j", ONE_ROW.replace("=vis", "=vis_meta"), "-s")
     (job,) = json.loads((data / ".mwa_client" / "sandbox.json").read_text())["jobs"]
     assert done.status == 0 and job["made_by"] == "v2"
-    assert run("--sandbox", "-j", ONE_ROW.replace("=vis", "=vis_meta"), "--api", "v1").status == 0
+    assert run("--sandbox", "-j", ONE_ROW.replace("=vis", "=vis_meta"), "--api", "v1", "-s").status == 0
     assert run("--sandbox", "-j", SCRATCH_ROW, "--check").status == 0
     assert run("--sandbox", "-j", SCRATCH_ROW, "--api", "2018").status == 3
     assert sandbox.requests == []

@@ -369,7 +369,7 @@ def test_paths_in_the_log(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(KINDS, "odd", FaultKind("odd", Point.DOCUMENT, LISTED, spoil))
     sandbox.faults.add("odd")
     account(monkeypatch, sandbox, ApiVersion.V2)
-    done = run("-j", ONE_ROW, "-v", "--api=v2", "--give-up-after=5")
+    done = run("-j", ONE_ROW, "-v", "--api=v2", "--give-up-after=1")
     assert FORGED not in done.lines and "/api/v2/get_jobs" in done.err
     handler = next(
         h for h in logging.getLogger("mwa_client.asvo").handlers if isinstance(h, logging.StreamHandler)
