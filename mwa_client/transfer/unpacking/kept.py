@@ -21,7 +21,7 @@ from mwa_client.errors import DirectoryUnusable
 from mwa_client.json_text import read_strictly
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
 from mwa_client.transfer.part_hash import READ_SIZE
-from mwa_client.transfer.unpacking.members import Parts, path_text
+from mwa_client.transfer.unpacking.members import Parts
 
 GONE_ENDING = ".gone"
 """How the names of folders end that are being removed."""
@@ -146,7 +146,8 @@ class SumLines(GrowingFile):
     def reserve(self, path: Parts) -> int:
         """Have room for one more line; return where."""
         self.last_line = self.length
-        self.length += len(_sum_line(NO_SUM, path))
+        slashes_and_line_end = len(path)
+        self.length += len(NO_SUM) + len("  ") + sum(map(len, path)) + slashes_and_line_end
         return self.last_line
 
     def put(self, position: int, sha1: str, path: Parts) -> None:
@@ -171,7 +172,7 @@ class SumLines(GrowingFile):
 
 
 def _sum_line(sha1: str, path: Parts) -> bytes:
-    return f"{sha1}  {path_text(path)}\n".encode("utf-8", "surrogateescape")
+    return b"%b  %b\n" % (sha1.encode("ascii"), b"/".join(path))
 
 
 @dataclass(frozen=True)

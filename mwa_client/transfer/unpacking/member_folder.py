@@ -107,9 +107,10 @@ class MemberFolder:
         """Refuse a member if something has its name already; only folders may be there twice."""
         if member.kind is MemberKind.FOLDER:
             return
-        with _Blaming(self.path, member), suppress(FileNotFoundError):
-            os.stat(member.path[-1], dir_fd=self._open_parent(member.path), follow_symlinks=False)
-            raise FileExistsError(errno.EEXIST, "a second member of this name")
+        with _Blaming(self.path, member):
+            name, parent = member.path[-1], self._open_parent(member.path)
+            if os.access(name, os.F_OK, dir_fd=parent, follow_symlinks=False):
+                raise FileExistsError(errno.EEXIST, "a second member of this name")
 
     def make_file(self, member: Member) -> int:
         """Make a new file; return it, open for reading and writing."""
@@ -121,7 +122,7 @@ class MemberFolder:
     def finish_file(self, file: int, member: Member) -> None:
         """Give a complete file its permissions and its time, now where we can still read it then."""
         with _Blaming(self.path, member):
-            _set_time(file, member)
+            os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
             os.fchmod(file, member.mode | stat.S_IRUSR)
         if not member.mode & stat.S_IRUSR:
             self._set_later(member)
@@ -361,10 +362,6 @@ class _Blaming:
 
 def _refuse(member: Member, why: str) -> NoReturn:
     raise MemberRefused(member.name, why) from None
-
-
-def _set_time(file: int, member: Member) -> None:
-    os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
 
 
 def group_bit(state: os.stat_result) -> int:
