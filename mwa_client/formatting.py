@@ -133,3 +133,25 @@ def as_sentence(text: str) -> str:
     ('The service is not available: 503.', 'It is down!')
     """
     return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def trying_again(why: str, seconds: float, until: str = "it answers") -> str:
+    """Say why the service must be asked again, and when that will be.
+
+    Examples
+    --------
+    >>> trying_again("The service is not available: 503", 5.0)
+    'The service is not available: 503. Trying again in 5 s, until it answers.'
+    """
+    return f"{as_sentence(why)} Trying again in {seconds:.0f} s, until {until}."
+
+
+def ranges_of(numbers: list[int]) -> str:
+    """Return numbers as ranges: ``10001-10007, 10012``."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -30,7 +30,7 @@ from mwa_client.errors import (
     ServiceUnreachable,
     SessionLost,
 )
-from mwa_client.formatting import as_sentence, format_duration
+from mwa_client.formatting import format_duration, trying_again
 from mwa_client.jobs.request import JobRequest
 from mwa_client.timing import FIRST_POLL, Outage
 
@@ -295,5 +295,5 @@ def _why_not_submitted(error: ServiceUnavailable, waiting: float) -> str:
     if isinstance(error, JobLimitReached):
         return f"{error.what} The other rows will be submitted as jobs finish."
     if isinstance(error, ServiceOutage):
-        return f"{as_sentence(error.what)} Trying again in {waiting:.0f} s, until it ends."
+        return trying_again(error.what, waiting, until="it ends")
     return f"A submission was not answered: {error.what} Looking for its job before trying again."

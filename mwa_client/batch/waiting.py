@@ -11,7 +11,7 @@ from mwa_client.batch.losing import why_lost
 from mwa_client.batch.submitting import may_pass
 from mwa_client.batch.watching import MISSING_LISTINGS, MISSING_TIME
 from mwa_client.errors import JobFailed, MwaClientError, NotFinished, ServiceRefused
-from mwa_client.formatting import as_sentence
+from mwa_client.formatting import trying_again
 from mwa_client.timing import Clock, PollTimes
 
 
@@ -99,7 +99,7 @@ def _note_outage(polls: PollTimes, error: MwaClientError, tell: Callable[[str], 
     is_first = not polls.outage.is_on
     waiting = polls.failed(getattr(error, "retry_after", None))
     if is_first:
-        tell(f"{as_sentence(error.what)} Trying again in {waiting:.0f} s, until it answers.")
+        tell(trying_again(error.what, waiting))
 
 
 def _check_missing(job_id: int, listings: int, seconds: float, *, is_known: bool) -> None:

@@ -27,7 +27,7 @@ from mwa_client.errors import (
     ServiceRefused,
     WrongInterface,
 )
-from mwa_client.formatting import as_sentence
+from mwa_client.formatting import as_sentence, trying_again
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.listed import contradicts
 from mwa_client.jobs.request import JobRequest
@@ -192,8 +192,7 @@ class Watching:
         waiting = self.polls.failed(getattr(error, "retry_after", None))
         if is_first:
             is_last = is_last or self._once
-            more = "" if is_last else f" Trying again in {waiting:.0f} s, until it answers."
-            self._updates.notice(f"{as_sentence(error.what)}{more}")
+            self._updates.notice(as_sentence(error.what) if is_last else trying_again(error.what, waiting))
 
     def finish(self, deadline: float) -> None:
         """Wait until `deadline` for a listing that is under way."""

@@ -33,7 +33,7 @@ from mwa_client.cli.settings import Task
 from mwa_client.cli.terminal import Stopping, TickingClock
 from mwa_client.display import display_for
 from mwa_client.errors import ExitStatus, NotFinished, ResultLost, ServiceRefused, ServiceUnavailable
-from mwa_client.formatting import as_sentence
+from mwa_client.formatting import trying_again
 from mwa_client.jobs.jobfile import JobFile
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.timing import FIRST_POLL, Outage, SystemClock
@@ -234,7 +234,7 @@ def _ask_until_answered(context: TaskContext, ask: Callable[[], T]) -> T:
             if settings.once or clock.monotonic() + waiting > ends:
                 raise NotFinished(error.what, "Run the same command again.") from error
             if is_first:
-                context.say(f"{as_sentence(error.what)} Trying again in {waiting:.0f} s, until it answers.")
+                context.say(trying_again(error.what, waiting))
             clock.sleep(waiting, threading.Event())
 
 

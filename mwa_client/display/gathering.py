@@ -37,14 +37,3 @@ class Gathering:
         """Yield each state with its rows, and hold them back no longer."""
         held, self._rows = self._rows, {}
         yield from held.items()
-
-
-def ranges_of(numbers: list[int]) -> str:
-    """Return numbers as ranges: ``10001-10007, 10012``."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TextIO
 
 from mwa_client.batch.events import (
@@ -21,7 +22,7 @@ from mwa_client.batch.events import (
 )
 from mwa_client.batch.rows import NOT_SUBMITTED, SUBMITTED
 from mwa_client.display.display import Display
-from mwa_client.display.gathering import MOST_SINGLE, Gathering, ranges_of
+from mwa_client.display.gathering import MOST_SINGLE, Gathering
 from mwa_client.display.printing import GREEN, NO_LOOKS, RED, Looks
 from mwa_client.display.wording import (
     COMPLETE,
@@ -34,9 +35,10 @@ from mwa_client.display.wording import (
     summary_line,
     without_ids,
 )
-from mwa_client.formatting import format_duration, format_size
+from mwa_client.formatting import format_duration, format_size, ranges_of
 from mwa_client.timing import Clock
 from mwa_client.transfer.events import FileNotice, Progress, Setback
+from mwa_client.transfer.files import FetchedFile
 
 SILENCE_LIMIT = 600.0
 """Seconds without a line after which one says that the work goes on."""
@@ -206,23 +208,27 @@ class LineDisplay(Display):
     def _show_complete(self, event: Complete) -> None:
         if self._quiet:
             return
-        if self._is_short:
-            self._show_complete_in_short(event)
-            return
         when = ", from an earlier run" if event.from_before else ""
         for place, files in event.products.items():
-            is_verified = all(file.verified for file in files)
-            proof = "verified" if is_verified else "not verified: the service gave no SHA-1"
-            proof = "changed since it was complete; kept as it is" if event.is_changed else proof
-            proof = "moved away since its command was done" if event.is_moved else proof
-            number = number_of_files(files)
-            size = format_size(sum(file.size for file in files))
-            self._tell(about_row(COMPLETE, event.row, f"{place} ({number}{size}, {proof}{when})"), GREEN)
+            name = without_ids(place.name, event.row) if self._is_short else str(place)
+            size = f"{number_of_files(files)}{format_size(sum(file.size for file in files))}"
+            what = f"{name} ({size}{self._proof(event, files)}{when})"
+            self._tell(about_row(COMPLETE, event.row, what), GREEN)
         for path in event.elsewhere:
-            self._tell(
-                about_row(COMPLETE, event.row, f"{path} (delivered there; this host cannot see it{when})"),
-                GREEN,
-            )
+            is_there = f"{path} (delivered there; this host cannot see it{when})"
+            what = f"delivered to {path}{when}" if self._is_short else is_there
+            self._tell(about_row(COMPLETE, event.row, what), GREEN)
+
+    def _proof(self, event: Complete, files: Sequence[FetchedFile]) -> str:
+        """Return how a product is known to be right, or what has become of it since."""
+        short, more = "", ", verified"
+        if not all(file.verified for file in files):
+            short, more = ", not verified", ": the service gave no SHA-1"
+        if event.is_changed:
+            short, more = ", changed since", " it was complete; kept as it is"
+        if event.is_moved:
+            short, more = ", moved away since", " its command was done"
+        return short if self._is_short else short + more
 
     @property
     def _is_short(self) -> bool:
@@ -232,19 +238,6 @@ class LineDisplay(Display):
     def _called(self, name: str, row: RowName) -> str:
         """Return the name of a product as a line shows it that has named the observation and the job."""
         return without_ids(name, row) if self._is_short else name
-
-    def _show_complete_in_short(self, event: Complete) -> None:
-        when = ", from an earlier run" if event.from_before else ""
-        for place, files in event.products.items():
-            proof = "" if all(file.verified for file in files) else ", not verified"
-            proof = ", changed since" if event.is_changed else proof
-            proof = ", moved away since" if event.is_moved else proof
-            number = number_of_files(files)
-            size = format_size(sum(file.size for file in files))
-            what = f"{without_ids(place.name, event.row)} ({number}{size}{proof}{when})"
-            self._tell(about_row(COMPLETE, event.row, what), GREEN)
-        for path in event.elsewhere:
-            self._tell(about_row(COMPLETE, event.row, f"delivered to {path}{when}"), GREEN)
 
     def _show_summary(self, summary: Summary) -> None:
         if summary.failed:

@@ -30,11 +30,11 @@ from mwa_client.batch.events import (
 )
 from mwa_client.display import display_for
 from mwa_client.display.bars import BarDisplay
-from mwa_client.display.gathering import ranges_of
 from mwa_client.display.lines import LineDisplay
 from mwa_client.display.printing import Look, Looks
 from mwa_client.display.wording import about_row
 from mwa_client.errors import JobFailed
+from mwa_client.formatting import ranges_of
 from mwa_client.transfer.events import Progress, Setback
 
 ROWS = [RowName(number, 1191828584 + 8 * number, 10000 + number) for number in range(1, 201)]
