@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from mwa_client.asvo.job import JobState, label_of_word
+from mwa_client.asvo.job import JobState
 from mwa_client.batch.events import Expected
-from mwa_client.batch.ledger_file import entry_time, state_time
 from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, SUBMITTED, SUBMITTING, Step
 from mwa_client.jobs.keys import JobType
 
@@ -28,8 +27,6 @@ _BEFORE_START = (
     *(state.label for state in (JobState.PREPARING, JobState.QUEUED, JobState.WAITCAL)),
 )
 _ENDS = frozenset((NOT_SUBMITTED, *LABELS.values(), *(s.label for s in JobState if not s.is_pending)))
-_LABELS = {"intent": SUBMITTING, "job": SUBMITTED, "refused": NOT_SUBMITTED, "state": ""}
-"""What a row is after each event of the ledger that matters here; a state has its own words."""
 _JOB_TYPE = re.compile(r"job_type=([a-z])\b")
 _DOWNLOAD_TYPE = re.compile(r"\bdownload_type=(\S+)")
 
@@ -43,26 +40,15 @@ class Waits:
         # Looked at when somebody asks: a ledger has a hundred thousand rows, and most runs never wait.
         self._ended: deque[tuple[str, list[Step]]] = deque(maxlen=MOST_LEARNT)
 
-    def take(self, entry: Mapping[str, object], identity: str) -> None:
-        """Learn from an entry of the ledger about a row."""
-        event = entry.get("event")
-        if event not in _LABELS:
-            return
-        at, label = entry_time(entry), _LABELS[str(event)]
-        if event == "state" and at is not None:
-            at, label = state_time(entry, at), label_of_word(str(entry.get("state")))
-        elif event == "job" and entry.get("job_id") is None:
-            label = NOT_SUBMITTED
-        self.see(identity, label, at)
-
-    def see(self, identity: str, label: str, at: float | None) -> None:
-        """Take notice that a row is in a state since a moment, in seconds since 1970."""
-        if at is None:
+    def see(self, identity: str, step: Step) -> None:
+        """Take notice of what a row is now."""
+        is_over = step.label in _ENDS
+        if is_over and identity not in self._steps:
             return
         steps = self._steps.setdefault(identity, [])
-        if not steps or steps[-1].label != label:
-            steps.append(Step(at, label))
-        if label in _ENDS:
+        if not steps or steps[-1].label != step.label:
+            steps.append(step)
+        if is_over:
             self._ended.append((identity, self._steps.pop(identity)))
 
     def learn(self, kind: str, steps: Iterable[Step]) -> None:

@@ -13,19 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mwa_client.asvo.job import JobState, label_of_word, read_size
-from mwa_client.batch.ledger import MOST_NAMES
-from mwa_client.batch.ledger_file import entry_time, garbage_collection_off, state_time
+from mwa_client.asvo.job import JobState, read_size
+from mwa_client.batch.entries import MOST_NAMES, TELLING, entry_time, label_after, since
+from mwa_client.batch.ledger_file import garbage_collection_off
 from mwa_client.batch.ledger_files import LEDGER_NAME, in_turn
 from mwa_client.batch.records import FetchedProduct, read_product
-from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, SUBMITTED, SUBMITTING, Stage, Step
+from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage, Step
 from mwa_client.directory.json_files import json_lines
 from mwa_client.directory.our_files import refuse_foreign_folder
 from mwa_client.errors import DirectoryUnusable
 
 NO_FAILURE = ("", "")
-TELLING = ("state", "job", "complete", "downloading", "intent", "refused", "waiting", "then", "failed")
-"""The events of a ledger that change what a row is."""
 
 
 class Run(NamedTuple):
@@ -193,27 +191,17 @@ class LedgerHistory:
         row = self.rows.get(whose)
         if row is None:
             row = self.rows[whose] = RowHistory(service, identity)
-        if event == "state":
-            since = state_time(entry, at) if "completed" in entry else at
-            row.step(since, label_of_word(str(entry.get("state"))))
-        elif event == "job":
-            job_id = entry.get("job_id")
-            row.job_id = job_id if type(job_id) is int else None
-            row.step(at, NOT_SUBMITTED if row.job_id is None else SUBMITTED)
-        elif event == "intent":
-            row.step(at, SUBMITTING)
-        elif event == "refused":
-            row.step(at, NOT_SUBMITTED)
+        if event == "job":
+            row.job_id = job_id if type(job_id := entry.get("job_id")) is int else None
         elif event == "downloading":
             self._take_download(row, entry, at, ledger)
         elif event == "complete":
             self._take_complete(row, entry, at)
-        elif event == "waiting":
-            row.step(at, LABELS[Stage.ARRIVED])
         elif event == "then":
-            self._take_command(row, entry, at)
-        elif event == "failed":
-            row.step(at, LABELS[Stage.FAILED])
+            row.has_followed = entry.get("status") == 0
+        label = label_after(entry)
+        if label:
+            row.step(since(entry, at), label)
         if event == "failed":
             row.failure = str(entry.get("message") or ""), str(entry.get("remedy") or "")
         elif row.failure is not NO_FAILURE:
@@ -228,7 +216,6 @@ class LedgerHistory:
             for other in self.rows.values():
                 other.cut_off(before, over)
         self._runs[ledger] = run
-        row.step(at, LABELS[Stage.DOWNLOADING])
         row.downloads.append(_read_download(entry, at, run))
 
     def _last_before(self, moment: float, ledger: str) -> float:
@@ -242,17 +229,6 @@ class LedgerHistory:
         row.has_followed = row.has_followed and row.label == LABELS[Stage.COMPLETE]
         if row.label == LABELS[Stage.DOWNLOADING] and row.downloads:
             row.downloads[-1].ended = at
-        row.step(at, LABELS[Stage.COMPLETE])
-
-    def _take_command(self, row: RowHistory, entry: dict[str, Any], at: float) -> None:
-        status = entry.get("status")
-        row.has_followed = status == 0
-        if row.has_followed:
-            row.step(at, LABELS[Stage.COMPLETE])
-        elif entry.get("begun") is False:
-            row.step(at, LABELS[Stage.ARRIVED])
-        elif status is None:
-            row.step(at, LABELS[Stage.FOLLOWED])
 
     def _note_damage(self, line: str) -> None:
         self.damaged += 1

@@ -8,14 +8,12 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.json_files import json_lines
 from mwa_client.directory.our_files import open_ours
-from mwa_client.timing import read_time
 
 
 class LedgerFile:
@@ -97,22 +95,6 @@ class LedgerFile:
         length = os.fstat(self._descriptor).st_size
         if length and os.pread(self._descriptor, 1, length - 1) != b"\n":
             os.write(self._descriptor, b"\n")
-
-
-def entry_time(entry: Mapping[str, object], key: str = "time") -> float | None:
-    """Return when an entry was made, in seconds since 1970; None where it does not say."""
-    value = entry.get(key)
-    return _time_of(value) if isinstance(value, str) else None
-
-
-def state_time(entry: Mapping[str, object], seen_at: float) -> float:
-    """Return since when a job is in an entry's state: the service may have said when it was completed."""
-    completed_at = entry_time(entry, "completed") if "completed" in entry else None
-    return seen_at if completed_at is None else min(completed_at, seen_at)
-
-
-# Many lines are of the same second.
-_time_of = lru_cache(maxsize=1024)(read_time)
 
 
 @contextmanager

@@ -1,0 +1,117 @@
+"""What a ledger is made of: its events, what each of them means for its row, and when it was.
+
+An entry is a JSON object: its ``time`` (UTC), the name of the ``service``, the ``event``, and what it tells.
+One about a row says what the row asks for (``row``) and, where there is one, which job it has (``job_id``):
+
+- ``intent``: it is about to be submitted, when the highest job id listed is ``after``;
+- ``refused``, ``unclear``: the last submission has made no job; its answer made no sense;
+- ``job``: it has this job; with null it has none any more: another was ``asked_for`` in its place, or the job
+  was ``disowned``, being another's;
+- ``missed``, ``listed``: a listing was without its job; the job is listed again;
+- ``state``: its job is in this ``state``, and was ``completed`` at this time, where the service says so;
+- ``downloading``: the download of these ``files`` begins, ``to_come`` bytes of them; the ``run`` is known by
+  when it began;
+- ``complete``: its product is these ``files``, or it is ``elsewhere``; unpacking an archive was ``refused``;
+- ``waiting``: its product is here, and the user's command for it waits for its turn;
+- ``then``: the ``command`` for this ``product`` begins (no ``status`` yet), has ended with a ``status``, or
+  could not be ``begun``;
+- ``failed``: it has failed; why (``message``), and what to do (``remedy``).
+
+Two are not about a row: ``name`` and ``placing`` say which job's file has which name in the directory. What a
+reader does not know, it passes over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+
+from mwa_client.asvo.job import label_of_word
+from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, SUBMITTED, SUBMITTING, Stage, Step
+from mwa_client.directory.names import name_on_disk
+from mwa_client.timing import read_time
+
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+MOST_NAMES = 100
+"""Names of files that an entry which is only for people has at most."""
+STATE_OF_JOB = "state"
+_LABELS = {
+    "intent": SUBMITTING,
+    "refused": NOT_SUBMITTED,
+    "job": SUBMITTED,
+    STATE_OF_JOB: "",
+    "downloading": LABELS[Stage.DOWNLOADING],
+    "complete": LABELS[Stage.COMPLETE],
+    "waiting": LABELS[Stage.ARRIVED],
+    "then": LABELS[Stage.FOLLOWED],
+    "failed": LABELS[Stage.FAILED],
+}
+TELLING = tuple(_LABELS)
+"""The events that tell what a row is."""
+
+
+def label_after(entry: Mapping[str, object]) -> str:
+    """Return what a row is after an entry of the ledger, in words for people; empty: what it was before."""
+    event = entry.get("event")
+    if event == STATE_OF_JOB:
+        return _label_of_word(str(entry.get("state")))
+    if event == "job" and type(entry.get("job_id")) is not int:
+        return NOT_SUBMITTED
+    if event == "then":
+        return _label_after_command(entry)
+    return _LABELS.get(event, "") if isinstance(event, str) else ""
+
+
+def _label_after_command(entry: Mapping[str, object]) -> str:
+    status = entry.get("status")
+    if status == 0:
+        return LABELS[Stage.COMPLETE]
+    if entry.get("begun") is False:
+        return LABELS[Stage.ARRIVED]
+    return LABELS[Stage.FOLLOWED] if status is None else ""  # Why it failed is told by another entry.
+
+
+def since(entry: Mapping[str, object], at: float) -> float:
+    """Return since when a row is what an entry of this time says: the service may have told of it late."""
+    completed_at = entry_time(entry, "completed") if "completed" in entry else None
+    return at if completed_at is None else min(completed_at, at)
+
+
+def step_of(entry: Mapping[str, object]) -> Step | None:
+    """Return what a row is after an entry, and since when; None where it does not say one or the other."""
+    label, at = label_after(entry), entry_time(entry)
+    return Step(since(entry, at), label) if label and at is not None else None
+
+
+def entry_time(entry: Mapping[str, object], key: str = "time") -> float | None:
+    """Return when an entry was made, in seconds since 1970; None where it does not say."""
+    value = entry.get(key)
+    return _time_of(value) if isinstance(value, str) else None
+
+
+# Many lines are of the same second, and there are few states.
+_time_of = lru_cache(maxsize=1024)(read_time)
+_label_of_word = lru_cache(maxsize=1024)(label_of_word)
+
+
+def time_as_text(moment: float) -> str:
+    """Return a time, in seconds since 1970, as an entry has it."""
+    return time.strftime(TIME, time.gmtime(moment))
+
+
+def names_in(entry: Mapping[str, object]) -> set[str]:
+    """Return under which names of the directory the files of an entry stand."""
+    files = entry.get("files")
+    described = files if isinstance(files, list) else []
+    names = [file.get("name") for file in described if isinstance(file, dict)]
+    tops = [name.partition("/")[0] for name in names if isinstance(name, str)]
+    return {name for name in map(as_on_disk, tops) if name is not None}
+
+
+def as_on_disk(name: str) -> str | None:
+    """Return a name as the file system has it; None where no file can be called so."""
+    try:
+        return name_on_disk(name)
+    except UnicodeEncodeError:
+        return None
