@@ -1,6 +1,7 @@
 """Take a tar apart while it arrives: headers, content, and what is behind its end.
 
-`tarfile` reads the headers; what is here decides where they are, and refuses what it would let pass.
+`tarfile` reads the headers, but for those of plain files (`plain_header.py`); what is here decides where they
+are, and refuses what `tarfile` would let pass.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mwa_client.transfer.unpacking.members import (
     check_link,
     member_path,
 )
+from mwa_client.transfer.unpacking.plain_header import plain_file
 
 BLOCK = 512
 FEW_TRIES = 8
@@ -192,6 +194,10 @@ class TarStream:
             self._is_over = True
             self._pass_on(data[: start + BLOCK])
             return start + BLOCK
+        if not self._archive.pax_headers and (plain := plain_file(bytes(data[start : self._needed]))):
+            self._tries = 0
+            self._begin(data[: self._needed], plain, plain.size + -plain.size % BLOCK)
+            return start + BLOCK
         self._reader.load(data, start)
         try:
             info = tarfile.TarInfo.fromtarfile(self._archive)
@@ -211,23 +217,23 @@ class TarStream:
             self._refuse("is followed by headers for all members without end")
         self._tries = 0
         used = self._reader.position
-        self._begin(data[:used], info, self._archive.offset - used)
+        self._begin(data[:used], member_of(info), self._archive.offset - used)
         return used
 
-    def _begin(self, raw: memoryview, info: tarfile.TarInfo, padded: int) -> None:
-        member = member_of(info)
-        if member.stored + -member.stored % BLOCK != padded:
-            raise MemberRefused(info.name, "has a size that its own headers contradict")
+    def _begin(self, raw: memoryview, member: Member, padded: int) -> None:
+        stored = member.stored
+        if stored + -stored % BLOCK != padded:
+            raise MemberRefused(member.name, "has a size that its own headers contradict")
         if self._size is not None and self.position + len(raw) + padded > self._size:
-            raise MemberRefused(info.name, "has a size that goes beyond the archive's end")
-        self._last_name = info.name
+            raise MemberRefused(member.name, "has a size that goes beyond the archive's end")
+        self._last_name = member.name
         self._sink.begin(raw, member)
         self.position += len(raw)
-        self._padding = padded - member.stored
+        self._padding = padded - stored
         if not self._has_content:
-            self.position += member.stored
+            self.position += stored
         else:
-            self._left = member.stored
+            self._left = stored
         if not self._left:
             self._sink.end()
 
