@@ -35,7 +35,7 @@ def header_of(name: str, kind: int = tarfile.GNU_FORMAT, **more: Any) -> bytes:
     info = tarfile.TarInfo(name)
     for key, value in {"mtime": MTIME, "size": 17, **more}.items():
         setattr(info, key, value)
-    return info.tobuf(kind, "utf-8", "surrogateescape")[-512:]
+    return info.tobuf(kind, "utf-8", "surrogateescape")[-512:]  # type: ignore[arg-type]
 
 
 def read_or_refused(header: bytes, *, plainly: bool) -> Member | str | None:
