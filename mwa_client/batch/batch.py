@@ -104,8 +104,9 @@ class Batch:
         is_fetching = not self._enough
         self._inbox: queue.Queue[Any] = queue.Queue()
         self._stop = threading.Event()
-        command = then if is_fetching else None
-        self._updates = updates = RowUpdates(Rows(requests), ledger, clock, listen, command)
+        self._updates = updates = RowUpdates(
+            Rows(requests), ledger, clock, listen, then, is_fetching=is_fetching
+        )
         self._counted: tuple[object, ...] | None = None
         self._ends_at = float("inf")
         # The rooms where the work is done; each is given what it works with, and those that it tells.

@@ -15,6 +15,8 @@ One about a row says what the row asks for (``row``) and, where there is one, wh
 - ``waiting``: its product is here, and the user's command for it waits for its turn;
 - ``then``: the ``command`` for this ``product`` begins (no ``status`` yet), has ended with a ``status``, or
   could not be ``begun``;
+- ``settled``: it was complete before and counts as complete again, whatever was told since; its command was
+  successful (``followed``), or none is wanted now;
 - ``failed``: it has failed; why (``message``), and what to do (``remedy``).
 
 Two are not about a row: ``name`` and ``placing`` say which job's file has which name in the directory. What a
@@ -28,7 +30,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from mwa_client.asvo.job import label_of_word
-from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, SUBMITTED, SUBMITTING, Stage, Step
+from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, SUBMITTED, SUBMITTING, Stage
 from mwa_client.directory.names import name_on_disk
 from mwa_client.timing import read_time
 
@@ -45,6 +47,7 @@ _LABELS = {
     "complete": LABELS[Stage.COMPLETE],
     "waiting": LABELS[Stage.ARRIVED],
     "then": LABELS[Stage.FOLLOWED],
+    "settled": LABELS[Stage.COMPLETE],
     "failed": LABELS[Stage.FAILED],
 }
 TELLING = tuple(_LABELS)
@@ -72,16 +75,32 @@ def _label_after_command(entry: Mapping[str, object]) -> str:
     return LABELS[Stage.FOLLOWED] if status is None else ""  # Why it failed is told by another entry.
 
 
+def followed_after(entry: Mapping[str, object], had_followed: bool, label: str) -> bool:
+    """Say whether the user's command was successful for a row's product, after an entry.
+
+    Parameters
+    ----------
+    entry : mapping
+        The entry.
+    had_followed : bool
+        Whether it was so before.
+    label : str
+        What the row was before, in words for people.
+    """
+    event = entry.get("event")
+    if event == "then":
+        return entry.get("status") == 0
+    if event == "settled":
+        return entry.get("followed") is True
+    if event == "complete":  # A product that was complete before is the same one, and was only read again.
+        return had_followed and label == LABELS[Stage.COMPLETE]
+    return had_followed
+
+
 def since(entry: Mapping[str, object], at: float) -> float:
     """Return since when a row is what an entry of this time says: the service may have told of it late."""
     completed_at = entry_time(entry, "completed") if "completed" in entry else None
     return at if completed_at is None else min(completed_at, at)
-
-
-def step_of(entry: Mapping[str, object]) -> Step | None:
-    """Return what a row is after an entry, and since when; None where it does not say one or the other."""
-    label, at = label_after(entry), entry_time(entry)
-    return Step(since(entry, at), label) if label and at is not None else None
 
 
 def entry_time(entry: Mapping[str, object], key: str = "time") -> float | None:

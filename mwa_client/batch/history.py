@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mwa_client.asvo.job import JobState, read_size
-from mwa_client.batch.entries import MOST_NAMES, TELLING, entry_time, label_after, since
+from mwa_client.batch.entries import MOST_NAMES, TELLING, entry_time, followed_after, label_after, since
 from mwa_client.batch.ledger_file import garbage_collection_off
 from mwa_client.batch.ledger_files import LEDGER_NAME, in_turn
 from mwa_client.batch.records import FetchedProduct, read_product
@@ -197,8 +197,8 @@ class LedgerHistory:
             self._take_download(row, entry, at, ledger)
         elif event == "complete":
             self._take_complete(row, entry, at)
-        elif event == "then":
-            row.has_followed = entry.get("status") == 0
+        if event in ("complete", "then", "settled"):
+            row.has_followed = followed_after(entry, row.has_followed, row.label)
         label = label_after(entry)
         if label:
             row.step(since(entry, at), label)
@@ -226,7 +226,6 @@ class LedgerHistory:
         job_id = entry.get("job_id")
         row.job_id = job_id if type(job_id) is int else row.job_id
         row.product = read_product(self._directory, entry)
-        row.has_followed = row.has_followed and row.label == LABELS[Stage.COMPLETE]
         if row.label == LABELS[Stage.DOWNLOADING] and row.downloads:
             row.downloads[-1].ended = at
 

@@ -17,6 +17,7 @@ from mwa_client.batch.entries import MOST_NAMES, time_as_text
 from mwa_client.batch.ledger_files import LedgerFiles
 from mwa_client.batch.memory import Memory
 from mwa_client.batch.records import FetchedProduct
+from mwa_client.batch.rows import LABELS, Stage
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.names import name_in_text
 from mwa_client.directory.our_files import state_directory
@@ -198,7 +199,18 @@ class Ledger(Memory):
 
     def record_waiting(self, identity: str, job_id: int | None) -> None:
         """Record that a product is here, and the user's command for it waits for its turn."""
-        self._remark({"event": "waiting", "row": identity, "job_id": job_id})
+        if self.row(identity).label != LABELS[Stage.ARRIVED]:
+            self._remark({"event": "waiting", "row": identity, "job_id": job_id})
+
+    def record_settled(self, identity: str, job_id: int | None, *, has_followed: bool) -> None:
+        """Record that a row is complete, and whether its command was successful, unless that is known.
+
+        The command may have failed, say, and this run has none; or it was run for another row with that job.
+        """
+        row = self.row(identity)
+        if row.label != LABELS[Stage.COMPLETE] or row.has_followed != has_followed:
+            about = {"row": identity, "job_id": job_id, "followed": has_followed}
+            self._remark({"event": "settled", **about})
 
     def _sums_of(self, fetched: FetchedProduct) -> dict[str, Path]:
         """Return where the checksums of the files in new folders are, by the folders' names."""

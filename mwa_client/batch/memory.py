@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 import sys
 
-from mwa_client.batch.entries import as_on_disk, entry_time, names_in, step_of
+from mwa_client.batch.entries import as_on_disk, entry_time, followed_after, label_after, names_in, since
 from mwa_client.batch.estimate import Waits
 from mwa_client.batch.records import CommandRecord, FetchedProduct, RowRecord, UnreadProduct
+from mwa_client.batch.rows import Step
 from mwa_client.directory.names import name_in_text
 from mwa_client.directory.part import Part
 from mwa_client.transfer.files import DownloadDirectory, FetchedFile, FetchedFolder
@@ -92,9 +93,7 @@ class Memory:
         if row is None:
             row = self._rows[identity] = RowRecord()
         row.failure = str(entry.get("message")) if event == "failed" else ""
-        step = step_of(entry)
-        if step is not None:
-            self.waits.see(identity, step)
+        self._learn_label(row, entry, identity)
         if event == "state":
             row.state = sys.intern(str(entry.get("state")))
         elif event == "job" and "job_id" in entry:
@@ -115,6 +114,13 @@ class Memory:
             row.note_missed(entry_time(entry))
         elif event == "listed":
             row.missed, row.missed_since = 0, None
+
+    def _learn_label(self, row: RowRecord, entry: dict[str, object], identity: str) -> None:
+        label, at = label_after(entry), entry_time(entry)
+        row.has_followed = followed_after(entry, row.has_followed, row.label)
+        row.label = label or row.label
+        if label and at is not None:
+            self.waits.see(identity, Step(since(entry, at), label))
 
     def _learn_names(self, entry: dict[str, object], product: UnreadProduct) -> None:
         """Learn which job has which name in the directory, for jobs of every service."""

@@ -203,6 +203,10 @@ class RowRecord:
         Jobs that have failed and were made anew because the user asked for it.
     disowned : int
         Jobs that the row was attached to, and that the service then listed with other parameters.
+    label : str
+        What it is by what was recorded last, in words for people.
+    has_followed : bool
+        The user's command was successful for its product.
     failure : str
         Why it has failed, as long as nothing has happened to it since.
     """
@@ -219,6 +223,8 @@ class RowRecord:
     missed_since: float | None = None
     renewals: int = 0
     disowned: int = 0
+    label: str = field(default="", compare=False)
+    has_followed: bool = False
     failure: str = field(default="", compare=False)
 
     @property

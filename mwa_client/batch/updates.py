@@ -40,6 +40,8 @@ class RowUpdates:
         Is told every `Event`, from the loop's thread alone.
     command : ShellCommand, optional
         What is to be run for each product.
+    is_fetching : bool
+        Products are fetched in this run, and the command is run for them.
 
     Attributes
     ----------
@@ -58,12 +60,15 @@ class RowUpdates:
         clock: Clock,
         listen: Callable[[Event], None],
         command: ShellCommand | None = None,
+        *,
+        is_fetching: bool = True,
     ) -> None:
         self.rows = rows
         self.ledger = ledger
         self.clock = clock
         self.listen = listen
-        self.command = command
+        self.command = command if is_fetching else None
+        self._is_fetching = is_fetching
         self.new_jobs: set[int] = set()
         self.bytes_here = 0
         self.in_order: InOrder[Row, Event] = InOrder(listen)
@@ -147,10 +152,9 @@ class RowUpdates:
         result = Complete(row.name, files, from_before, elsewhere, directory, is_changed, is_moved)
         if self.command is not None and not self.has_followed(row.job_id, fetched.fingerprint):
             row.arrive(result)
-            if self.ledger.command(row.job_id, fetched.fingerprint) is None:
-                self.ledger.record_waiting(row.identity, row.job_id)
+            self.ledger.record_waiting(row.identity, row.job_id)
         else:
-            row.complete(result)
+            self._end(row, result, fetched.fingerprint)
             self._tell_change_of_command(row, fetched.fingerprint)
         self.bytes_here += 0 if is_moved else sum(file.size for file in fetched.files)
         self.tell(row, result)
@@ -158,7 +162,7 @@ class RowUpdates:
     def finish(self, row: Row) -> None:
         """End a row for whose product the command has been run."""
         assert row.arrived is not None
-        row.complete(row.arrived)
+        self._end(row, row.arrived, row.arrived.fingerprint)
 
     def known_command(self, row: Row) -> CommandRecord | None:
         """Return what is recorded about the command for the product of a row that has arrived."""
@@ -168,6 +172,13 @@ class RowUpdates:
         """Say whether a command has been run for a product and was successful: then that is done for good."""
         known = self.ledger.command(job_id, fingerprint)
         return known is not None and known.status == 0
+
+    def _end(self, row: Row, result: Complete, fingerprint: str) -> None:
+        """End a row that is complete; a run that only submits or waits does not say so of earlier runs."""
+        row.complete(result)
+        if self._is_fetching:
+            has_followed = self.has_followed(row.job_id, fingerprint)
+            self.ledger.record_settled(row.identity, row.job_id, has_followed=has_followed)
 
     def _tell_change_of_command(self, row: Row, fingerprint: str) -> None:
         """Say once that products have had another command: it is not for this program to repeat them."""

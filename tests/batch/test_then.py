@@ -35,13 +35,15 @@ from mwa_client.batch.events import CommandRun, Complete
 from mwa_client.batch.history import LedgerHistory
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.pacing import Pacing
-from mwa_client.batch.rows import ListedJob
+from mwa_client.batch.records import read_product
+from mwa_client.batch.rows import LABELS, ListedJob, Stage
 from mwa_client.batch.shell import GUARD_SCRIPT, ShellCommand
 from mwa_client.batch.status import COMMAND_INTERRUPTED, status_of
 from mwa_client.errors import DirectoryUnusable, ExitStatus, Interruption, JobFailed
 from mwa_client.sandbox import Sandbox
 
 OBS, OTHER = 1191828528, 1191828584
+DONE = LABELS[Stage.COMPLETE]
 PLAIN = {"PATH": os.environ["PATH"]}
 
 
@@ -81,6 +83,16 @@ def commands_of(data: Path) -> list[tuple[int, int | None]]:
     lines = (data / ".mwa_client" / "ledger.jsonl").read_text().splitlines()
     entries = [entry for entry in map(json.loads, lines) if entry["event"] == "then"]
     return [(entry["job_id"], entry.get("status")) for entry in entries]
+
+
+def product_of(entry: dict[str, Any], data: Path) -> str:
+    product = read_product(data, entry)
+    assert product is not None
+    return product.fingerprint
+
+
+def states_of(data: Path) -> dict[str, int]:
+    return dict(status_of(data, data / ".mwa_client", 0.0).states)
 
 
 def log_of(data: Path, job_id: int) -> str:
@@ -147,6 +159,35 @@ def test_a_command_that_fails_is_tried_again_alone(run: Any, sandbox: Sandbox, d
     assert [status for _, status in commands_of(data)] == [None, 3, None, -9, None, 0]
 
 
+@pytest.mark.parametrize("last", ["waiting", "cut off", "failed"])
+def test_a_run_without_a_command_settles_rows_and_a_later_one_with_it_still_runs_it(
+    run: Any, data: Path, tmp_path: Path, last: str
+) -> None:
+    run("exit 3" if last == "failed" else None, vis(OBS, OTHER))
+    ledger = data / ".mwa_client" / "ledger.jsonl"
+    for line in ledger.read_text().splitlines() if last != "failed" else ():
+        entry = json.loads(line)
+        if entry["event"] == "complete":
+            about = {key: entry[key] for key in ("time", "service", "row", "job_id")}
+            product = {"product": product_of(entry, data), "command": "", "status": None}
+            event = {"event": "waiting"} if last == "waiting" else {"event": "then", **product}
+            ledger.write_text(ledger.read_text() + json.dumps({**about, **event}) + "\n")
+    unsettled = states_of(data)
+    assert DONE not in unsettled
+    run(None, vis(OBS, OTHER), only_submit=True)
+    assert states_of(data) == unsettled, "submitting says nothing of commands"
+    run(None)
+    assert states_of(data) == {**unsettled, DONE: 1, next(iter(unsettled)): 1}, "a row that is not in the run"
+    run(None, vis(OBS, OTHER))
+    settled = ledger.read_text()
+    assert states_of(data) == {DONE: 2} and settled.count('"settled"') == 2
+    run(None, vis(OBS, OTHER))
+    assert ledger.read_text() == settled
+    for _ in range(2):
+        assert run(f"echo {{line}} >> {tmp_path}/done", vis(OBS, OTHER)).summary.exit_status == 0
+    assert sorted((tmp_path / "done").read_text().split()) == ["1", "2"] and states_of(data) == {DONE: 2}
+
+
 def test_one_failure_stops_no_other_row(run: Any, data: Path) -> None:
     done = run("test {line} != 2", vis(OBS, OTHER, OTHER + 8))
     assert done.summary.exit_status is ExitStatus.JOBS_FAILED
@@ -169,6 +210,11 @@ def test_two_rows_that_are_one_job_have_one_command(
     run_rows(sandbox, clock, data, rows[:1], None)
     done = run_rows(sandbox, clock, data, rows, then)
     assert len(done.summary.complete) == 2 and (tmp_path / "done").read_text() == f"{job.id}\n"
+    assert states_of(data) == {DONE: 2}
+    assert commands_of(data) == [(job.id, None), (job.id, 0)], "recorded as run once"
+    for row in done.summary.complete[:1]:
+        row.files[0].path.unlink()
+    assert states_of(data) == {DONE: 2}, "what becomes of it after its command does not matter, for both"
 
 
 def test_two_rows_that_are_one_job_have_one_failure(
@@ -275,12 +321,16 @@ def test_a_product_that_was_moved_away_and_has_expired_is_not_made_anew(
     run: Any, sandbox: Sandbox, data: Path
 ) -> None:
     (complete,) = run(None).summary.complete
-    complete.files[0].path.unlink()
+    away = complete.files[0].path.rename(data.parent / "away")
     sandbox.service.expire(sandbox.jobs[0].id)
     failed = run(None)
     assert failed.summary.exit_status is ExitStatus.JOBS_FAILED and len(sandbox.jobs) == 1
     assert "was complete on 20" in failures(failed)[1] and "The service no longer has" in failures(failed)[1]
     assert "--allow-resubmit" in failed.summary.failed[0].error.remedy
+    assert states_of(data) == {LABELS[Stage.FAILED]: 1}
+    put_back = away.rename(complete.files[0].path)
+    assert run(None).summary.exit_status is ExitStatus.COMPLETE and states_of(data) == {DONE: 1}
+    put_back.unlink()
     anew = run("true", vis(OBS, more=", allow_resubmit=true"))
     assert anew.summary.exit_status is ExitStatus.COMPLETE and len(sandbox.jobs) == 2
 

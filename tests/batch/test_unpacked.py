@@ -20,6 +20,7 @@ from tars import folder, member, tar_of
 
 from mwa_client.batch.events import Complete, Downloading
 from mwa_client.batch.ledger import STATE_DIR
+from mwa_client.batch.status import status_of
 from mwa_client.errors import ExitStatus
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Job, Sandbox
@@ -341,6 +342,7 @@ def test_a_refused_product_is_kept_and_its_row_has_failed(
     assert unpack(sandbox, data, clock, api=api).summary.failed and not sandbox.requests
     run = run_batch(sandbox, data, clock, vis(OBS), api=api)
     assert run.summary.exit_status is ExitStatus.COMPLETE and not sandbox.requests
+    assert status_of(data, data / STATE_DIR, clock.now()).states == {"Download Complete": 1}
 
 
 @pytest.mark.parametrize("api", APIS)
