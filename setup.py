@@ -43,6 +43,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
+    package_dir={"": "."},  # An editable installation is then one line for Python to read, not a program.
     packages=find_packages(include=["mwa_client", "mwa_client.*"]),
     package_data={"mwa_client": ["py.typed"], "mwa_client.sandbox": ["job_keys.csv"]},
     data_files=manual_files(),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
 from mwa_client.exit_status import ExitStatus as ExitStatus
 from mwa_client.formatting import printable
+from mwa_client.light_dataclasses import dataclass
 
 
 class MwaClientError(Exception):

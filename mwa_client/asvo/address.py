@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import urljoin
 
 from mwa_client.errors import ServiceRefused
+from mwa_client.light_dataclasses import dataclass
 
 URL = re.compile(
     r"""(?P<scheme>https?)://

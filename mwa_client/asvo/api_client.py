@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
 from mwa_client.asvo.job import Job, ProductFile, read_id
 from mwa_client.errors import BadReply, ServiceRefused, WrongInterface
 from mwa_client.jobs.keys import ApiVersion, JobType
+from mwa_client.light_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from mwa_client.asvo.stream import StreamedResponse

@@ -8,11 +8,12 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Callable
 
 from mwa_client.jobs.keys import JobType
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.secrecy import hide
 from mwa_client.timing import read_time
 

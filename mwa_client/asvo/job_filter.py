@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from mwa_client.asvo.job import Job, JobState
 from mwa_client.errors import SettingsError
 from mwa_client.jobs.keys import ApiVersion, JobType
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.timing import read_time
 
 T = TypeVar("T")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping, ValuesView
-from dataclasses import dataclass
 from typing import Any
 
 from mwa_client.asvo.job import Job
+from mwa_client.light_dataclasses import dataclass
 
 
 @dataclass(frozen=True)

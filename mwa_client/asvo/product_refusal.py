@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mwa_client.asvo.job import clean_text
 from mwa_client.errors import MwaClientError, ProductGone, ServiceUnavailable
 from mwa_client.json_text import read_json
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.timing import retry_after
 
 if TYPE_CHECKING:

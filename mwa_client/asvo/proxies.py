@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import requests
 
 from mwa_client.errors import ServiceRefused
+from mwa_client.light_dataclasses import dataclass
 
 SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 PLACE = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")

@@ -12,13 +12,13 @@ import itertools
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import requests
 
 from mwa_client.errors import BadReply
 from mwa_client.json_text import read_json, read_value
+from mwa_client.light_dataclasses import dataclass
 
 PIECE_SIZE = 1 << 16
 """Bytes that are read and unpacked at a time."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from mwa_client.errors import SettingsError
 from mwa_client.jobs.keys import ApiVersion
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.secrecy import keep_secret
 from mwa_client.transfer.delivered import DeliveryRoots
 

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from mwa_client.directory.our_files import read_ours, state_directory, write_saf
 from mwa_client.directory.owner import Owner
 from mwa_client.errors import DirectoryUnusable, DiskFull, ServiceUnavailable
 from mwa_client.json_text import read_json
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.secrecy import keep_secret
 from mwa_client.timing import Clock
 

@@ -11,10 +11,10 @@ import re
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 
 from mwa_client.errors import SettingsError
+from mwa_client.light_dataclasses import dataclass
 
 PLACEHOLDERS = ("path", "obs_id", "job_id", "line")
 """What stands in braces in a command, and is replaced for each product; all but the path are numbers."""

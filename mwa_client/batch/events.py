@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Union
 
 from mwa_client.batch.records import FetchedProduct
 from mwa_client.errors import ExitStatus, MwaClientError
 from mwa_client.jobs.request import where_of
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.events import FileNotice, Progress, Setback
 from mwa_client.transfer.files import FetchedFile, by_name
 

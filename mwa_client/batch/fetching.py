@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any, Callable
@@ -30,6 +29,7 @@ from mwa_client.errors import (
     Stopped,
 )
 from mwa_client.formatting import format_size
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.connections import ConnectionBudget
 from mwa_client.transfer.delivered import DeliveryRoots
 

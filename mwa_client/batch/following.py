@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
@@ -15,6 +14,7 @@ from mwa_client.batch.shell import RUN_AGAIN, ShellCommand, how_it_ended, last_l
 from mwa_client.batch.updates import RowUpdates
 from mwa_client.batch.workers import Workers
 from mwa_client.errors import DiskFull, InternalError, JobFailed, MwaClientError
+from mwa_client.light_dataclasses import dataclass
 
 LOGS = "then"
 """The folder of the logs, in that of the ledger."""

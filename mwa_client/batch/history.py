@@ -9,7 +9,7 @@ import os
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage, Step
 from mwa_client.directory.json_files import json_lines
 from mwa_client.directory.our_files import refuse_foreign_folder
 from mwa_client.errors import DirectoryUnusable
+from mwa_client.light_dataclasses import dataclass
 
 NO_FAILURE = ("", "")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Callable, Generic, TypeVar
+
+from mwa_client.light_dataclasses import dataclass
 
 Subject = TypeVar("Subject")
 AnyEvent = TypeVar("AnyEvent")

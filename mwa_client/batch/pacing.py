@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from mwa_client.light_dataclasses import dataclass
 
 SLOWEST_ANSWER, SLOWEST_LISTING = 60.0, 60.0
 """Seconds in which a service that was asked for a job surely makes it, and in which it surely lists it."""

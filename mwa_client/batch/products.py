@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Callable
 
 from mwa_client.asvo.job import Delivery, Job, ProductFile
@@ -18,6 +18,7 @@ from mwa_client.batch.unpacking import (
 )
 from mwa_client.directory.trees import tree_size
 from mwa_client.errors import JobFailed, TransferFailed
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.delivered import DeliveryRoots, is_readable
 from mwa_client.transfer.download import Downloader

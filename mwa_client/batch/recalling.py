@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mwa_client.asvo.job import JobState
 from mwa_client.batch.losing import LostJobs, was_complete
@@ -14,6 +14,7 @@ from mwa_client.batch.unpacking import files_here, has_archive
 from mwa_client.batch.updates import RowUpdates
 from mwa_client.batch.workers import Workers
 from mwa_client.jobs.request import JobRequest
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.delivered import DeliveryRoots
 from mwa_client.transfer.files import FetchedFile
 from mwa_client.transfer.leftovers import remove_finished

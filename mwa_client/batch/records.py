@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from mwa_client.asvo.job import ProductFile
 from mwa_client.directory.names import path_below
 from mwa_client.json_text import read_strictly
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.files import ExpectedFile, FetchedFile, FetchedFolder, by_name
 from mwa_client.transfer.unpacking.unpacked import UnpackRefused
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mwa_client.batch.records import FetchedProduct
 from mwa_client.errors import MwaClientError
+from mwa_client.light_dataclasses import dataclass
 
 
 @dataclass

@@ -10,7 +10,6 @@ import enum
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from mwa_client.asvo.job import Job
@@ -21,6 +20,7 @@ from mwa_client.errors import MwaClientError
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.listed import identity_of
 from mwa_client.jobs.request import JobRequest
+from mwa_client.light_dataclasses import dataclass
 
 
 class Stage(enum.Enum):

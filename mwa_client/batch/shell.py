@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from mwa_client.asvo.job import clean_text
@@ -20,6 +20,7 @@ from mwa_client.batch.command_text import SHELL, check_command, fill_in
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.our_files import open_ours, state_directory
 from mwa_client.errors import JobFailed
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.threads import has_started
 
 LOOK_INTERVAL = 0.2

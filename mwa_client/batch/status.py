@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -25,6 +24,7 @@ from mwa_client.directory.names import name_on_disk
 from mwa_client.directory.owner import Owner
 from mwa_client.directory.trees import tree_size
 from mwa_client.errors import MwaClientError
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.files import DownloadDirectory, by_name
 from mwa_client.transfer.part_file import bytes_in_part
 from mwa_client.transfer.standing import Standing, standing_of_file

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Callable
 
 from mwa_client.asvo.api_client import Submission
@@ -32,6 +31,7 @@ from mwa_client.errors import (
 )
 from mwa_client.formatting import format_duration, trying_again
 from mwa_client.jobs.request import JobRequest
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.timing import FIRST_POLL, Outage
 
 SUBMITTERS = 4

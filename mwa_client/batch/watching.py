@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any, Callable
 
 from mwa_client.asvo.job import Job, JobState
@@ -31,6 +30,7 @@ from mwa_client.formatting import as_sentence, trying_again
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.listed import contradicts
 from mwa_client.jobs.request import JobRequest
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.timing import PollTimes
 from mwa_client.transfer.delivered import DeliveryRoots
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mwa_client.asvo.key_file import with_key_of_file
@@ -13,6 +13,7 @@ from mwa_client.cli.settings import Settings
 from mwa_client.errors import JobFileError
 from mwa_client.jobs.jobfile import HOW_TO_NAME_IT, JobFile, parse_files, plan, read_bytes
 from mwa_client.jobs.keys import ApiVersion
+from mwa_client.light_dataclasses import dataclass
 
 # The rest is imported where it is needed: checking a file must not wait for it.
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from mwa_client.asvo.variables import services_from
 from mwa_client.cli.ending import Ending, begin_error_file
 from mwa_client.cli.settings import Settings, Task
 from mwa_client.errors import DirectoryUnusable, DiskFull, MwaClientError
+from mwa_client.light_dataclasses import dataclass
 
 # The rest is imported where it is needed: checking a file must not wait for it.
 if TYPE_CHECKING:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from mwa_client.cli.error_file import errors_of, mark_of, write_errors
 from mwa_client.cli.settings import Settings
 from mwa_client.errors import DirectoryBusy, MwaClientError, ResultLost
 from mwa_client.formatting import ranges_of
+from mwa_client.light_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from mwa_client import __version__
 from mwa_client.cli.options import option_parser
 from mwa_client.jobs.keys import ApiVersion
+from mwa_client.light_dataclasses import dataclass
 
 FILES, FOLDERS, NO_OFFER = "files", "folders", ""
 """What a shell offers for a value."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import enum
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from mwa_client.asvo.job_filter import JobFilter
@@ -13,6 +13,7 @@ from mwa_client.asvo.variables import read_seconds
 from mwa_client.errors import SettingsError
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.sharing import Share
+from mwa_client.light_dataclasses import dataclass
 
 DOWNLOADS, MOST_DOWNLOADS = 4, 32
 """Downloads at a time: unless the user says otherwise, and at most."""

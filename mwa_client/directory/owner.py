@@ -10,13 +10,13 @@ import re
 import secrets
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from mwa_client.directory.disk import boot_id
 from mwa_client.directory.json_files import read_document
 from mwa_client.directory.our_files import refuse_anothers
 from mwa_client.directory.part import Part
+from mwa_client.light_dataclasses import dataclass
 
 LARGEST_PID = 2**31 - 1
 """The largest process number that a system gives."""

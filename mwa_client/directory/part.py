@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+
+from mwa_client.light_dataclasses import dataclass
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO, Callable
 
@@ -14,6 +14,7 @@ from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.lock import SUMS_LOCK, brief_lock
 from mwa_client.directory.our_files import open_ours, writing_safely
 from mwa_client.errors import DirectoryUnusable
+from mwa_client.light_dataclasses import dataclass
 
 NAME = "SHA1SUMS"
 NAME_COLUMN = 42

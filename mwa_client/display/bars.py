@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Callable, TextIO
 
 from mwa_client.batch.events import (
@@ -27,6 +26,7 @@ from mwa_client.display.wording import (
     of_width,
 )
 from mwa_client.formatting import format_size, printable
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.timing import Clock
 from mwa_client.transfer.events import Progress, Setback
 

@@ -10,8 +10,9 @@ import re
 import textwrap
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TextIO
+
+from mwa_client.light_dataclasses import dataclass
 
 TIME_OF_DAY = "%Y-%m-%d %H:%M:%S"
 """How the lines of a log begin, in local time; a log of cron grows for weeks."""

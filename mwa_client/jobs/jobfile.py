@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +24,7 @@ from mwa_client.jobs.rowcheck import CheckedRow
 from mwa_client.jobs.table import Table, header_for_values, header_with_spaces
 from mwa_client.jobs.text import excerpt, rows_of
 from mwa_client.jobs.wording import count, in_words, no_counterpart, said_once
+from mwa_client.light_dataclasses import dataclass
 
 READ_BLOCK = 1 << 17
 """Bytes that are read together."""

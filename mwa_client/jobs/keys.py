@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from functools import cached_property
+
+from mwa_client.light_dataclasses import dataclass
 
 
 class ApiVersion(enum.Enum):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from mwa_client.jobs.key_table import KEY_BY_NAME, keys_of
 from mwa_client.jobs.keys import ApiVersion, JobKey, JobType
 from mwa_client.jobs.values import shortest
+from mwa_client.light_dataclasses import dataclass
 
 
 @dataclass(frozen=True)

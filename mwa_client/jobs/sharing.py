@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from mwa_client.directory.part import Part
 from mwa_client.errors import SettingsError
 from mwa_client.jobs.request import JobRequest
 from mwa_client.jobs.text import excerpt
+from mwa_client.light_dataclasses import dataclass
 
 RIGHT_FORM = (
     "It must be K/N, part K of N, with K from 1 to N or from 0 to N-1: 0/4 is the same part as 4/4. In a "

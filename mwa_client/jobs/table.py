@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from mwa_client.errors import Mistake
 from mwa_client.jobs.key_table import KEY_BY_NAME, find_key
@@ -15,6 +14,7 @@ from mwa_client.jobs.text import Cell, excerpt
 from mwa_client.jobs.values import whole_number
 from mwa_client.jobs.vocabulary import words_to_suggest
 from mwa_client.jobs.wording import FORMER_KEYS, did_you_mean, guess_name
+from mwa_client.light_dataclasses import dataclass
 
 DELIMITERS = (",", ";", "\t")
 NOT_SAID = ("", "nan", "none", "null", "na", "n/a", "<na>", "nat")

@@ -11,7 +11,8 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from mwa_client.light_dataclasses import dataclass
 
 from .products import Content, Runs
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from mwa_client.light_dataclasses import dataclass
 
 from .messages import Body, Reply, Request, text_reply, xml_refusal
 from .products import Content

@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from mwa_client.light_dataclasses import dataclass
 
 from .interfaces import Interface
 from .messages import Call

@@ -6,9 +6,11 @@ import difflib
 import inspect
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
+
+from mwa_client.light_dataclasses import dataclass
 
 # Each module adds its kinds to KINDS; `--help` lists them in this order.
 from . import faults_in_calls, faults_in_products, faults_of_today  # noqa: F401

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from mwa_client.light_dataclasses import dataclass
 
 from .archives import Archive
 from .interfaces import Interface

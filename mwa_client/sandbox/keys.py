@@ -9,9 +9,10 @@ import csv
 import enum
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mwa_client.light_dataclasses import dataclass
 
 from .jobs import PracticeType
 

@@ -11,12 +11,14 @@ import enum
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from email.message import Message
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
+
+from mwa_client.light_dataclasses import dataclass
 
 from .interfaces import Interface
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
+
+from mwa_client.light_dataclasses import dataclass
 
 from .jobs import PracticeJob, default_product_size
 

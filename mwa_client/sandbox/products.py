@@ -9,8 +9,10 @@ import functools
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
+
+from mwa_client.light_dataclasses import dataclass
 
 BLOCK_SIZE = 1 << 20
 """Bytes are made in blocks of this size."""

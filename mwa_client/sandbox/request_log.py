@@ -7,10 +7,12 @@ import re
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from email.message import Message
 from pathlib import Path
 from typing import Any
+
+from mwa_client.light_dataclasses import dataclass
 
 from .messages import Request
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from mwa_client.light_dataclasses import dataclass
 
 from .interfaces import Interface
 from .keys import FORMS_V1, FORMS_V2, JobForm

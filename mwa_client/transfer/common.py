@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from mwa_client.errors import ServiceUnavailable, Stopped, TransferFailed
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.timing import Backoff, Clock
 from mwa_client.transfer.connections import ConnectionBudget
 from mwa_client.transfer.events import Progress, Setback, TransferEvent

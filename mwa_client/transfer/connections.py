@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from mwa_client.errors import Stopped
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.throttle import HostPace
 
 STOP_CHECK_INTERVAL = 0.5

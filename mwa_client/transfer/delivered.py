@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from mwa_client.directory.names import name_on_disk
 from mwa_client.directory.trees import walk_tree
 from mwa_client.errors import JobFailed, TransferFailed
+from mwa_client.light_dataclasses import dataclass
 
 USUAL_ROOTS = (Path("/scratch"), Path("/data"))
 """Where the service delivers to: ``/scratch/<group>/asvo/<job id>``, ``/data/<group>/asvo/<job id>``."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mwa_client.errors import DiskFull, VerificationFailed
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer import ranges
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import ExpectedFile, FetchedFile

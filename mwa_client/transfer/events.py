@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Union
+
+from mwa_client.light_dataclasses import dataclass
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Callable, Union
 
 from mwa_client.directory.names import name_in_text
+from mwa_client.light_dataclasses import dataclass
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from mwa_client.directory.disk import disk_errors, sync_directory, sync_path
 from mwa_client.directory.trees import remove_tree, walk_tree
 from mwa_client.errors import ServiceUnavailable, TransferFailed
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.common import ProgressReporter, Retries, Transfers
 from mwa_client.transfer.delivered import Entry, entries_of
 from mwa_client.transfer.file_copy import COPY_BLOCK_SIZE, FileCopy, changed, has_size

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,6 +14,7 @@ from mwa_client.directory.disk import boot_id
 from mwa_client.directory.json_files import json_lines
 from mwa_client.directory.names import name_in_text, name_on_disk
 from mwa_client.directory.our_files import open_new
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.delivered import Entry
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.json_files import json_lines
 from mwa_client.directory.trees import remove_tree, tree_size
 from mwa_client.errors import DirectoryUnusable
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.files import DownloadDirectory
 from mwa_client.transfer.folder import journal_path
 from mwa_client.transfer.part_file import remove_part

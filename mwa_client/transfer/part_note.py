@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
@@ -20,6 +19,7 @@ from mwa_client.directory.disk import NOTHING_THERE, boot_id, disk_errors
 from mwa_client.directory.our_files import open_ours, read_ours, write_safely
 from mwa_client.errors import DirectoryUnusable, MwaClientError
 from mwa_client.json_text import read_strictly
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.files import ExpectedFile
 from mwa_client.transfer.gaps import Gaps
 

@@ -6,7 +6,6 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from mwa_client.errors import (
     SessionLost,
     TransferFailed,
 )
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.timing import retry_after
 
 

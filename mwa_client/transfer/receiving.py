@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Callable
 
 from mwa_client.errors import ServiceUnavailable
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer import ranges
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.connections import Connection, TransferCounter

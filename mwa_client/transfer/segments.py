@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.timing import Clock
 from mwa_client.transfer.connections import Connection, TransferCounter
 from mwa_client.transfer.gaps import Gaps

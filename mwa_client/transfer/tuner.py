@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.timing import Clock
 
 MEASURE = 0.02

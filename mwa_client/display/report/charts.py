@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
 
 from mwa_client.batch.status import RowStatus
@@ -12,6 +11,7 @@ from mwa_client.display.report.figures import LAST_STATES, Traffic, counts_over_
 from mwa_client.display.report.style import state_class
 from mwa_client.display.wording import life_order
 from mwa_client.formatting import format_duration, format_size, printable
+from mwa_client.light_dataclasses import dataclass
 
 WIDTH = 1000
 SAMPLES = 240

@@ -6,11 +6,11 @@ import statistics
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from mwa_client.batch.rows import LABELS, Stage
 from mwa_client.batch.status import DirectoryStatus, RowStatus
+from mwa_client.light_dataclasses import dataclass
 
 LAST_STATES = (LABELS[Stage.COMPLETE], LABELS[Stage.FAILED], "Expired", "Cancelled")
 """States in which a row does not wait for anything."""

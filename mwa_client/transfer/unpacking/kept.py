@@ -11,7 +11,6 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from mwa_client.directory.disk import NOTHING_THERE, boot_id, disk_errors
 from mwa_client.directory.our_files import open_growing, read_ours, write_safely
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.json_text import read_strictly
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
 from mwa_client.transfer.part_hash import READ_SIZE
 from mwa_client.transfer.unpacking.members import Parts

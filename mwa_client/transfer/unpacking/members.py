@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
 
 from mwa_client.errors import MwaClientError
 from mwa_client.formatting import printable
+from mwa_client.light_dataclasses import dataclass
 
 Parts = tuple[bytes, ...]
 """The parts of a path below the folder, from the top; bytes, since that is what a name is to the system."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from dataclasses import dataclass
 from typing import Callable
 
+from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.part_hash import READ_SIZE
 from mwa_client.transfer.unpacking.member_folder import MemberFolder
 from mwa_client.transfer.unpacking.members import Member
