@@ -29,8 +29,9 @@ if not TYPE_CHECKING:  # Type checkers know the standard library's, which is use
         """
         if cls is None:
             return lambda cls: dataclass(cls, frozen=frozen, eq=eq)
-        own = set(vars(cls))
-        make(cls, eq=False, repr=False)
+        # Only frozen classes may inherit from a frozen one; those few are guarded by the standard library.
+        make(cls, frozen=any(map(_is_frozen, cls.__bases__)), eq=False, repr=False)
+        cls.__dataclass_params__.frozen = frozen
         shared = {"__repr__": _show}
         if eq:
             names = [each.name for each in fields(cls) if each.compare]
@@ -39,9 +40,12 @@ if not TYPE_CHECKING:  # Type checkers know the standard library's, which is use
         if frozen:
             shared.update(__setattr__=_set_once, __delattr__=_delete)
         for name, method in shared.items():
-            if name not in own:
+            if name not in vars(cls):
                 setattr(cls, name, method)
         return cls
+
+    def _is_frozen(cls):
+        return getattr(cls, "__dataclass_params__", None) is not None and cls.__dataclass_params__.frozen
 
     @recursive_repr()
     def _show(self):

@@ -100,6 +100,8 @@ def test_the_tools_of_the_standard_library_take_them() -> None:
     thing = OURS["Longer"](1, "a", ["x"], more=3.0)
     assert dataclasses.replace(thing, number=2) == OURS["Longer"](2, "a", ["x"], 3.0)
     assert dataclasses.asdict(thing) == {"number": 1, "name": "a", "remarks": ["x"], "more": 3.0}
+    heir = dataclasses.make_dataclass("Heir", ["own"], bases=(OURS["Worded"],), frozen=True)
+    assert repr(heir("a", 1)) == "Heir(word='a', own=1)"
     circle = OURS["Changeable"]()
     circle.inner = circle
     assert repr(circle).endswith("Changeable(inner=...)")

@@ -147,10 +147,15 @@ class Batch:
         )
         self._following = Following(updates, pacing.parallel, inbox, stop)
 
-    def run(self) -> Summary:
+    def run(self, listing: Listed | None = None) -> Summary:
         """Work until every row is complete or has failed, and say how it ended.
 
         However it ends, the counts and the summary are told, before anything is raised.
+
+        Parameters
+        ----------
+        listing : Listed, optional
+            The one from which the rows were chosen: it need not be asked for again.
 
         Raises
         ------
@@ -167,7 +172,7 @@ class Batch:
             self._ends_at = self._updates.clock.monotonic() + self._pacing.give_up_after
         try:
             self._updates.listen(Begun(len(self._updates.rows)))
-            self._work()
+            self._work(listing)
         except BaseException as error:
             with suppress(Exception):  # It may be the listener that has failed.
                 self._tell_counts()
@@ -176,7 +181,7 @@ class Batch:
         self._tell_counts()
         return self._summary()
 
-    def _work(self) -> None:
+    def _work(self, listing: Listed | None) -> None:
         """Go on until nothing is left to do; whatever happens, what was brought about is kept."""
         self._open_files.keep_reserve()
         try:
@@ -184,7 +189,8 @@ class Batch:
             while not self._is_over():
                 self._updates.ledger.check_lock()
                 if self._watching.polls.is_due() and self._watching.needs_listing:
-                    self._watching.ask_for_listing()
+                    self._watching.ask_for_listing(listing)
+                    listing = None
                     self._counted = None  # So that the display hears from us, though nothing changes.
                 self._fetching.start()
                 self._following.start()

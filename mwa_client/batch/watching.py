@@ -132,8 +132,11 @@ class Watching:
             return False
         return self._updates.rows.count(Stage.WANTED, Stage.WATCHED) > 0
 
-    def ask_for_listing(self) -> None:
-        """Have the jobs listed once, for all rows; meanwhile the answers to submissions are taken."""
+    def ask_for_listing(self, answer: Listed | None = None) -> None:
+        """Have the jobs listed once, for all rows; meanwhile the answers to submissions are taken.
+
+        Where somebody has asked just before, that `answer` is taken.
+        """
         self.has_polled = self.is_listing = True
         self.polls.note_asked()
         watched = self._updates.rows.at(Stage.WATCHED)
@@ -141,6 +144,8 @@ class Watching:
         begun, session = self._updates.clock.monotonic(), self._session()
 
         def list_jobs() -> Listed:
+            if answer is not None:
+                return answer
             try:
                 return Listed(begun, session.jobs(known))
             except MwaClientError as error:

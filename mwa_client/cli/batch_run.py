@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Callable, TypeVar
+from typing import TYPE_CHECKING, Callable, Optional, TypeVar, Union
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job_filter import FIRST_OBS_ID
@@ -24,6 +24,7 @@ from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.pacing import Pacing
 from mwa_client.batch.rows import ListedJob
 from mwa_client.batch.shell import ShellCommand
+from mwa_client.batch.watching import Listed
 from mwa_client.batch.workers import Workers
 from mwa_client.cli.checking import RowSource
 from mwa_client.cli.context import TaskContext
@@ -47,6 +48,8 @@ LEAST_ANSWER_TIME = 1.0
 """The least number of seconds that is allowed for an answer."""
 
 T = TypeVar("T")
+Wanted = tuple[Sequence[Union["JobRequest", ListedJob]], Optional[Listed]]
+"""What a batch is to work on, and the listing from which that was chosen."""
 
 
 def run_rows(context: TaskContext, source: RowSource, jobs: JobFile, expected: ApiVersion) -> ExitStatus:
@@ -72,7 +75,7 @@ def run_rows(context: TaskContext, source: RowSource, jobs: JobFile, expected: A
 
     force = context.settings.allow_resubmit
     requests = [replace(job, allow_resubmit=True) if force else job for job in jobs.jobs]
-    return _run_batch(context, lambda connect: requests, check, requests)
+    return _run_batch(context, lambda connect: (requests, None), check, requests)
 
 
 def fetch_jobs(context: TaskContext) -> ExitStatus:
@@ -81,7 +84,7 @@ def fetch_jobs(context: TaskContext) -> ExitStatus:
     Where only the waiting is wanted, nothing is fetched, and the download directory is not touched.
     """
 
-    def wanted(connect: Callable[[], Session]) -> Sequence[ListedJob]:
+    def wanted(connect: Callable[[], Session]) -> Wanted:
         is_waiting = context.settings.task is Task.WAIT
         return _ask_until_answered(
             context, lambda: _chosen(connect(), context.settings.targets, with_pending=is_waiting)
@@ -92,7 +95,7 @@ def fetch_jobs(context: TaskContext) -> ExitStatus:
 
 def _run_batch(
     context: TaskContext,
-    wanted: Callable[[Callable[[], Session]], Sequence[JobRequest | ListedJob]],
+    wanted: Callable[[Callable[[], Session]], Wanted],
     check: Callable[[ApiVersion, Callable[[str], None]], None] = lambda api, say: None,
     rows: Sequence[JobRequest] | None = None,
 ) -> ExitStatus:
@@ -145,8 +148,9 @@ def _run_batch(
         open_things.callback(display.close)
         if display.is_moving:
             open_things.enter_context(stopping.caught())
+        requests, listing = wanted(session)
         batch = Batch(
-            wanted(session),
+            requests,
             session,
             ledger,
             TickingClock(tick) if display.is_moving else clock,
@@ -163,7 +167,7 @@ def _run_batch(
             roots=context.services[0].delivery_roots,
         )
         try:
-            summary = batch.run()
+            summary = batch.run(listing)
         except (Exception, Interrupted):
             if context.ending.summary is None:
                 raise
@@ -188,11 +192,12 @@ def _not_in_environment(prefix: str) -> Iterator[None]:
 # --- Which jobs to fetch ------------------------------------------------------------------------------
 
 
-def _chosen(session: Session, targets: Sequence[str], *, with_pending: bool) -> list[ListedJob]:
-    """Return the listed jobs that the user has named, by job id, by obs_id, or as ``all``.
+def _chosen(session: Session, targets: Sequence[str], *, with_pending: bool) -> Wanted:
+    """Return the listed jobs that the user has named, by job id, by obs_id, or as ``all``, and the listing.
 
     All are those that are ready, and also those that will be, `with_pending`.
     """
+    begun = SystemClock().monotonic()
     numbers = [int(target) for target in targets if target != "all"]
     listing = session.jobs(known=[number for number in numbers if number < FIRST_OBS_ID])
     chosen: dict[int, Job] = {}
@@ -207,7 +212,8 @@ def _chosen(session: Session, targets: Sequence[str], *, with_pending: bool) -> 
     if "all" in targets:
         wanted = [job for job in listing.values() if _is_of_all(job.state, with_pending)]
         chosen |= {job.job_id: job for job in wanted}
-    return [ListedJob.of(chosen[job_id], session.api) for job_id in sorted(chosen)]
+    rows = [ListedJob.of(chosen[job_id], session.api) for job_id in sorted(chosen)]
+    return rows, Listed(begun, listing)
 
 
 def _is_of_all(state: JobState, with_pending: bool) -> bool:
