@@ -41,8 +41,9 @@ def sums(status: DirectoryStatus) -> list[str]:
     place = status.directory
     lines = [_counts(status)] if status.rows else [f"Nothing has been done in {place} yet: it has no rows."]
     if status.others:
-        is_are = "it is" if status.others == 1 else "they are"
-        lines.append(f"{count(status.others, 'more row')} of other job files: {is_are} shown without --csv.")
+        is_are, them = ("is", "it") if status.others == 1 else ("are", "them")
+        more = f"{count(status.others, 'more row')} {is_are} known here"
+        lines.append(f"{more}: --status without a job file or list shows {them}, too.")
     words = expected_in_words(status.expected, status.now)
     lines += [f"{words[0].upper()}{words[1:]}, from earlier jobs here."] if words else []
     lines += [f"A client is at work here: {owner}." for owner in status.at_work]
