@@ -44,7 +44,7 @@ def aligned(
     widths = [max(map(len, column)) for column in zip(*cells)]
     at_left = [heading in words for heading in headings]
     if width is None or sum(widths) + len(SPACE) * (len(widths) - 1) <= width:
-        return [SPACE.join(_placed(row, widths, at_left)).rstrip() for row in cells]
+        return [SPACE.join(_placed(row, widths, at_left)).rstrip(" ") for row in cells]
     layout = _Layout(widths, at_left, max(width, NARROWEST_WINDOW))
     return [line for row in cells for line in layout.lines(row)]
 
@@ -81,17 +81,17 @@ class _Layout:
             room = self.width - len(begin)
             cells = list(_placed(row[part], self.widths[part], self.at_left[part]))
             if part.stop < len(row) or not self.at_left[-1]:
-                line = SPACE.join(cells).rstrip()
-                yield begin + (line if len(line) <= room else of_width(line.lstrip(), room).rstrip())
+                line = SPACE.join(cells).rstrip(" ")
+                yield begin + (line if len(line) <= room else of_width(line.lstrip(" "), room).rstrip(" "))
                 continue
             begin += "".join(cell + SPACE for cell in cells[:-1])
             first, *more = _fitting(row[-1], self.width - len(begin))
             if first or cells[:-1]:
-                yield (begin + first).rstrip()
+                yield (begin + first).rstrip(" ")
             yield from (" " * len(begin) + line for line in more)
 
 
 def _fitting(text: str, room: int) -> list[str]:
     """Return a text as lines that fit: broken between words, and of a long word its end."""
-    words = [of_width(word, room).strip() for word in text.split(" ")]
+    words = [of_width(word, room).strip(" ") for word in text.split(" ")]
     return textwrap.wrap(" ".join(words), room, break_long_words=False, break_on_hyphens=False) or [""]
