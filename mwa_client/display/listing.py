@@ -16,7 +16,7 @@ IF_ANY = ("place", "starts in", "why")
 UNKNOWN = "-"
 
 
-def table(jobs: Iterable[Job], now: float, width: int | None = None) -> str:
+def table(jobs: Iterable[Job], now: float) -> str:
     """Return an aligned table of jobs, the newest last.
 
     Parameters
@@ -25,8 +25,6 @@ def table(jobs: Iterable[Job], now: float, width: int | None = None) -> str:
         The jobs.
     now : float
         Seconds since 1970, for ages.
-    width : int, optional
-        Columns that a line may have; default is any number.
     """
     rows = [_row(job, now) for job in sorted(jobs, key=lambda job: job.job_id)]
     shown = [
@@ -35,7 +33,7 @@ def table(jobs: Iterable[Job], now: float, width: int | None = None) -> str:
         if heading not in IF_ANY or any(row[place] != UNKNOWN for row in rows)
     ]
     cells = ([row[place] for place in shown] for row in rows)
-    return "\n".join(aligned([HEADINGS[place] for place in shown], cells, AT_THE_LEFT, width))
+    return "\n".join(aligned([HEADINGS[place] for place in shown], cells, AT_THE_LEFT))
 
 
 def documents(jobs: Iterable[Job]) -> list[dict[str, object]]:

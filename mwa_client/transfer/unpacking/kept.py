@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mwa_client.directory.disk import boot_id
-from mwa_client.directory.our_files import open_growing, read_if_ours, write_safely
+from mwa_client.directory.disk import NOTHING_THERE, boot_id, disk_errors
+from mwa_client.directory.our_files import open_growing, read_ours, write_safely
+from mwa_client.errors import DirectoryUnusable
 from mwa_client.json_text import read_strictly
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
@@ -109,7 +110,7 @@ class GrowingFile:
         self.write(self.length, data)
         self.length += len(data)
 
-    def write(self, position: int, data: bytes | memoryview) -> None:
+    def write(self, position: int, data: bytes | bytearray | memoryview) -> None:
         """Write bytes at a position."""
         rest = memoryview(data)
         while rest:
@@ -145,13 +146,22 @@ class SumLines(GrowingFile):
     def reserve(self, path: Parts) -> int:
         """Have room for one more line; return where."""
         self.last_line = self.length
-        slashes_and_line_end = len(path)
-        self.length += len(NO_SUM) + len("  ") + sum(map(len, path)) + slashes_and_line_end
+        self.length += len(_sum_line(NO_SUM, path))
         return self.last_line
 
     def put(self, position: int, sha1: str, path: Parts) -> None:
         """Write the line for which there was room at a position."""
-        self.write(position, _sum_line(sha1, path))
+        self.put_all([(position, sha1, path)])
+
+    def put_all(self, lines: Iterable[tuple[int, str, Parts]]) -> None:
+        """Write lines, in order: position, SHA-1 and path of each. Neighbours are written at once."""
+        start, text = 0, bytearray()
+        for position, sha1, path in lines:
+            if position != start + len(text):
+                self.write(start, text)
+                start, text = position, bytearray()
+            text += _sum_line(sha1, path)
+        self.write(start, text)
 
     def lines(self) -> Iterator[tuple[int, str, Parts]]:
         """Yield position, SHA-1 and path of each line, however long the list is."""
@@ -249,17 +259,19 @@ def write_unpack_note(place: UnpackPlace, note: UnpackNote, *, sync: bool) -> No
 
 def read_unpack_note(place: UnpackPlace) -> UnpackNote | None:
     """Return the note, or None where there is none that can be read."""
-    content = read_if_ours(place.note)
-    if content is None:
-        return None
     try:
-        fields = read_strictly(content.decode("ascii"))
+        fields = read_strictly(read_ours(place.note).decode("ascii"))
         if not isinstance(fields, dict):
             return None
         final = fields.pop("final", None)
         note = UnpackNote(**fields, final=None if final is None else FinalFolder(**final))
         return note if _is_sound(note) else None
-    except (ValueError, TypeError):
+    except OSError as error:
+        if error.errno in NOTHING_THERE:
+            return None
+        with disk_errors(place.note):
+            raise  # It may well be sound: all that it vouches for must not be thrown away.
+    except (ValueError, TypeError, DirectoryUnusable):
         return None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from mwa_client.errors import Stopped
@@ -40,11 +39,10 @@ class MemberFile:
         self._stop = stop
         self._sha1 = hashlib.sha1(usedforsecurity=False)
         self._hashed = 0
-        self._pieces = list(reversed(member.data)) if member.has_holes else [(0, member.size)]
+        self._pieces = [*reversed(member.data)] if member.has_holes else [(0, member.size)]
         self._is_continued = taken > 0
         self._length = os.fstat(file).st_size if taken or member.has_holes else 0
-        for _ in self._places(taken):
-            pass
+        self._places(taken)
         self._behind: PartHasher | None = None
         if taken and not member.has_holes:
             self._contents = Contents(Gaps(), taken, taken)
@@ -94,15 +92,17 @@ class MemberFile:
             os.close(self.file)
             self.file = -1
 
-    def _places(self, count: int) -> Iterator[tuple[int, int]]:
-        """Yield where the next bytes of content go: position in the file, and how many."""
+    def _places(self, count: int) -> list[tuple[int, int]]:
+        """Return where the next bytes of content go: position in the file, and how many; they are taken."""
+        places = []
         while count:
             start, length = self._pieces.pop()
             taken = min(length, count)
             if taken < length:
                 self._pieces.append((start + taken, length - taken))
-            yield start, taken
+            places.append((start, taken))
             count -= taken
+        return places
 
     def _write_at(self, position: int, data: memoryview) -> None:
         while data:

@@ -22,6 +22,7 @@ from mwa_client.directory.our_files import open_new
 from mwa_client.transfer.unpacking.members import USUAL_FOLDER_MODE, Member, MemberKind, MemberRefused, Parts
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 MOST_PARENTS = 16
 """Folders that are kept open for the next members, where the system allows many open files; else one."""
 LONGEST_FULL_PATH = 4095
@@ -94,51 +95,60 @@ class MemberFolder:
 
     def make_folder(self, member: Member) -> None:
         """Make a folder, or take one that is there; its mode and times are set by `finish`."""
-        with _Blaming(self.path, member):
+        try:
             if member.path:
                 parent = self._open_parent(member.path)
                 try:
                     os.mkdir(member.path[-1], 0o700, dir_fd=parent)
                 except FileExistsError:
                     os.close(self._enter(parent, member.path[-1]))
+        except (OSError, OverflowError) as error:
+            self._blame(member, error)
         self._set_later(member)
 
     def check_free(self, member: Member) -> None:
         """Refuse a member if something has its name already; only folders may be there twice."""
         if member.kind is MemberKind.FOLDER:
             return
-        with _Blaming(self.path, member):
+        try:
             name, parent = member.path[-1], self._open_parent(member.path)
             if os.access(name, os.F_OK, dir_fd=parent, follow_symlinks=False):
                 raise FileExistsError(errno.EEXIST, "a second member of this name")
+        except OSError as error:
+            self._blame(member, error)
 
     def make_file(self, member: Member) -> int:
         """Make a new file; return it, open for reading and writing."""
-        with _Blaming(self.path, member):
+        try:
             parent = self._open_parent(member.path)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            return os.open(member.path[-1], flags, 0o600, dir_fd=parent)
+            return os.open(member.path[-1], _NEW_FILE, 0o600, dir_fd=parent)
+        except OSError as error:
+            self._blame(member, error)
 
     def finish_file(self, file: int, member: Member) -> None:
         """Give a complete file its permissions and its time, now where we can still read it then."""
-        with _Blaming(self.path, member):
+        try:
             os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
             os.fchmod(file, member.mode | stat.S_IRUSR)
+        except (OSError, OverflowError) as error:
+            self._blame(member, error)
         if not member.mode & stat.S_IRUSR:
             self._set_later(member)
 
     def make_link(self, member: Member) -> None:
         """Make a symbolic link, which was checked to lead inside."""
-        with _Blaming(self.path, member, _SYMBOLIC):
+        try:
             parent, name = self._open_parent(member.path), member.path[-1]
             os.symlink(member.target, name, dir_fd=parent)  # type: ignore[arg-type]
             with suppress(NotImplementedError):
                 os.utime(name, ns=(member.mtime_ns,) * 2, dir_fd=parent, follow_symlinks=False)
+        except (OSError, OverflowError) as error:
+            self._blame(member, error, _SYMBOLIC)
 
     def make_hard_link(self, member: Member) -> None:
         """Give a file that is there a second name; it takes the permissions and the time of that, too."""
         target: Parts = member.target  # type: ignore[assignment]
-        with _Blaming(self.path, member, _LINKS_ONLY):
+        try:
             state = self.state_of(target)
             if state is None or not stat.S_ISREG(state.st_mode):
                 raise MemberRefused(member.name, _LINKS_ONLY[errno.ENOENT])
@@ -155,6 +165,8 @@ class MemberFolder:
             finally:
                 os.close(source)
             file = self.open_file(member.path)
+        except OSError as error:
+            self._blame(member, error, _LINKS_ONLY)
         try:
             self.finish_file(file, member)
         finally:
@@ -292,11 +304,20 @@ class MemberFolder:
             line = json.dumps([name, member.mode, member.mtime_ns])
             os.write(self._late[depth], f"{line}\n".encode("ascii"))
 
+    def _blame(self, member: Member, error: Exception, more: dict[int, str] | None = None) -> NoReturn:
+        """Raise what an error of the system means: the member is at fault itself, or else the disk is."""
+        if isinstance(error, OverflowError):
+            _refuse(member, "has a time that no file system can hold")
+        if isinstance(error, OSError) and (why := {**_BY_THE_ARCHIVE, **(more or {})}.get(error.errno or 0)):
+            _refuse(member, why)
+        with disk_errors(self.path):
+            raise error
+
     # --- The way to a member --------------------------------------------------------------------------
 
     def _open_parent(self, path: Parts) -> int:
         """Return the folder that a member goes into, made if missing; it stays open for the next ones."""
-        if sum(map(len, path)) + len(path) > self._longest:
+        if len(b"/".join(path)) >= self._longest:
             raise OSError(errno.ENAMETOOLONG, "longer than a path can be, with where the folder is")
         parent = path[:-1]
         folder = self._parents.pop(parent, -1)
@@ -332,32 +353,6 @@ class MemberFolder:
             os.close(inner)
             raise FileExistsError(errno.EEXIST, "the same name in other letters")
         return inner
-
-
-class _Blaming:
-    """Turns an error of the system into one about the member where it is at fault, else about the disk.
-
-    It is a class since a generator, entered three times for each member, takes a tenth of the time that a
-    small file takes.
-    """
-
-    __slots__ = ("_folder", "_member", "_more")
-
-    def __init__(self, folder: Path, member: Member, more: dict[int, str] | None = None) -> None:
-        self._folder, self._member, self._more = folder, member, more
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, OverflowError):
-            _refuse(self._member, "has a time that no file system can hold")
-        if isinstance(error, OSError):
-            why = {**_BY_THE_ARCHIVE, **(self._more or {})}.get(error.errno or 0)
-            if why is not None:
-                _refuse(self._member, why)
-            with disk_errors(self._folder):
-                raise error
 
 
 def _refuse(member: Member, why: str) -> NoReturn:

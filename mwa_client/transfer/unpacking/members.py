@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import enum
 import re
+from typing import NamedTuple
 
 from mwa_client.errors import MwaClientError
 from mwa_client.formatting import printable
-from mwa_client.light_dataclasses import dataclass
 
 Parts = tuple[bytes, ...]
 """The parts of a path below the folder, from the top; bytes, since that is what a name is to the system."""
@@ -57,9 +57,8 @@ class MemberKind(enum.Enum):
     HARD_LINK = "hard link"
 
 
-@dataclass(frozen=True)
-class Member:
-    """One entry of an archive, checked.
+class Member(NamedTuple):
+    """One entry of an archive, checked. It is a tuple, as none is made in less time: there may be a million.
 
     Attributes
     ----------
@@ -126,12 +125,14 @@ def member_path(name: str, shown: str = "") -> Parts:
     # In a list of checksums or on a terminal, these would be taken for something else.
     if _CONTROL_CHARACTER.search(encoded):
         raise MemberRefused(shown, "has a name with control characters")
-    parts = tuple(part for part in encoded.split(b"/") if part not in (b"", b"."))
+    parts = encoded.split(b"/")
+    if b"" in parts or b"." in parts:
+        parts = [part for part in parts if part not in (b"", b".")]
     if b".." in parts:
         raise MemberRefused(shown, "has a name that leads out of the folder (..)")
-    if len(encoded) > LONGEST_PATH_BELOW or any(len(part) > LONGEST_PART for part in parts):
+    if len(encoded) > LONGEST_PATH_BELOW or (parts and len(max(parts, key=len)) > LONGEST_PART):
         raise MemberRefused(shown, f"has a name that is too long ({len(encoded)} bytes)")
-    return parts
+    return tuple(parts)
 
 
 def check_link(path: Parts, target: bytes, shown: str) -> None:

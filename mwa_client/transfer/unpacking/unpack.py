@@ -70,6 +70,8 @@ class Unpacker:
         """Bytes of the holes in files."""
         self._most_holes = float("inf") if size is None else SLIGHT_HOLES + MOST_HOLES * size
         self._unsynced: list[Parts] = []
+        self._new_sums: list[tuple[int, str, Parts]] = []
+        """Checksums that are not in their lines yet. A kill may lose them: then the files are read again."""
 
     @property
     def position(self) -> int:
@@ -88,11 +90,13 @@ class Unpacker:
         """
         with disk_errors(self._place.members):
             self._stream.feed(data)
+            self._put_sums()
 
     def sync(self) -> tuple[int, int]:
         """Flush all to the disk; return how many bytes of the tar are here, and how many of them kept."""
         with disk_errors(self._place.members):
             here = self.position, self.kept.length
+            self._put_sums()
             if self._file is not None:
                 self._unsynced.append(self._file.member.path)
             if len(self._unsynced) > FEW_MEMBERS:
@@ -120,6 +124,7 @@ class Unpacker:
     def finish(self) -> tuple[int, int | None]:
         """Complete checksums, permissions and times; return permissions and time of the folder itself."""
         with disk_errors(self._place.members):
+            self._put_sums()
             if self._continued is not None:
                 if sha1 := self._continued.sha1_when_known():
                     self.sums.put(self._continued.line, sha1, self._continued.member.path)
@@ -167,7 +172,7 @@ class Unpacker:
         if len(self._unsynced) <= FEW_MEMBERS:
             self._unsynced.append(file.member.path)
         if sha1:
-            self.sums.put(file.line, sha1, file.member.path)
+            self._new_sums.append((file.line, sha1, file.member.path))
             file.close()
         else:
             self._continued = file
@@ -192,6 +197,11 @@ class Unpacker:
             self.members.make(member)
             if member.kind is MemberKind.HARD_LINK:
                 self.sums.put(line, NO_SUM, member.path)
+
+    def _put_sums(self) -> None:
+        """Write the checksums of all files that are complete since: many cost no more than one."""
+        new, self._new_sums = self._new_sums, []
+        self.sums.put_all(new)
 
     def _check_room(self, member: Member) -> None:
         """Refuse holes that no copy would have room for, or that are far larger than all else."""
