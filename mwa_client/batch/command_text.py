@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
+from mwa_client.batch.background import Background
 from mwa_client.errors import SettingsError
 from mwa_client.light_dataclasses import dataclass
 
@@ -69,11 +70,17 @@ def check_command(template: str) -> None:
     if "\0" in template or not _is_encodable(template):
         raise SettingsError("The command of --then has a character that no command can have.", _SCRIPT)
     given = _CommandText(template.strip())
-    if given.is_background:
+    if given.background.is_left:
         raise SettingsError(
             "The command of --then ends with &, or has a part that does: the shell does not wait for it, and "
             "each product would count as done at once.",
             "Leave out the &: downloads go on meanwhile, and --parallel commands run at a time.",
+        )
+    if given.background.is_lost:
+        raise SettingsError(
+            "A wait in the command of --then hides a failure of what runs in the background: without a "
+            "process id it always succeeds, and with several it tells only of the last.",
+            "Wait for each by its id: --then='work {path} & p=$!; more {path} && wait $p'.",
         )
     if given.has_bash_redirection:
         raise SettingsError(
@@ -157,8 +164,8 @@ class _CommandText:
         It has a placeholder.
     is_plain : bool
         It is one command and its words, to which one more can be appended.
-    is_background : bool
-        The shell does not wait for a part of it: there is an ``&``, and no ``wait`` behind it.
+    background : Background
+        Whether it has parts that the shell does not wait for.
     has_bash_redirection : bool
         It has an ``&>``, which other shells take for something else.
     doubt : str
@@ -167,8 +174,9 @@ class _CommandText:
 
     def __init__(self, template: str) -> None:
         self.pieces: list[_Piece] = []
-        self.is_placed = self.is_background = self.has_bash_redirection = False
+        self.is_placed = self.has_bash_redirection = False
         self.is_plain = True
+        self.background = Background()
         self.doubt = ""
         self._open = [""]
         """What has been opened and not been closed, the latest last."""
@@ -181,6 +189,7 @@ class _CommandText:
             assert found is not None
             position = found.end()
             self._take(found[0], found["name"] or "")
+        self.background.end()
 
     @property
     def _quote(self) -> str:
@@ -202,6 +211,9 @@ class _CommandText:
         return _IN_SINGLE_QUOTES if self._quote == "'" else _ELSEWHERE_QUOTED
 
     def _take(self, token: str, name: str) -> None:
+        if self._is_unquoted and not self._is_arithmetic:
+            depth = len(self._open) - 1
+            self.background.take(token, depth, is_word_begun=self._is_word_begun)
         if name:
             self._place(token, name, self._unclear)
         elif token[0] == "`" and len(token) > 1:
@@ -255,8 +267,6 @@ class _CommandText:
             len(self._open) == 1 and (is_operator or token in ("\n", "\\"))
         )
         self.has_bash_redirection = self.has_bash_redirection or token == "&>"
-        if (token == "&" and not self._is_arithmetic) or (token == "wait" and not self._is_word_begun):
-            self.is_background = token == "&"
         if token == "$'":
             self._unclear = "it stands behind $'...', which shells read differently"
         elif token == "<<" and not self._is_arithmetic:

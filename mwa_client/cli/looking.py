@@ -13,6 +13,7 @@ from mwa_client.batch.status import DirectoryStatus, status_of
 from mwa_client.cli.context import Show
 from mwa_client.cli.report_file import Reporter, remove_unfinished_pages, write_report
 from mwa_client.cli.settings import Settings
+from mwa_client.cli.streams import width_of_results
 from mwa_client.display.status import status_documents, status_lines
 from mwa_client.errors import ExitStatus
 from mwa_client.timing import Clock, SystemClock
@@ -53,7 +54,7 @@ def _show_status(settings: Settings, say: Show, show: Show) -> ExitStatus:
     if settings.output.table and settings.output.json:
         show(*status_documents(status))
     elif settings.output.table:
-        show(*status_lines(status, is_short=settings.output.quiet))
+        show(*status_lines(status, is_short=settings.output.quiet, width=width_of_results()))
     return ExitStatus.COMPLETE
 
 

@@ -221,7 +221,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
             obs_ids=tuple(str(_path("--obs-ids", path)) for path in options.obs_ids or ()),
         ),
         targets=() if targets is None else _targets(targets, all_allowed=task is not Task.CANCEL),
-        directory=Path() if options.dir is None else _path("--dir", options.dir),
+        directory=Path() if options.dir is None else _path_to_write("--dir", options.dir),
         is_directory_given=options.dir is not None,
         api=_api(options.api),
         sandbox=options.sandbox,
@@ -231,10 +231,12 @@ def settings_from(options: argparse.Namespace) -> Settings:
             json=options.json,
             quiet=options.quiet,
             verbose=options.verbose,
-            report=None if options.report is None else _path("--report", options.report),
+            report=None if options.report is None else _path_to_write("--report", options.report),
             table=options.status or options.report is None,
             listed=_listed(options, task),
-            error_file=None if options.error_file is None else _path("--error-file", options.error_file),
+            error_file=None
+            if options.error_file is None
+            else _path_to_write("--error-file", options.error_file),
         ),
         downloads=Downloads(
             parallel=_count("--parallel", options.parallel, DOWNLOADS, MOST_DOWNLOADS),
@@ -270,9 +272,13 @@ def _task(options: argparse.Namespace) -> Task:
     if options.report is not None and task in (Task.CHECK, Task.LIST, Task.WAIT, Task.CANCEL):
         raise SettingsError(f"--report and {names} do not go together.", "Leave out --report.")
     # Beside --list-only and --download-only a job file is ignored, as in the observatory's client.
-    ignores_csv = task in (Task.LIST, Task.FETCH, Task.WAIT)
-    if not task.takes_rows and (options.job or (options.csv and not ignores_csv)):
-        raise SettingsError(f"{names} takes no job file.", "Leave out --csv and --job.")
+    takes_ids = task in (Task.LIST, Task.FETCH, Task.WAIT)
+    rows = {"--csv": options.csv and not takes_ids, "--job": options.job, "--obs-ids": options.obs_ids}
+    given = [name for name, is_given in rows.items() if is_given]
+    if not task.takes_rows and given:
+        what = "no list of obs_ids" if given == ["--obs-ids"] else "no job file"
+        more = f" Obs_ids can be given to {names} itself." if takes_ids and options.obs_ids else ""
+        raise SettingsError(f"{names} takes {what}.", f"Leave out {' and '.join(given)}.{more}")
     if options.obs_ids and task.takes_rows and (options.csv or not options.job):
         what = (
             "--csv and --obs-ids do not go together." if options.csv else "--obs-ids has no row to go with."
@@ -354,6 +360,14 @@ def _path(name: str, value: str) -> Path:
         return Path(value).expanduser()  # Most shells leave the ~ of --dir=~/data as it is.
     except RuntimeError:
         raise SettingsError(f"{name}={value}: there is no such user.") from None
+
+
+def _path_to_write(name: str, value: str) -> Path:
+    """Return a path, unless it is ``-``, by which nobody means a file."""
+    if value == "-":
+        what = f"{name}=- is not possible: this is not written to standard output."
+        raise SettingsError(what, "Give the name of a file or directory (./- if it is called so).")
+    return _path(name, value)
 
 
 def _count(name: str, value: str | None, default: int, most: int) -> int:

@@ -41,6 +41,15 @@ def mend_streams() -> None:
                 setattr(sys, name, _patient(stream))
 
 
+def width_of_results() -> int | None:
+    """Return the columns that a result may have on a terminal; None where it goes to a file."""
+    if not sys.stdout.isatty():
+        return None
+    from mwa_client.display.printing import window_of
+
+    return window_of(sys.stdout)[0] - 1
+
+
 def finish_streams() -> None:
     """Before the program ends, wait once more for readers that have fallen behind."""
     for stream in (sys.stdout, sys.stderr):

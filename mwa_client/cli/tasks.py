@@ -11,6 +11,7 @@ from mwa_client.cli.error_file import check_error_file
 from mwa_client.cli.report_file import check_report_file
 from mwa_client.cli.settings import Settings, Task
 from mwa_client.cli.sharing import share_out
+from mwa_client.cli.streams import width_of_results
 from mwa_client.errors import ExitStatus, LoginRefused, NotCancelled, ResultLost, ServiceRefused, ending_of
 
 # The rest is imported where it is needed: checking a file must not wait for it.
@@ -101,7 +102,7 @@ def _list_jobs(context: TaskContext) -> ExitStatus:
         if chosen:
             context.show(*documents(chosen))
     elif chosen:
-        context.show(*table(chosen, now).split("\n"))
+        context.show(*table(chosen, now, width_of_results()).split("\n"))
     else:
         none = (
             "Your only job does not match." if len(jobs) == 1 else f"None of your {len(jobs)} jobs matches."

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from mwa_client.directory.disk import disk_errors, sync_directory
+from mwa_client.directory.disk import NOTHING_THERE, disk_errors, sync_directory
 from mwa_client.errors import DirectoryUnusable
 
 SMALL_FILE = 1 << 16
@@ -160,6 +160,25 @@ def read_ours(path: Path, most: int = SMALL_FILE, *, private: bool = True, one_n
     if len(data) > most:
         _refuse(path, f"it has more than {most} bytes", "Move it away")
     return bytes(data)
+
+
+def read_if_ours(path: Path) -> bytes | None:
+    """Return the content of a small file of our own, None where there is none that can be trusted.
+
+    Raises
+    ------
+    NoFileOpened, DirectoryUnusable
+        It cannot be read now. It may well be sound: what it vouches for must not be thrown away.
+    """
+    try:
+        return read_ours(path)
+    except DirectoryUnusable:
+        return None
+    except OSError as error:
+        if error.errno in NOTHING_THERE:
+            return None
+        with disk_errors(path):
+            raise
 
 
 def write_safely(

@@ -1,11 +1,28 @@
-"""Tables in plain text."""
+"""Tables in plain text: a line for each row in a file, and laid out to the window on a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import textwrap
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from mwa_client.display.wording import of_width
+from mwa_client.formatting import printable
+
+SPACE = "  "
+"""What stands between two columns, and before the further lines of a row."""
+NARROWEST_TEXT = 24
+"""Columns that are enough for the text at the end of a row: what is longer is broken between words."""
+NARROWEST_WINDOW = 20
 
 
-def aligned(headings: Sequence[str], rows: Iterable[Sequence[str]], words: Collection[str]) -> list[str]:
+def aligned(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    words: Collection[str],
+    width: int | None = None,
+) -> list[str]:
     """Return the lines of a table.
 
     Parameters
@@ -16,11 +33,65 @@ def aligned(headings: Sequence[str], rows: Iterable[Sequence[str]], words: Colle
         The cells of each row.
     words : collection of str
         The headings of the columns whose cells stand at the left; the others are numbers.
+    width : int, optional
+        Columns that a line may have. A row that does not fit goes on in lines that are set in: the text in
+        its last cell is broken between words, and of a name that is longer than a line the end is shown.
+        Default is a line for each row, however long.
     """
     cells = [tuple(headings), *map(tuple, rows)]
+    if width is not None:
+        cells = [tuple(map(printable, row)) for row in cells]  # As it will be shown, so it is measured.
     widths = [max(map(len, column)) for column in zip(*cells)]
-    places = [str.ljust if heading in words else str.rjust for heading in headings]
-    return [
-        "  ".join([place(cell, width) for place, cell, width in zip(places, row, widths)]).rstrip()
-        for row in cells
-    ]
+    at_left = [heading in words for heading in headings]
+    if width is None or sum(widths) + len(SPACE) * (len(widths) - 1) <= width:
+        return [SPACE.join(_placed(row, widths, at_left)).rstrip(" ") for row in cells]
+    layout = _Layout(widths, at_left, max(width, NARROWEST_WINDOW))
+    return [line for row in cells for line in layout.lines(row)]
+
+
+def _placed(row: Sequence[str], widths: Sequence[int], at_left: Sequence[bool]) -> Iterator[str]:
+    for cell, width, is_left in zip(row, widths, at_left):
+        yield cell.ljust(width) if is_left else cell.rjust(width)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How the rows of a table are broken into lines that fit."""
+
+    widths: Sequence[int]
+    at_left: Sequence[bool]
+    width: int
+
+    @cached_property
+    def parts(self) -> list[slice]:
+        """The columns on each line of a row."""
+        least = [*self.widths[:-1], min(self.widths[-1], NARROWEST_TEXT if self.at_left[-1] else self.width)]
+        begins, used = [0], least[0]
+        for column, more in enumerate(least[1:], start=1):
+            used += len(SPACE) + more
+            if used > self.width:
+                begins.append(column)
+                used = len(SPACE) + more
+        return [slice(begin, end) for begin, end in zip(begins, (*begins[1:], len(least)))]
+
+    def lines(self, row: Sequence[str]) -> Iterator[str]:
+        """Yield the lines of a row."""
+        for part in self.parts:
+            begin = SPACE if part.start else ""
+            room = self.width - len(begin)
+            cells = list(_placed(row[part], self.widths[part], self.at_left[part]))
+            if part.stop < len(row) or not self.at_left[-1]:
+                line = SPACE.join(cells).rstrip(" ")
+                yield begin + (line if len(line) <= room else of_width(line.lstrip(" "), room).rstrip(" "))
+                continue
+            begin += "".join(cell + SPACE for cell in cells[:-1])
+            first, *more = _fitting(row[-1], self.width - len(begin))
+            if first or cells[:-1]:
+                yield (begin + first).rstrip(" ")
+            yield from (" " * len(begin) + line for line in more)
+
+
+def _fitting(text: str, room: int) -> list[str]:
+    """Return a text as lines that fit: broken between words, and of a long word its end."""
+    words = [of_width(word, room).strip(" ") for word in text.split(" ")]
+    return textwrap.wrap(" ".join(words), room, break_long_words=False, break_on_hyphens=False) or [""]

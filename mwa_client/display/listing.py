@@ -16,7 +16,7 @@ IF_ANY = ("place", "starts in", "why")
 UNKNOWN = "-"
 
 
-def table(jobs: Iterable[Job], now: float) -> str:
+def table(jobs: Iterable[Job], now: float, width: int | None = None) -> str:
     """Return an aligned table of jobs, the newest last.
 
     Parameters
@@ -25,6 +25,8 @@ def table(jobs: Iterable[Job], now: float) -> str:
         The jobs.
     now : float
         Seconds since 1970, for ages.
+    width : int, optional
+        Columns that a line may have; default is any number.
     """
     rows = [_row(job, now) for job in sorted(jobs, key=lambda job: job.job_id)]
     shown = [
@@ -33,7 +35,7 @@ def table(jobs: Iterable[Job], now: float) -> str:
         if heading not in IF_ANY or any(row[place] != UNKNOWN for row in rows)
     ]
     cells = ([row[place] for place in shown] for row in rows)
-    return "\n".join(aligned([HEADINGS[place] for place in shown], cells, AT_THE_LEFT))
+    return "\n".join(aligned([HEADINGS[place] for place in shown], cells, AT_THE_LEFT, width))
 
 
 def documents(jobs: Iterable[Job]) -> list[dict[str, object]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import textwrap
 import time
 from collections.abc import Mapping
 from typing import TextIO
@@ -21,8 +20,8 @@ COLOUR_OF_WORDS = {"mwa_client:": RED, "Error:": RED, "There were errors:": RED,
 """The colours of lines that begin with these words, wherever they come from."""
 INDENT = 2
 """Columns by which the further lines of a long text are set in."""
-_IN_ONE_PIECE = re.compile(r"(?<!\w)'[^']+'(?!\w)|[0-9] (?:[kMGT]?B|s|min|h|d)\b")
-_HARD_SPACE = "\N{NO-BREAK SPACE}"
+_IN_ONE_PIECE = re.compile(r"( *)((?:(?<!\w)'[^']+'(?!\w)|[0-9] (?:[kMGT]?B|s|min|h|d)\b|[^ ])+)")
+"""Spaces, and what follows them up to where a line may be broken."""
 
 
 @dataclass(frozen=True)
@@ -105,18 +104,19 @@ def window_of(stream: TextIO) -> tuple[int, int]:
 def wrapped(text: str, columns: int) -> list[str]:
     """Return a text as lines that fit, broken between words; the further ones are set in.
 
-    What is quoted stays in one piece, as it may be copied and run; so does a number with its unit.
+    What is quoted stays in one piece, as it may be copied and run; so does a number with its unit. No sign is
+    replaced, and only a plain space is a place to break: other spaces may belong to the name of a file.
     """
-    margin = text[: len(text) - len(text.lstrip())]
-    lines = textwrap.wrap(
-        _IN_ONE_PIECE.sub(lambda piece: piece[0].replace(" ", _HARD_SPACE), text.strip()),
-        max(columns, 20),
-        initial_indent=margin,
-        subsequent_indent=margin + " " * INDENT,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return [line.replace(_HARD_SPACE, " ") for line in lines] or [text]
+    room, margin = max(columns, 20), text[: len(text) - len(text.lstrip(" "))]
+    lines: list[str] = []
+    for spaces, piece in _IN_ONE_PIECE.findall(text):
+        if not lines:
+            lines = [margin + piece]
+        elif len(lines[-1]) + len(spaces) + len(piece) <= room:
+            lines[-1] += spaces + piece
+        else:
+            lines.append(margin + " " * INDENT + piece)
+    return lines or [text]
 
 
 def coloured(text: str, colour: str) -> str:

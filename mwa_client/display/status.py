@@ -9,15 +9,16 @@ from collections.abc import Iterator, Mapping
 from mwa_client.batch.estimate import altogether
 from mwa_client.batch.status import DirectoryStatus, RowStatus
 from mwa_client.display.columns import aligned
+from mwa_client.display.printing import wrapped
 from mwa_client.display.wording import expected_in_words, life_order
-from mwa_client.formatting import format_size, utc
+from mwa_client.formatting import format_size, printable, utc
 from mwa_client.jobs.wording import count
 
 STATUS_HEADINGS = ("line", "job id", "obs_id", "type", "state", "since", "size", "product, or why not")
 WORD_HEADINGS = ("type", "state", STATUS_HEADINGS[-1])
 
 
-def status_lines(status: DirectoryStatus, *, is_short: bool = False) -> list[str]:
+def status_lines(status: DirectoryStatus, *, is_short: bool = False, width: int | None = None) -> list[str]:
     """Return what a directory knows: a table of the rows, what to do about failures, and the sums.
 
     Parameters
@@ -26,9 +27,13 @@ def status_lines(status: DirectoryStatus, *, is_short: bool = False) -> list[str
         What it knows.
     is_short : bool
         The sums alone.
+    width : int, optional
+        Columns that a line may have; default is any number.
     """
-    lines = [] if is_short or not status.rows else [*_table(status), *_remedies(status.rows)]
-    return [*lines, *sums(status)]
+    has_table = bool(status.rows) and not is_short
+    texts = [*(_remedies(status.rows) if has_table else ()), *sums(status)]
+    broken = texts if width is None else [line for text in texts for line in wrapped(printable(text), width)]
+    return [*(_table(status, width) if has_table else ()), *broken]
 
 
 def sums(status: DirectoryStatus) -> list[str]:
@@ -36,8 +41,9 @@ def sums(status: DirectoryStatus) -> list[str]:
     place = status.directory
     lines = [_counts(status)] if status.rows else [f"Nothing has been done in {place} yet: it has no rows."]
     if status.others:
-        is_are = "it is" if status.others == 1 else "they are"
-        lines.append(f"{count(status.others, 'more row')} of other job files: {is_are} shown without --csv.")
+        is_are, them = ("is", "it") if status.others == 1 else ("are", "them")
+        more = f"{count(status.others, 'more row')} {is_are} known here"
+        lines.append(f"{more}: --status without a job file or list shows {them}, too.")
     words = expected_in_words(status.expected, status.now)
     lines += [f"{words[0].upper()}{words[1:]}, from earlier jobs here."] if words else []
     lines += [f"A client is at work here: {owner}." for owner in status.at_work]
@@ -94,11 +100,11 @@ def in_life_order(states: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(states.items(), key=lambda state: life_order(state[0]))
 
 
-def _table(status: DirectoryStatus) -> list[str]:
+def _table(status: DirectoryStatus, width: int | None) -> list[str]:
     has_lines = any(row.line is not None for row in status.rows)
     first = 0 if has_lines else 1
     rows = (_cells(row, status)[first:] for row in status.rows)
-    return aligned(STATUS_HEADINGS[first:], rows, WORD_HEADINGS)
+    return aligned(STATUS_HEADINGS[first:], rows, WORD_HEADINGS, width)
 
 
 def _cells(row: RowStatus, status: DirectoryStatus) -> tuple[str, ...]:

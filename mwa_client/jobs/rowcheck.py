@@ -8,7 +8,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from mwa_client.jobs.key_table import KEY_BY_NAME, find_key, keys_of
-from mwa_client.jobs.keys import ApiVersion, JobKey, JobType, Required, ValueKind
+from mwa_client.jobs.keys import ApiVersion, JobKey, JobType, Required
 from mwa_client.jobs.request import CONVERSION_KEYS, JobRequest
 from mwa_client.jobs.text import (
     LONGEST_EXCERPT,
@@ -19,7 +19,7 @@ from mwa_client.jobs.text import (
     spreadsheet_error_at,
     what_is_wrong_with_error,
 )
-from mwa_client.jobs.values import is_within, may_be_rounded, parse_value, shortest, survives_json, text_of
+from mwa_client.jobs.values import is_within, parse_value, shortest, survives_json, text_of
 from mwa_client.jobs.vocabulary import (
     meaning_of_2018,
     what_made_it_2018,
@@ -30,12 +30,12 @@ from mwa_client.jobs.wording import (
     FORMER_KEYS,
     did_you_mean,
     guess_name,
-    guess_value,
     in_words,
     no_longer_sent,
     number_within,
     replaced,
     requirement,
+    what_is_wrong_with_value,
     with_article,
 )
 
@@ -166,10 +166,7 @@ class CheckedRow:
             return "separate the cells with commas"
         value = parse_value(key, name, text)
         if value is None:
-            hint = "; write it without a comma" if key.kind.is_number and "," in text else ""
-            if key.kind is ValueKind.INTEGER and may_be_rounded(text):
-                hint = "; it was rounded: have the spreadsheet show all digits of the column"
-            return f"must be {requirement(key, name)}{hint or did_you_mean(guess_value(key, name, text))}"
+            return what_is_wrong_with_value(key, name, text)
         if key.kind.is_number and not survives_json(value):
             return "has more digits than can be sent; give 15 or fewer"
         problem = self._impossible_on_interface(key, value)

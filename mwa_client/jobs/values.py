@@ -14,6 +14,15 @@ LONGEST_NUMBER_TEXT = 40
 SWITCH = ("true", "false")
 """The values of a boolean."""
 
+_TRUE_ELSEWHERE = (
+    "WAHR|VRAI|VERDADERO|VERDADEIRO|VERO|CERT|ADEVĂRAT|WAAR|SANT|SAND|SANN|TOSI|TÕENE|PATIESS|"
+    "PRAWDA|PRAVDA|IGAZ|DOĞRU|ИСТИНА|ІСТИНА|ΑΛΗΘΗΣ|ΑΛΗΘΕΣ"
+)
+_FALSE_ELSEWHERE = (
+    "FALSCH|FAUX|FALSO|FALS|ONWAAR|FALSKT|FALSK|USANN|EPÄTOSI|VÄÄR|APLAMS|"
+    "FAŁSZ|NEPRAVDA|HAMIS|YANLIŞ|ЛОЖЬ|ХИБНІСТЬ|ΨΕΥΔΗΣ|ΨΕΥΔΕΣ"
+)
+"""What spreadsheets write for true and false in other languages."""
 _INTEGER = re.compile("[0-9]+")
 _TO_WHOLE = re.compile(r"([0-9]+)\.0*")
 _SCIENTIFIC = re.compile(r"[0-9](?:\.([0-9]*))?[eE]\+?([0-9]{1,2})")
@@ -69,6 +78,20 @@ def parse_listed_value(key: JobKey, name: str, value: object) -> str | None:
     if key.kind_of_value(name) is ValueKind.BOOLEAN:
         text = {"1": "true", "0": "false"}.get(text, text)
     return parse_value(key, name, text)
+
+
+def switch_in_english(text: str) -> str | None:
+    """Return the value of a boolean that a spreadsheet has written in its own language; None if it is none.
+
+    Examples
+    --------
+    >>> switch_in_english("FALSCH"), switch_in_english("vrai"), switch_in_english("maybe")
+    ('false', 'true', None)
+    """
+    for switch, words in zip(SWITCH, (_TRUE_ELSEWHERE, _FALSE_ELSEWHERE)):
+        if re.fullmatch(words, text, re.IGNORECASE):
+            return switch
+    return None
 
 
 def whole_number(text: str) -> str:

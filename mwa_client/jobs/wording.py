@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from mwa_client.jobs.key_table import KEY_BY_NAME
 from mwa_client.jobs.keys import ApiVersion, JobKey, JobType, Limits, ValueKind
 from mwa_client.jobs.text import LONGEST_EXCERPT
-from mwa_client.jobs.values import SWITCH
+from mwa_client.jobs.values import SWITCH, may_be_rounded, switch_in_english
 
 FORMER_KEYS = {
     "expiry_days": "each product is kept for 7 days",
@@ -141,6 +141,25 @@ def _with_the_words_of(name: str, known: Iterable[str]) -> str | None:
     words = set(name.lower().replace("-", "_").split("_"))
     found = [other for other in known if words <= set(other.split("_"))]
     return found[0] if len({KEY_BY_NAME[other].name for other in found}) == 1 else None
+
+
+def what_is_wrong_with_value(key: JobKey, name: str, text: str) -> str:
+    """Say what a value must be that cannot be used, and what may have become of it on its way here.
+
+    Examples
+    --------
+    >>> from mwa_client.jobs.key_table import find_key
+    >>> what_is_wrong_with_value(find_key("no_rfi"), "no_rfi", "WAHR")
+    'must be true or false, in English (spreadsheets in other languages translate them); did you mean true?'
+    """
+    must = f"must be {requirement(key, name)}"
+    if key.kind is ValueKind.INTEGER and may_be_rounded(text):
+        return f"{must}; it was rounded: have the spreadsheet show all digits of the column"
+    if key.kind.is_number and "," in text:
+        return f"{must}; write it without a comma"
+    if key.kind_of_value(name) is ValueKind.BOOLEAN and (switch := switch_in_english(text)):
+        return f"{must}, in English (spreadsheets in other languages translate them){did_you_mean(switch)}"
+    return must + did_you_mean(guess_value(key, name, text))
 
 
 def guess_value(key: JobKey, name: str, text: str) -> str | None:

@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Callable
 
-from mwa_client.directory.disk import NOTHING_THERE, boot_id, disk_errors
-from mwa_client.directory.our_files import open_ours, read_ours, write_safely
-from mwa_client.errors import DirectoryUnusable, MwaClientError
+from mwa_client.directory.disk import boot_id, disk_errors
+from mwa_client.directory.our_files import open_ours, read_if_ours, write_safely
+from mwa_client.errors import MwaClientError
 from mwa_client.json_text import read_strictly
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.files import ExpectedFile
@@ -146,19 +146,17 @@ def _fields_of(note: Note) -> dict[str, object]:
 
 def read_note(path: Path) -> Note | None:
     """Return the note with the gaps as they were noted last, or None where there is none that can be read."""
+    content = read_if_ours(path)
+    if content is None:
+        return None
     try:
-        first, *later = read_ours(path).decode("utf-8").split("\n")
+        first, *later = content.decode("utf-8").split("\n")
         fields = read_strictly(first)
         if not isinstance(fields, dict):
             return None
         note = {field.name: fields.get(field.name, field.default) for field in dataclasses.fields(Note)}
         note["missing"] = _ranges(note["missing"])
-    except OSError as error:
-        if error.errno in NOTHING_THERE:
-            return None
-        with disk_errors(path):
-            raise  # It may well be sound: all that it vouches for must not be thrown away.
-    except (ValueError, TypeError, DirectoryUnusable):
+    except (ValueError, TypeError):
         return None
     is_sound = (
         _is_count(note["job_id"])

@@ -50,7 +50,9 @@ BEFORE = (
     "case x in a) : ;; (b) : ;; x) : \"'\" ;; esac\n",
     "if true; then :; fi; ! false && { :; } || exit 9; ",
     ": {line} '{line}' \"{line}\" `: {line}` {}{other}${line:-{line}}\n",
-    ": & : ok >/dev/null 2>&1; wait\n",
+    ": & p=$!; : ok >/dev/null 2>&1; wait $p\n",
+    ": & p=$!; if ! : ok wait a b; then :; else : wait; wait 2>/dev/null -- $(echo $p & wait $!) >&2; fi;",
+    "case x in x) : & wait $!;; esac; (: & wait \"$!\"); : $((1 & 2)); wait; (wait $p 2>/dev/null) || :;",
     "x=$(cat </dev/null) 3>&1 <&- 3>&-;",
     "\\\n\t # it's\n",
 )  # fmt: skip
@@ -154,6 +156,23 @@ def test_the_path_is_appended_to_nothing_but_one_command(template: str) -> None:
 )
 def test_a_command_that_the_shell_does_not_wait_for_is_refused(template: str) -> None:
     assert "does not wait" in said(template) and "Leave out the &" in said(template)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "a {path} & b & wait",
+        "a {path} & b; wait && echo done",
+        "a {path} & p=$!; b & q=$!; wait $p $q",
+        "(a {path} & wait) # for all",
+        "for f in {path}; do a $f & done; wait 2>/dev/null; true",
+        "a {path} & if b; then wait; fi",
+        "a {path} & wait -n",
+        "a & x=1 wait\necho {path}",
+    ],
+)
+def test_a_wait_that_hides_a_failure_is_refused(template: str) -> None:
+    assert "hides a failure" in said(template) and "wait $p" in said(template)
 
 
 @pytest.mark.parametrize("template", ["work {path} &> log", "work {path} &>>log; true"])

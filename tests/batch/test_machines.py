@@ -183,16 +183,15 @@ def test_a_part_whose_note_cannot_be_opened_now_is_kept(
         writer = there.writer(0)
         writer.append(b"12345")
         writer.flush()
-    opened = our_files.read_ours
 
     def fail(path: Path) -> bytes:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(part_note, "read_ours", fail)
-    with pytest.raises(NoFileOpened), part_file.open_part(part, wanted, threading.Event()):
-        pass
-    assert part_file.bytes_in_part(part) == 5 and part_note.job_of_part(part) is None
-    monkeypatch.setattr(part_note, "read_ours", opened)
+    with monkeypatch.context() as patch:
+        patch.setattr(our_files, "read_ours", fail)
+        with pytest.raises(NoFileOpened), part_file.open_part(part, wanted, threading.Event()):
+            pass
+        assert part_file.bytes_in_part(part) == 5 and part_note.job_of_part(part) is None
     with part_file.open_part(part, wanted, threading.Event()) as there:
         assert there.present == 5
 

@@ -47,6 +47,11 @@ def test_options_mean_a_task(given: dict[str, object], task: Task) -> None:
     [
         ({"check": True, "submit_only": True}, "--check and --submit-only do not go together"),
         ({"cancel": ["7"]}, "--cancel takes no job file"),
+        (
+            {"csv": None, "download_only": ["7"], "obs_ids": ["a.txt"]},
+            "--download-only takes no list of obs_ids",
+        ),
+        ({"list_only": True, "obs_ids": ["a.txt"]}, "--list-only takes no list of obs_ids"),
         ({"csv": None, "list_only": True, "job": ["obs_id=1"]}, "--list-only takes no job file"),
         ({"csv": None, "list_only": True, "once": True}, "--once and --list-only do not go together"),
         ({"job": ["obs_id=1"]}, "--csv and --job do not go together"),
@@ -54,6 +59,8 @@ def test_options_mean_a_task(given: dict[str, object], task: Task) -> None:
         ({"csv": None, "cancel": ["all"]}, "all is not a job"),
         ({"api": "v3"}, "--api=v3 is not an interface"),
         ({"error_file": ""}, "--error-file is empty"),
+        ({"error_file": "-"}, "--error-file=- is not possible"),
+        ({"report": "-"}, "--report=- is not possible"),
     ],
 )
 def test_options_that_contradict_each_other_or_mean_nothing(given: dict[str, object], words: str) -> None:

@@ -97,7 +97,7 @@ def test_a_job_file_shows_its_own_rows_with_their_lines(busy: Diary, look: Look,
     assert status == 0 and [line.split()[:2] for line in out[1:3]] == [["1", "-"], ["3", "44"]]
     assert "Not submitted" in out[1] and "Queued" in out[2]
     assert out[3].startswith("2 rows: 1 Not submitted, 1 Queued; 0 B")
-    assert out[4] == "3 more rows of other job files: they are shown without --csv."
+    assert out[4] == "3 more rows are known here: --status without a job file or list shows them, too."
     jobs.write_text("obs_id=7\n")
     assert look("-c", jobs)[0] == 3
 

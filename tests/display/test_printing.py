@@ -6,6 +6,8 @@ import io
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mwa_client.display.printing import GREEN, PLAIN, RED, YELLOW, Look, wrapped
 
@@ -57,6 +59,15 @@ def test_errors_are_red_wherever_they_come_from(text: str, colour: str) -> None:
 def test_what_may_be_copied_is_not_broken() -> None:
     row = "'obs_id=1191828584, job_type=d, download_type=vis'"
     lines = wrapped(f"Give a row for all of the user's observations: -j {row}, and the rest", 50)
-    assert [line for line in lines if row in line] and "\N{NO-BREAK SPACE}" not in "".join(lines)
+    assert [line for line in lines if row in line]
     assert wrapped("Downloading: 1191828584_10003_vis.tar (16.8 MB)", 44)[1] == "  (16.8 MB)"
-    assert [line.strip() for line in wrapped("    a b", 20)] == ["a b"] and wrapped("", 20) == [""]
+    assert wrapped("    a b", 20) == ["    a b"] and wrapped("", 20) == [""]
+
+
+@given(text=st.text("ab'8B \N{NO-BREAK SPACE}\N{EM SPACE}\N{IDEOGRAPHIC SPACE}", max_size=60))
+def test_names_keep_their_spaces_and_nothing_is_lost(text: str) -> None:
+    rest = text
+    for piece in (line.strip(" ") for line in wrapped(text, 20)):
+        assert rest.lstrip(" ").startswith(piece)
+        rest = rest.lstrip(" ")[len(piece) :]
+    assert not rest.strip(" ")

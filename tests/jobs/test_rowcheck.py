@@ -14,6 +14,8 @@ from mwa_client.errors import ExitStatus, JobFileError, Mistake
 from mwa_client.jobs.jobfile import parse, parse_row
 from mwa_client.jobs.keys import ApiVersion, JobType
 
+TRANSLATED = "in English (spreadsheets in other languages translate them)"
+
 # --- Mistakes -----------------------------------------------------------------------------------------
 
 
@@ -57,6 +59,8 @@ obs_id, job_type=d, download_type=vis
         ("centre=point", "centre=point: must be phase, pointing or custom; did you mean pointing?"),
         ("no_rfi=ture", "no_rfi=ture: must be true or false; did you mean true?"),
         ("no_rfi=1", "no_rfi=1: must be true or false"),
+        ("no_rfi=ИСТИНА", f"no_rfi=ИСТИНА: must be true or false, {TRANSLATED}; did you mean true?"),
+        ("no_rfi=Falsch", f"no_rfi=Falsch: must be true or false, {TRANSLATED}; did you mean false?"),
         ("no_rfi=true # noisy", "no_rfi=true # noisy: a comment must be on a line of its own"),
         ("no_rfi", "no_rfi: write key=value"),
         ("=true", "=true: write key=value"),

@@ -195,7 +195,7 @@ def _table(status: DirectoryStatus) -> Iterator[str]:
 def _foot(status: DirectoryStatus) -> Iterator[str]:
     yield '<footer class="soft">'
     if status.others:
-        yield f"<p>{count(status.others, 'more row')} of other job files are not shown here.</p>"
+        yield f"<p>{count(status.others, 'more row')} known in this directory: not shown here.</p>"
     if status.damaged:
         damaged = count(status.damaged, "line")
         yield f"<p>{damaged} of the ledger cannot be read: what they told is missing here.</p>"

@@ -44,6 +44,7 @@ body { margin: 0 auto; padding: 2.2rem 1.6rem 4rem; max-width: 70rem; background
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0; font-weight: 650; overflow-wrap: anywhere; }
 h2 { font-size: 1.12rem; margin: 2.6rem 0 .2rem; font-weight: 650; }
 p { margin: .3rem 0; }
+h1, header p, .failure p, .scroll td:last-child { white-space: pre-wrap; }
 .soft { color: var(--soft); }
 .lead { font-size: 1.12rem; margin: 1.1rem 0 .5rem; }
 .progress { display: flex; height: 14px; border-radius: 7px; overflow: hidden; background: var(--line); }

@@ -1,0 +1,80 @@
+"""A table on a terminal: no line is wider than the window, and only the beginning of a long name is lost."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from diaries import OBS, Diary, identity, row_text
+
+from mwa_client.cli.main import main
+from mwa_client.cli.streams import width_of_results
+from mwa_client.display.columns import aligned
+from mwa_client.display.status import status_lines
+
+HEADINGS, WORDS = ("job id", "state", "size", "why"), ("state", "why")
+WHY = "It broke, and nobody knows why; it will not be tried again."
+ROWS = [("300001", "Download Complete", "1.0 kB", ""), ("7", "Error", "-", WHY)]
+
+
+@pytest.mark.parametrize("width", range(20, 110, 7))
+def test_no_line_is_wider_than_the_window_and_no_word_is_lost(width: int) -> None:
+    lines = aligned(HEADINGS, ROWS, WORDS, width)
+    assert max(map(len, lines)) <= width
+    assert " ".join(lines).split() == " ".join(" ".join(row) for row in (HEADINGS, *ROWS)).split()
+    assert all(line.strip() for line in lines)
+
+
+def test_a_text_is_broken_in_its_column_and_the_end_of_a_long_name_is_kept() -> None:
+    lines = aligned(HEADINGS, [*ROWS, ("8", "Ready", "-", "x" * 60 + "_vis.tar")], WORDS, 63)
+    assert lines[2:] == [
+        "     7  Error                   -  It broke, and nobody knows",
+        "                                   why; it will not be tried",
+        "                                   again.",
+        "     8  Ready                   -  ..xxxxxxxxxxxxxxxxxx_vis.tar",
+    ]
+    assert aligned(HEADINGS, ROWS, WORDS)[2].endswith(WHY), "a file takes lines of any length"
+    assert aligned(("id", "name"), [("1", "\x1b[2J")], ("name",), 30)[1] == "1  \\x1b[2J".rjust(11)
+
+
+@pytest.mark.parametrize("width", [39, 79])
+def test_the_status_fits_and_a_file_has_it_in_full(tmp_path: Path, width: int) -> None:
+    diary = Diary(tmp_path / "data")
+    name = "long_" * 20 + "vis.tar"
+    with diary.run() as ledger:
+        diary.submit(ledger, identity(), 42, "completed")
+        diary.finish(ledger, identity(), 42, name=name)
+        diary.submit(ledger, identity(OBS + 8), 43, "error")
+        diary.fail(ledger, identity(OBS + 8), 43, "It broke.", WHY)
+    status = diary.status(row_text() + row_text(OBS + 8) + row_text(OBS + 16))
+    lines = status_lines(status, width=width)
+    table = [line for line in lines if str(tmp_path) not in line]  # A word that is longer stays whole.
+    assert max(map(len, table)) <= width and any(line.endswith("_long_vis.tar") for line in lines)
+    assert name in "\n".join(status_lines(status))
+
+
+def test_the_width_of_results_is_that_of_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert width_of_results() is None
+    diary = Diary(tmp_path)
+    with diary.run() as ledger:
+        diary.submit(ledger, identity(), 42, "completed")
+        diary.finish(ledger, identity(), 42, name="long_" * 8 + "vis.tar")
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    with os.fdopen(slave, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert width_of_results() == 39
+        assert main(["--status", "--dir", str(tmp_path)]) == 0
+        sys.stdout.flush()
+        shown = os.read(master, 65536).decode().splitlines()
+    os.close(master)
+    assert any(line.endswith("_long_vis.tar") for line in shown) and shown[0] == "job id      obs_id  type"
+    assert max(len(line) for line in shown if str(tmp_path) not in line) <= 39
