@@ -14,9 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mwa_client.directory.disk import NOTHING_THERE, boot_id, disk_errors
-from mwa_client.directory.our_files import open_growing, read_ours, write_safely
-from mwa_client.errors import DirectoryUnusable
+from mwa_client.directory.disk import boot_id
+from mwa_client.directory.our_files import open_growing, read_if_ours, write_safely
 from mwa_client.json_text import read_strictly
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
@@ -259,19 +258,17 @@ def write_unpack_note(place: UnpackPlace, note: UnpackNote, *, sync: bool) -> No
 
 def read_unpack_note(place: UnpackPlace) -> UnpackNote | None:
     """Return the note, or None where there is none that can be read."""
+    content = read_if_ours(place.note)
+    if content is None:
+        return None
     try:
-        fields = read_strictly(read_ours(place.note).decode("ascii"))
+        fields = read_strictly(content.decode("ascii"))
         if not isinstance(fields, dict):
             return None
         final = fields.pop("final", None)
         note = UnpackNote(**fields, final=None if final is None else FinalFolder(**final))
         return note if _is_sound(note) else None
-    except OSError as error:
-        if error.errno in NOTHING_THERE:
-            return None
-        with disk_errors(place.note):
-            raise  # It may well be sound: all that it vouches for must not be thrown away.
-    except (ValueError, TypeError, DirectoryUnusable):
+    except (ValueError, TypeError):
         return None
 
 

@@ -614,7 +614,7 @@ def test_a_note_that_cannot_be_read_just_now_costs_nothing(
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch, pytest.raises(DirectoryUnusable, match=r"note\.json"):
-        patch.setattr("mwa_client.transfer.unpacking.kept.read_ours", unreadable)
+        patch.setattr("mwa_client.directory.our_files.read_ours", unreadable)
         many.fetch()
     assert many.fetch().fetched == len(many.archive) - there
 
