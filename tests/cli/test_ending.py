@@ -141,7 +141,7 @@ def test_the_error_file_of_the_client_that_took_over_stays(
     errors_file = tmp_path / "errors.json"
     theirs = '[{"obs_id": "1", "job_id": 2, "result": "theirs"}]'
 
-    def work(self: Batch) -> None:
+    def work(self: Batch, listing: object) -> None:
         errors_file.write_text(theirs)
         raise DirectoryBusy("Another client works here.")
 
