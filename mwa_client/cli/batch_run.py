@@ -169,11 +169,9 @@ def _run_batch(
         try:
             summary = batch.run(listing)
         except (Exception, Interrupted):
-            if context.ending.summary is None:
+            if context.ending.summary is None or output.json:
                 raise
-            summary = context.ending.summary  # It says what was raised.
-            if output.json and summary.error is not None:
-                context.say(*summary.error.final_lines)
+            summary = context.ending.summary  # It has told people what was raised.
     return summary.exit_status
 
 

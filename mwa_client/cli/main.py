@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 from mwa_client.cli.interrupts import Interrupted, interrupts_caught
 from mwa_client.cli.options import read_options
 from mwa_client.cli.streams import finish_streams, mend_streams
-from mwa_client.errors import ExitStatus, JobFileError, MwaClientError, ResultLost, ending_of
+from mwa_client.errors import ExitStatus, MwaClientError, ResultLost, ending_of
 from mwa_client.formatting import json_line, printable
 
 # The rest is imported where it is needed: --help must not wait for it.
 if TYPE_CHECKING:
-    from mwa_client.cli.context import Show
     from mwa_client.cli.settings import Settings
     from mwa_client.display.printing import Look
 
@@ -68,20 +67,17 @@ def _run(options: argparse.Namespace) -> ExitStatus:
     """Do what the options say, and print what has ended it, if something did."""
     from mwa_client.cli.tasks import perform
 
-    say: Show = _say
+    is_log = False
     try:
         _silence_libraries()
         settings = _checked(options)
         if settings.output.verbose:
             _show_requests()
-        if settings.task.is_run:
-            say = _log
-        return perform(settings, say, _show)
+        is_log = settings.task.is_run
+        return perform(settings, _log if is_log else _say, _show)
     except (Exception, Interrupted) as raised:
         error = ending_of(raised)
-        if isinstance(error, JobFileError):  # Editors and scripts read its lines as those of a compiler.
-            say = _say
-        say(*error.final_lines)
+        _print_for_people(error.final_lines, _look(is_log=is_log).for_error(error))
         return error.exit_status
 
 

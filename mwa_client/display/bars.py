@@ -269,8 +269,8 @@ class BarDisplay(LineDisplay):
     def _about_rows(self, label: str, rows: list[RowName]) -> str:
         return f"{len(rows)} jobs: {label}" if self._is_beside else super()._about_rows(label, rows)
 
-    def _print(self, text: str, stream: TextIO, colour: str = "") -> None:
+    def _print(self, text: str, stream: TextIO, colour: str = "", look: Look | None = None) -> None:
         if self._is_beside or stream is self._errors:
             self._screen.clear()
-        super()._print(text, stream, colour)
+        super()._print(text, stream, colour, look)
         self._draw()

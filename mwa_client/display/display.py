@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from typing import TextIO
 
 from mwa_client.batch.events import Downloading, Event, RowName, StateChanged, Submitted
-from mwa_client.display.printing import NO_LOOKS, Looks
+from mwa_client.display.printing import NO_LOOKS, Look, Looks
+from mwa_client.errors import MwaClientError
 from mwa_client.formatting import printable
 from mwa_client.timing import Clock
 
@@ -71,12 +72,17 @@ class Display(ABC):
     def tick(self) -> None:  # noqa: B027  (most have nothing that moves)
         """Show that time passes; called now and then while nothing happens."""
 
-    def _print(self, text: str, stream: TextIO, colour: str = "") -> None:
-        """Print one line, unless it is the same as the last."""
+    def _print_error(self, error: MwaClientError) -> None:
+        """Print what has ended the run early."""
+        for line in error.final_lines:
+            self._print(line, self._errors, look=self._looks.errors.for_error(error))
+
+    def _print(self, text: str, stream: TextIO, colour: str = "", look: Look | None = None) -> None:
+        """Print one line, unless it is the same as the last; `look` is for a line unlike others there."""
         if text == self._last_text:
             return
         self._last_text, self._last_time = text, self._clock.monotonic()
-        look = self._looks.out if stream is self._out else self._looks.errors
+        look = look or (self._looks.out if stream is self._out else self._looks.errors)
         self._write(f"{look.laid_out(printable(text), stream, self._clock.now(), colour)}\n", stream)
 
     def _write(self, text: str, stream: TextIO) -> None:

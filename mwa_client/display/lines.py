@@ -245,7 +245,8 @@ class LineDisplay(Display):
             for failure in summary.failed:
                 for line in failure_lines(failure):
                     self._print(line, self._errors)
-        why = (summary.why_pending,) if summary.pending else ()
-        for line in why if summary.error is None else summary.error.final_lines:
-            self._print(line, self._errors)
+        if summary.error is not None:
+            self._print_error(summary.error)
+        elif summary.pending:
+            self._print(summary.why_pending, self._errors)
         self._print(summary_line(summary), self._out)

@@ -9,8 +9,10 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TextIO
 
+from mwa_client.errors import JobFileError, MwaClientError
 from mwa_client.light_dataclasses import dataclass
 
 TIME_OF_DAY = "%Y-%m-%d %H:%M:%S"
@@ -58,6 +60,10 @@ class Look:
         is_terminal = stream.isatty()
         has_colours = not (environment.get("NO_COLOR") or environment.get("TERM") == "dumb")
         return cls(is_log and not is_terminal, is_terminal and has_colours, is_terminal)
+
+    def for_error(self, error: MwaClientError) -> Look:
+        """Return the look for the lines of an error; those about a job file are read as a compiler's."""
+        return replace(self, is_timed=False) if isinstance(error, JobFileError) else self
 
     def laid_out(self, text: str, stream: TextIO, now: float, colour: str = "") -> str:
         """Return a line as it is printed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import socket
+import subprocess
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from shared import (
     LOGIN,
     FastClock,
     asked,
+    command,
     environment,
     listed,
     run_batch,
@@ -171,9 +173,12 @@ def test_rows_are_judged_by_the_interface_that_answers(tmp_path: Path) -> None:
         by_hand = run_command(*row, "--api", "2018", env=env)
         assert by_hand.returncode == 3 and "the 2018 interface cannot do this" in by_hand.stderr
     with Sandbox() as sandbox:
-        done = run_command(*row, env=environment(sandbox, HOME=str(tmp_path)))
-        assert done.returncode == 3 and "the 2018 interface cannot do this" in done.stderr
-        assert not sandbox.jobs
+        env = environment(sandbox, HOME=str(tmp_path))
+        late = subprocess.run(command(*row, "--json"), env=env, capture_output=True, text=True, timeout=15)
+        assert late.returncode == 3 and not sandbox.jobs
+        lines = late.stderr.splitlines()
+        assert [line.partition(": ")[0] for line in lines] == ["row:1", "Error"], "as compilers print them"
+        assert all("the 2018 interface cannot do this" in line for line in lines)
     with_typo = run_command(f"{row[0]}, fromat=tar", "--check", env=environment())
     assert with_typo.returncode == 3 and "fromat: no such key" in with_typo.stderr
     assert "cannot do this" not in with_typo.stderr, "only what is wrong wherever it is sent"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from shared import FastClock, run_batch
+from shared import FastClock, run_batch, untimed
 from some_events import MS, NO_JOB, OTHER, ROW, VIS, counts, fetched
 
 from mwa_client.batch.events import (
@@ -25,7 +25,8 @@ from mwa_client.batch.events import (
 from mwa_client.display.display import Display
 from mwa_client.display.json_lines import JsonDisplay
 from mwa_client.display.lines import LineDisplay
-from mwa_client.errors import JobFailed
+from mwa_client.display.printing import Look, Looks
+from mwa_client.errors import JobFailed, JobFileError, Mistake, MwaClientError
 from mwa_client.sandbox import Sandbox
 from mwa_client.transfer.events import Progress, Setback
 
@@ -235,6 +236,20 @@ def test_summary_of_everything_that_can_be_said(log: Log) -> None:
         "2 complete, 1 of the files not verified, 2 failed, 1 pending (run the same command again): "
         "1.0 TB in /data/mwa\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "is_timed"), [(JobFileError("jobs.csv", [Mistake(3, "no")]), False), (JobFailed("No."), True)]
+)
+def test_mistakes_in_a_file_begin_with_its_name_whenever_they_are_found(
+    error: MwaClientError, is_timed: bool
+) -> None:
+    errors = io.StringIO()
+    display = LineDisplay(io.StringIO(), errors, FastClock(), looks=Looks(Look(), Look(is_timed=True)))
+    display(Summary(Path("/data"), error=error))
+    lines = errors.getvalue().splitlines()
+    assert (lines != list(error.final_lines)) is is_timed
+    assert untimed(errors.getvalue()).splitlines() == list(error.final_lines)
 
 
 class GoneStream(io.StringIO):
