@@ -39,10 +39,12 @@ class MemberFile:
         self._stop = stop
         self._sha1 = hashlib.sha1(usedforsecurity=False)
         self._hashed = 0
-        self._pieces = [*reversed(member.data)] if member.has_holes else [(0, member.size)]
+        self._pieces = [*reversed(member.data)]
+        """Of a file with holes: where its next bytes go, the last first."""
         self._is_continued = taken > 0
         self._length = os.fstat(file).st_size if taken or member.has_holes else 0
-        self._places(taken)
+        if member.has_holes:
+            self._places(taken)
         self._behind: PartHasher | None = None
         if taken and not member.has_holes:
             self._contents = Contents(Gaps(), taken, taken)
@@ -52,18 +54,12 @@ class MemberFile:
 
     def write(self, data: memoryview) -> None:
         """Write the next bytes of content."""
+        if not self.member.has_holes:
+            self._write_piece(self._length, data)
+            return
         for position, count in self._places(len(data)):
-            piece, data = data[:count], data[count:]
-            self._write_at(position, piece)
-            if self._behind is not None:
-                with self._changed:
-                    self._contents.extend(position + count)
-                    self._contents.add(position, position + count)
-                self._behind.follow(position, piece)
-            elif not self._is_continued:
-                self._hash_hole(position)
-                self._sha1.update(piece)
-                self._hashed += count
+            self._write_piece(position, data[:count])
+            data = data[count:]
 
     def finish(self) -> str:
         """Let the file have its length; return its SHA-1, or nothing where that is still computed."""
@@ -93,7 +89,7 @@ class MemberFile:
             self.file = -1
 
     def _places(self, count: int) -> list[tuple[int, int]]:
-        """Return where the next bytes of content go: position in the file, and how many; they are taken."""
+        """Return where the next bytes of a file with holes go, position and how many each; they are taken."""
         places = []
         while count:
             start, length = self._pieces.pop()
@@ -104,11 +100,20 @@ class MemberFile:
             count -= taken
         return places
 
-    def _write_at(self, position: int, data: memoryview) -> None:
-        while data:
-            count = os.pwrite(self.file, data, position)
-            position, data = position + count, data[count:]
-        self._length = position
+    def _write_piece(self, position: int, data: memoryview) -> None:
+        end, rest = position + len(data), data
+        while rest:
+            rest = rest[os.pwrite(self.file, rest, end - len(rest)) :]
+        self._length = end
+        if self._behind is not None:
+            with self._changed:
+                self._contents.extend(end)
+                self._contents.add(position, end)
+            self._behind.follow(position, data)
+        elif not self._is_continued:
+            self._hash_hole(position)
+            self._sha1.update(data)
+            self._hashed = end
 
     def _read(self, most: int, position: int) -> bytes:
         return os.pread(self.file, most, position)
