@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mwa_client.asvo.job import JobState, read_size
-from mwa_client.batch.entries import MOST_NAMES, TELLING, entry_time, followed_after, label_after, since
+from mwa_client.batch.entries import (
+    MOST_NAMES,
+    STATE_OF_JOB,
+    TELLING,
+    entry_time,
+    followed_after,
+    label_after,
+    since,
+)
 from mwa_client.batch.ledger_file import garbage_collection_off
 from mwa_client.batch.ledger_files import LEDGER_NAME, in_turn
 from mwa_client.batch.records import FetchedProduct, read_product
@@ -137,7 +145,7 @@ class LedgerHistory:
         self._directory = directory
         self._times: defaultdict[str, list[float]] = defaultdict(list)
         self._runs: dict[str, Run] = {}
-        self._when: object = None
+        self._when, self._ledger = "", ""
         self._at = 0.0
 
     @classmethod
@@ -179,34 +187,43 @@ class LedgerHistory:
         event, identity, service = entry.get("event"), entry.get("row"), entry.get("service")
         if event not in TELLING or type(identity) is not str or type(service) is not str:
             return
-        when = entry.get("time"), ledger
-        if when != self._when:  # Many lines are of the same second.
+        if entry.get("time") != self._when or ledger != self._ledger:  # Many lines are of the same second.
             now = entry_time(entry)
             if now is None:
                 return
-            self._when, self._at = when, now
-            times = self._times[ledger]
-            if not times or now > times[-1]:
-                times.append(now)
+            self._note_time(entry["time"], now, ledger)
         at, whose = self._at, (service, identity)
         row = self.rows.get(whose)
         if row is None:
             row = self.rows[whose] = RowHistory(service, identity)
+        if event != STATE_OF_JOB:
+            self._take_about_row(row, event, entry, at, ledger)
+        elif row.failure is not NO_FAILURE:
+            row.failure = NO_FAILURE
+        label = label_after(entry)
+        if label:
+            row.step(since(entry, at), label)
+
+    def _note_time(self, when: str, now: float, ledger: str) -> None:
+        self._when, self._at, self._ledger = when, now, ledger
+        times = self._times[ledger]
+        if not times or now > times[-1]:
+            times.append(now)
+
+    def _take_about_row(
+        self, row: RowHistory, event: str, entry: dict[str, Any], at: float, ledger: str
+    ) -> None:
+        """Learn what an entry tells besides the row's new state."""
+        row.failure = NO_FAILURE
+        row.has_followed = followed_after(entry, row.has_followed, row.label)
         if event == "job":
             row.job_id = job_id if type(job_id := entry.get("job_id")) is int else None
         elif event == "downloading":
             self._take_download(row, entry, at, ledger)
         elif event == "complete":
             self._take_complete(row, entry, at)
-        if event in ("complete", "then", "settled"):
-            row.has_followed = followed_after(entry, row.has_followed, row.label)
-        label = label_after(entry)
-        if label:
-            row.step(since(entry, at), label)
-        if event == "failed":
+        elif event == "failed":
             row.failure = str(entry.get("message") or ""), str(entry.get("remedy") or "")
-        elif row.failure is not NO_FAILURE:
-            row.failure = NO_FAILURE
 
     def _take_download(self, row: RowHistory, entry: dict[str, Any], at: float, ledger: str) -> None:
         run = Run(ledger, str(entry.get("run")))

@@ -18,6 +18,7 @@ from mwa_client.transfer.unpacking.unpacked import UnpackRefused
 
 ProductFiles = Sequence[tuple[ExpectedFile, ProductFile]]
 """Each file of a product as it is to be here, and where it comes from."""
+_SHA1 = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -158,17 +159,10 @@ def read_product(directory: Path, entry: dict[str, Any]) -> FetchedProduct | Non
 
 def _read_file(directory: Path, file: dict[str, Any]) -> FetchedFile:
     path, size, sha1 = path_below(directory, file["name"]), file["size"], file["sha1"]
-    if not (isinstance(size, int) and size >= 0 and re.fullmatch("[0-9a-f]{40}", sha1)):
+    if not (isinstance(size, int) and size >= 0 and _SHA1.fullmatch(sha1)):
         raise ValueError("no size or no SHA-1")
     mtime_ns, files = file.get("mtime_ns"), file.get("unpacked")
-    known = (
-        path,
-        size,
-        sha1,
-        file["verified"] is True,
-        0,
-        mtime_ns if isinstance(mtime_ns, int) else None,
-    )
+    known = path, size, sha1, file["verified"] is True, 0, mtime_ns if isinstance(mtime_ns, int) else None
     return FetchedFile(*known) if files is None else FetchedFolder(*known, files=int(files))
 
 

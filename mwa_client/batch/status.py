@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mwa_client.asvo.job import JobState
 from mwa_client.batch.estimate import MOST_LEARNT, Waits, altogether, is_at_service, kind_in
@@ -28,6 +28,7 @@ from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.files import DownloadDirectory, by_name
 from mwa_client.transfer.part_file import bytes_in_part
 from mwa_client.transfer.standing import Standing, standing_of_file
+from mwa_client.transfer.unpacking.kept import unpack_place
 from mwa_client.transfer.unpacking.unpacked import bytes_in_unpacking
 
 if TYPE_CHECKING:
@@ -40,9 +41,8 @@ _WITH_PRODUCT = tuple(LABELS[stage] for stage in (Stage.ARRIVED, Stage.FOLLOWED,
 _OBS_ID = re.compile(r"\bobs_id=([0-9]{1,19})\b")
 
 
-@dataclass(frozen=True)
-class RowStatus:
-    """How far one row is.
+class RowStatus(NamedTuple):
+    """How far one row is. A tuple: there may be ten thousand of them.
 
     Attributes
     ----------
@@ -228,34 +228,48 @@ class _Look:
         """The directory as it stands in the paths of products."""
         return str(self.directory)
 
+    @cached_property
+    def place(self) -> DownloadDirectory:
+        """The directory as downloads see it."""
+        return DownloadDirectory(self.directory, self.state_dir)
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """The names of what the directory remembers, read once: most rows have nothing there."""
+        with suppress(OSError):
+            return frozenset(path.name for path in self.state_dir.iterdir())
+        return frozenset()
+
     def at(self, row: RowHistory | None, request: JobRequest | None = None) -> RowStatus:
         identity = request.identity if request is not None else row.identity if row is not None else ""
-        obs_id = _OBS_ID.search(identity)
+        obs_id, kind = _OBS_ID.search(identity), kind_in(identity)
+        about = {} if row is None or not row.steps else self._about(row, kind)
+        line = None if request is None else request.line
+        return RowStatus(line, None if obs_id is None else int(obs_id[1]), kind=kind, **about)
+
+    def _about(self, row: RowHistory, kind: str) -> dict[str, Any]:
+        """Return what is to be said of a row of the ledger."""
+        label = row.label
         about: dict[str, Any] = {
-            "line": None if request is None else request.line,
-            "obs_id": None if obs_id is None else int(obs_id[1]),
-            "kind": kind_in(identity),
+            "job_id": row.job_id,
+            "label": label,
+            "since": row.steps[-1].at,
+            "note": row.failure[0],
+            "remedy": row.failure[1],
+            "steps": tuple(row.steps),
+            "downloads": tuple(row.downloads),
         }
-        if row is None or not row.steps:
-            return RowStatus(**about)
-        about |= {"label": row.label, "note": row.failure[0], "remedy": row.failure[1]}
-        if row.label == LABELS[Stage.COMPLETE]:
+        if label == LABELS[Stage.COMPLETE]:
             about |= self._of_product(row.product, has_followed=row.has_followed)
         elif about_kept := self._of_kept_product(row):
             about |= about_kept
         elif row.downloads:
             about |= self._of_download(row)
-        if row.label == LABELS[Stage.FOLLOWED] and not self.is_at_work:
+        if label == LABELS[Stage.FOLLOWED] and not self.is_at_work:
             about["label"] = COMMAND_INTERRUPTED
-        if is_at_service(row.label):
-            about["ready_at"] = self.waits.expect(about["kind"], row.steps, self.now)
-        return RowStatus(
-            job_id=row.job_id,
-            since=row.steps[-1].at,
-            steps=tuple(row.steps),
-            downloads=tuple(row.downloads),
-            **about,
-        )
+        if is_at_service(label):
+            about["ready_at"] = self.waits.expect(kind, row.steps, self.now)
+        return about
 
     def _of_product(self, product: FetchedProduct | None, *, has_followed: bool) -> dict[str, Any]:
         """Say where a product is, and whether it is still there."""
@@ -304,11 +318,12 @@ class _Look:
 
     def _bytes_of(self, name: str) -> int:
         """Return how many bytes are here of a file or folder that is being fetched, unpacked or not."""
-        place = DownloadDirectory(self.directory, self.state_dir)
-        part = place.part(name)
+        part, unpacked = self.place.part(name), unpack_place(self.place, name).path
+        if self.kept.isdisjoint((part.name, unpacked.name)):
+            return 0
         if part.is_dir():
             return tree_size(part)
-        return bytes_in_part(part) if part.exists() else bytes_in_unpacking(place, name)
+        return bytes_in_part(part) if part.exists() else bytes_in_unpacking(self.place, name)
 
     def _of_download(self, row: RowHistory) -> dict[str, Any]:
         """Say how much of a product is here that is being fetched, or that an interrupted run has left."""
