@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from mwa_client.display.wording import of_width
 from mwa_client.formatting import printable
+from mwa_client.light_dataclasses import dataclass
 
 SPACE = "  "
 """What stands between two columns, and before the further lines of a row."""
