@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from mwa_client.asvo.key_file import with_key_of_file
@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RowSource:
-    """The texts of the rows, kept to be parsed again if another interface answers than was expected."""
+    """The texts of the rows, and what they mean for each interface that was asked about so far.
+
+    They are kept: another interface may answer than was expected.
+    """
 
     files: tuple[tuple[bytes | str, str], ...]
     """Each text, and its name."""
     template: tuple[str, ...] = ()
     """Rows without obs_id; then the texts are lists of obs_ids."""
+    _read: dict[ApiVersion, JobFile | JobFileError] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, settings: Settings) -> RowSource:
@@ -43,8 +47,22 @@ class RowSource:
         return cls(tuple(read_bytes(path, remedy=remedy) for path in paths.values()), rows if lists else ())
 
     def parse(self, api: ApiVersion) -> JobFile:
-        """Turn the rows into jobs for an interface."""
-        return parse_files(self.files, api, self.template)
+        """Turn the rows into jobs for an interface, once for each however often it is asked for.
+
+        Raises
+        ------
+        JobFileError
+            The interface cannot do what they ask, or they have other mistakes.
+        """
+        if api not in self._read:
+            try:
+                self._read[api] = parse_files(self.files, api, self.template)
+            except JobFileError as error:
+                self._read[api] = error
+        found = self._read[api]
+        if isinstance(found, JobFileError):
+            raise found
+        return found
 
     def parse_for_one_of(self, apis: Sequence[ApiVersion]) -> tuple[ApiVersion, JobFile]:
         """Turn the rows into jobs for the first interface that can do what they ask.
