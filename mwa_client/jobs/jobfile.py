@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import select
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,11 +16,12 @@ from typing import BinaryIO
 
 from mwa_client.errors import JobFileError, Mistake, SettingsError
 from mwa_client.formatting import printable
+from mwa_client.jobs.beginning import LINES_LOOKED_AT, wrong_beginning
 from mwa_client.jobs.keys import ApiVersion, JobType
-from mwa_client.jobs.obs_ids import looks_like_obs_ids, rows_for
+from mwa_client.jobs.obs_ids import rows_for
 from mwa_client.jobs.request import JobRequest
 from mwa_client.jobs.rowcheck import CheckedRow
-from mwa_client.jobs.table import Table, header_for_values, header_with_spaces
+from mwa_client.jobs.table import Table
 from mwa_client.jobs.text import excerpt, rows_of
 from mwa_client.jobs.wording import count, in_words, no_counterpart, said_once
 from mwa_client.light_dataclasses import dataclass
@@ -268,15 +268,15 @@ class _Parsing:
             yield from rows_for(data, self._template, self.api, mistakes)
             return
         lines = rows_of(data, mistakes)
-        beginning = list(itertools.islice(lines, 2))
+        beginning = list(itertools.islice(lines, LINES_LOOKED_AT))
         lines = itertools.chain(beginning, lines)
-        texts = [text for _, text in beginning]
         table = Table.from_header(*beginning[0]) if beginning else None
         if table is not None and len(table.names) == len(beginning) == 1:
             table = None  # Somebody began to write a row.
-        wrong = _wrong_beginning(texts, name, table, self.api)
+        file = "-" if name == STANDARD_INPUT else name
+        wrong = wrong_beginning(beginning, data, file, table, self.api)
         if wrong:
-            mistakes += [Mistake(beginning[0][0], message) for message in wrong]
+            mistakes += wrong
         elif table is not None:
             yield from table.rows(lines, self.api, mistakes)
         else:
@@ -296,25 +296,6 @@ class _Parsing:
 
     def _warn_once(self, message: str, line: int, name: str) -> None:
         self._said_once.setdefault(message, []).append((self._files, line, f"{name}:{line}"))
-
-
-def _wrong_beginning(texts: Sequence[str], name: str, table: Table | None, api: ApiVersion) -> list[str]:
-    """Return why a file with this first row, and this second, can be no job file."""
-    if any(map(looks_like_obs_ids, texts[:1] if table is None else texts)):
-        file = "-" if name == STANDARD_INPUT else shlex.quote(name)
-        command = f"--obs-ids={file} -j 'job_type=d, download_type=vis'"
-        return [f"a list of obs_ids; give it with a row for all of them: {command}"]
-    if table is not None:
-        return table.mistakes(api)
-    below = [Table.from_header(0, text) for text in texts[1:] if "=" not in texts[0]]
-    if any(each is not None and "obs_id" in each.names for each in below):
-        return [f"{excerpt(texts[0])}: not a row; remove what is above the header of the table"]
-    for text in texts[:1]:
-        if right := header_with_spaces(text):
-            return [f"separate the columns with commas: {right}"]
-        if right := header_for_values(text):
-            return [f"values without keys; above them, write a line that names the columns: {right}"]
-    return []
 
 
 def parse_row(row: str | Mapping[str, object], api: ApiVersion) -> JobRequest:

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mwa_client.errors import Mistake
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.rowcheck import CheckedRow
-from mwa_client.jobs.text import Cell, cells_of, rows_of, spreadsheet_error_at, what_is_wrong_with_error
+from mwa_client.jobs.text import (
+    Cell,
+    cells_of,
+    comments_above,
+    rows_of,
+    spreadsheet_error_at,
+    what_is_wrong_with_error,
+)
 from mwa_client.jobs.values import whole_number
 
 LONGEST_LIST_LINE = 1 << 22
 """Bytes of the longest line of a list: it may have all obs_ids on one."""
 _NARROW = 11
 """Signs ``#`` alone on a line that are more than a spreadsheet writes for an obs_id."""
-_HEADER = re.compile(r"\bobs[ _-]?ids?\b", re.IGNORECASE)
-"""What may stand above a column of obs_ids."""
+_HEADER = re.compile(r"(?:[\"']?\bobs[ _-]?ids?\b[\"']?\s*:|\bobs[ _-]?ids?\b)", re.IGNORECASE)
+"""What may stand above a column of obs_ids, or before a list of them in JSON or YAML."""
+_BEFORE = re.compile(r"\s*(?:[-*]\s+)?(?:(?:np\.|numpy\.)?array\(|[\s\[({|,;])*")
+_BEHIND = " \t])},;|"
+"""What stands before and behind a list, or a line of it, as JSON, YAML, Python and numpy write it."""
+_NUMPY = re.compile(r"\b(?:np|numpy)\.u?int[0-9]*\(([0-9]+)\)")
+_BETWEEN = re.compile(r"[\s,;|\"']+")
+_RULE = re.compile(r"[\s|+:-]*")
+"""A line that is drawn in a table."""
+_OBS_ID = re.compile(r"[0-9]{9,10}")
 _COUNTED = re.compile(r"(?:\"\"|Unnamed: ?0)?[,;\t]\"?obs[ _-]?ids?\"?", re.IGNORECASE)
 """What pandas writes above a column that counts the rows, and one of obs_ids."""
 _ROW_NUMBER = re.compile(r"\s*\"?[0-9]{1,7}\"?[,;\t]")
+_ONE_COLUMN = "leave its column obs_id alone, or, if its columns are keys, give it with --csv"
 TEMPLATE_SOURCE = "row"
 _SOME_OBS_ID = "1191828584"
-_BARE_LIST = re.compile(r"[\s,;]*(?:[0-9]{9,10}(?:\.0*)?[\s,;]*)+")
 
 
 def looks_like_obs_ids(text: str) -> bool:
@@ -30,10 +45,29 @@ def looks_like_obs_ids(text: str) -> bool:
 
     Examples
     --------
-    >>> looks_like_obs_ids("1191828584, 1191828528"), looks_like_obs_ids("1191828584, d")
+    >>> looks_like_obs_ids("[1191828584, 1191828528]"), looks_like_obs_ids("1191828584, d")
     (True, False)
     """
-    return _BARE_LIST.fullmatch(text.replace('"', " ")) is not None
+    words = words_of(text)
+    return bool(words) and all(map(_OBS_ID.fullmatch, words))
+
+
+def words_of(text: str) -> list[str]:
+    """Return what should be the obs_ids of a line of a list, without what stands around them.
+
+    Examples
+    --------
+    >>> words_of('{"obs_ids": [1191828584, 1.191828528e+09]}'), words_of("- 1191828584"), words_of("|---|")
+    (['1191828584', '1191828528'], ['1191828584'], [])
+    >>> words_of("1191828584 (1191828528)")  # Its calibrator, perhaps.
+    ['1191828584', '(1191828528']
+    """
+    if "--" in text and _RULE.fullmatch(text):
+        return []
+    text = _NUMPY.sub(r"\1", _HEADER.sub(" ", text))
+    before = _BEFORE.match(text)
+    inner = text[before.end() if before else 0 :].rstrip(_BEHIND)
+    return [whole_number(word) for word in _BETWEEN.split(inner) if word]
 
 
 def rows_for(
@@ -65,7 +99,7 @@ def rows_for(
 
 def _obs_ids(data: bytes | str, mistakes: list[Mistake]) -> Iterator[tuple[int, str]]:
     """Yield line and text of each obs_id of a list."""
-    is_counted = False
+    is_counted, has_begun = False, False
     lines = rows_of(data, mistakes, LONGEST_LIST_LINE, _NARROW)
     for number, (line, text) in enumerate(lines):
         if number == 0 and _COUNTED.fullmatch(text.strip(" ")):
@@ -73,22 +107,36 @@ def _obs_ids(data: bytes | str, mistakes: list[Mistake]) -> Iterator[tuple[int, 
             continue
         text = _ROW_NUMBER.sub("", text, count=1) if is_counted and _ROW_NUMBER.match(text) else text
         text = _without_comment(line, text, mistakes)
-        if number == 0 and _is_header_of_table(text):
-            what = "a table; leave its column obs_id alone, or, if its columns are keys, give it with --csv"
-            mistakes.append(Mistake(line, what))
+        if not has_begun and _is_header_of_table(text):
+            mistakes.append(Mistake(line, f"a table; {_ONE_COLUMN}"))
             return
         if "=" in (text := text.replace('="', '"')):
             mistakes.append(
                 Mistake(line, "key=value; a list has obs_ids alone, and rows of keys are for --csv")
             )
             continue
-        yield from ((line, word) for word in _obs_ids_in(text))
+        words = words_of(text)
+        if words and not has_begun:
+            has_begun = True
+            if header := _line_that_names(len(words), comments_above(data, line)):
+                mistakes.append(Mistake(line, f"a table, by line {header}; {_ONE_COLUMN}"))
+                return
+        yield from ((line, word) for word in words)
 
 
 def _is_header_of_table(text: str) -> bool:
     """Say whether a line names a column of obs_ids, and others."""
     rest, found = _HEADER.subn(" ", text)
     return found > 0 and "=" not in text and re.search(r"[^\W\d]", rest) is not None
+
+
+def _line_that_names(columns: int, comments: Iterable[tuple[int, str]]) -> int | None:
+    """Return the line of a comment with the names of so many columns, of which one is that of the obs_ids."""
+    for line, text in comments:
+        names = text.replace(",", " ").split()
+        if 1 < len(names) == columns and sum(map(bool, map(_HEADER.fullmatch, names))) == 1:
+            return line
+    return None
 
 
 def _template_cells(number: int, row: str, api: ApiVersion, mistakes: list[Mistake]) -> Iterator[Cell]:
@@ -114,9 +162,3 @@ def _without_comment(line: int, text: str, mistakes: list[Mistake]) -> str:
         else:
             return text[:at]
     return text
-
-
-def _obs_ids_in(text: str) -> Iterator[str]:
-    for word in re.split(r"[\s,;\"']+", _HEADER.sub(" ", text)):
-        if word:
-            yield whole_number(word)

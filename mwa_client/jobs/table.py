@@ -25,7 +25,6 @@ _DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+([eE][+-]?[0-9]+)?)")
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 """What may be meant as thousands, too."""
 _RUN_TOGETHER = {name.replace("_", ""): name for name in KEY_BY_NAME if "_" in name}
-_SOME_OBS_ID = re.compile(r"(?<![0-9.])[0-9]{9,10}(?![0-9.])")
 _SWITCHES = {"1": "true", "1.0": "true", "0": "false", "0.0": "false"}
 """How pandas may write a column of booleans."""
 
@@ -126,18 +125,6 @@ class Table:
         with_point = [text if self.delimiter == "," else _with_point(text) for text in texts]
         cells = [Cell(name, _value(name, text)) for name, text in zip(self.names, with_point) if name]
         return CheckedRow(cells, api, [])
-
-
-def header_with_spaces(text: str) -> str | None:
-    """Return a header whose columns are separated by spaces or lines as it should be, None if it is none."""
-    names = [name for name in re.split(r"[\s|]+", text.strip(" |")) if name]
-    is_header = "=" not in text and len(names) > 1 and _known_names(names) == len(names)
-    return ",".join(names) if is_header else None
-
-
-def header_for_values(text: str) -> str | None:
-    """Return a header as a row of values may need it, None where the row is none."""
-    return "obs_id,job_type,download_type" if "=" not in text and _SOME_OBS_ID.search(text) else None
 
 
 def _names(headers: Iterable[str]) -> tuple[str, ...]:

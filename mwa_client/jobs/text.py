@@ -126,6 +126,15 @@ def what_is_wrong_with_error(error: str) -> str:
     return f"{error}: {SPREADSHEET_ERROR}"
 
 
+def comments_above(data: bytes | str, line: int) -> Iterator[tuple[int, str]]:
+    """Yield line number and text, without the ``#``, of each comment above a line."""
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    for number, encoded in zip(range(1, line), _lines(raw)):
+        text = encoded[:LONGEST_ROW].decode("utf-8", "replace").strip()
+        if text.startswith("#"):
+            yield number, text.lstrip("# ")
+
+
 def _lines(raw: bytes) -> Iterator[bytes]:
     start = 0
     for end in _LINE_END.finditer(raw):

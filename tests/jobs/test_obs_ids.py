@@ -34,6 +34,12 @@ def lines_said(text: str | bytes, *template: str) -> list[str]:
         f"sep=;\nObs ID;\n{OBS}\n{OTHER}",
         f",obs_id\n0,{OBS}\n1,{OTHER}\n", f'""\tobs_id\n"0"\t"{OBS}"\n{OTHER}\n', f'="{OBS}"\n"=""{OTHER}"""',
         "1.191828584000000000e+09\n1.191828528e9\n", f",obs_id\n{OBS},{OTHER}",
+        f"[{OBS}, {OTHER}]", f'["{OBS}",\n"{OTHER}"]\n', f"['{OBS}', '{OTHER}']",
+        f'{{"obs_ids": [{OBS}, {OTHER}]}}',
+        f"- {OBS}\n- {OTHER}\n", f"obs_ids:\n  - {OBS}\n  - '{OTHER}'\n", f"array([{OBS}, {OTHER}])",
+        f"[np.int64({OBS}), np.int64({OTHER})]", f"[{OBS}\n {OTHER}]",
+        f'{{"obs_id": {OBS}}}\n{{"obs_id": {OTHER}}}',
+        f"| obs_id |\n|:---|\n| {OBS} |\n| {OTHER} |", f"# obs_id\n{OBS}\n{OTHER}", f"* {OBS}\n* {OTHER}",
     ],
 )  # fmt: skip
 def test_the_ways_to_write_a_list(text: str) -> None:
@@ -86,6 +92,12 @@ def test_what_is_no_list_is_said_once_a_line() -> None:
     assert lines_said(f"obs_id,job_type\n{OBS},d\n{OTHER},c") == [f"obs.txt:1: {table}"]
     rows = "key=value; a list has obs_ids alone, and rows of keys are for --csv"
     assert lines_said(f"obs_id={OBS}, {ROW}\n{OTHER}") == [f"obs.txt:1: {rows}"]
+    assert lines_said(f"# mine\n# obs_id cal_id\n{OBS} {OTHER}") == [
+        f"obs.txt:3: a table, by line 2{table[7:]}"
+    ]
+    assert lines_said(f"[{{'obs_id': {OBS}, 'job_type': 'd'}}]") == [f"obs.txt:1: {table}"]
+    for between in (" (", " - ", "-", ":", " ... ", "] ["):  # A calibrator, or a range, perhaps.
+        assert lines_said(f"{OBS}{between}{OTHER}")[0].startswith("obs.txt:1: obs_id=")
     assert lines_said("1.19E+09")[0].endswith("have the spreadsheet show all digits of the column")
 
 

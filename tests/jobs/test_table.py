@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from job_rows import C_2018, Cells, good_rows, messages, written
 
+from mwa_client.jobs.beginning import SOME_ROW
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.table import NOT_SAID
@@ -125,8 +126,22 @@ def test_a_table_in_the_words_of_2018() -> None:
         ("obs_id;job_type;avg_time_res\n1191828584;c;2,125",
          ["avg_time_res=2,125: must be a number of seconds, 0 or more; write it without a comma"]),
         ("# obs_id,job_type,download_type\n1191828584,d,vis\n1191828528,d,vis",
-         ["values without keys; above them, write a line that names the columns: "
-          "obs_id,job_type,download_type"]),
+         ["a comment that names the columns; write it without #: obs_id,job_type,download_type"]),
+        ("# of 2017\n# obs_id job_type\n1191828584 d\n",
+         ["a comment that names the columns; write it without #, and separate the columns with commas: "
+          "obs_id,job_type"]),
+        ("# obs_id, job_type\n1191828584 was good", ["a comment that names the columns; write it without #, "
+         "and separate the columns with commas: obs_id,job_type"]),
+        ("+---+---+\n| obs_id | job_type |\n+---+---+\n| 1191828584 | d |\n",
+         ["separate the columns with commas: obs_id,job_type"]),
+        ("obs\\_id & job\\_type \\\\\n", ["separate the columns with commas: obs_id,job_type"]),
+        ('{"obs_id": 1191828584.0, "job_type": "d"}\n{"obs_id": 1191828528}',
+         ["JSON; write each job as a row: obs_id=1191828584, job_type=d"]),
+        ('[\n  {\n    "obs_id": 1191828584\n  }\n]', [f"JSON; write each job as a row: {SOME_ROW}"]),
+        ("- obs_id: 1191828584\n  job_type: d\n",
+         [f"obs_id: no equals sign; write each job on one line: {SOME_ROW}"]),
+        ('<?xml version="1.0"?>\n', ["a web page, or XML, not rows of jobs; save the table as CSV"]),
+        ("\\begin{tabular}{ll}\n", ["LaTeX, not rows of jobs; save the table as CSV"]),
         (",obs_id,job_type\n0,1191828584,c\n1,,\n2,NaN,nan\n",
          ["a row without values; fill it in, or remove it"] * 2),
         ("obs_id,job_type,output\n#N/A,c,ms\n,#REF!,ms\n1191828584,c,#N/A",
@@ -140,7 +155,9 @@ def test_what_is_wrong_with_a_table_is_said_once(text: str, said: list[str]) -> 
 @pytest.mark.parametrize(
     "text",
     ["1191828584\n1191828528\n", "1191828584 1191828528", "1191828584,1191828528,", "obs_id\n1191828584\n",
-     '"1191828584"\n', "1191828584.0\n1191828528.0\n", "# mine\n1191828584\n"],
+     '"1191828584"\n', "1191828584.0\n1191828528.0\n", "# mine\n1191828584\n",
+     "1.191828584000000000e+09\n", "[\n  1191828584,\n  1191828528\n]\n", "- 1191828584\n",
+     '{"obs_ids": ["1191828584"]}', "| obs_id |\n|---|\n| 1191828584 |\n"],
 )  # fmt: skip
 def test_a_list_of_observations_is_answered_with_the_line_that_works(text: str) -> None:
     (said,) = messages(text)
