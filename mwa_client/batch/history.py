@@ -9,6 +9,7 @@ import os
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -267,7 +268,9 @@ def ledgers_in(directory: Path, state_dir: Path) -> list[Path]:
     except FileNotFoundError:  # Where it cannot be looked for, nobody knows what was done.
         return []
     refuse_foreign_folder(state_dir)
-    return sorted(path for path in state_dir.iterdir() if LEDGER_NAME.fullmatch(path.name))
+    with suppress(FileNotFoundError):  # A client that had nothing to write down has just removed it.
+        return sorted(path for path in state_dir.iterdir() if LEDGER_NAME.fullmatch(path.name))
+    return []
 
 
 def _read_download(entry: dict[str, Any], at: float, run: Run) -> TimedDownload:

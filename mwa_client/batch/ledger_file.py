@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class LedgerFile:
     Parameters
     ----------
     path : Path
-        Where the file is. It is made by `open`.
+        Where the file is. It is made with its first line: a run that records nothing leaves none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +46,7 @@ class LedgerFile:
         return json_lines(self._path)
 
     def open(self, heading: Mapping[str, object]) -> None:
-        """Open the file for appending; make it if it is missing.
+        """Open the file for appending, if it is there.
 
         Parameters
         ----------
@@ -58,13 +58,14 @@ class LedgerFile:
         DirectoryUnusable
             The file cannot be written, or it is not ours.
         """
-        with disk_errors(self._path):
-            self._descriptor = open_ours(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        with disk_errors(self._path), suppress(FileNotFoundError):
+            self._descriptor = open_ours(self._path, os.O_RDWR | os.O_APPEND)
         self._heading = heading
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
     def append(self, entry: Mapping[str, object], *, sync: bool) -> None:
         """Add a line. Without `sync` it may reach the disk only together with a later line.
@@ -76,6 +77,8 @@ class LedgerFile:
         """
         line = json.dumps(entry) + "\n"
         with self._writing, disk_errors(self._path):
+            if self._descriptor < 0:
+                self._descriptor = open_ours(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             self._end_torn_line()
             if self._heading:
                 line = f"{json.dumps(self._heading)}\n{line}"

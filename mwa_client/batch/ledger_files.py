@@ -65,7 +65,7 @@ class LedgerFiles:
                 take(entry, text)
 
     def open(self) -> None:
-        """Open the own ledger for appending; make it if it is missing.
+        """Open the own ledger for appending, as `LedgerFile.open`.
 
         Raises
         ------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable
 
@@ -19,7 +19,7 @@ from mwa_client.directory.lock_file import LockFile, claim_word
 from mwa_client.directory.our_files import state_directory
 from mwa_client.directory.owner import Owner
 from mwa_client.directory.part import Part
-from mwa_client.errors import DirectoryBusy
+from mwa_client.errors import DirectoryBusy, DirectoryUnusable
 from mwa_client.formatting import format_duration
 from mwa_client.threads import has_started
 from mwa_client.timing import Backoff, Clock, SystemClock
@@ -48,6 +48,8 @@ def directory_lock(
     wait: float = 0.0,
 ) -> Iterator[Callable[[], None]]:
     """Hold the lock of a directory, so that no other client does the same work there.
+
+    A folder in which nothing is left in the end is removed.
 
     Parameters
     ----------
@@ -78,7 +80,7 @@ def directory_lock(
     DirectoryUnusable, DiskFull
         The lock cannot be made.
     """
-    path = state_directory(state_dir) / ("lock" if part is None else f"lock.{part.name}")
+    path = state_dir / ("lock" if part is None else f"lock.{part.name}")
     lock = LockFile(path, directory, Owner.here(clock.now(), part), clock, _once_each(say))
     _enter_within(wait, lock, clock, say)
     ended = threading.Event()
@@ -90,6 +92,8 @@ def directory_lock(
     finally:
         ended.set()
         lock.release()
+        with suppress(OSError):
+            state_dir.rmdir()
 
 
 @contextmanager
@@ -137,9 +141,15 @@ def _enter_within(seconds: float, lock: LockFile, clock: Clock, say: Callable[[s
     """Enter a directory as soon as it is free, or raise `DirectoryBusy` when the time has passed."""
     ends, waits, told = clock.monotonic() + seconds, Backoff(clock, first=0.5, cap=LONGEST_WAIT), ""
     while True:
+        state_directory(lock.path.parent)
         try:
             _enter(lock)
             return
+        except DirectoryUnusable as error:
+            # Another client may have just left the folder, and have removed it, as nothing was in it.
+            if not isinstance(error.__cause__, FileNotFoundError) or clock.monotonic() > ends + LONGEST_WAIT:
+                raise
+            lock.pause()
         except DirectoryBusy as busy:
             left = ends - clock.monotonic()
             if left <= 0:

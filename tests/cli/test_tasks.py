@@ -411,6 +411,7 @@ def test_all_of_nothing(sandbox: Sandbox, run: Run, data: Path) -> None:
     add(sandbox, state=JobState.QUEUED)
     done = run("-w", "all")
     assert done.status == 0 and done.out == "Nothing to download: none of your jobs is ready.\n"
+    assert not (data / ".mwa_client").exists()
 
 
 @pytest.mark.parametrize("api", APIS)

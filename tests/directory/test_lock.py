@@ -37,7 +37,28 @@ def test_the_lock_says_whose_it_is_and_goes_with_the_work(desk: Desk) -> None:
         owner = desk.owner()
         assert (owner["pid"], owner["boot"]) == (os.getpid(), boot_id())
         assert owner["since"] == "2027-01-15T08:00:00Z"
-    assert list(desk.memory.iterdir()) == []
+        (desk.memory / "mine").touch()
+    assert list(desk.memory.iterdir()) == [desk.memory / "mine"]
+    (desk.memory / "mine").unlink()
+    with desk.alone():
+        pass
+    assert not desk.memory.exists(), "nothing was in it"
+
+
+def test_a_folder_that_another_client_removes_as_we_come_is_made_anew(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire, left = LockFile.acquire, [1, 1]
+
+    def acquire_late(lock: LockFile) -> None:
+        if left:
+            left.pop()
+            desk.memory.rmdir()
+        acquire(lock)
+
+    monkeypatch.setattr(LockFile, "acquire", acquire_late)
+    with desk.alone():
+        assert desk.owner()["pid"] == os.getpid() and not left
 
 
 def test_the_second_is_told_who_where_and_since_when(desk: Desk) -> None:
@@ -67,7 +88,7 @@ def test_a_dead_owner_is_taken_over_at_once(desk: Desk) -> None:
     desk.leave(pid=pid, born=birth)
     with desk.alone():
         assert desk.owner()["pid"] == os.getpid()
-    assert desk.clock.slept == [] and list(desk.memory.iterdir()) == []
+    assert desk.clock.slept == [] and not desk.memory.exists()
 
 
 def test_a_number_that_another_process_has_now_is_no_life(desk: Desk) -> None:
@@ -116,7 +137,7 @@ def test_an_owner_on_another_host_is_taken_over_after_a_silent_watch(desk: Desk,
         assert desk.owner()["boot"] == boot_id()
     assert desk.clock.slept == [WATCH] and WATCH > 3 * HEARTBEAT
     assert len(desk.said) == 1 and "login2" in desk.said[0]
-    assert list(desk.memory.iterdir()) == []
+    assert not desk.memory.exists()
 
 
 def test_an_owner_whose_clock_is_wrong_is_alive_while_he_touches_the_lock(desk: Desk) -> None:
@@ -223,7 +244,7 @@ def test_many_at_once_work_one_at_a_time(tmp_path: Path, leaves: tuple[str, ...]
     lines = [line for out, _ in told for line in out.splitlines()]
     assert set(lines) == {"worked"}
     assert len(lines) == 6 if leaves else len(lines) > 6, "who dies is followed by the next"
-    assert [path.name for path in tmp_path.iterdir()] == [".mwa_client"]
+    assert [path.name for path in tmp_path.iterdir()] == ([".mwa_client"] if leaves else [])
 
 
 # --- A lock that is lost ------------------------------------------------------------------------------
