@@ -200,8 +200,8 @@ class Unpacker:
 
     def _put_sums(self) -> None:
         """Write the checksums of all files that are complete since: many cost no more than one."""
-        new, self._new_sums = self._new_sums, []
-        self.sums.put_all(new)
+        self.sums.put_all(self._new_sums)
+        self._new_sums = []
 
     def _check_room(self, member: Member) -> None:
         """Refuse holes that no copy would have room for, or that are far larger than all else."""
