@@ -91,7 +91,8 @@ _COMPLETION = """\
 # Completion of mwa_client {version} for bash and zsh, made from its options.
 
 if [ -n "${{ZSH_VERSION-}}" ]; then
-    _arguments -S \\
+    # Behind the values of -l, -w and --cancel, of which there may be any number, options are completed.
+    _arguments -S '*: :()' \\
 {zsh}
     return
 fi
@@ -156,11 +157,13 @@ def _for_zsh(option: Option) -> Iterator[str]:
     told = re.sub(r"([\[\]:\\])", r"\\\1", option.help)
     once = not option.can_be_repeated
     others = f"({' '.join(option.names)})" if once else "*"
-    message = f":{option.value.replace(':', ' ').lower()}:" if option.value else ""
+    message = f":{option.value.replace(':', ' ').lower()}:"
     action = {FILES: "_files", FOLDERS: "_files -/", NO_OFFER: " "}.get(option.offered, f"({option.offered})")
+    value = f"{message}{action}" if option.value else ""
+    if option.takes_several:  # An option may stand where a value may, so each of them can be left out.
+        value = 2 * f":{message}({option.offered})"
     for name in option.names:
         sign = "" if not option.value else "=" if name.startswith("--") else "+"
-        value = f"{message}{action}" if option.value else ""
         yield _quoted(f"{others}{name}{sign}[{told}]{value}")
 
 

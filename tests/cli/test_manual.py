@@ -66,13 +66,13 @@ def test_bash_completes(folder: Path) -> None:
 
 
 def terminal(*shell: str) -> Any:
-    return pexpect.spawn(shell[0], list(shell[1:]), encoding="utf-8", timeout=20, dimensions=(24, 200))
+    spawned = pexpect.spawn(shell[0], list(shell[1:]), encoding="utf-8", timeout=20, dimensions=(24, 200))
+    spawned.delaybeforesend = None  # It is ready: its prompt was seen.
+    return spawned
 
 
 def test_bash_in_a_terminal(folder: Path) -> None:
-    shell = pexpect.spawn(
-        "bash", ["--norc", "--noprofile", "-i"], encoding="utf-8", timeout=10, dimensions=(24, 200)
-    )
+    shell = terminal("bash", "--norc", "--noprofile", "-i")
     try:
         shell.sendline(f"PS1='ready% '; bind 'set enable-bracketed-paste off'; source {COMPLETION_PLACES[0]}")
         shell.sendline("mwa_client() { printf '<%s>' \"$@\"; }; echo set up")
@@ -96,6 +96,8 @@ def test_zsh_in_a_terminal(folder: Path) -> None:
     shell = terminal("zsh", "-f", "-i")
     try:
         shell.sendline("PS1='ready%% '; unsetopt zle_bracketed_paste prompt_cr prompt_sp; setopt no_beep")
+        # Reading what completes other commands, too, would take most of the time.
+        shell.sendline("fpath=(${fpath:#*/Completion/(AIX|BSD|Debian|Linux|X|Zsh)})")
         shell.sendline(
             f"fpath=({folder / COMPLETION_PLACES[1]}(:h) $fpath); autoload -Uz compinit && compinit -u -D"
         )
@@ -105,7 +107,9 @@ def test_zsh_in_a_terminal(folder: Path) -> None:
             "--submit": "<--submit-only>",
             "--csv=jo": "<--csv=jobs of june.csv>",
             "-d pro": "<-d><products/?>",
-            "-w al": "<-w><all>",
+            "-w 10001 al": "<-w><10001><all>",
+            "-l --js": "<-l><--json>",
+            "--cancel 1 2 3 --js": "<--cancel><1><2><3><--json>",
             "--api 2": "<--api><2018>",
         }.items():
             shell.expect_exact("ready% ")
