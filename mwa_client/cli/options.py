@@ -189,7 +189,9 @@ def option_parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--json", action="store_true", help="one JSON object per line on standard output")
     out.add_argument("-e", "--error-file", metavar="FILE", help="write the errors to FILE as a JSON list")
-    out.add_argument("-q", "--quiet", action="store_true", help="show only errors and the summary")
+    out.add_argument(
+        "-q", "--quiet", action="store_true", help="show only errors and the summary, and with -s the jobs"
+    )
     out.add_argument("-v", "--verbose", action="store_true", help="show each request")
     more = parser.add_argument_group("more")
     more.add_argument(

@@ -63,7 +63,8 @@ class LineDisplay(Display):
     looks : Looks
         How lines look on the two.
     names_jobs : bool
-        The job ids are what is wanted: each job that is submitted or found has a line of its own.
+        The job ids are what is wanted: each job that is submitted or found has a line of its own, though it
+        be `quiet`.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class LineDisplay(Display):
     def _show_submitted(self, label: str, row: RowName) -> None:
         if self._names_jobs:
             self._show_gathered()
-            self._tell_state(label, row)
+            self._print(_state_of(label, row), self._out)
         else:
             self._gather(label, row)
 
@@ -156,8 +157,7 @@ class LineDisplay(Display):
                 self._tell(self._about_rows(label, rows))
 
     def _tell_state(self, label: str, row: RowName) -> None:
-        # A job that the user has named is there, of course.
-        self._tell(about_row(label, row, "(it was there already)" if label == FOUND and row.place else ""))
+        self._tell(_state_of(label, row))
 
     def _about_rows(self, label: str, rows: list[RowName]) -> str:
         """Return the line that says that several rows are in a state; a log names their jobs."""
@@ -250,3 +250,8 @@ class LineDisplay(Display):
         elif summary.pending:
             self._print(summary.why_pending, self._errors)
         self._print(summary_line(summary), self._out)
+
+
+def _state_of(label: str, row: RowName) -> str:
+    # A job that the user has named is there, of course.
+    return about_row(label, row, "(it was there already)" if label == FOUND and row.place else "")

@@ -79,9 +79,10 @@ def test_a_few_are_told_one_by_one_and_all_before_what_follows() -> None:
     assert [line.partition(":")[0] for line in lines] == ["Staging"] * 3 + ["Busy."]
 
 
-def test_each_submission_has_a_line_where_the_job_ids_are_the_result() -> None:
+@pytest.mark.parametrize("quiet", [False, True])
+def test_each_submission_has_a_line_where_the_job_ids_are_the_result(quiet: bool) -> None:
     out = io.StringIO()
-    show = LineDisplay(out, out, FastClock(), names_jobs=True)
+    show = LineDisplay(out, out, FastClock(), names_jobs=True, quiet=quiet)
     show(Begun(200))
     for row in ROWS:
         show(StateChanged(row, "Queued"))
@@ -91,6 +92,7 @@ def test_each_submission_has_a_line_where_the_job_ids_are_the_result() -> None:
     assert [line for line in lines if line.startswith("Submitted: Job id: ")] == [
         about_row("Submitted", row) for row in ROWS
     ]
+    assert not quiet or len(lines) == len(ROWS)
 
 
 def test_submissions_that_come_one_after_another_are_one_line(terminal: Terminal) -> None:
