@@ -92,6 +92,8 @@ class Downloader(Transfers):
         if archive is None and goes_on_as_file(directory, expected):
             give_up_unpacking(self, expected)
         elif archive is None:
+            # A part file that an earlier run has begun has nothing that counts, or it would go on as a file.
+            remove_part(directory.part(expected.name), directory.guard)
             fetched = fetch_unpacked(self, expected, source)
             if not isinstance(fetched, MemberRefused):
                 return fetched

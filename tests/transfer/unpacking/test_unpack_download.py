@@ -327,6 +327,15 @@ def test_a_disk_that_is_full_at_the_end_of_a_file_leaves_none_open(
     assert_right(many, many.fetch())
 
 
+def test_a_part_file_that_was_only_begun_is_not_left_behind(many: Scene) -> None:
+    """A kill leaves one where the first header came damaged: nothing of the tar was unpacked then."""
+    with part_file.open_part(many.place.part(NAME), many.expected, many.stop):
+        pass
+    assert many.place.part(NAME).exists()
+    assert_right(many, many.fetch())
+    assert [path.name for path in many.place.state_dir.glob(f"{NAME}.part*")] == []
+
+
 def test_a_killed_process_costs_next_to_nothing(tmp_path: Path) -> None:
     members = [*MANY, member("big", bytes(range(256)) * 12_000)]
     scene = Scene(tmp_path / "downloads", tar_of(*members))
