@@ -22,7 +22,11 @@ STATES = ("queued", "staging", "staged", "downloading", "delivering", "completed
 STATUS_ROWS, STATUS_GOAL = 10_000, 1.0
 REPORT_ROWS, REPORT_GOAL, SIZE_GOAL = 1000, 2.0, 2_000_000
 """Rows, seconds of CPU of the whole command, bytes of the page."""
-SHOTS = {"light": [], "dark": ["--blink-settings=preferredColorScheme=0"]}
+SHOTS = {
+    "light": [],
+    "dark": ["--blink-settings=preferredColorScheme=0"],
+    "telephone": ["--window-size=420,6000"],
+}
 
 
 def fill(directory: Path, rows: int) -> Diary:

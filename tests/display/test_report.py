@@ -143,6 +143,9 @@ def test_many_rows_are_a_small_page() -> None:
     checker = check(page)
     assert checker.tags.count("tr") == 300 + 2 + 14
     assert checker.tags.count("svg") > 5, "the timeline is in pieces that fit on paper"
+    figures = [page.count(f'class="{shown}" role="img"') for shown in ("wide", "narrow")]
+    assert figures[0] == figures[1] > 2, "the window of a telephone has its own"
+    assert page.count("<title>1191828584 · 42: ") == 1, "and no text twice"
 
 
 def test_every_state_has_a_colour_of_its_own_in_light_and_dark() -> None:

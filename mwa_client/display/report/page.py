@@ -9,6 +9,8 @@ from html import escape
 
 from mwa_client.batch.status import DirectoryStatus, RowStatus
 from mwa_client.display.report.charts import (
+    NARROW_WIDTH,
+    WIDTH,
     best_first,
     length_bar,
     rows_over_time,
@@ -126,13 +128,15 @@ def _over_time(status: DirectoryStatus) -> Iterator[str]:
     seen = {step.label: 0 for row in status.rows for step in row.steps}
     yield '<section class="whole"><h2>How far the rows were</h2>\n'
     yield _plain_legend(seen)
-    yield rows_over_time(status.rows, begun, ended)
+    for width in (WIDTH, NARROW_WIDTH):
+        yield rows_over_time(status.rows, begun, ended, width)
     yield "</section>\n"
     traffic = traffic_of(status.rows, ended)
     if traffic is not None:
         yield '<section class="whole"><h2>Bytes that came, and how fast</h2>\n'
         yield '<p class="soft">Columns: the rate of all downloads together. Line: the sum.</p>\n'
-        yield traffic_over_time(traffic)
+        for width in (WIDTH, NARROW_WIDTH):
+            yield traffic_over_time(traffic, width)
         yield "</section>\n"
 
 
@@ -149,14 +153,15 @@ def _lengths(status: DirectoryStatus) -> Iterator[str]:
         return
     most = max(each.longest for each in times)
     yield '<section class="whole"><h2>How long each state took</h2>\n'
-    yield '<p class="soft">As this client saw it. Bar: the median; line: the longest.</p>\n<table><thead><tr>'
-    yield '<th>State</th><th class="n">Rows</th><th class="n">Median</th><th class="n">Longest</th><th></th>'
-    yield "</tr></thead><tbody>\n"
+    yield '<p class="soft">As this client saw it.'
+    yield '<span class="wide"> Bar: the median; line: the longest.</span></p>\n<table><thead><tr>'
+    yield '<th>State</th><th class="n">Rows</th><th class="n">Median</th><th class="n">Longest</th>'
+    yield '<th class="wide"></th></tr></thead><tbody>\n'
     for each in times:
         yield f'<tr><td class="w"><i class="{state_class(each.label)}"></i>{_text(each.label)}</td>'
         yield f'<td class="n">{each.rows}</td><td class="n">{short_duration(each.median)}</td>'
         yield f'<td class="n">{short_duration(each.longest)}</td>'
-        yield f'<td class="bar">{length_bar(each.median, each.longest, most)}</td></tr>\n'
+        yield f'<td class="bar wide">{length_bar(each.median, each.longest, most)}</td></tr>\n'
     yield "</tbody></table></section>\n"
 
 
@@ -164,7 +169,8 @@ def _each_row(status: DirectoryStatus) -> Iterator[str]:
     begun, ended = ends_of(status)
     yield "<section><h2>Each row</h2>\n"
     yield '<p class="soft">Observation · job. The mark at the end of a row: complete, or failed.</p>\n'
-    yield from timeline(status.rows, begun, ended)
+    for width in (WIDTH, NARROW_WIDTH):
+        yield from timeline(status.rows, begun, ended, width)
     yield "</section>\n"
 
 

@@ -79,6 +79,13 @@ td.bar { width: 34%; min-width: 9rem; vertical-align: middle; }
 .failure { border-left: 3px solid var(--ck); padding: .1rem 0 .1rem .9rem; margin: .9rem 0; }
 .failure b { font-weight: 650; }
 footer { margin-top: 3rem; font-size: .82rem; }
+.narrow { display: none; }
+@media screen and (max-width: 40rem) {
+  body { padding: 1.3rem 1rem 3rem; }
+  .wide { display: none; }
+  .narrow { display: block; }
+  th, td { padding-right: .45rem; }
+}
 @media print {
   @page { margin: 14mm; }
   body { padding: 0; max-width: none; font-size: 9.5pt; }
