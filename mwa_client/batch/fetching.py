@@ -139,9 +139,7 @@ class Fetching:
         if isinstance(outcome, FetchedProduct):
             ledger = self._updates.ledger
             self._open_files.note_progress()
-            self._open_files.write_down(
-                lambda: ledger.record_complete(row.identity, row.job_id or 0, outcome)
-            )
+            self._open_files.insist(lambda: ledger.record_complete(row.identity, row.job_id or 0, outcome))
             finish_unpacking(ledger.place, outcome)
             if outcome.refusal is not None:
                 self._updates.fail(row, outcome.refusal)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Callable
+from typing import Callable, TypeVar
 
 from mwa_client.asvo.session import Session
 from mwa_client.batch.rows import Stage
@@ -12,7 +12,7 @@ from mwa_client.descriptors import Reserve, free_descriptors
 from mwa_client.errors import OutOfDescriptors
 
 KEPT_BACK = 2
-"""Descriptors that are kept for what the loop must write down."""
+"""Descriptors that are kept for what the loop itself must write down and look at."""
 SHARED, EACH = 6, 4
 """Descriptors that all downloads need together, and each of them: for files, folders and connections."""
 MANY = 40
@@ -21,6 +21,8 @@ RETRY_INTERVAL, STARVED = 0.5, 5
 """Seconds until the next try of what lacks a descriptor, and tries where nothing else is open."""
 MOST_TRIES = 20
 """Tries of what lacks a descriptor, half a second apart, while all else goes on."""
+
+T = TypeVar("T")
 
 
 class OpenFiles:
@@ -95,17 +97,20 @@ class OpenFiles:
             raise error
         self._updates.clock.sleep(RETRY_INTERVAL, self._stop)
 
-    def write_down(self, write: Callable[[], None]) -> None:
-        """Write what must be written, with the descriptors that are kept back where it lacks one."""
-        for left in reversed(range(MOST_TRIES)):
+    def insist(self, do: Callable[[], T]) -> T:
+        """Do what cannot be left out, with the descriptors that are kept back where it lacks one."""
+        tries = 0
+        while True:
             try:
-                write()
+                done = do()
                 break
             except OutOfDescriptors:
-                if not left:
+                tries += 1
+                if tries == MOST_TRIES:
                     raise
                 self._reserve.give()
                 self._session().close_idle()
-                if left < MOST_TRIES - 1:
+                if tries > 1:
                     self._updates.clock.sleep(RETRY_INTERVAL, self._stop)
         self._reserve.take()
+        return done

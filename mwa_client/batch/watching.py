@@ -307,7 +307,9 @@ class Watching:
         except JobFailed as error:
             self._updates.fail(row, error)
             return
-        row.make_ready(Product(files, bytes_to_come(files, place, unpack=self._unpack)))
+        # It looks at what an earlier run has left.
+        to_come = self._open_files.insist(lambda: bytes_to_come(files, place, unpack=self._unpack))
+        row.make_ready(Product(files, to_come))
 
     def _let_go_of_anothers(self, row: Row, job: Job) -> bool:
         """Let a job go that the service lists as another one than the row asks for.

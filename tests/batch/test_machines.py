@@ -22,12 +22,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pexpect  # type: ignore[import-untyped]
 import pytest
 from shared import THREE_ROWS, FastClock, command, environment, run_batch, untimed, wait_until
 
+from mwa_client.batch import watching
 from mwa_client.batch.events import Begun, Complete, Counts
+from mwa_client.batch.products import bytes_to_come
 from mwa_client.batch.workers import Workers
 from mwa_client.cli.streams import PatientWriter
 from mwa_client.directory import disk, our_files
@@ -163,6 +166,22 @@ def test_all_is_done_with_few_open_files(tmp_path: Path, api: str, limit: int, b
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.splitlines()[-1].startswith("4 complete") and len(sandbox.jobs) == 4
     assert len(list(data.glob("*_vis.*"))) == 4
+
+
+def test_what_the_loop_looks_at_itself_waits_for_a_descriptor(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = [0]
+
+    def lacking(*some: Any, **more: Any) -> int:
+        tried[0] += 1
+        if tried[0] % 4:
+            raise NoFileOpened
+        return bytes_to_come(*some, **more)
+
+    monkeypatch.setattr(watching, "bytes_to_come", lacking)
+    done = run_batch(sandbox, tmp_path, FastClock())
+    assert len(done.summary.complete) == 3 and tried[0] == 12
 
 
 @pytest.mark.parametrize("limit", [6, 7, 8])
