@@ -22,7 +22,7 @@ from mwa_client.jobs.obs_ids import rows_for
 from mwa_client.jobs.request import JobRequest
 from mwa_client.jobs.rowcheck import CheckedRow
 from mwa_client.jobs.table import Table
-from mwa_client.jobs.text import excerpt, rows_of
+from mwa_client.jobs.text import rows_of
 from mwa_client.jobs.wording import count, in_words, no_counterpart, said_once
 from mwa_client.light_dataclasses import dataclass
 
@@ -118,7 +118,7 @@ def read_bytes(
             return _read_bounded(file, str(path)), str(path)
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise SettingsError(f"cannot read {excerpt(str(path))}: {reason}", remedy) from error
+        raise SettingsError(f"cannot read {printable(str(path))}: {reason}", remedy) from error
 
 
 def _read_bounded(file: BinaryIO, source: str) -> bytes:

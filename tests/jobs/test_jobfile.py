@@ -39,7 +39,12 @@ def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("none.csv", "No such file or directory"), (".", "Is a directory")]
+    ("name", "reason"),
+    [
+        ("none.csv", "No such file or directory"),
+        (50 * "a\N{NO-BREAK SPACE}b ", "No such file or directory"),
+        (".", "Is a directory"),
+    ],
 )
 def test_a_file_that_cannot_be_read_is_said_plainly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
