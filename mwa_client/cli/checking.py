@@ -13,6 +13,7 @@ from mwa_client.cli.settings import Settings
 from mwa_client.errors import JobFileError
 from mwa_client.jobs.jobfile import HOW_TO_NAME_IT, JobFile, parse_files, plan, read_bytes
 from mwa_client.jobs.keys import ApiVersion
+from mwa_client.jobs.text import NO_FILE
 from mwa_client.light_dataclasses import dataclass
 
 # The rest is imported where it is needed: checking a file must not wait for it.
@@ -39,7 +40,7 @@ class RowSource:
         """Read the job files, each once, or take the rows of the command line."""
         lists, rows = settings.input.obs_ids, settings.input.rows
         if not (settings.input.csv or lists):
-            return cls((("\n".join(rows), "row"),))
+            return cls((("\n".join(rows), NO_FILE),))
         paths: dict[str, str] = {}
         for path in lists or settings.input.csv:
             paths.setdefault(path if path == "-" else os.path.realpath(path), path)

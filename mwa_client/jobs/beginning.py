@@ -15,13 +15,14 @@ from mwa_client.jobs.key_table import find_key
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.obs_ids import looks_like_obs_ids, words_of
 from mwa_client.jobs.table import Table
-from mwa_client.jobs.text import comments_above, excerpt
+from mwa_client.jobs.text import NO_FILE, comments_above, excerpt
 from mwa_client.jobs.values import text_of
 
 LINES_LOOKED_AT = 4
 """Rows of a file that say what it is: below a header in a frame, the third is the first with values."""
 SOME_HEADER = "obs_id,job_type,download_type"
-SOME_ROW = "obs_id=1191828584, job_type=d, download_type=vis"
+SOME_KEYS = "job_type=d, download_type=vis"
+SOME_ROW = f"obs_id=1191828584, {SOME_KEYS}"
 _SOME_OBS_ID = re.compile(r"(?<![0-9.])[0-9]{9,10}(?![0-9.])|[0-9]\.[0-9]{8,}[eE]\+?0?9")
 _COLON = re.compile(r"[\s\[{-]*[\"']?(\w+)[\"']?\s*:(?:\s|\Z)")
 _FRAME = re.compile(r"[\s|+:=-]*")
@@ -30,7 +31,7 @@ _MARKED_UP = {"<": "a web page, or XML", "\\": "LaTeX"}
 
 
 def wrong_beginning(
-    rows: Sequence[tuple[int, str]], data: bytes | str, file: str, table: Table | None, api: ApiVersion
+    rows: Sequence[tuple[int, str]], data: bytes | str, name: str, table: Table | None, api: ApiVersion
 ) -> list[Mistake]:
     """Return why a file can be no job file, with what to write instead; nothing if it may be one.
 
@@ -40,8 +41,8 @@ def wrong_beginning(
         Line number and text of its first rows (`LINES_LOOKED_AT`).
     data : bytes or str
         All of it.
-    file : str
-        The file as an option takes it.
+    name : str
+        The file as an option takes it, or `NO_FILE`.
     table : Table or None
         The table of which its first row is the header.
     api : ApiVersion
@@ -51,8 +52,7 @@ def wrong_beginning(
         return []
     line, text = rows[0]
     if _is_list([text for _, text in rows], table):
-        command = f"--obs-ids={shlex.quote(file)} -j 'job_type=d, download_type=vis'"
-        return [Mistake(line, f"a list of obs_ids; give it with a row for all of them: {command}")]
+        return [Mistake(line, _what_lists_need(text, name))]
     if table is not None:
         return [Mistake(line, message) for message in table.mistakes(api)]
     if other := _other_format(text):
@@ -65,6 +65,14 @@ def wrong_beginning(
             what = f"{excerpt(text)}: not a row; remove what is above the header of the table"
             return [Mistake(line, what)]
     return _without_keys(rows, data)
+
+
+def _what_lists_need(text: str, name: str) -> str:
+    """Say how obs_ids alone are given: as a list, or, where they are in no file, as a row."""
+    if name == NO_FILE:
+        return f"obs_ids alone; write a row for each: obs_id={(words_of(text) or ['...'])[0]}, {SOME_KEYS}"
+    command = f"--obs-ids={shlex.quote(name)} -j '{SOME_KEYS}'"
+    return f"a list of obs_ids; give it with a row for all of them: {command}"
 
 
 def _is_list(texts: Sequence[str], table: Table | None) -> bool:

@@ -12,10 +12,9 @@ from mwa_client.jobs.jobfile import read_bytes
 from mwa_client.jobs.key_table import KEY_BY_NAME
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.request import JobRequest
+from mwa_client.jobs.text import NO_FILE
 from mwa_client.jobs.values import text_of
 
-SOURCE = "row"
-"""What rows without a file are called in messages."""
 RIGHT = (
     "Give the path of a job file, or a list of rows, each as text (obs_id=1191828584, job_type=d, "
     "download_type=vis) or as a mapping of keys and values."
@@ -70,13 +69,13 @@ def rows_as_text(given: GivenRows) -> tuple[bytes | str, str]:
     if isinstance(given, OpenFile) and not isinstance(given, type):
         content = given.read()
         if isinstance(content, (str, bytes)):
-            return content, str(getattr(given, "name", SOURCE))
+            return content, str(getattr(given, "name", NO_FILE))
         raise SettingsError(f"What was read of {type(given).__name__} is not text.", RIGHT)
     if isinstance(given, (str, Mapping, JobRequest)):
         given = [given]
     if not isinstance(given, Iterable) or isinstance(given, (bytes, bytearray)):
         raise SettingsError(f"{type(given).__name__} is neither a job file nor rows.", RIGHT)
-    return "\n".join(map(_text_of_row, given)), SOURCE
+    return "\n".join(map(_text_of_row, given)), NO_FILE
 
 
 def _is_row(text: str) -> bool:

@@ -22,7 +22,7 @@ from mwa_client.jobs.obs_ids import rows_for
 from mwa_client.jobs.request import JobRequest
 from mwa_client.jobs.rowcheck import CheckedRow
 from mwa_client.jobs.table import Table
-from mwa_client.jobs.text import rows_of
+from mwa_client.jobs.text import NO_FILE, rows_of
 from mwa_client.jobs.wording import count, in_words, no_counterpart, said_once
 from mwa_client.light_dataclasses import dataclass
 
@@ -328,7 +328,7 @@ def parse_row(row: str | Mapping[str, object], api: ApiVersion) -> JobRequest:
     checked = CheckedRow.from_text(row, api) if isinstance(row, str) else CheckedRow.from_mapping(row, api)
     job = checked.request(line=1)
     if job is None:
-        raise JobFileError("row", [Mistake(1, message) for message in checked.mistakes])
+        raise JobFileError(NO_FILE, [Mistake(1, message) for message in checked.mistakes])
     return job
 
 

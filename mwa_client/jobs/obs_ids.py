@@ -9,6 +9,7 @@ from mwa_client.errors import Mistake
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.rowcheck import CheckedRow
 from mwa_client.jobs.text import (
+    NO_FILE,
     Cell,
     cells_of,
     comments_above,
@@ -36,7 +37,6 @@ _COUNTED = re.compile(r"(?:\"\"|Unnamed: ?0)?[,;\t]\"?obs[ _-]?ids?\"?", re.IGNO
 """What pandas writes above a column that counts the rows, and one of obs_ids."""
 _ROW_NUMBER = re.compile(r"\s*\"?[0-9]{1,7}\"?[,;\t]")
 _ONE_COLUMN = "leave its column obs_id alone, or, if its columns are keys, give it with --csv"
-TEMPLATE_SOURCE = "row"
 _SOME_OBS_ID = "1191828584"
 
 
@@ -146,7 +146,7 @@ def _template_cells(number: int, row: str, api: ApiVersion, mistakes: list[Mista
         wrong.append("obs_id: leave it out; the list has the obs_ids")
         cells = [cell for cell in cells if cell.name != "obs_id"]
     checked = CheckedRow([Cell("obs_id", _SOME_OBS_ID), *cells], api, wrong)
-    mistakes += [Mistake(number, message, TEMPLATE_SOURCE) for message in checked.mistakes]
+    mistakes += [Mistake(number, message, NO_FILE) for message in checked.mistakes]
     return iter(cells)
 
 

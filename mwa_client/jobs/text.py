@@ -13,6 +13,8 @@ MOST_LINES = 250_000
 """Lines of the longest job file that is accepted, empty ones and comments included."""
 LONGEST_ROW = 1 << 14
 """Bytes of the longest row: one with all keys has some thousand; the commas of the widest sheet fit."""
+NO_FILE = "row"
+"""What messages call a row that was given without a file."""
 LONGEST_EXCERPT = 60
 """Characters of the user's text that a message repeats."""
 SPREADSHEET_ERROR = "an error of the spreadsheet, not a value; correct the cell, or remove the row"

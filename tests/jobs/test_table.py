@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from job_rows import C_2018, Cells, good_rows, messages, written
 
+from mwa_client.errors import JobFileError
 from mwa_client.jobs.beginning import SOME_ROW
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.table import NOT_SAID
-from mwa_client.jobs.text import SPREADSHEET_ERROR
+from mwa_client.jobs.text import NO_FILE, SPREADSHEET_ERROR
 
 HEADER = "obs_id,job_type,avg_time_res,avg_freq_res,output,download_type\n"
 TABLE = f"{HEADER}1191828584,c,4,40,ms,\n1191828528,d,,,,vis_meta\n"
@@ -165,6 +166,11 @@ def test_a_list_of_observations_is_answered_with_the_line_that_works(text: str) 
         "a list of obs_ids; give it with a row for all of them: "
         "--obs-ids=jobs.csv -j 'job_type=d, download_type=vis'"
     )
+
+
+def test_obs_ids_in_no_file_are_answered_with_a_row() -> None:
+    with pytest.raises(JobFileError, match=rf"^row:1: obs_ids alone; .*: {SOME_ROW}\n"):
+        parse("1191828584", ApiVersion.V2, NO_FILE)
 
 
 # --- Whatever is written is read --------------------------------------------------------------------------
