@@ -333,6 +333,7 @@ class _Look:
             with suppress(MwaClientError, OSError, ValueError):
                 here += self._bytes_of(name_on_disk(name))
         is_begun = row.label in (LABELS[Stage.DOWNLOADING], JobState.READY.label)
-        is_interrupted = is_begun and not self.is_at_work
+        was_cut_off = here or row.label == LABELS[Stage.DOWNLOADING]
+        is_interrupted = is_begun and was_cut_off and not self.is_at_work
         found = {"size": download.size, "here": here}
-        return {**found, "label": INTERRUPTED} if is_interrupted and here else found
+        return {**found, "label": INTERRUPTED} if is_interrupted else found

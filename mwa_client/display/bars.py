@@ -19,12 +19,8 @@ from mwa_client.display.lines import LineDisplay
 from mwa_client.display.printing import Look, Looks
 from mwa_client.display.rates import STEADY_AFTER, Rate
 from mwa_client.display.screen import Screen
-from mwa_client.display.wording import (
-    asking_in_words,
-    counts_that_fit,
-    expected_in_words,
-    of_width,
-)
+from mwa_client.display.widths import of_width
+from mwa_client.display.wording import asking_in_words, counts_that_fit, expected_in_words
 from mwa_client.formatting import format_size, printable
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.timing import Clock

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 
-from mwa_client.display.wording import of_width
+from mwa_client.display.widths import columns_of, filled, of_width
 from mwa_client.formatting import printable
 from mwa_client.light_dataclasses import dataclass
 
@@ -41,7 +40,7 @@ def aligned(
     cells = [tuple(headings), *map(tuple, rows)]
     if width is not None:
         cells = [tuple(map(printable, row)) for row in cells]  # As it will be shown, so it is measured.
-    widths = [max(map(len, column)) for column in zip(*cells)]
+    widths = [max(map(columns_of, column)) for column in zip(*cells)]
     at_left = [heading in words for heading in headings]
     if width is None or sum(widths) + len(SPACE) * (len(widths) - 1) <= width:
         return [SPACE.join(_placed(row, widths, at_left)).rstrip(" ") for row in cells]
@@ -51,7 +50,7 @@ def aligned(
 
 def _placed(row: Sequence[str], widths: Sequence[int], at_left: Sequence[bool]) -> Iterator[str]:
     for cell, width, is_left in zip(row, widths, at_left):
-        yield cell.ljust(width) if is_left else cell.rjust(width)
+        yield filled(cell, width, at_left=is_left)
 
 
 @dataclass(frozen=True)
@@ -82,16 +81,24 @@ class _Layout:
             cells = list(_placed(row[part], self.widths[part], self.at_left[part]))
             if part.stop < len(row) or not self.at_left[-1]:
                 line = SPACE.join(cells).rstrip(" ")
-                yield begin + (line if len(line) <= room else of_width(line.lstrip(" "), room).rstrip(" "))
+                fits = columns_of(line) <= room
+                yield begin + (line if fits else of_width(line.lstrip(" "), room).rstrip(" "))
                 continue
             begin += "".join(cell + SPACE for cell in cells[:-1])
-            first, *more = _fitting(row[-1], self.width - len(begin))
+            used = columns_of(begin)
+            first, *more = _fitting(row[-1], self.width - used)
             if first or cells[:-1]:
                 yield (begin + first).rstrip(" ")
-            yield from (" " * len(begin) + line for line in more)
+            yield from (" " * used + line for line in more)
 
 
 def _fitting(text: str, room: int) -> list[str]:
     """Return a text as lines that fit: broken between words, and of a long word its end."""
-    words = [of_width(word, room).strip(" ") for word in text.split(" ")]
-    return textwrap.wrap(" ".join(words), room, break_long_words=False, break_on_hyphens=False) or [""]
+    lines = [""]
+    for word in (of_width(word, room).strip(" ") for word in text.split(" ")):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if columns_of(longer) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [line.rstrip(" ") for line in lines]

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TextIO
 
+from mwa_client.display.widths import columns_of
 from mwa_client.errors import JobFileError, MwaClientError
 from mwa_client.light_dataclasses import dataclass
 
@@ -118,7 +119,7 @@ def wrapped(text: str, columns: int) -> list[str]:
     for spaces, piece in _IN_ONE_PIECE.findall(text):
         if not lines:
             lines = [margin + piece]
-        elif len(lines[-1]) + len(spaces) + len(piece) <= room:
+        elif columns_of(lines[-1]) + len(spaces) + columns_of(piece) <= room:
             lines[-1] += spaces + piece
         else:
             lines.append(margin + " " * INDENT + piece)

@@ -82,11 +82,6 @@ def life_order(label: str) -> float:
     return LIFE.index(label) if label in LIFE else LIFE.index(JobState.READY.label) - 0.5
 
 
-def of_width(name: str, width: int) -> str:
-    """Return a name filled up to exactly this width, or its end: there the names of products differ."""
-    return name.ljust(width) if len(name) <= width else f"..{name[len(name) - width + 2 :]}"
-
-
 def without_ids(name: str, row: RowName) -> str:
     """Return what a product's name says beyond the observation and the job, which were named already."""
     for number in (row.obs_id, row.job_id):

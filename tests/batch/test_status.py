@@ -132,7 +132,7 @@ def test_a_download_that_a_kill_has_cut_off_is_over_when_the_next_run_downloads(
         diary.now += 30.0
         diary.submit(ledger, OTHER, 43, "queued")
         killed = diary.now
-    assert [row.label for row in diary.status().rows] == ["Downloading", "Queued"]
+    assert [row.label for row in diary.status().rows] == [INTERRUPTED, "Queued"], "though nothing is here"
     (diary.state_dir / "42.tar.part").write_bytes(b"x" * 300)
     row = diary.status().rows[0]
     assert (row.label, row.here, row.size, row.is_pending) == (INTERRUPTED, 300, 1000, True)

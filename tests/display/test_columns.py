@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 from diaries import OBS, Diary, identity, row_text
+from tqdm.utils import disp_len
 
 from mwa_client.cli.main import main
 from mwa_client.cli.streams import width_of_results
 from mwa_client.display.columns import aligned
+from mwa_client.display.printing import wrapped
 from mwa_client.display.status import status_lines
 
 HEADINGS, WORDS = ("job id", "state", "size", "why"), ("state", "why")
@@ -29,6 +31,19 @@ def test_no_line_is_wider_than_the_window_and_no_word_is_lost(width: int) -> Non
     assert max(map(len, lines)) <= width
     assert " ".join(lines).split() == " ".join(" ".join(row) for row in (HEADINGS, *ROWS)).split()
     assert all(line.strip() for line in lines)
+
+
+@pytest.mark.parametrize("width", range(20, 110, 7))
+def test_signs_of_two_columns_count_as_two(width: int) -> None:
+    rows = [
+        ("1", "待機中", "-", "観測データ" * 8 + "_vis.tar"),
+        ("2", "Ready", "-", "eine schöne 望遠鏡 " * 4),
+    ]
+    lines = aligned(HEADINGS, rows, WORDS, width)
+    assert max(map(disp_len, lines)) <= width and "_vis.tar" in "".join(lines)
+    assert max(map(disp_len, wrapped(rows[1][-1], width))) <= width
+    in_a_file = [line.partition("-")[0] for line in aligned(HEADINGS, rows, WORDS)[1:]]
+    assert len(set(map(disp_len, in_a_file))) == 1
 
 
 def test_a_text_is_broken_in_its_column_and_the_end_of_a_long_name_is_kept() -> None:

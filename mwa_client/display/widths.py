@@ -1,0 +1,46 @@
+"""How many columns a text takes on a terminal: a character may take two of them, or none."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns a printable text takes.
+
+    Examples
+    --------
+    >>> columns_of("vis.tar"), columns_of("\u89b3\u6e2c.tar"), columns_of("e\u0301")
+    (7, 8, 1)
+    """
+    return len(text) if text.isascii() else sum(map(_columns_of_one, text))
+
+
+def filled(text: str, width: int, *, at_left: bool = True) -> str:
+    """Return a text with spaces behind it, or before it, so that it takes this many columns."""
+    spaces = " " * (width - columns_of(text))
+    return text + spaces if at_left else spaces + text
+
+
+def of_width(name: str, width: int) -> str:
+    """Return a name filled up to exactly this width, or its end: there the names of products differ.
+
+    Examples
+    --------
+    >>> of_width("vis.tar", 8), of_width("long_vis.tar", 8), of_width("\u89b3\u6e2c.tar", 7)
+    ('vis.tar ', '..is.tar', '...tar ')
+    """
+    if columns_of(name) <= width:
+        return filled(name, width)
+    begin, room = len(name), width - 2
+    while begin and (room := room - columns_of(name[begin - 1])) >= 0:
+        begin -= 1
+    return filled(f"..{name[begin:]}", width)
+
+
+@lru_cache(maxsize=1024)
+def _columns_of_one(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):  # It is put on the one before it.
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
