@@ -29,7 +29,7 @@ MUCH_MORE = 1.5
 already would be lost, and the connection with it."""
 LEAST_SPLIT = 1 << 18
 """Of less than this another connection takes a part only where it would take long."""
-LEAST_GAIN = 0.05
+LEAST_GAIN = 0.02
 """Seconds that must be gained by taking a part of what another connection fetches."""
 SILENCE = 2.0
 """Seconds without a byte after which the others may take what a connection has asked for."""
