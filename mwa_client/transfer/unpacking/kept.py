@@ -173,10 +173,15 @@ class SumLines(GrowingFile):
                 yield position, sha1.decode("ascii"), tuple(path.split(b"/"))
                 position += len(line) + 1
 
-    def has_sum(self, position: int) -> bool:
-        """Say whether the line at a position has a SHA-1."""
-        digits = self.read(len(NO_SUM), position)
-        return len(digits) == len(NO_SUM) and digits.isalnum() and digits != NO_SUM.encode()
+    def has_sum(self, position: int, path: Parts) -> bool:
+        """Say whether the line of a path, at a position, is whole and has a SHA-1.
+
+        A full disk or a kill can end a write anywhere, also between the SHA-1 and the end of the name.
+        """
+        without = _sum_line(NO_SUM, path)
+        line = self.read(len(without), position)
+        digits, rest = line[: len(NO_SUM)], line[len(NO_SUM) :]
+        return digits.isalnum() and rest == without[len(NO_SUM) :] and line != without
 
 
 def _sum_line(sha1: str, path: Parts) -> bytes:

@@ -90,8 +90,9 @@ class Recall:
         if self._old is not None:
             self._take_from_old(self._old, member)
         self._members.recall(member)
-        if member.kind in (MemberKind.FILE, MemberKind.HARD_LINK) and not self._unpacker.sums.has_sum(line):
-            self._unpacker.sums.put(line, NO_SUM, member.path)
+        sums, has_line = self._unpacker.sums, member.kind in (MemberKind.FILE, MemberKind.HARD_LINK)
+        if has_line and not sums.has_sum(line, member.path):
+            sums.put(line, NO_SUM, member.path)
 
     def content(self, data: memoryview) -> None:
         """Never called: what was kept has no content."""

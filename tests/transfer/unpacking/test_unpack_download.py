@@ -42,6 +42,7 @@ from mwa_client.transfer.files import FetchedFile, FetchedFolder, FinalNames
 from mwa_client.transfer.leftovers import remove_leftovers
 from mwa_client.transfer.tuner import ConnectionTuner
 from mwa_client.transfer.unpacking import repack, sequence, unpack_part
+from mwa_client.transfer.unpacking.kept import NO_SUM
 from mwa_client.transfer.unpacking.unpacked import (
     UnpackRefused,
     bytes_in_unpacking,
@@ -324,6 +325,17 @@ def test_a_disk_that_is_full_at_the_end_of_a_file_leaves_none_open(
         patch.setattr("mwa_client.transfer.unpacking.unpack.SumLines.put_all", full)
         many.fetch()
     assert_none_open(many)
+    assert_right(many, many.fetch())
+
+
+@pytest.mark.parametrize("there", [len(NO_SUM) - 1, len(NO_SUM), len(f"{NO_SUM}  obs.ms/")])
+def test_a_line_of_checksums_that_was_cut_off_is_written_anew(there: int, many: Scene) -> None:
+    """A disk that fills up, or a kill, can end a write anywhere."""
+    stopped_after(many, 0.5)
+    sums = many.work / "sums"
+    *whole, last = sums.read_bytes().splitlines(keepends=True)
+    assert last.endswith(b"/data\n")
+    os.truncate(sums, sum(map(len, whole)) + there)
     assert_right(many, many.fetch())
 
 
