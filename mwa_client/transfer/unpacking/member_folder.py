@@ -19,6 +19,7 @@ from typing import NoReturn
 from mwa_client.descriptors import may_open_many
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.our_files import open_new
+from mwa_client.transfer.unpacking.kept import GrowingFile
 from mwa_client.transfer.unpacking.members import USUAL_FOLDER_MODE, Member, MemberKind, MemberRefused, Parts
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -66,7 +67,7 @@ class MemberFolder:
         self._parents: dict[Parts, int] = {}
         """The folders that the last members went into, kept open for others, the latest last."""
         self._most_parents = MOST_PARENTS if may_open_many() else 1
-        self._late: dict[int, int] = {}
+        self._late: dict[int, GrowingFile] = {}
         """The small file of each depth that is open."""
         with disk_errors(path):
             with suppress(FileExistsError):
@@ -77,9 +78,10 @@ class MemberFolder:
     def close(self) -> None:
         """Close what is open."""
         self._leave_parents()
-        for file in (*self._late.values(), self._root):
-            if file >= 0:
-                os.close(file)
+        for file in self._late.values():
+            file.close()
+        if self._root >= 0:
+            os.close(self._root)
         self._late, self._root = {}, -1
 
     # --- Making members -------------------------------------------------------------------------------
@@ -257,7 +259,7 @@ class MemberFolder:
     def forget_late(self) -> None:
         """Forget what is to be set at the end: the archive is about to be read again."""
         for file in self._late.values():
-            os.close(file)
+            file.close()
         self._late = {}
         for path in self._notes.glob("late.*"):
             path.unlink()
@@ -297,12 +299,11 @@ class MemberFolder:
         with disk_errors(self._notes):
             if depth not in self._late:
                 if len(self._late) > 20:
-                    os.close(self._late.pop(next(iter(self._late))))
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-                self._late[depth] = os.open(self._notes / f"late.{depth}", flags, 0o600)
+                    self._late.pop(next(iter(self._late))).close()
+                self._late[depth] = GrowingFile(self._notes / f"late.{depth}")
             name = [part.decode("utf-8", "surrogateescape") for part in member.path]
             line = json.dumps([name, member.mode, member.mtime_ns])
-            os.write(self._late[depth], f"{line}\n".encode("ascii"))
+            self._late[depth].append(f"{line}\n".encode("ascii"))
 
     def _blame(self, member: Member, error: Exception, more: dict[int, str] | None = None) -> NoReturn:
         """Raise what an error of the system means: the member is at fault itself, or else the disk is."""
