@@ -200,7 +200,7 @@ class TarStream:
             return start + BLOCK
         self._reader.load(data, start)
         try:
-            info = tarfile.TarInfo.fromtarfile(self._archive)
+            info = _Header.fromtarfile(self._archive)
         except _MoreNeeded as more:
             if more.end > MOST_HEADER:
                 self._refuse("is followed by headers without end")
@@ -267,7 +267,23 @@ class _MoreNeeded(Exception):
 
 _KIND = slice(156, 157)
 """Where a header says what it is."""
+_NAME_LENGTH, _MAGIC, _USTAR = 100, slice(257, 263), b"ustar\0"
 _EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+
+
+class _Header(tarfile.TarInfo):
+    """A header as `tarfile` reads it, but that only one of ustar has the beginning of a long name at its end.
+
+    GNU tar has times there (``--incremental``), of which `tarfile` makes a folder.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        info = super().frombuf(buf, encoding, errors)
+        if buf[_MAGIC] != _USTAR:
+            name = bytes(buf[:_NAME_LENGTH]).partition(b"\0")[0].decode(encoding, errors)
+            info.name = name.rstrip("/") if info.isdir() else name
+        return info
 
 
 class _HeaderReader:
@@ -345,11 +361,12 @@ def _data_of(info: tarfile.TarInfo) -> tuple[tuple[int, int], ...]:
     end, data = 0, []
     holes: Iterable[tuple[int, int]] = info.sparse or ()  # type: ignore[assignment]
     for start, length in holes:
+        if not length:
+            continue  # GNU's headers have four places; those that are not needed are empty.
         if start < end or length < 0 or start + length > info.size:
             raise MemberRefused(info.name, "has holes that overlap or lie outside of it")
         end = start + length
-        if length:
-            data.append((start, length))
+        data.append((start, length))
     return tuple(data)
 
 

@@ -309,11 +309,15 @@ def test_files_with_holes_are_unpacked(form: str, tmp_path: Path) -> None:
             file.seek(number << 16)
             file.write(b"data" * 300)
         file.truncate(4 << 20)
+    for name, data in (("few", b"data"), ("none", b"")):
+        (source / name).write_bytes(data)
+        os.truncate(source / name, 1 << 20)
     (source / "plain").write_bytes(b"plain" * 999)
     for each in source.iterdir():
         os.utime(each, (MTIME, MTIME))
     where = tmp_path / "made.tar"
-    subprocess.run(f"tar -S --format={form} -C {source} -cf {where} holes plain", shell=True, check=True)
+    names = "holes few none plain"
+    subprocess.run(f"tar -S --format={form} -C {source} -cf {where} {names}", shell=True, check=True)
     assert where.stat().st_size < 1 << 20
     scene = Scene(tmp_path / "in", where.read_bytes())
     scene.source.piece, scene.source.cut_after = 1000, 60_000
@@ -321,6 +325,15 @@ def test_files_with_holes_are_unpacked(form: str, tmp_path: Path) -> None:
     assert tree_of(scene.folder) == extracted(scene.archive, tmp_path / "tarfile")
     scene.assert_sums(scene.folder)
     assert (scene.folder / "holes").stat().st_blocks * 512 < 2 << 20
+
+
+def test_only_a_header_of_ustar_has_the_beginning_of_a_name(tmp_path: Path) -> None:
+    """With ``--incremental``, GNU tar has times there."""
+    header = bytearray(header_of("with_times", 0))
+    header[345:369] = b"14237000000\0" * 2
+    scene = Scene(tmp_path, checksummed(header) + header_of("plain", 0) + END)
+    scene.fetch()
+    assert sorted(tree_of(scene.folder)) == ["plain", "with_times"]
 
 
 # --- A file system that cannot tell A from a ---------------------------------------------------------
