@@ -40,14 +40,15 @@ class Waits:
         # Looked at when somebody asks: a ledger has a hundred thousand rows, and most runs never wait.
         self._ended: deque[tuple[str, list[Step]]] = deque(maxlen=MOST_LEARNT)
 
-    def see(self, identity: str, step: Step) -> None:
-        """Take notice of what a row is now."""
-        is_over = step.label in _ENDS
-        if is_over and identity not in self._steps:
+    def see(self, identity: str, at: float, label: str) -> None:
+        """Take notice of what a row is from a moment on, in seconds since 1970."""
+        is_over, steps = label in _ENDS, self._steps.get(identity)
+        if steps is None:
+            if not is_over:
+                self._steps[identity] = [Step(at, label)]
             return
-        steps = self._steps.setdefault(identity, [])
-        if not steps or steps[-1].label != step.label:
-            steps.append(step)
+        if steps[-1].label != label:
+            steps.append(Step(at, label))
         if is_over:
             self._ended.append((identity, self._steps.pop(identity)))
 

@@ -11,7 +11,6 @@ import sys
 from mwa_client.batch.entries import as_on_disk, entry_time, followed_after, label_after, names_in, since
 from mwa_client.batch.estimate import Waits
 from mwa_client.batch.records import CommandRecord, FetchedProduct, RowRecord, UnreadProduct
-from mwa_client.batch.rows import Step
 from mwa_client.directory.names import name_in_text
 from mwa_client.directory.part import Part
 from mwa_client.transfer.files import DownloadDirectory, FetchedFile, FetchedFolder
@@ -116,11 +115,13 @@ class Memory:
             row.missed, row.missed_since = 0, None
 
     def _learn_label(self, row: RowRecord, entry: dict[str, object], identity: str) -> None:
-        label, at = label_after(entry), entry_time(entry)
+        label = label_after(entry)
         row.has_followed = followed_after(entry, row.has_followed, row.label)
-        row.label = label or row.label
-        if label and at is not None:
-            self.waits.see(identity, Step(since(entry, at), label))
+        if not label:
+            return
+        row.label, at = label, entry_time(entry)
+        if at is not None:
+            self.waits.see(identity, since(entry, at), label)
 
     def _learn_names(self, entry: dict[str, object], product: UnreadProduct) -> None:
         """Learn which job has which name in the directory, for jobs of every service."""
