@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mwa_client.light_dataclasses import dataclass
 
 SLOWEST_ANSWER, SLOWEST_LISTING = 60.0, 60.0
@@ -34,6 +36,12 @@ class Pacing:
     connections: int = 8
     call_timeout: float = 60.0
     is_prompt: bool = False
+
+    def after(self, seconds: float) -> Pacing:
+        """Return what is left of it when so many seconds of the run have passed."""
+        if self.give_up_after is None:
+            return self
+        return replace(self, give_up_after=max(self.give_up_after - seconds, 0.0))
 
     @property
     def patience(self) -> float:

@@ -148,6 +148,7 @@ def _run_batch(
         open_things.callback(display.close)
         if display.is_moving:
             open_things.enter_context(stopping.caught())
+        begun = clock.monotonic()
         requests, listing = wanted(session)
         batch = Batch(
             requests,
@@ -155,7 +156,7 @@ def _run_batch(
             ledger,
             TickingClock(tick) if display.is_moving else clock,
             show,
-            pacing,
+            pacing.after(clock.monotonic() - begun),
             check=lambda api: check(api, display.warn),
             only_submit=settings.task is Task.SUBMIT,
             only_wait=settings.downloads.only_wait,

@@ -601,6 +601,21 @@ def test_at_the_address_of_today_a_name_that_is_gone_is_waited_for(
     assert "1 pending (run the same command again)" in said.out
 
 
+def test_the_time_until_the_jobs_of_w_are_known_counts_towards_giving_up(
+    command: Callable[..., int], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"ASVO_HOST": sandbox.url, "ASVO_USER": "practice", "ASVO_PASS": "practice"}.items():
+        monkeypatch.setenv(name, value)
+    clock = FastClock()
+    for module in ("mwa_client.cli.batch_run", "mwa_client.timing"):
+        monkeypatch.setattr(f"{module}.SystemClock", lambda: clock)
+    job = listed(sandbox, state=JobState.QUEUED)
+    down = sandbox.faults.add("fail_call", path=LISTING[ApiVersion.V2018], times=6)
+    began = clock.monotonic()
+    assert command("-w", str(job.id), "--no-download", "--give-up-after=900", "--api=2018") == 75
+    assert down.hits == 6 and clock.monotonic() - began == pytest.approx(900.0)
+
+
 def test_a_name_that_does_not_exist_as_a_process(tmp_path: Path) -> None:
     env = environment(
         MWA_ASVO_HOST="https://no-such-host.invalid", MWA_ASVO_API_KEY="practice-key", HOME=str(tmp_path)
