@@ -1,14 +1,12 @@
 """The folder into which an archive's members go, and the only code that makes them there.
 
-What cannot be set before all is in place is noted in small files, one for each depth: the permissions and the
-times of folders, and permissions that would not let us read a file. At the end they are set from the deepest
-up, in little memory however many there are.
+The permissions and the times of folders, and permissions that would not let us read a file, are set at the
+end (`set_later.py`).
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import unicodedata
@@ -19,8 +17,8 @@ from typing import NoReturn
 from mwa_client.descriptors import may_open_many
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.our_files import open_new
-from mwa_client.transfer.unpacking.kept import GrowingFile
 from mwa_client.transfer.unpacking.members import USUAL_FOLDER_MODE, Member, MemberKind, MemberRefused, Parts
+from mwa_client.transfer.unpacking.set_later import SetLater
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -61,14 +59,12 @@ class MemberFolder:
 
     def __init__(self, path: Path, notes: Path) -> None:
         self.path = path
-        self._notes = notes
         self._longest = LONGEST_FULL_PATH - len(os.fsencode(path.absolute())) - len(".old")
         """How long a path below it may be, so that we and its user can open it by its full name."""
         self._parents: dict[Parts, int] = {}
         """The folders that the last members went into, kept open for others, the latest last."""
         self._most_parents = MOST_PARENTS if may_open_many() else 1
-        self._late: dict[int, GrowingFile] = {}
-        """The small file of each depth that is open."""
+        self._later = SetLater(notes)
         with disk_errors(path):
             with suppress(FileExistsError):
                 path.mkdir(0o700)
@@ -78,11 +74,10 @@ class MemberFolder:
     def close(self) -> None:
         """Close what is open."""
         self._leave_parents()
-        for file in self._late.values():
-            file.close()
+        self._later.close()
         if self._root >= 0:
             os.close(self._root)
-        self._late, self._root = {}, -1
+            self._root = -1
 
     # --- Making members -------------------------------------------------------------------------------
 
@@ -95,6 +90,15 @@ class MemberFolder:
         else:
             self.make_hard_link(member)
 
+    def make_again(self, member: Member) -> None:
+        """Make a member that has no content, or complete what a kill has left of it."""
+        if member.kind is MemberKind.FOLDER or not self.has(member.path):
+            self.make(member)
+        elif member.kind is MemberKind.LINK:
+            self._finish_link(member)
+        else:
+            self._finish_hard_link(member)
+
     def make_folder(self, member: Member) -> None:
         """Make a folder, or take one that is there; its mode and times are set by `finish`."""
         try:
@@ -106,7 +110,7 @@ class MemberFolder:
                     os.close(self._enter(parent, member.path[-1]))
         except (OSError, OverflowError) as error:
             self._blame(member, error)
-        self._set_later(member)
+        self._later.add(member)
 
     def check_free(self, member: Member) -> None:
         """Refuse a member if something has its name already; only folders may be there twice."""
@@ -135,13 +139,20 @@ class MemberFolder:
         except (OSError, OverflowError) as error:
             self._blame(member, error)
         if not member.mode & stat.S_IRUSR:
-            self._set_later(member)
+            self._later.add(member)
 
     def make_link(self, member: Member) -> None:
         """Make a symbolic link, which was checked to lead inside."""
         try:
             parent, name = self._open_parent(member.path), member.path[-1]
             os.symlink(member.target, name, dir_fd=parent)  # type: ignore[arg-type]
+        except OSError as error:
+            self._blame(member, error, _SYMBOLIC)
+        self._finish_link(member)
+
+    def _finish_link(self, member: Member) -> None:
+        try:
+            parent, name = self._open_parent(member.path), member.path[-1]
             with suppress(NotImplementedError):
                 os.utime(name, ns=(member.mtime_ns,) * 2, dir_fd=parent, follow_symlinks=False)
         except (OSError, OverflowError) as error:
@@ -166,6 +177,12 @@ class MemberFolder:
                 )
             finally:
                 os.close(source)
+        except OSError as error:
+            self._blame(member, error, _LINKS_ONLY)
+        self._finish_hard_link(member)
+
+    def _finish_hard_link(self, member: Member) -> None:
+        try:
             file = self.open_file(member.path)
         except OSError as error:
             self._blame(member, error, _LINKS_ONLY)
@@ -200,7 +217,7 @@ class MemberFolder:
         if member.kind is MemberKind.FOLDER or (
             member.kind is not MemberKind.LINK and not member.mode & stat.S_IRUSR
         ):
-            self._set_later(member)
+            self._later.add(member)
 
     def rename(self, path: Path) -> None:
         """Rename the folder, and begin a new one in its place."""
@@ -258,11 +275,7 @@ class MemberFolder:
 
     def forget_late(self) -> None:
         """Forget what is to be set at the end: the archive is about to be read again."""
-        for file in self._late.values():
-            file.close()
-        self._late = {}
-        for path in self._notes.glob("late.*"):
-            path.unlink()
+        self._later.forget()
 
     def finish(self) -> tuple[int, int | None]:
         """Set permissions and times from the deepest up; return those of the folder itself, to be set last.
@@ -270,16 +283,11 @@ class MemberFolder:
         A folder that is not to be written into cannot be moved, so its own come after it has been renamed.
         """
         root: tuple[int, int | None] = (USUAL_FOLDER_MODE & ~umask(), None)
-        depths = sorted((int(path.suffix[1:]) for path in self._notes.glob("late.*")), reverse=True)
-        for depth in depths:
-            with (self._notes / f"late.{depth}").open(encoding="ascii") as lines:
-                for line in lines:
-                    name, mode, mtime_ns = json.loads(line)
-                    path = tuple(part.encode("utf-8", "surrogateescape") for part in name)
-                    if path:
-                        self._set(path, mode, mtime_ns)
-                    else:
-                        root = mode, mtime_ns
+        for path, mode, mtime_ns in self._later.deepest_first():
+            if path:
+                self._set(path, mode, mtime_ns)
+            else:
+                root = mode, mtime_ns
         return root
 
     def _set(self, path: Parts, mode: int, mtime_ns: int) -> None:
@@ -293,17 +301,6 @@ class MemberFolder:
             os.chmod(path[-1], mode | group_bit(state), dir_fd=folder)
         finally:
             os.close(folder)
-
-    def _set_later(self, member: Member) -> None:
-        depth = len(member.path)
-        with disk_errors(self._notes):
-            if depth not in self._late:
-                if len(self._late) > 20:
-                    self._late.pop(next(iter(self._late))).close()
-                self._late[depth] = GrowingFile(self._notes / f"late.{depth}")
-            name = [part.decode("utf-8", "surrogateescape") for part in member.path]
-            line = json.dumps([name, member.mode, member.mtime_ns])
-            self._late[depth].append(f"{line}\n".encode("ascii"))
 
     def _blame(self, member: Member, error: Exception, more: dict[int, str] | None = None) -> NoReturn:
         """Raise what an error of the system means: the member is at fault itself, or else the disk is."""

@@ -125,8 +125,8 @@ class Recall:
         if member.kind is MemberKind.FILE:
             with suppress(FileNotFoundError):  # An earlier try has taken it, or it is not made yet.
                 self._members.take_from(old, member.path)
-        elif member.kind is MemberKind.FOLDER or not self._members.has(member.path):
-            self._members.make(member)
+        else:
+            self._members.make_again(member)
 
 
 def let_us_in(folder: Path) -> None:

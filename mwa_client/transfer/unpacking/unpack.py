@@ -232,8 +232,8 @@ class Unpacker:
             last, left = recalled.last, 0
             if last is not None and last.kind is MemberKind.FILE:
                 left = self._open_last(last, note)
-            elif last is not None and (last.kind is MemberKind.FOLDER or not self.members.has(last.path)):
-                self.members.make(last)
+            elif last is not None:
+                self.members.make_again(last)
             self._stream.go_on(self, left)
             if self._file is not None and not left:
                 self.end()

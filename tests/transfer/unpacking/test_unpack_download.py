@@ -26,6 +26,7 @@ from tars import (
     extracted,
     folder,
     hard_link,
+    link,
     member,
     sha1,
     tar_of,
@@ -42,7 +43,8 @@ from mwa_client.transfer.files import FetchedFile, FetchedFolder, FinalNames
 from mwa_client.transfer.leftovers import remove_leftovers
 from mwa_client.transfer.tuner import ConnectionTuner
 from mwa_client.transfer.unpacking import repack, sequence, unpack_part
-from mwa_client.transfer.unpacking.kept import NO_SUM
+from mwa_client.transfer.unpacking.kept import NO_SUM, UnpackPlace, read_unpack_note, write_unpack_note
+from mwa_client.transfer.unpacking.member_folder import MemberFolder
 from mwa_client.transfer.unpacking.unpacked import (
     UnpackRefused,
     bytes_in_unpacking,
@@ -337,6 +339,24 @@ def test_a_line_of_checksums_that_was_cut_off_is_written_anew(there: int, many: 
     assert last.endswith(b"/data\n")
     os.truncate(sums, sum(map(len, whole)) + there)
     assert_right(many, many.fetch())
+
+
+@pytest.mark.parametrize("has_lost_power", [False, True])
+@pytest.mark.parametrize("left_out", ["_finish_link", "_finish_hard_link"])
+def test_a_link_that_was_only_made_gets_its_time(
+    left_out: str, has_lost_power: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = hard_link if left_out == "_finish_hard_link" else link
+    scene = Scene(tmp_path / "downloads", tar_of(member("a", b"a"), kind("b", "a", mtime=MTIME + 5)))
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(MemberFolder, left_out, _interrupt)
+            scene.fetch()
+        if has_lost_power:
+            note = read_unpack_note(UnpackPlace(scene.work))
+            assert note is not None
+            write_unpack_note(UnpackPlace(scene.work), replace(note, boot="another"), sync=False)
+    assert_right(scene, scene.fetch())
 
 
 def test_a_part_file_that_was_only_begun_is_not_left_behind(many: Scene) -> None:
