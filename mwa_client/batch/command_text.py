@@ -21,6 +21,7 @@ PLACEHOLDERS = ("path", "obs_id", "job_id", "line")
 """What stands in braces in a command, and is replaced for each product; all but the path are numbers."""
 SHELL = "/bin/sh"
 _PLACEHOLDER = rf"\{{(?P<name>{'|'.join(PLACEHOLDERS)})\}}"
+_IN_BRACES = re.compile(r"(?<!\$)\{([ A-Za-z_-]+)\}")
 _BACKQUOTED = r"`(?:\\.|[^`\\])*`"
 _ORDINARY = "[A-Za-z0-9_./,:=+@%-]+"
 _IN_SINGLE_QUOTES = re.compile(rf"{_PLACEHOLDER}|[^'{{]+|.", re.DOTALL)
@@ -87,7 +88,13 @@ def check_command(template: str) -> None:
             f"{SHELL} reads the &> in the command of --then as an & and a >, and does not wait for it.",
             "Write > file 2>&1.",
         )
-    if not given.is_placed and not given.is_plain:
+    for found in _IN_BRACES.finditer(template):
+        if (meant := _placeholder_meant(found[1])) not in ("", found[1]):
+            raise SettingsError(
+                f"{found[0]} in the command of --then would not be replaced.",
+                f"Write {{{meant}}}. Where the braces are meant as they are, a script can have them.",
+            )
+    if not given.is_placed and not (given.is_plain and "{}" not in template):
         raise SettingsError(
             "It is not clear where the product belongs in the command of --then.",
             "Write {path} where it belongs: --then='work {path} > {path}.log'.",
@@ -96,6 +103,18 @@ def check_command(template: str) -> None:
         what = f"It is not clear how to quote {{path}} in the command of --then: {given.doubt}."
         raise SettingsError(what, _SCRIPT)
     _check_syntax(fill_in(template, _SAMPLE))
+
+
+def _placeholder_meant(name: str) -> str:
+    """Return the placeholder that somebody means who writes this in braces; empty where it is none.
+
+    Examples
+    --------
+    >>> _placeholder_meant("ObsID"), _placeholder_meant(" path "), _placeholder_meant("print")
+    ('obs_id', 'path', '')
+    """
+    bare = re.sub("[ _-]", "", name).lower()
+    return next((each for each in PLACEHOLDERS if each.replace("_", "") == bare), "")
 
 
 def _is_encodable(template: str) -> bool:

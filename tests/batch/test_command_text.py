@@ -197,6 +197,13 @@ def test_a_path_of_which_the_quoting_cannot_be_told_is_refused(template: str, wh
     check_command(template.replace("{path}", "{line}"))  # A number needs no quoting.
 
 
+@pytest.mark.parametrize("template", ["work {path} {obsid}", "work '{ obs_id }'", 'work "{OBS_ID}"'])
+def test_what_is_nearly_a_placeholder_is_refused(template: str) -> None:
+    assert "would not be replaced. Write {obs_id}." in said(template)
+    check_command(template.replace("{", "${") + " {path}")  # A variable of the shell, if a strange one.
+    assert "not clear where the product belongs" in said("find . -exec work {} +")
+
+
 @pytest.mark.parametrize(
     "template", ["work {path} '", 'work "{path}', "work $(echo {path}", "work {path} | ", "if {path}"]
 )
