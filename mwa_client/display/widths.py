@@ -19,8 +19,9 @@ def columns_of(text: str) -> int:
 
 def filled(text: str, width: int, *, at_left: bool = True) -> str:
     """Return a text with spaces behind it, or before it, so that it takes this many columns."""
-    spaces = " " * (width - columns_of(text))
-    return text + spaces if at_left else spaces + text
+    if not text.isascii():
+        width += len(text) - columns_of(text)
+    return text.ljust(width) if at_left else text.rjust(width)
 
 
 def of_width(name: str, width: int) -> str:
