@@ -108,7 +108,9 @@ class NoteFile:
             self.has_gaps = bool(missing)
             file = open_ours(self.path, os.O_WRONLY | os.O_APPEND)
             try:
-                os.write(file, f"{json.dumps(missing)}\n".encode())
+                rest = f"{json.dumps(missing)}\n".encode()
+                while rest:  # A disk that fills up takes the beginning, and says so only of the rest.
+                    rest = rest[os.write(file, rest) :]
             finally:
                 os.close(file)
 

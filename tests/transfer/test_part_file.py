@@ -27,6 +27,7 @@ from mwa_client.transfer.files import ExpectedFile
 from mwa_client.transfer.gaps import Gaps
 from mwa_client.transfer.part_file import PartFile, open_part
 from mwa_client.transfer.part_hash import PartBroken
+from mwa_client.transfer.part_note import Note, NoteFile
 
 CONTENT = bytes(range(256)) * 40
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
@@ -540,6 +541,14 @@ def test_no_room_for_the_note(path: Path) -> None:
     assert {file.name for file in path.parent.iterdir()} == {path.name, note_path(path).name}
     with opened(path) as part:
         assert part.length == 4000
+
+
+def test_no_room_for_all_of_a_list_of_gaps(path: Path) -> None:
+    """What the system takes the beginning of is not written."""
+    note = NoteFile(path, Note(10001, None, None), lambda: None)
+    note.replace(note.note, lambda: ())
+    with longest_file(path.stat().st_size + 5), pytest.raises(DiskFull):
+        note.add_gaps(lambda: ((1000, 6000),))
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
