@@ -35,7 +35,7 @@ def test_a_client_that_is_ended_takes_the_command_with_it(
     arguments = ("-j", ROW, f"--dir={tmp_path}/data", "--poll=0.05")
     ours = environment(MWA_ASVO_HOST=sandbox.url, MWA_ASVO_API_KEY="practice-key", HOME=str(tmp_path))
     pids = tmp_path / "pids"
-    then = f"sleep 100 & echo $$ $! {{line}} > {pids}.new; mv {pids}.new {pids}; wait"
+    then = f"sleep 100 & p=$!; echo $$ $p {{line}} > {pids}.new; mv {pids}.new {pids}; wait $p"
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
         client = subprocess.Popen(
             command(*arguments, f"--then={then}"),
