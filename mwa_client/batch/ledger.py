@@ -83,7 +83,7 @@ class Ledger(Memory):
         self._now = now
         self._begun = time_as_text(now())
         self._file = LedgerFiles(self.place.state_dir, part)
-        self._sums = Sha1Sums(directory, self.place.state_dir, is_shared=is_shared)
+        self._sums = Sha1Sums(directory, self.place.state_dir, is_shared=is_shared, guard=check_lock)
         state_directory(self.place.state_dir)
         self._read()
         with disk_errors(self._file.path):

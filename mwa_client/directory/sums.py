@@ -68,9 +68,19 @@ class Sha1Sums:
     is_shared : bool
         Other clients add lines at the same time. Then the file is written anew for each line, under a lock:
         on NFS, lines that two hosts append can overwrite each other.
+    guard : callable, optional
+        Raises if another client has taken over the directory.
     """
 
-    def __init__(self, directory: Path, state_dir: Path, *, is_shared: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        state_dir: Path,
+        *,
+        is_shared: bool = False,
+        guard: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._guard = guard
         self._directory = directory
         self._path = directory / NAME
         self._state_dir = state_dir
@@ -122,7 +132,11 @@ class Sha1Sums:
         missing = {name: sha1 for name, sha1 in encoded.items() if self._listed.get(name) != sha1}
         is_new = self._listed.keys().isdisjoint([*missing, *map(_inside, added)])
         if lost or not is_new or not self._append(missing, added):
-            self._rewrite(_encoded(ours()), gone, added)
+            try:
+                self._rewrite(_encoded(ours()), gone, added, self._guard)
+            except DirectoryUnusable:
+                self._guard()  # Who has taken over has removed what was half written: that is why.
+                raise
 
     def _append(self, new: Mapping[bytes, bytes], folders: Mapping[bytes, Path]) -> bool:
         """Add lines at the end; return False if the file is not as we left it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mwa_client.directory.sums import LONGEST_SUM, Sha1Sums
-from mwa_client.errors import DirectoryUnusable
+from mwa_client.errors import DirectoryBusy, DirectoryUnusable
 
 OTHER = "a" * 40 + "  mine/of my own.dat"
 
@@ -139,3 +139,17 @@ def test_a_later_run_adds_to_a_long_list_without_writing_it_anew(directory: Path
     assert (directory / "SHA1SUMS").stat().st_ino == inode
     add(opened(directory), lost=("first",), new=ours)
     assert not any("first/" in line for line in lines_of(directory))
+
+
+def test_a_client_that_has_lost_the_directory_on_the_way_says_so(directory: Path) -> None:
+    new = directory / ".mwa_client" / "SHA1SUMS.new"
+    new.parent.mkdir(exist_ok=True)
+
+    def guard() -> None:
+        if not new.exists():
+            raise DirectoryBusy("Another client is at work.", "Wait for it.")
+        new.unlink()  # As the one does that takes over, at this moment.
+
+    with pytest.raises(DirectoryBusy):
+        add(Sha1Sums(directory, new.parent, guard=guard), new={"a.tar": "0" * 40})
+    assert not (directory / "SHA1SUMS").exists()
