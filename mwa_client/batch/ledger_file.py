@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mwa_client.directory.disk import disk_errors
+from mwa_client.directory.disk import disk_errors, write_all
 from mwa_client.directory.json_files import json_lines
 from mwa_client.directory.our_files import open_ours
 
@@ -82,16 +82,10 @@ class LedgerFile:
             self._end_torn_line()
             if self._heading:
                 line = f"{json.dumps(self._heading)}\n{line}"
-            self._write(line.encode("utf-8"))
+            write_all(self._descriptor, line.encode("utf-8"))
             self._heading = {}
             if sync:
                 os.fsync(self._descriptor)
-
-    def _write(self, data: bytes) -> None:
-        with memoryview(data) as rest:
-            written = 0
-            while written < len(rest):
-                written += os.write(self._descriptor, rest[written:])
 
     def _end_torn_line(self) -> None:
         """End a last line that a crash or a full disk has cut off, so that the next line can be read."""

@@ -52,6 +52,17 @@ def disk_errors(path: str | Path) -> Iterator[None]:
         ) from error
 
 
+def write_all(file: int, data: bytes) -> None:
+    """Write all of some bytes to an open file.
+
+    A disk that fills up takes the beginning of a write, and says so only of the rest.
+    """
+    with memoryview(data) as rest:
+        written = 0
+        while written < len(rest):
+            written += os.write(file, rest[written:])
+
+
 def _what_is_full(path: str | Path, error: OSError) -> str:
     """Return what there is no room for: where files are many and small, it may be their number."""
     with suppress(OSError):

@@ -12,7 +12,7 @@ import socket
 import time
 from pathlib import Path
 
-from mwa_client.directory.disk import boot_id
+from mwa_client.directory.disk import boot_id, write_all
 from mwa_client.directory.json_files import read_document
 from mwa_client.directory.our_files import refuse_anothers
 from mwa_client.directory.part import Part
@@ -101,10 +101,7 @@ class Owner:
 
     def write_into(self, file: int) -> None:
         """Write this owner into a lock file that has just been made."""
-        with memoryview((json.dumps(dataclasses.asdict(self)) + "\n").encode()) as rest:
-            written = 0
-            while written < len(rest):
-                written += os.write(file, rest[written:])
+        write_all(file, f"{json.dumps(dataclasses.asdict(self))}\n".encode())
 
     def excludes(self, other: Owner) -> bool:
         """Say whether the two must not work at the same time: they may have an observation in common."""

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Callable
 
-from mwa_client.directory.disk import boot_id, disk_errors
+from mwa_client.directory.disk import boot_id, disk_errors, write_all
 from mwa_client.directory.our_files import open_ours, read_if_ours, write_safely
 from mwa_client.errors import MwaClientError
 from mwa_client.json_text import read_strictly
@@ -108,9 +108,7 @@ class NoteFile:
             self.has_gaps = bool(missing)
             file = open_ours(self.path, os.O_WRONLY | os.O_APPEND)
             try:
-                rest = f"{json.dumps(missing)}\n".encode()
-                while rest:  # A disk that fills up takes the beginning, and says so only of the rest.
-                    rest = rest[os.write(file, rest) :]
+                write_all(file, f"{json.dumps(missing)}\n".encode())
             finally:
                 os.close(file)
 
