@@ -127,14 +127,17 @@ class JobFilter:
         created = created_at(job)
         return created is not None and created >= now - self.days * DAY
 
+    def unknown(self, jobs: Collection[Job]) -> list[int]:
+        """Return the job ids and obs_ids that none of these jobs has."""
+        known = {job.job_id for job in jobs} | {job.obs_id for job in jobs}
+        return [number for number in self.numbers if number not in known]
+
 
 def not_shown(wanted: JobFilter, jobs: Collection[Job], api: ApiVersion) -> Iterator[str]:
     """Yield what a person must know who looks for a job and does not find it."""
-    known = {job.job_id for job in jobs} | {job.obs_id for job in jobs}
-    for number in wanted.numbers:
-        if number not in known:
-            either = "" if number < FIRST_OBS_ID else f", and none on an observation {number}"
-            yield f"The service lists no job {number}{either}."
+    for number in wanted.unknown(jobs):
+        either = "" if number < FIRST_OBS_ID else f", and none on an observation {number}"
+        yield f"The service lists no job {number}{either}."
     if wanted.days is None:
         return
     undated = sum(created_at(job) is None for job in jobs)

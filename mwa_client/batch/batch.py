@@ -269,6 +269,8 @@ class Batch:
                 self._fetching.take(message)
             elif isinstance(message, CommandEnded):
                 self._following.keep(message)
+            elif isinstance(message, ReadAgain):
+                self._recalling.keep(message)
 
     def _summary(self, error: MwaClientError | None = None) -> Summary:
         rows = self._updates.rows

@@ -12,6 +12,8 @@ One about a row says what the row asks for (``row``) and, where there is one, wh
 - ``downloading``: the download of these ``files`` begins, ``to_come`` bytes of them; the ``run`` is known by
   when it began;
 - ``complete``: its product is these ``files``, or it is ``elsewhere``; unpacking an archive was ``refused``;
+  the user's command for it ``waits`` for its turn; the command has it ``known_as`` what it was elsewhere;
+- ``read``: its product was read again, as it had been modified; a file was found to be ``changed`` or not;
 - ``waiting``: its product is here, and the user's command for it waits for its turn;
 - ``then``: the ``command`` for this ``product`` begins (no ``status`` yet), has ended with a ``status``, or
   could not be ``begun``;
@@ -37,7 +39,7 @@ from mwa_client.timing import read_time
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 MOST_NAMES = 100
 """Names of files that an entry which is only for people has at most."""
-STATE_OF_JOB = "state"
+STATE_OF_JOB, READ_AGAIN = "state", "read"
 _LABELS = {
     "intent": SUBMITTING,
     "refused": NOT_SUBMITTED,
@@ -50,8 +52,8 @@ _LABELS = {
     "settled": LABELS[Stage.COMPLETE],
     "failed": LABELS[Stage.FAILED],
 }
-TELLING = tuple(_LABELS)
-"""The events that tell what a row is."""
+TELLING = (*_LABELS, READ_AGAIN)
+"""The events that tell what a row is, or what its product is."""
 
 
 def label_after(entry: Mapping[str, object]) -> str:
@@ -63,6 +65,8 @@ def label_after(entry: Mapping[str, object]) -> str:
         return NOT_SUBMITTED
     if event == "then":
         return _label_after_command(entry)
+    if event == "complete" and entry.get("waits") is True:
+        return LABELS[Stage.ARRIVED]
     return _LABELS.get(event, "") if isinstance(event, str) else ""
 
 

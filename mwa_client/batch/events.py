@@ -6,7 +6,6 @@ from dataclasses import field
 from pathlib import Path
 from typing import Union
 
-from mwa_client.batch.records import FetchedProduct
 from mwa_client.errors import ExitStatus, MwaClientError
 from mwa_client.jobs.request import where_of
 from mwa_client.light_dataclasses import dataclass
@@ -98,6 +97,8 @@ class Complete:
         Somebody has changed its files since an earlier run completed it. They are kept as they are.
     is_moved : bool
         They are not there any more: the command of an earlier run has had them, and that is its own affair.
+    fingerprint : str
+        As of `FetchedProduct`.
     """
 
     row: RowName
@@ -107,11 +108,7 @@ class Complete:
     directory: Path = Path()
     is_changed: bool = False
     is_moved: bool = False
-
-    @property
-    def fingerprint(self) -> str:
-        """As of `FetchedProduct`."""
-        return FetchedProduct(self.files, self.elsewhere).fingerprint
+    fingerprint: str = ""
 
     @property
     def products(self) -> dict[Path, list[FetchedFile]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, Callable
@@ -137,14 +138,8 @@ class Fetching:
         """
         row, outcome = ended.row, ended.outcome
         if isinstance(outcome, FetchedProduct):
-            ledger = self._updates.ledger
             self._open_files.note_progress()
-            self._open_files.insist(lambda: ledger.record_complete(row.identity, row.job_id or 0, outcome))
-            finish_unpacking(ledger.place, outcome)
-            if outcome.refusal is not None:
-                self._updates.fail(row, outcome.refusal)
-            else:
-                self._updates.complete(row, outcome, from_before=False)
+            self._take_product(row, outcome)
         elif isinstance(outcome, DiskFull):
             # No room or no quota, whatever the disk says: nothing more is begun.
             row.put_back()
@@ -162,6 +157,20 @@ class Fetching:
             self._watching.look_again()
         else:
             self._updates.fail(row, outcome)
+
+    def _take_product(self, row: Row, product: FetchedProduct) -> None:
+        """Record a product that has been fetched, and end its row, or have the command run for it first."""
+        ledger, job_id = self._updates.ledger, row.job_id or 0
+        before = ledger.fetched(row.identity, job_id)
+        if before is not None and before.elsewhere:
+            product = replace(product, known_as=before.fingerprint)  # Its command has been run there.
+        waits = product.refusal is None and self._updates.is_to_follow(row, product)
+        self._open_files.insist(lambda: ledger.record_complete(row.identity, job_id, product, waits=waits))
+        finish_unpacking(ledger.place, product)
+        if product.refusal is not None:
+            self._updates.fail(row, product.refusal)
+        else:
+            self._updates.complete(row, product, from_before=False)
 
     def disk_full_now(self) -> DiskFull:
         """Return why products are left to the next run, in the numbers of this moment.

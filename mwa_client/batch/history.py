@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from mwa_client.asvo.job import JobState, read_size
 from mwa_client.batch.entries import (
     MOST_NAMES,
+    READ_AGAIN,
     STATE_OF_JOB,
     TELLING,
     entry_time,
@@ -197,6 +198,9 @@ class LedgerHistory:
         row = self.rows.get(whose)
         if row is None:
             row = self.rows[whose] = RowHistory(service, identity)
+        if event == READ_AGAIN:
+            row.product = read_product(self._directory, entry)
+            return
         if event != STATE_OF_JOB:
             self._take_about_row(row, event, entry, at, ledger)
         elif row.failure is not NO_FAILURE:

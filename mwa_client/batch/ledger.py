@@ -13,7 +13,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Callable
 
-from mwa_client.batch.entries import MOST_NAMES, time_as_text
+from mwa_client.batch.entries import MOST_NAMES, READ_AGAIN, time_as_text
 from mwa_client.batch.ledger_files import LedgerFiles
 from mwa_client.batch.memory import Memory
 from mwa_client.batch.records import FetchedProduct
@@ -165,25 +165,28 @@ class Ledger(Memory):
         with suppress(DiskFull, DirectoryUnusable):
             self._record(entry, sync=False)
 
-    def record_complete(self, identity: str, job_id: int, fetched: FetchedProduct) -> None:
-        """Record the fetched product of a row's job, and write its verified files into ``SHA1SUMS``."""
-        described = [describe(self.place.path, file) for file in fetched.files]
-        entry: dict[str, object] = {
-            "event": "complete",
-            "row": identity,
-            "job_id": job_id,
-            "files": described,
-        }
-        if fetched.elsewhere:
-            entry["elsewhere"] = list(fetched.elsewhere)
-        if fetched.refused:
-            entry["refused"] = [list(astuple(refusal)) for refusal in fetched.refused]
+    def record_complete(
+        self, identity: str, job_id: int, fetched: FetchedProduct, *, waits: bool = False
+    ) -> None:
+        """Record the fetched product of a row's job, and write its verified files into ``SHA1SUMS``.
+
+        With `waits`, the user's command is still to be run for it.
+        """
+        entry = {"event": "complete", "row": identity, "job_id": job_id, **self._described(fetched)}
+        if waits:
+            entry["waits"] = True
         self.learn({**entry, "service": self._service}, json.dumps(entry))
         # SHA1SUMS first: a row that the ledger calls complete is not looked at again.
         lost = self._lost - self._folders() if self._lost else self._lost
         self._sums.add(self._verified_in(self.row(identity)), lost, self._verified, self._sums_of(fetched))
         self._lost.clear()
         self._append(entry)
+
+    def record_read(self, identity: str, job_id: int, fetched: FetchedProduct) -> None:
+        """Record what a product has turned out to be that was read again."""
+        entry = {"event": READ_AGAIN, "row": identity, "job_id": job_id, **self._described(fetched)}
+        self._append(entry)
+        self.learn({**entry, "service": self._service}, json.dumps(entry))
 
     def record_command(
         self, identity: str, job_id: int, fingerprint: str, digest: str, status: int | None
@@ -211,6 +214,17 @@ class Ledger(Memory):
         if row.label != LABELS[Stage.COMPLETE] or row.has_followed != has_followed:
             about = {"row": identity, "job_id": job_id, "followed": has_followed}
             self._remark({"event": "settled", **about})
+
+    def _described(self, fetched: FetchedProduct) -> dict[str, object]:
+        """Return a product as an entry has it."""
+        about: dict[str, object] = {"files": [describe(self.place.path, file) for file in fetched.files]}
+        if fetched.elsewhere:
+            about["elsewhere"] = list(fetched.elsewhere)
+        if fetched.refused:
+            about["refused"] = [list(astuple(refusal)) for refusal in fetched.refused]
+        if fetched.known_as:
+            about["known_as"] = fetched.known_as
+        return about
 
     def _sums_of(self, fetched: FetchedProduct) -> dict[str, Path]:
         """Return where the checksums of the files in new folders are, by the folders' names."""

@@ -8,7 +8,15 @@ from __future__ import annotations
 import re
 import sys
 
-from mwa_client.batch.entries import as_on_disk, entry_time, followed_after, label_after, names_in, since
+from mwa_client.batch.entries import (
+    READ_AGAIN,
+    as_on_disk,
+    entry_time,
+    followed_after,
+    label_after,
+    names_in,
+    since,
+)
 from mwa_client.batch.estimate import Waits
 from mwa_client.batch.records import CommandRecord, FetchedProduct, RowRecord, UnreadProduct
 from mwa_client.directory.names import name_in_text
@@ -81,7 +89,7 @@ class Memory:
     def learn(self, entry: dict[str, object], line: str = "") -> None:
         """Learn what an entry says; `line` is its text."""
         event, job_id, identity, product = entry.get("event"), entry.get("job_id"), entry.get("row"), None
-        if event in ("name", "placing", "complete"):
+        if event in ("name", "placing", "complete", READ_AGAIN):
             product = UnreadProduct(self.place.path, line)
             self._learn_names(entry, product)
         if entry.get("service") != self._service or not isinstance(identity, str):
@@ -103,6 +111,8 @@ class Memory:
         elif event == "complete":
             row.job_id = row.job_id if job_id is None else job_id
             self._learn_complete(row, entry, product)
+        elif event == READ_AGAIN and row.job_id == job_id:
+            row.product = product
         elif event == "then" and job_id is not None:
             self._learn_command(entry, job_id)
         elif event == "refused":

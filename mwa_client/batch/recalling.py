@@ -28,7 +28,7 @@ class ReadAgain:
     Attributes
     ----------
     files : tuple of FetchedFile or None
-        The files with their new times; None: their bytes have changed.
+        The files as they are now; None: they cannot be read.
     """
 
     row: Row
@@ -100,14 +100,22 @@ class Recalling:
         if read.files is None:
             self._settle_product(row, fetched, Standing.CHANGED)
             return
-        fetched = replace(fetched, files=read.files)
-        self._ledger.record_complete(row.identity, row.job_id or 0, fetched)
-        self._settle_product(row, fetched, Standing.AS_LEFT)
+        fetched = self.keep(read)
+        is_changed = any(file.is_changed for file in fetched.files)
+        self._settle_product(row, fetched, Standing.CHANGED if is_changed else Standing.AS_LEFT)
+
+    def keep(self, read: ReadAgain) -> FetchedProduct:
+        """Record what reading a product again has shown, so that no later run has to read it; return it."""
+        if read.files is None:
+            return read.fetched
+        fetched = replace(read.fetched, files=read.files)
+        self._ledger.record_read(read.row.identity, read.row.job_id or 0, fetched)
+        return fetched
 
     def _recall_product(self, row: Row, fetched: FetchedProduct) -> None:
         """Look how a product stands in the directory that an earlier run has completed."""
         standing = standing_of(self._ledger.place.path, fetched.files)
-        if standing is Standing.TOUCHED:
+        if standing is Standing.TOUCHED and self._is_to_be_read(row, fetched):
             row.check()
             self._workers.give(lambda: ReadAgain(row, fetched, read_again(fetched.files, self._stop)))
         else:
@@ -116,13 +124,14 @@ class Recalling:
     def _settle_product(self, row: Row, fetched: FetchedProduct, standing: Standing) -> None:
         """Leave alone what an earlier run has completed, or fetch it again where there is a reason to."""
         assert row.job_id is not None
+        is_changed = standing in (Standing.TOUCHED, Standing.CHANGED)
         if standing is not Standing.AS_LEFT and self._is_done_with(row, fetched):
-            is_moved, is_changed = standing is Standing.GONE, standing is Standing.CHANGED
+            is_moved = standing is Standing.GONE
             self._updates.complete(row, fetched, from_before=True, is_changed=is_changed, is_moved=is_moved)
             return
-        is_changed = standing is Standing.CHANGED
         is_here_now = any(map(self._roots.is_visible, fetched.elsewhere))
-        if not (standing is Standing.GONE or is_here_now or (is_changed and row.request.allow_resubmit)):
+        is_wanted_anew = standing is Standing.CHANGED and row.request.allow_resubmit
+        if not (standing is Standing.GONE or is_here_now or is_wanted_anew):
             if is_changed or not self._has_to_unpack(row, fetched):
                 self._updates.complete(row, fetched, from_before=True, is_changed=is_changed)
             return
@@ -133,6 +142,16 @@ class Recalling:
             again = "It will be downloaded again, if the service still has it."
             self._updates.notice(f"{where}{what} {again}", is_warning=False)
         self._updates.attach(row, row.job_id, found=True)
+
+    def _is_to_be_read(self, row: Row, fetched: FetchedProduct) -> bool:
+        """Say whether it matters if a product that was modified still has its bytes.
+
+        What the user's command does to it is the command's own affair, also where it is to be run again.
+        """
+        if self._is_done_with(row, fetched) or not self._is_fetching:
+            return False
+        is_begun = self._ledger.command(row.job_id, fetched.fingerprint) is not None
+        return row.request.allow_resubmit or self._updates.command is None or not is_begun
 
     def _is_done_with(self, row: Row, fetched: FetchedProduct) -> bool:
         """Say whether it does not matter any more what has become of a product.

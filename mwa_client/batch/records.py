@@ -71,15 +71,21 @@ class FetchedProduct:
         What was delivered to file systems that this host cannot see: where it is.
     refused : tuple of RefusedArchive
         Which of the files were to be unpacked and could not be.
+    known_as : str
+        The fingerprint that it had when it was first complete, where it was elsewhere then and is here now;
+        empty otherwise.
     """
 
     files: tuple[FetchedFile, ...] = ()
     elsewhere: tuple[str, ...] = ()
     refused: tuple[RefusedArchive, ...] = ()
+    known_as: str = ""
 
     @property
     def fingerprint(self) -> str:
         """What tells this product from another one, should a service ever begin its job ids anew."""
+        if self.known_as:
+            return self.known_as
         parts = sorted((*(file.sha1 for file in self.files), *self.elsewhere))
         return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
@@ -151,6 +157,7 @@ def read_product(directory: Path, entry: dict[str, Any]) -> FetchedProduct | Non
             tuple(_read_file(directory, file) for file in (files if isinstance(files, list) else [])),
             tuple(str(path) for path in (elsewhere if isinstance(elsewhere, list) else [])),
             tuple(RefusedArchive(*map(str, one)) for one in (refused if isinstance(refused, list) else [])),
+            str(entry.get("known_as") or ""),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
@@ -162,7 +169,8 @@ def _read_file(directory: Path, file: dict[str, Any]) -> FetchedFile:
     if not (isinstance(size, int) and size >= 0 and _SHA1.fullmatch(sha1)):
         raise ValueError("no size or no SHA-1")
     mtime_ns, files = file.get("mtime_ns"), file.get("unpacked")
-    known = path, size, sha1, file["verified"] is True, 0, mtime_ns if isinstance(mtime_ns, int) else None
+    at = mtime_ns if isinstance(mtime_ns, int) else None
+    known = path, size, sha1, file["verified"] is True, 0, at, file.get("changed") is True
     return FetchedFile(*known) if files is None else FetchedFolder(*known, files=int(files))
 
 

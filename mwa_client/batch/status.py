@@ -288,7 +288,7 @@ class _Look:
             return {**found, "here": 0, "note": "It has been moved away since its command was done."}
         if Standing.GONE in standing:
             return {**found, "label": MOVED_AWAY, "here": 0, "note": "It was complete, and is not there now."}
-        if Standing.CHANGED in standing:
+        if Standing.CHANGED in standing or (Standing.TOUCHED in standing and has_followed):
             return {**found, "note": "It has been changed since it was complete."}
         return {**found, "note": "It was delivered there." if product.elsewhere else ""}
 

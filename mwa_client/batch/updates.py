@@ -149,8 +149,9 @@ class RowUpdates:
             It is not here any more, and need not be.
         """
         files, elsewhere, directory = fetched.files, fetched.elsewhere, self.ledger.place.path
-        result = Complete(row.name, files, from_before, elsewhere, directory, is_changed, is_moved)
-        if self.command is not None and not self.has_followed(row.job_id, fetched.fingerprint):
+        about = (row.name, files, from_before, elsewhere, directory, is_changed, is_moved)
+        result = Complete(*about, fetched.fingerprint)
+        if self.is_to_follow(row, fetched):
             row.arrive(result)
             self.ledger.record_waiting(row.identity, row.job_id)
         else:
@@ -167,6 +168,10 @@ class RowUpdates:
     def known_command(self, row: Row) -> CommandRecord | None:
         """Return what is recorded about the command for the product of a row that has arrived."""
         return None if row.arrived is None else self.ledger.command(row.job_id, row.arrived.fingerprint)
+
+    def is_to_follow(self, row: Row, fetched: FetchedProduct) -> bool:
+        """Say whether the command is still to be run for a product."""
+        return self.command is not None and not self.has_followed(row.job_id, fetched.fingerprint)
 
     def has_followed(self, job_id: int | None, fingerprint: str) -> bool:
         """Say whether a command has been run for a product and was successful: then that is done for good."""

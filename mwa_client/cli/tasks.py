@@ -86,7 +86,7 @@ def _fetch(context: TaskContext) -> ExitStatus:
 
 
 def _list_jobs(context: TaskContext) -> ExitStatus:
-    """Show the user's jobs, or those of them that are wanted."""
+    """Show the user's jobs, or those of them that are wanted; one that is named must be there."""
     from mwa_client.asvo import open_session
     from mwa_client.asvo.job_filter import not_shown
     from mwa_client.display.listing import documents, table
@@ -108,7 +108,7 @@ def _list_jobs(context: TaskContext) -> ExitStatus:
             "Your only job does not match." if len(jobs) == 1 else f"None of your {len(jobs)} jobs matches."
         )
         context.show(none if jobs else "No jobs.")
-    return ExitStatus.COMPLETE
+    return ExitStatus.REFUSED if wanted.unknown(jobs) else ExitStatus.COMPLETE
 
 
 def _cancel(context: TaskContext) -> ExitStatus:

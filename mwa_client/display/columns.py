@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 
-from mwa_client.display.widths import columns_of, filled, of_width
+from mwa_client.display.widths import columns_of, filled, of_width, pieces
 from mwa_client.formatting import printable
 from mwa_client.light_dataclasses import dataclass
 
@@ -34,8 +35,8 @@ def aligned(
         The headings of the columns whose cells stand at the left; the others are numbers.
     width : int, optional
         Columns that a line may have. A row that does not fit goes on in lines that are set in: the text in
-        its last cell is broken between words, and of a name that is longer than a line the end is shown.
-        Default is a line for each row, however long.
+        its last cell is broken between words, and a word that is longer than a line within. Default is a
+        line for each row, however long.
     """
     cells = [tuple(headings), *map(tuple, rows)]
     if width is not None:
@@ -93,9 +94,9 @@ class _Layout:
 
 
 def _fitting(text: str, room: int) -> list[str]:
-    """Return a text as lines that fit: broken between words, and of a long word its end."""
+    """Return a text as lines that fit: broken between words, and a word that is longer than a line within."""
     lines = [""]
-    for word in (of_width(word, room).strip(" ") for word in text.split(" ")):
+    for word in itertools.chain.from_iterable(pieces(each, room) for each in text.split(" ")):
         longer = f"{lines[-1]} {word}" if lines[-1] else word
         if columns_of(longer) <= room:
             lines[-1] = longer

@@ -40,6 +40,24 @@ def of_width(name: str, width: int) -> str:
     return filled(f"..{name[begin:]}", width)
 
 
+def pieces(word: str, width: int) -> list[str]:
+    """Return a word as pieces of at most this width; the first ones are full.
+
+    Examples
+    --------
+    >>> pieces("vis.tar", 8), pieces("long_vis.tar", 8), pieces("\u89b3\u6e2c.tar", 3)
+    (['vis.tar'], ['long_vis', '.tar'], ['観', '測.', 'tar'])
+    """
+    if columns_of(word) <= width:
+        return [word]
+    found = [""]
+    for character in word:
+        if found[-1] and columns_of(found[-1] + character) > width:
+            found.append("")
+        found[-1] += character
+    return found
+
+
 @lru_cache(maxsize=1024)
 def _columns_of_one(character: str) -> int:
     if unicodedata.category(character) in ("Mn", "Me"):  # It is put on the one before it.

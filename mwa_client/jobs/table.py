@@ -93,18 +93,22 @@ class Table:
         api : ApiVersion
             The interface that the rows are checked for.
         mistakes : list of Mistake
-            What cannot be read is added here.
+            What cannot be read is added here, and where there is no row at all.
         """
+        is_empty = True
         for line, text in lines:
             texts = _cells(text, self.delimiter)
+            if texts is not None and (self._is_header(texts) or not any(texts)):
+                continue
+            is_empty = False
             if texts is None:
                 mistakes.append(Mistake(line, f"{excerpt(text)}: a quotation mark is not closed"))
-            elif self._is_header(texts) or not any(texts):
-                continue
             elif lost := self._lost(texts):
                 mistakes.append(Mistake(line, lost))
             else:
                 yield line, self._row(texts, api)
+        if is_empty:
+            mistakes.append(Mistake(self.line, "this is the header of a table that has no rows"))
 
     def _lost(self, texts: list[str]) -> str:
         """Say what of a row no column has room for, or what it lacks altogether; empty if nothing."""

@@ -56,6 +56,8 @@ class FetchedFile:
         Bytes that this run took from the network for it.
     mtime_ns : int or None
         When it was last modified, in nanoseconds since 1970, as we left it; None where that was not recorded.
+    is_changed : bool
+        Its bytes were found to be others when it was read again, with that time: somebody has worked on it.
     """
 
     path: Path
@@ -64,6 +66,7 @@ class FetchedFile:
     verified: bool
     fetched: int = 0
     mtime_ns: int | None = None
+    is_changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -255,4 +258,5 @@ def describe(directory: Path, file: FetchedFile) -> dict[str, object]:
         "verified": file.verified,
         "mtime_ns": file.mtime_ns,
         **({"unpacked": file.files} if isinstance(file, FetchedFolder) else {}),
+        **({"changed": True} if file.is_changed else {}),
     }

@@ -40,7 +40,10 @@ from mwa_client.batch.rows import LABELS, ListedJob, Stage
 from mwa_client.batch.shell import GUARD_SCRIPT, ShellCommand
 from mwa_client.batch.status import COMMAND_INTERRUPTED, status_of
 from mwa_client.errors import DirectoryUnusable, ExitStatus, Interruption, JobFailed
+from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import Sandbox
+from mwa_client.transfer import standing
+from mwa_client.transfer.delivered import DeliveryRoots
 
 OBS, OTHER = 1191828528, 1191828584
 DONE = LABELS[Stage.COMPLETE]
@@ -133,7 +136,10 @@ def test_each_product_has_its_command_once(run: Any, sandbox: Sandbox, data: Pat
     # Until it is begun, the directory calls no row complete.
     entries = map(json.loads, (data / ".mwa_client" / "ledger.jsonl").read_text().splitlines())
     events = [entry["event"] for entry in entries if entry.get("job_id") == commands_of(data)[0][0]]
-    assert events[-4:] == ["complete", "waiting", "then", "then"]
+    assert events[-3:] == ["complete", "then", "then"]
+    ledger = data / ".mwa_client" / "ledger.jsonl"
+    ledger.write_text("".join(each for each in ledger.read_text().splitlines(True) if '"then"' not in each))
+    assert states_of(data) == {LABELS[Stage.ARRIVED]: 2}
 
 
 def test_products_of_runs_without_a_command_get_it_too(run: Any, sandbox: Sandbox, data: Path) -> None:
@@ -298,6 +304,40 @@ def test_what_was_moved_away_afterwards_is_not_fetched_again(
     assert (data / "SHA1SUMS").read_text() == sums
     status = status_of(data, data / ".mwa_client", 2e9)
     assert status.rows[0].is_complete and status.rows[0].here == 0
+
+
+@pytest.mark.parametrize("then", ["touch {path}", "tr a-m n-z <{path} >{path}.new; mv {path}.new {path}"])
+@pytest.mark.parametrize("is_done", [True, False])
+def test_what_a_command_has_modified_is_not_read(
+    run: Any, sandbox: Sandbox, data: Path, monkeypatch: pytest.MonkeyPatch, then: str, is_done: bool
+) -> None:
+    then = then if is_done else f"{then}; false"
+    status = run(then).summary.exit_status
+    sums = (data / "SHA1SUMS").read_bytes()
+    sandbox.reset_log()
+    monkeypatch.setattr(standing, "sha1_of", None)
+    for command in (then, None) if is_done else (then,):
+        again = run(command)
+        assert again.summary.exit_status == status and sandbox.requests == []
+        assert again.told(Complete)[0].is_changed and (data / "SHA1SUMS").read_bytes() == sums
+    (row,) = status_of(data, data / ".mwa_client", 2e9).rows
+    assert row.is_complete is is_done and (not is_done or "changed since" in row.note)
+
+
+def test_a_command_that_was_run_for_a_delivery_elsewhere_is_not_run_for_its_copy(
+    run: Any, sandbox: Sandbox, data: Path, tmp_path: Path
+) -> None:
+    delivery = tmp_path / "scratch" / "7"
+    sandbox.faults.add("other_path", at=str(delivery), size=5)
+    roots = DeliveryRoots((tmp_path / "scratch",))
+    scratch = {"text": vis(OBS, more=", delivery=scratch"), "roots": roots, "api": ApiVersion.V2}
+    assert run("echo {path}", **scratch).summary.elsewhere == (str(delivery),)
+    delivery.mkdir(parents=True)
+    (delivery / "file").write_bytes(b"bytes")
+    for _ in range(2):
+        assert run("echo {path}", **scratch).summary.exit_status is ExitStatus.COMPLETE
+    assert [status for _, status in commands_of(data)] == [None, 0]
+    assert (data / "7" / "file").read_bytes() == b"bytes" and states_of(data) == {DONE: 1}
 
 
 def test_what_was_moved_away_without_success_is_fetched_again(run: Any, sandbox: Sandbox, data: Path) -> None:

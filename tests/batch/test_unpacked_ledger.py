@@ -39,7 +39,8 @@ def make_folder(ledger: Ledger, name: str, text: str = "") -> FetchedFolder:
     sums = ledger.place.state_dir / f"{name}.unpack" / "SHA1SUMS"
     sums.parent.mkdir(exist_ok=True)
     sums.write_text("".join(lines))
-    return FetchedFolder(path, 100, "a" * 40, True, 100, path.stat().st_mtime_ns, len(NAMES), sums)
+    known = path, 100, "a" * 40, True, 100, path.stat().st_mtime_ns
+    return FetchedFolder(*known, files=len(NAMES), sums=sums)
 
 
 def finish(ledger: Ledger, row: str, job_id: int, *files: FetchedFile) -> None:

@@ -23,6 +23,7 @@ from mwa_client.asvo.variables import services_from
 from mwa_client.batch.events import Notice
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.products import bytes_to_come, name_files
+from mwa_client.batch.status import status_of
 from mwa_client.cli.error_file import write_errors
 from mwa_client.errors import ExitStatus, JobFailed, SettingsError
 from mwa_client.jobs.keys import ApiVersion
@@ -70,6 +71,18 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file() and ".mwa_client" not in path.parts
     }
+
+
+def files_read_again(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return the list in which each file is noted from now on that is read again."""
+    real, read = standing.sha1_of, list[Path]()
+
+    def sha1_of(path: Path, stop: threading.Event) -> str:
+        read.append(path)
+        return real(path, stop)
+
+    monkeypatch.setattr(standing, "sha1_of", sha1_of)
+    return read
 
 
 def product_of(sandbox: Sandbox, number: int = -1) -> bytes:
@@ -130,15 +143,40 @@ def test_a_product_that_was_changed_is_kept_and_not_fetched_again(
     assert run(api=api).summary.exit_status is ExitStatus.COMPLETE and len(sandbox.jobs) == 1
 
 
-def test_a_product_that_was_only_touched_is_read_again_once(run: Any, sandbox: Sandbox, data: Path) -> None:
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_a_product_that_was_modified_is_read_again_once(
+    run: Any, sandbox: Sandbox, data: Path, monkeypatch: pytest.MonkeyPatch, is_edited: bool
+) -> None:
     (file,) = run().summary.complete[0].files
-    os.utime(file.path, (1, 1))
+    content, read = file.path.read_bytes(), files_read_again(monkeypatch)
+    file.path.write_bytes(content[::-1] if is_edited else content)
     sandbox.reset_log()
+    assert run(only_submit=True).summary.exit_status is ExitStatus.COMPLETE and read == []
     for _ in range(2):
         (complete,) = run().summary.complete
-        assert complete.from_before and not complete.is_changed
-        assert standing_of(data, complete.files) is Standing.AS_LEFT
+        assert complete.from_before and complete.is_changed is is_edited and read == [file.path]
+        expected = Standing.CHANGED if is_edited else Standing.AS_LEFT
+        assert standing_of(data, complete.files) is expected
+        (row,) = status_of(data, data / ".mwa_client", 0.0).rows
+        assert row.is_complete and bool(row.note) is is_edited
+    file.path.write_bytes(content)  # Somebody has put it right again.
+    assert not run().summary.complete[0].is_changed and len(read) == 2
     assert sandbox.requests == []
+
+
+def test_of_a_folder_in_which_somebody_works_no_more_is_read_than_must_be(
+    run: Any, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted(run(SCRATCH, api=ApiVersion.V2).summary.complete[0].files, key=lambda file: -file.size)
+    read = files_read_again(monkeypatch)
+    for file in files:
+        file.path.write_bytes(file.path.read_bytes()[::-1])
+    for _ in range(2):
+        assert (
+            run(SCRATCH, api=ApiVersion.V2).summary.changed == 1
+            and read == [files[-1].path]
+            and len(files) > 1
+        )
 
 
 def test_allow_resubmit_fetches_what_was_changed_and_keeps_the_users(

@@ -121,7 +121,7 @@ def test_a_table_in_the_words_of_2018() -> None:
          ["obs_id=1.19183E+09: must be a whole number of GPS seconds, 888888889 to 9999999999; "
           "it was rounded: have the spreadsheet show all digits of the column"]),
         ("obs_id,job_type\n1191828584,c\n###,###", [f"###: {SPREADSHEET_ERROR}"]),
-        ("obs_id,job_type\n", ["no jobs in jobs.csv"]),
+        ("obs_id,job_type\n", ["this is the header of a table that has no rows"]),
         ("obs_id,job_type,\n1191828584,c,ms\n1191828528,c,NaN",
          ["ms: column 3 has no name in the header on line 1; give it the name of a key, or remove it"]),
         ("obs_id;job_type;avg_time_res\n1191828584;c;2,125",

@@ -180,9 +180,8 @@ def _as_fetched(
     directory: DownloadDirectory, place: UnpackPlace, final: FinalFolder, verified: bool, fetched: int
 ) -> FetchedFolder:
     path = directory.path / name_on_disk(final.name)
-    return FetchedFolder(
-        path, final.size, final.sha1, verified, fetched, final.mtime_ns, final.files, place.final_sums
-    )
+    known = path, final.size, final.sha1, verified, fetched, final.mtime_ns
+    return FetchedFolder(*known, files=final.files, sums=place.final_sums)
 
 
 def _set_own(path: Path, final: FinalFolder) -> None:
