@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from mwa_client.asvo.job import Job, JobState
-from mwa_client.errors import SettingsError
+from mwa_client.errors import ServiceRefused, SettingsError
 from mwa_client.jobs.keys import ApiVersion, JobType
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.timing import read_time
@@ -127,17 +127,26 @@ class JobFilter:
         created = created_at(job)
         return created is not None and created >= now - self.days * DAY
 
-    def unknown(self, jobs: Collection[Job]) -> list[int]:
-        """Return the job ids and obs_ids that none of these jobs has."""
+    def check_listed(self, jobs: Collection[Job]) -> None:
+        """Fail where none of these jobs has a job id or obs_id that is wanted.
+
+        Raises
+        ------
+        ServiceRefused
+            It says which.
+        """
         known = {job.job_id for job in jobs} | {job.obs_id for job in jobs}
-        return [number for number in self.numbers if number not in known]
+        unknown = [number for number in self.numbers if number not in known]
+        either = (
+            "" if number < FIRST_OBS_ID else f", and none on an observation {number}" for number in unknown
+        )
+        if unknown:
+            said = (f"The service lists no job {number}{more}." for number, more in zip(unknown, either))
+            raise ServiceRefused(" ".join(said))
 
 
 def not_shown(wanted: JobFilter, jobs: Collection[Job], api: ApiVersion) -> Iterator[str]:
     """Yield what a person must know who looks for a job and does not find it."""
-    for number in wanted.unknown(jobs):
-        either = "" if number < FIRST_OBS_ID else f", and none on an observation {number}"
-        yield f"The service lists no job {number}{either}."
     if wanted.days is None:
         return
     undated = sum(created_at(job) is None for job in jobs)

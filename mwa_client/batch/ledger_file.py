@@ -14,6 +14,7 @@ from typing import Any
 from mwa_client.directory.disk import disk_errors, write_all
 from mwa_client.directory.json_files import json_lines
 from mwa_client.directory.our_files import open_ours
+from mwa_client.errors import DirectoryUnusable
 
 
 class LedgerFile:
@@ -79,7 +80,7 @@ class LedgerFile:
         with self._writing, disk_errors(self._path):
             if self._descriptor < 0:
                 self._descriptor = open_ours(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-            self._end_torn_line()
+            self._look_at_end()
             if self._heading:
                 line = f"{json.dumps(self._heading)}\n{line}"
             write_all(self._descriptor, line.encode("utf-8"))
@@ -87,10 +88,15 @@ class LedgerFile:
             if sync:
                 os.fsync(self._descriptor)
 
-    def _end_torn_line(self) -> None:
-        """End a last line that a crash or a full disk has cut off, so that the next line can be read."""
-        length = os.fstat(self._descriptor).st_size
-        if length and os.pread(self._descriptor, 1, length - 1) != b"\n":
+    def _look_at_end(self) -> None:
+        """Fail where the file has been removed; end a last line that a crash or a full disk has cut off."""
+        state = os.fstat(self._descriptor)
+        if not state.st_nlink:
+            raise DirectoryUnusable(
+                f"{self._path} has been removed meanwhile: what is written into it is lost.",
+                "See that nothing, a command of --then perhaps, removes it, and run the same command again.",
+            )
+        if state.st_size and os.pread(self._descriptor, 1, state.st_size - 1) != b"\n":
             os.write(self._descriptor, b"\n")
 
 

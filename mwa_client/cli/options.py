@@ -125,6 +125,17 @@ class _Parser(argparse.ArgumentParser):
             raise ResultLost.of(error) from error
 
 
+class _Command(argparse.Action):
+    """Keeps the command; the first of two would be lost, though each of two job files counts."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, options: argparse.Namespace, value: Any, word: Any = None
+    ) -> None:
+        if getattr(options, self.dest) is not None:
+            parser.error("--then is given twice; write one command: --then='first {path} && second {path}'")
+        setattr(options, self.dest, value)
+
+
 def _in_plain_words(message: str) -> str:
     """Return what argparse says of an option as people would say it."""
     needs = re.fullmatch(r"argument (\S+): expected (?:at least )?one argument", message)
@@ -156,8 +167,9 @@ def option_parser() -> argparse.ArgumentParser:
         help="a list of obs_ids; -j gives one row for all of them",
     )  # fmt: skip
     job.add_argument(
-        "--then", metavar="COMMAND", help="then run this for each product; {path} stands for the product"
-    )
+        "--then", metavar="COMMAND", action=_Command,
+        help="then run this for each product; {path} stands for the product",
+    )  # fmt: skip
     before = parser.add_argument_group("before the real run")
     before.add_argument("--check", action="store_true", help="check the file and show the plan; send nothing")
     before.add_argument("--sandbox", action="store_true", help="practise against a built-in service")

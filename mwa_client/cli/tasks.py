@@ -108,7 +108,8 @@ def _list_jobs(context: TaskContext) -> ExitStatus:
             "Your only job does not match." if len(jobs) == 1 else f"None of your {len(jobs)} jobs matches."
         )
         context.show(none if jobs else "No jobs.")
-    return ExitStatus.REFUSED if wanted.unknown(jobs) else ExitStatus.COMPLETE
+    wanted.check_listed(jobs)
+    return ExitStatus.COMPLETE
 
 
 def _cancel(context: TaskContext) -> ExitStatus:

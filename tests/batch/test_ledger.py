@@ -215,6 +215,14 @@ def test_a_directory_that_cannot_be_is_said(tmp_path: Path) -> None:
 # --- Damage -------------------------------------------------------------------------------------------
 
 
+def test_a_ledger_that_was_removed_meanwhile_is_no_place_to_write_into(book: Book) -> None:
+    with book.opened() as ledger:
+        ledger.record_job(ROW, 1)
+        ledger.place.state_dir.joinpath("ledger.jsonl").unlink()
+        with pytest.raises(DirectoryUnusable, match=r"ledger\.jsonl has been removed meanwhile"):
+            ledger.record_job(ROW, 2)
+
+
 def test_a_torn_last_line_costs_that_line_alone(book: Book) -> None:
     with book.opened() as ledger:
         ledger.record_job("first", 1)

@@ -242,7 +242,7 @@ def test_some_of_the_list(sandbox: Sandbox, run: Run, api: str) -> None:
     assert listed(OTHER, "--state=queued") == set()
     assert listed("--days=4.5d") == (set() if api == "2018" else {meta, failed, conversion})
     done = run("-l", "--api", api, "--days=40", OBS, 99)
-    assert "The service lists no job 99." in done.err.splitlines()
+    assert "mwa_client: The service lists no job 99." in done.err.splitlines()
     assert done.status == 2
     assert ("--days leaves them out" in done.err) is (api == "2018")
     assert ("last 30 days alone" in done.err) is (api == "v2")
