@@ -27,7 +27,7 @@ from mwa_client.transfer.folder import FolderCopier
 from mwa_client.transfer.names import safe_name
 from mwa_client.transfer.part_file import bytes_in_part
 from mwa_client.transfer.ranges import Source
-from mwa_client.transfer.unpacking.unpacked import UnpackRefused
+from mwa_client.transfer.unpacking.members import UnpackRefused
 
 FOLDER_DELIVERIES = tuple(delivery.value for delivery in Delivery if delivery.is_folder)
 

@@ -14,7 +14,7 @@ from mwa_client.directory.names import path_below
 from mwa_client.json_text import read_strictly
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.files import ExpectedFile, FetchedFile, FetchedFolder, by_name
-from mwa_client.transfer.unpacking.unpacked import UnpackRefused
+from mwa_client.transfer.unpacking.members import UnpackRefused
 
 ProductFiles = Sequence[tuple[ExpectedFile, ProductFile]]
 """Each file of a product as it is to be here, and where it comes from."""

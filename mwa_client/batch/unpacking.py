@@ -13,14 +13,13 @@ from mwa_client.errors import TransferFailed
 from mwa_client.transfer.download import Downloader
 from mwa_client.transfer.events import FileNotice
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FetchedFolder
-from mwa_client.transfer.names import folder_name
+from mwa_client.transfer.names import folder_name, is_tar_name
 from mwa_client.transfer.ranges import Source
 from mwa_client.transfer.standing import Standing, standing_of_file
 from mwa_client.transfer.unpacking.kept import read_unpack_note, unpack_place
-from mwa_client.transfer.unpacking.tar_stream import BLOCK, begins_as_tar
-from mwa_client.transfer.unpacking.to_folder import is_tar_name
 from mwa_client.transfer.unpacking.unpacked import bytes_in_unpacking, finish_unpacked, remove_archive
-from mwa_client.transfer.unpacking.unzip import beginning_of, is_zip, unzip
+
+# What reads archives is imported where it is needed: most runs unpack nothing.
 
 
 class NothingToFetch:
@@ -54,6 +53,9 @@ def has_archive(place: DownloadDirectory, fetched: FetchedProduct) -> bool:
 
 
 def _is_archive(path: Path) -> bool:
+    from mwa_client.transfer.unpacking.tar_stream import BLOCK, begins_as_tar
+    from mwa_client.transfer.unpacking.unzip import beginning_of, is_zip
+
     return begins_as_tar(beginning_of(path, BLOCK)) or is_zip(path)
 
 
@@ -126,6 +128,8 @@ def fetch_and_unpack(downloader: Downloader, wanted: ExpectedFile, source: Sourc
     TransferFailed, ProductGone, VerificationFailed, DiskFull, DirectoryUnusable, Stopped
         As `mwa_client.transfer.download.Downloader.fetch`.
     """
+    from mwa_client.transfer.unpacking.unzip import is_zip, unzip
+
     present = _folder_that_is_here(downloader.directory, wanted)
     if present is not None:
         return present

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -26,22 +26,21 @@ from mwa_client.batch.rows import ListedJob
 from mwa_client.batch.shell import ShellCommand
 from mwa_client.batch.watching import Listed
 from mwa_client.batch.workers import Workers
-from mwa_client.cli.checking import RowSource
 from mwa_client.cli.context import TaskContext
 from mwa_client.cli.interrupts import Interrupted, interrupts_held_back
-from mwa_client.cli.looking import reports
-from mwa_client.cli.settings import Task
+from mwa_client.cli.settings import Settings, Task
 from mwa_client.cli.terminal import Stopping, TickingClock
 from mwa_client.display import display_for
 from mwa_client.errors import ExitStatus, NotFinished, ResultLost, ServiceRefused, ServiceUnavailable
 from mwa_client.formatting import trying_again
-from mwa_client.jobs.jobfile import JobFile
 from mwa_client.jobs.keys import ApiVersion
-from mwa_client.timing import FIRST_POLL, Outage, SystemClock
+from mwa_client.timing import FIRST_POLL, Clock, Outage, SystemClock
 
 if TYPE_CHECKING:
     from mwa_client.asvo.job import Job, JobState
     from mwa_client.asvo.session import Session
+    from mwa_client.cli.checking import RowSource
+    from mwa_client.jobs.jobfile import JobFile
     from mwa_client.jobs.request import JobRequest
 
 LEAST_ANSWER_TIME = 1.0
@@ -144,7 +143,7 @@ def _run_batch(
             place = Path(open_things.enter_context(TemporaryDirectory()))
         ledger = Ledger(place, context.services[0].name, context.check_lock, part=context.part)
         open_things.callback(ledger.close)
-        report_if_due = open_things.enter_context(reports(settings, rows, clock, display.warn))
+        report_if_due = open_things.enter_context(_reports(settings, rows, clock, display.warn))
         open_things.callback(display.close)
         if display.is_moving:
             open_things.enter_context(stopping.caught())
@@ -174,6 +173,18 @@ def _run_batch(
                 raise
             summary = context.ending.summary  # It has told people what was raised.
     return summary.exit_status
+
+
+def _reports(
+    settings: Settings, rows: Sequence[JobRequest] | None, clock: Clock, warn: Callable[[str], None]
+) -> AbstractContextManager[Callable[[], None]]:
+    """Have the page about a run written before and after the block, and when it is due; or no page."""
+    path = settings.output.report
+    if path is None:
+        return nullcontext(lambda: None)
+    from mwa_client.cli.looking import reports  # Takes a while, and is seldom needed.
+
+    return reports(path, settings, rows, clock, warn)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from mwa_client.batch.ledger import STATE_DIR
@@ -68,13 +69,13 @@ def directory_status(
 
 @contextmanager
 def reports(
-    settings: Settings, requests: Sequence[JobRequest] | None, clock: Clock, say: Callable[[str], None]
+    path: Path,
+    settings: Settings,
+    requests: Sequence[JobRequest] | None,
+    clock: Clock,
+    say: Callable[[str], None],
 ) -> Iterator[Callable[[], None]]:
     """Write the page about a run before and after the block; yield what writes it meanwhile, if it is due."""
-    path = settings.output.report
-    if path is None:
-        yield lambda: None
-        return
 
     def page(leaving: int | None = None) -> str:
         return _page(directory_status(settings, requests, leaving=leaving))

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from mwa_client.cli.checking import RowSource, check_report, likely_apis, with_doubt
 from mwa_client.cli.context import Show, TaskContext, open_context
 from mwa_client.cli.ending import Ending, begin_error_file, lost_result, tell_of_the_end
 from mwa_client.cli.error_file import check_error_file
 from mwa_client.cli.report_file import check_report_file
 from mwa_client.cli.settings import Settings, Task
-from mwa_client.cli.sharing import share_out
 from mwa_client.cli.streams import width_of_results
 from mwa_client.errors import ExitStatus, LoginRefused, NotCancelled, ResultLost, ServiceRefused, ending_of
 
-# The rest is imported where it is needed: checking a file must not wait for it.
+# The rest is imported where it is needed: no task must wait for what only another one uses.
 
 
 def perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
@@ -57,6 +55,13 @@ def _perform(settings: Settings, say: Show, show: Show, ending: Ending) -> ExitS
         with open_context(settings, say, show, ending) as context:
             tasks = {Task.LIST: _list_jobs, Task.FETCH: _fetch, Task.WAIT: _fetch, Task.CANCEL: _cancel}
             return tasks[settings.task](context)
+    return _perform_with_rows(settings, say, show, ending)
+
+
+def _perform_with_rows(settings: Settings, say: Show, show: Show, ending: Ending) -> ExitStatus:
+    from mwa_client.cli.checking import RowSource, check_report, likely_apis, with_doubt
+    from mwa_client.cli.sharing import share_out
+
     source = RowSource.of(settings)
     # The rows are checked before it is known which interface will answer: mistakes are reported at once.
     apis = likely_apis(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,24 +11,15 @@ from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer import ranges
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import ExpectedFile, FetchedFile
-from mwa_client.transfer.names import choose_name, give_final_name
+from mwa_client.transfer.names import choose_name, give_final_name, is_tar_name
 from mwa_client.transfer.part_file import open_part, remove_part
 from mwa_client.transfer.part_filler import PartFiller
 from mwa_client.transfer.part_hash import PartBroken
-from mwa_client.transfer.unpacking.members import MemberRefused, NoArchive
-from mwa_client.transfer.unpacking.to_folder import (
-    fetch_unpacked,
-    give_up_unpacking,
-    goes_on_as_file,
-    is_tar_name,
-    unpack_tar_file,
-)
-from mwa_client.transfer.unpacking.unpacked import (
-    UnpackRefused,
-    remove_archive,
-    remove_unpacking,
-    renamed_folder,
-)
+from mwa_client.transfer.unpacking.kept import unpack_place
+from mwa_client.transfer.unpacking.members import MemberRefused, NoArchive, UnpackRefused
+from mwa_client.transfer.unpacking.unpacked import remove_archive, remove_unpacking, renamed_folder
+
+# What unpacks is imported where it is needed: most downloads must not wait for it.
 
 
 @dataclass(frozen=True)
@@ -80,7 +72,7 @@ class Downloader(Transfers):
             remove_archive(self.directory, expected)
             return folder
         if not unpack or not is_tar_name(expected.name):
-            give_up_unpacking(self, expected)
+            self._give_up_unpacking(expected)
             return self._fetch_file(expected, archive, source)
         return self._fetch_tar(expected, archive, source)
 
@@ -88,9 +80,11 @@ class Downloader(Transfers):
         self, expected: ExpectedFile, archive: FetchedFile | None, source: ranges.Source
     ) -> FetchedFile:
         """Fetch a tar, unless it is here, and unpack it, on the way if nothing of it is here as a file."""
+        from mwa_client.transfer.unpacking.to_folder import fetch_unpacked, goes_on_as_file
+
         directory, refused = self.directory, None
         if archive is None and goes_on_as_file(directory, expected):
-            give_up_unpacking(self, expected)
+            self._give_up_unpacking(expected)
         elif archive is None:
             # A part file that an earlier run has begun has nothing that counts, or it would go on as a file.
             remove_part(directory.part(expected.name), directory.guard)
@@ -126,6 +120,8 @@ class Downloader(Transfers):
         VerificationFailed, DiskFull, DirectoryUnusable, Stopped
             It is not unpacked yet, and stays.
         """
+        from mwa_client.transfer.unpacking.to_folder import unpack_tar_file
+
         directory = self.directory
         expected = replace(expected, name=archive.path.name)
         try:
@@ -142,6 +138,13 @@ class Downloader(Transfers):
             raise UnpackRefused(refused.member, refused.why, archive) from None
         remove_archive(directory, expected)
         return folder
+
+    def _give_up_unpacking(self, expected: ExpectedFile) -> None:
+        """Make a part file of what a run with ``--unpack`` has left, if one has."""
+        if os.path.lexists(unpack_place(self.directory, expected.name).path):
+            from mwa_client.transfer.unpacking.to_folder import give_up_unpacking
+
+            give_up_unpacking(self, expected)
 
     def _fetch_file(
         self, expected: ExpectedFile, present: FetchedFile | None, source: ranges.Source

@@ -14,8 +14,12 @@ from mwa_client.transfer.files import DownloadDirectory
 from mwa_client.transfer.folder import journal_path
 from mwa_client.transfer.part_file import remove_part
 from mwa_client.transfer.part_note import job_of_part
-from mwa_client.transfer.unpacking.kept import UnpackPlace, read_unpack_note
-from mwa_client.transfer.unpacking.unpack_part import remove_gone, remove_unpack_place
+from mwa_client.transfer.unpacking.kept import (
+    UnpackPlace,
+    read_unpack_note,
+    remove_gone,
+    remove_unpack_place,
+)
 from mwa_client.transfer.unpacking.unpacked import remove_unpacking
 
 

@@ -75,6 +75,11 @@ def folder_name(name: str) -> str:
     return name
 
 
+def is_tar_name(name: str) -> bool:
+    """Say whether a product is to be unpacked while it arrives, by its name."""
+    return name.lower().endswith(".tar") and folder_name(name) != name
+
+
 def choose_name(
     expected: ExpectedFile,
     directory: DownloadDirectory,

@@ -30,7 +30,7 @@ from mwa_client.sandbox.jobs import ListingRow
 from mwa_client.sandbox.products import Content
 from mwa_client.transfer.delivered import DeliveryRoots
 from mwa_client.transfer.files import FetchedFolder
-from mwa_client.transfer.unpacking.unpacked import UnpackRefused
+from mwa_client.transfer.unpacking.members import UnpackRefused
 
 OBS = 1191828528
 SIZE = 60_000
@@ -463,7 +463,7 @@ def test_what_a_crash_has_left_after_the_ledger_is_removed(
 ) -> None:
     with monkeypatch.context() as patch:
         if half_removed:
-            patch.setattr("mwa_client.transfer.unpacking.unpack_part.remove_tree", lambda path: None)
+            patch.setattr("mwa_client.transfer.unpacking.kept.remove_tree", lambda path: None)
         else:
             patch.setattr("mwa_client.batch.fetching.finish_unpacking", lambda place, fetched: None)
         unpack(sandbox, data, clock, api=TODAY)

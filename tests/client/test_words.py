@@ -27,7 +27,7 @@ from mwa_client.errors import (
     ServiceRefused,
 )
 from mwa_client.transfer.files import FetchedFile
-from mwa_client.transfer.unpacking.unpacked import UnpackRefused
+from mwa_client.transfer.unpacking.members import UnpackRefused
 
 PACKAGE = Path(mwa_client.__file__).parent
 BELOW_THE_COMMAND = [

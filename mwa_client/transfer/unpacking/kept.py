@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mwa_client.directory.disk import boot_id
+from mwa_client.directory.disk import boot_id, disk_errors, sync_directory
 from mwa_client.directory.our_files import open_growing, read_if_ours, write_safely
+from mwa_client.directory.trees import remove_tree
 from mwa_client.json_text import read_strictly
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
@@ -84,6 +85,25 @@ class UnpackPlace:
 def unpack_place(directory: DownloadDirectory, name: str) -> UnpackPlace:
     """Return where a product of this name is unpacked."""
     return UnpackPlace(directory.state_dir / f"{name}.unpack")
+
+
+def remove_unpack_place(place: UnpackPlace, guard: Callable[[], None] = lambda: None) -> None:
+    """Remove what is unpacked of a product, or what was left of that; a missing one is no error."""
+    with disk_errors(place.path):
+        if place.path.is_dir() and not place.path.is_symlink():
+            guard()
+            # All at once: the note must not vouch for half of the rest, nor the rest stay without a note.
+            remove_tree(place.gone)
+            place.path.rename(place.gone)
+            sync_directory(place.path.parent)
+            remove_tree(place.gone)
+
+
+def remove_gone(state_dir: Path) -> None:
+    """Go on with removing what a kill has left of places that count for nothing any more."""
+    for path in state_dir.glob(f"*.unpack{GONE_ENDING}"):
+        with disk_errors(path):
+            remove_tree(path)
 
 
 class GrowingFile:

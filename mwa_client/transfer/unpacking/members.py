@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mwa_client.errors import MwaClientError
+from mwa_client.errors import JobFailed, MwaClientError
 from mwa_client.formatting import printable
+
+if TYPE_CHECKING:
+    from mwa_client.transfer.files import FetchedFile
 
 Parts = tuple[bytes, ...]
 """The parts of a path below the folder, from the top; bytes, since that is what a name is to the system."""
@@ -46,6 +49,30 @@ class MemberRefused(MwaClientError):
 
 class NoArchive(MemberRefused):
     """Not even the first bytes are those of an archive."""
+
+
+class UnpackRefused(JobFailed):
+    """A product was not unpacked, because of a member that is not safe; it is kept as it came, verified.
+
+    Attributes
+    ----------
+    member : str
+        The member's name.
+    why : str
+        What is wrong with it.
+    kept : FetchedFile
+        The archive under its final name.
+    """
+
+    def __init__(self, member: str, why: str, kept: FetchedFile) -> None:
+        self.member = member
+        self.why = why
+        self.kept = kept
+        super().__init__(
+            f"{kept.path.name} was not unpacked: its member {member!r} {why}.",
+            "The archive is kept, complete and verified. Look at it with care before you unpack it yourself, "
+            "and tell the archive's help desk.",
+        )
 
 
 class MemberKind(enum.Enum):

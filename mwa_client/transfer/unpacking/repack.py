@@ -17,12 +17,12 @@ from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import ExpectedFile
 from mwa_client.transfer.part_file import SYNC_SIZE, WRITE_SIZE, PartFile, open_part
 from mwa_client.transfer.part_hash import PartBroken
-from mwa_client.transfer.unpacking.kept import GrowingFile, UnpackNote, UnpackPlace
+from mwa_client.transfer.unpacking.kept import GrowingFile, UnpackNote, UnpackPlace, remove_unpack_place
 from mwa_client.transfer.unpacking.member_file import length_of, taken_of
 from mwa_client.transfer.unpacking.member_folder import MemberFolder
 from mwa_client.transfer.unpacking.members import Member
 from mwa_client.transfer.unpacking.tar_again import TarAgain, TarPiece, place_of
-from mwa_client.transfer.unpacking.unpack_part import UnpackPart, open_unpacking, remove_unpack_place
+from mwa_client.transfer.unpacking.unpack_part import UnpackPart, open_unpacking
 
 LEAST_ROOM = 4 * WRITE_SIZE
 """Bytes of room with less of which members lose at once what was copied of them."""

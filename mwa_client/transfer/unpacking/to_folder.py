@@ -11,7 +11,6 @@ from mwa_client.errors import VerificationFailed
 from mwa_client.transfer import ranges
 from mwa_client.transfer.common import ProgressReporter, Transfers
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FetchedFolder
-from mwa_client.transfer.names import folder_name
 from mwa_client.transfer.part_file import bytes_in_part
 from mwa_client.transfer.part_filler import PartFiller
 from mwa_client.transfer.part_hash import PartBroken
@@ -139,11 +138,6 @@ def _finish(
 ) -> FetchedFolder:
     files, own = part.files, part.complete()
     return give_folder_name(part.place, part.note, expected, archive, files, own, transfers)
-
-
-def is_tar_name(name: str) -> bool:
-    """Say whether a product is to be unpacked while it arrives, by its name."""
-    return name.lower().endswith(".tar") and folder_name(name) != name
 
 
 def goes_on_as_file(directory: DownloadDirectory, expected: ExpectedFile) -> bool:

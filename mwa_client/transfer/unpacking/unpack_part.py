@@ -8,12 +8,10 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Callable
 
-from mwa_client.directory.disk import boot_id, disk_errors, sync_directory
+from mwa_client.directory.disk import boot_id, disk_errors
 from mwa_client.directory.our_files import state_directory
-from mwa_client.directory.trees import remove_tree
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
 from mwa_client.transfer.files import ExpectedFile
 from mwa_client.transfer.gaps import Contents, Gaps
@@ -21,10 +19,10 @@ from mwa_client.transfer.part_file import SYNC_SIZE, WRITE_SIZE
 from mwa_client.transfer.part_hash import PartBroken, PartHasher
 from mwa_client.transfer.part_writer import PartWriter
 from mwa_client.transfer.unpacking.kept import (
-    GONE_ENDING,
     UnpackNote,
     UnpackPlace,
     read_unpack_note,
+    remove_unpack_place,
     write_unpack_note,
 )
 from mwa_client.transfer.unpacking.members import MemberRefused
@@ -327,22 +325,3 @@ def open_unpacking(
             part.keep()
     finally:
         part.close()
-
-
-def remove_unpack_place(place: UnpackPlace, guard: Callable[[], None] = lambda: None) -> None:
-    """Remove what is unpacked of a product, or what was left of that; a missing one is no error."""
-    with disk_errors(place.path):
-        if place.path.is_dir() and not place.path.is_symlink():
-            guard()
-            # All at once: the note must not vouch for half of the rest, nor the rest stay without a note.
-            remove_tree(place.gone)
-            place.path.rename(place.gone)
-            sync_directory(place.path.parent)
-            remove_tree(place.gone)
-
-
-def remove_gone(state_dir: Path) -> None:
-    """Go on with removing what a kill has left of places that count for nothing any more."""
-    for path in state_dir.glob(f"*.unpack{GONE_ENDING}"):
-        with disk_errors(path):
-            remove_tree(path)

@@ -14,7 +14,6 @@ from mwa_client.directory.disk import boot_id, disk_errors, sync_directory, sync
 from mwa_client.directory.names import name_in_text, name_on_disk
 from mwa_client.directory.our_files import open_new
 from mwa_client.directory.trees import walk_tree
-from mwa_client.errors import JobFailed
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FetchedFolder
 from mwa_client.transfer.names import folder_name, rename_to_free_name, take_other_name
@@ -26,36 +25,12 @@ from mwa_client.transfer.unpacking.kept import (
     UnpackNote,
     UnpackPlace,
     read_unpack_note,
+    remove_unpack_place,
     unpack_place,
     write_unpack_note,
 )
 from mwa_client.transfer.unpacking.member_folder import group_bit
 from mwa_client.transfer.unpacking.members import path_text
-from mwa_client.transfer.unpacking.unpack_part import remove_unpack_place
-
-
-class UnpackRefused(JobFailed):
-    """A product was not unpacked, because of a member that is not safe; it is kept as it came, verified.
-
-    Attributes
-    ----------
-    member : str
-        The member's name.
-    why : str
-        What is wrong with it.
-    kept : FetchedFile
-        The archive under its final name.
-    """
-
-    def __init__(self, member: str, why: str, kept: FetchedFile) -> None:
-        self.member = member
-        self.why = why
-        self.kept = kept
-        super().__init__(
-            f"{kept.path.name} was not unpacked: its member {member!r} {why}.",
-            "The archive is kept, complete and verified. Look at it with care before you unpack it yourself, "
-            "and tell the archive's help desk.",
-        )
 
 
 def give_folder_name(

@@ -38,15 +38,11 @@ from mwa_client.transfer.unpacking.members import (
     MemberKind,
     MemberRefused,
     NoArchive,
+    UnpackRefused,
     check_link,
     member_path,
 )
-from mwa_client.transfer.unpacking.unpacked import (
-    UnpackRefused,
-    give_folder_name,
-    remove_archive,
-    remove_unpacking,
-)
+from mwa_client.transfer.unpacking.unpacked import give_folder_name, remove_archive, remove_unpacking
 
 ZIP_BEGINNINGS = (b"PK\3\4", b"PK\5\6")
 """With what a zip begins: its first file, or the end of an empty one."""

@@ -18,10 +18,15 @@ from mwa_client.transfer.files import FetchedFolder
 from mwa_client.transfer.unpacking import member_folder, unpack
 from mwa_client.transfer.unpacking.kept import UnpackPlace
 from mwa_client.transfer.unpacking.member_folder import MemberFolder
-from mwa_client.transfer.unpacking.members import Member, MemberKind, MemberRefused, member_path
+from mwa_client.transfer.unpacking.members import (
+    Member,
+    MemberKind,
+    MemberRefused,
+    UnpackRefused,
+    member_path,
+)
 from mwa_client.transfer.unpacking.tar_stream import MOST_HEADER, TarStream
 from mwa_client.transfer.unpacking.unpack import Unpacker
-from mwa_client.transfer.unpacking.unpacked import UnpackRefused
 
 BLOCK = 512
 

@@ -42,15 +42,11 @@ from mwa_client.transfer.events import FileNotice, Progress, TransferEvent
 from mwa_client.transfer.files import FetchedFile, FetchedFolder, FinalNames
 from mwa_client.transfer.leftovers import remove_leftovers
 from mwa_client.transfer.tuner import ConnectionTuner
-from mwa_client.transfer.unpacking import repack, sequence, unpack_part
+from mwa_client.transfer.unpacking import kept, repack, sequence, unpack_part
 from mwa_client.transfer.unpacking.kept import NO_SUM, UnpackPlace, read_unpack_note, write_unpack_note
 from mwa_client.transfer.unpacking.member_folder import MemberFolder
-from mwa_client.transfer.unpacking.unpacked import (
-    UnpackRefused,
-    bytes_in_unpacking,
-    finish_unpacked,
-    remove_unpacking,
-)
+from mwa_client.transfer.unpacking.members import UnpackRefused
+from mwa_client.transfer.unpacking.unpacked import bytes_in_unpacking, finish_unpacked, remove_unpacking
 
 MANY = (*USUAL, *(member(f"obs.ms/{number}/data", bytes([number]) * 9000) for number in range(40)))
 HOSTILE = (*MANY, member("../outside", b"x"), member("after", b"y" * 50_000))
@@ -503,7 +499,7 @@ def test_a_kill_while_all_is_thrown_away_leaves_nothing_that_counts(
         remove_tree(path)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(unpack_part, "remove_tree", remove)
+        patch.setattr(kept, "remove_tree", remove)
         many.fetch()
     # What the killed run was about to expect is expected no more: what is left must not be taken for that.
     many.archive = many.source.data = tar_of(*MANY)

@@ -39,8 +39,8 @@ from tars import (
 from mwa_client.transfer.files import ExpectedFile
 from mwa_client.transfer.unpacking import unpack_part
 from mwa_client.transfer.unpacking.kept import UnpackPlace
+from mwa_client.transfer.unpacking.members import UnpackRefused
 from mwa_client.transfer.unpacking.unpack_part import UnpackPart
-from mwa_client.transfer.unpacking.unpacked import UnpackRefused
 
 FORMATS = st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 PART = st.sampled_from(["a", "b", "table.dat", "ä", "x" * 60, "A"])

@@ -24,7 +24,7 @@ from mwa_client.errors import DirectoryBusy, DiskFull, Stopped
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FetchedFolder
 from mwa_client.transfer.unpacking import unzip as unzipping
-from mwa_client.transfer.unpacking.unpacked import UnpackRefused
+from mwa_client.transfer.unpacking.members import UnpackRefused
 from mwa_client.transfer.unpacking.unzip import is_zip, unzip
 
 JOB = 10001
