@@ -15,7 +15,7 @@ from mwa_client.batch.open_files import OpenFiles
 from mwa_client.batch.products import ProductFetcher, bytes_to_come
 from mwa_client.batch.records import FetchedProduct
 from mwa_client.batch.rows import Row, Stage
-from mwa_client.batch.unpacking import finish_unpacking
+from mwa_client.batch.unpacking import finish_unpacking, prepare_unpacking
 from mwa_client.batch.updates import RowUpdates
 from mwa_client.batch.watching import Watching
 from mwa_client.batch.workers import Workers
@@ -108,6 +108,7 @@ class Fetching:
         self._inbox = inbox
         self._stop = stop
         self._connections = ConnectionBudget(connections)
+        prepare_unpacking(updates.ledger.place, unpack=unpack)
 
     @property
     def has_startable(self) -> bool:

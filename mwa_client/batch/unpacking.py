@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,6 +35,13 @@ class NothingToFetch:
             f"{self._name} was here to be unpacked, and has been changed or moved away meanwhile.",
             "Run the same command again.",
         )
+
+
+def prepare_unpacking(place: DownloadDirectory, *, unpack: bool) -> None:
+    """Import what unpacks, if a download may need it: later there may be no descriptor left to open it."""
+    if unpack or any(place.state_dir.glob("*.unpack")):
+        import_module("mwa_client.transfer.unpacking.to_folder")
+        import_module("mwa_client.transfer.unpacking.unzip")
 
 
 def is_unpackable(name: str) -> bool:
