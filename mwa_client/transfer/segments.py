@@ -9,12 +9,12 @@ from mwa_client.timing import Clock
 from mwa_client.transfer.connections import Connection, TransferCounter
 from mwa_client.transfer.gaps import Gaps
 
-PIECE = 1 << 20
+PIECE = 1 << 16
 """Segments are so many bytes long, or a multiple of it."""
 SHORT_SEGMENT, LONG_SEGMENT = 4 << 20, 256 << 20
 QUICK_SEGMENT = 16 << 20
 """Segments are no longer where an answer takes no time, and before anybody knows how long it takes."""
-MANY_ANSWERS, SOME_ANSWERS = 100, 20
+MANY_ANSWERS, SOME_ANSWERS = 100, 5
 """A segment should take so many times as long as the wait for its answer; so many towards the end."""
 HASH_RATE = 1e9
 """Bytes a second that can be hashed, more or less."""
