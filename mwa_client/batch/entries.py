@@ -27,6 +27,7 @@ reader does not know, it passes over.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from functools import lru_cache
@@ -37,6 +38,9 @@ from mwa_client.directory.names import name_on_disk
 from mwa_client.timing import read_time
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
+_DAY_AND_HOUR = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}")
+_REST = re.compile(r":([0-5][0-9]):([0-5][0-9])Z")
+_END_OF_HOUR = len("2026-11-29T01")
 MOST_NAMES = 100
 """Names of files that an entry which is only for people has at most."""
 STATE_OF_JOB, READ_AGAIN = "state", "read"
@@ -60,7 +64,7 @@ def label_after(entry: Mapping[str, object]) -> str:
     """Return what a row is after an entry of the ledger, in words for people; empty: what it was before."""
     event = entry.get("event")
     if event == STATE_OF_JOB:
-        return _label_of_word(str(entry.get("state")))
+        return label_of_word(str(entry.get("state")))
     if event == "job" and type(entry.get("job_id")) is not int:
         return NOT_SUBMITTED
     if event == "then":
@@ -113,9 +117,23 @@ def entry_time(entry: Mapping[str, object], key: str = "time") -> float | None:
     return _time_of(value) if isinstance(value, str) else None
 
 
-# Many lines are of the same second, and there are few states.
-_time_of = lru_cache(maxsize=1024)(read_time)
-_label_of_word = lru_cache(maxsize=1024)(label_of_word)
+@lru_cache(maxsize=1024)  # Many lines are of the same second.
+def _time_of(text: str) -> float | None:
+    """Return what `read_time` does; of a time as we write it, the hour and what follows have come before."""
+    day_and_hour, rest = text[:_END_OF_HOUR], text[_END_OF_HOUR:]
+    hour, seconds = _hour_of(day_and_hour), _seconds_of(rest)
+    return read_time(text) if hour is None or seconds is None else hour + seconds
+
+
+@lru_cache(maxsize=1024)
+def _hour_of(text: str) -> float | None:
+    return read_time(f"{text}:00:00Z") if _DAY_AND_HOUR.fullmatch(text) else None
+
+
+@lru_cache(maxsize=3600)
+def _seconds_of(text: str) -> float | None:
+    found = _REST.fullmatch(text)
+    return None if found is None else 60.0 * int(found[1]) + int(found[2])
 
 
 def time_as_text(moment: float) -> str:

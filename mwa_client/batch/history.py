@@ -10,9 +10,9 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import field
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from mwa_client.asvo.job import JobState, read_size
 from mwa_client.batch.entries import (
@@ -27,7 +27,7 @@ from mwa_client.batch.entries import (
 )
 from mwa_client.batch.ledger_file import garbage_collection_off
 from mwa_client.batch.ledger_files import LEDGER_NAME, in_turn
-from mwa_client.batch.records import FetchedProduct, read_product
+from mwa_client.batch.records import WrittenProduct, written_product
 from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage, Step
 from mwa_client.directory.json_files import json_lines
 from mwa_client.directory.our_files import refuse_foreign_folder
@@ -35,6 +35,8 @@ from mwa_client.errors import DirectoryUnusable
 from mwa_client.light_dataclasses import dataclass
 
 NO_FAILURE = ("", "")
+# A named tuple is made by a function in Python, which would take a tenth of a look at a long ledger.
+_new_step: Callable[[tuple[float, str]], Step] = partial(tuple.__new__, Step)
 
 
 class Run(NamedTuple):
@@ -72,52 +74,68 @@ class TimedDownload:
     ended: float | None = None
 
 
-@dataclass
 class RowHistory:
-    """What has happened to one row.
+    """What has happened to one row. There may be ten thousand of them.
 
-    Attributes
+    Parameters
     ----------
     service : str
         The service's name in the ledger.
     identity : str
         What the row asks for.
+
+    Attributes
+    ----------
     steps : list of Step
         What it was, and since when, from the beginning.
+    label : str
+        What it is now.
     job_id : int or None
         Its job.
     downloads : list of TimedDownload
         The downloads of its product, the last one is the present one.
-    product : FetchedProduct or None
-        Its product, once it is complete; None also where its line cannot be read.
     has_followed : bool
         The user's command was run for it, and was successful.
     failure : tuple of (str, str)
         Why it has failed, and what to do; both empty if it has not.
+    completion : dict or None
+        The entry that tells of its product, once it is complete.
     """
 
-    service: str
-    identity: str
-    steps: list[Step] = field(default_factory=list)
-    job_id: int | None = None
-    downloads: list[TimedDownload] = field(default_factory=list)
-    product: FetchedProduct | None = None
-    has_followed: bool = False
-    failure: tuple[str, str] = NO_FAILURE
+    __slots__ = (
+        "completion",
+        "downloads",
+        "failure",
+        "has_followed",
+        "identity",
+        "job_id",
+        "label",
+        "service",
+        "steps",
+    )
+
+    def __init__(self, service: str, identity: str) -> None:
+        self.service, self.identity = service, identity
+        self.steps: list[Step] = []
+        self.label = NOT_SUBMITTED
+        self.job_id: int | None = None
+        self.downloads: list[TimedDownload] = []
+        self.has_followed = False
+        self.failure = NO_FAILURE
+        self.completion: dict[str, Any] | None = None
 
     @property
-    def label(self) -> str:
-        """What it is now."""
-        return self.steps[-1].label if self.steps else NOT_SUBMITTED
+    def product(self) -> WrittenProduct | None:
+        """Its product, once it is complete; None also where its entry makes no sense."""
+        return None if self.completion is None else written_product(self.completion)
 
     def step(self, at: float, label: str) -> None:
         """Note what it is from now on; a clock that was set back does not make it shorter than nothing."""
         steps = self.steps
-        if not steps:
-            steps.append(Step(at, label))
-        elif steps[-1].label != label:
-            before = steps[-1].at
-            steps.append(Step(at if at > before else before, label))
+        if steps and at < (before := steps[-1][0]):
+            at = before
+        steps.append(_new_step((at, label)))
+        self.label = label
 
     def cut_off(self, run: Run, at: float) -> None:
         """Note that its download was over at a moment, without an end of its own, if it was of this run."""
@@ -128,11 +146,6 @@ class RowHistory:
 class LedgerHistory:
     """All that the ledgers of a directory tell.
 
-    Parameters
-    ----------
-    directory : Path
-        The download directory.
-
     Attributes
     ----------
     rows : dict
@@ -141,14 +154,13 @@ class LedgerHistory:
         How many lines cannot be read.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self) -> None:
         self.rows: dict[tuple[str, str], RowHistory] = {}
         self.damaged = 0
-        self._directory = directory
-        self._times: defaultdict[str, list[float]] = defaultdict(list)
+        self._times_in: defaultdict[str, list[float]] = defaultdict(list)
+        self._times: list[float] = []
+        self._ledger = ""
         self._runs: dict[str, Run] = {}
-        self._when, self._ledger = "", ""
-        self._at = 0.0
 
     @classmethod
     def of(cls, directory: Path, state_dir: Path) -> LedgerHistory:
@@ -159,7 +171,7 @@ class LedgerHistory:
         DirectoryUnusable
             The directory is missing, or what is there cannot be read or is not our own.
         """
-        history = cls(directory)
+        history = cls()
         try:
             ledgers = ledgers_in(directory, state_dir)
             with garbage_collection_off():
@@ -186,34 +198,32 @@ class LedgerHistory:
 
     def take(self, entry: dict[str, Any], ledger: str) -> None:
         """Learn what an entry tells of its row; `ledger` is the name of the file that it is in."""
-        event, identity, service = entry.get("event"), entry.get("row"), entry.get("service")
-        if event not in TELLING or type(identity) is not str or type(service) is not str:
+        get = entry.get
+        event, identity, service = get("event"), get("row"), get("service")
+        if event != STATE_OF_JOB and event not in TELLING:  # Most are states.
             return
-        if entry.get("time") != self._when or ledger != self._ledger:  # Many lines are of the same second.
-            now = entry_time(entry)
-            if now is None:
-                return
-            self._note_time(entry["time"], now, ledger)
-        at, whose = self._at, (service, identity)
-        row = self.rows.get(whose)
+        if type(identity) is not str or type(service) is not str:
+            return
+        if ledger != self._ledger:
+            self._ledger, self._times = ledger, self._times_in[ledger]
+        at, times = entry_time(entry), self._times
+        if at is None:
+            return
+        if not times or at > times[-1]:
+            times.append(at)
+        row = self.rows.get((service, identity))
         if row is None:
-            row = self.rows[whose] = RowHistory(service, identity)
+            row = self.rows[service, identity] = RowHistory(service, identity)
         if event == READ_AGAIN:
-            row.product = read_product(self._directory, entry)
+            row.completion = entry
             return
         if event != STATE_OF_JOB:
             self._take_about_row(row, event, entry, at, ledger)
         elif row.failure is not NO_FAILURE:
             row.failure = NO_FAILURE
         label = label_after(entry)
-        if label:
+        if label and (label != row.label or not row.steps):
             row.step(since(entry, at), label)
-
-    def _note_time(self, when: str, now: float, ledger: str) -> None:
-        self._when, self._at, self._ledger = when, now, ledger
-        times = self._times[ledger]
-        if not times or now > times[-1]:
-            times.append(now)
 
     def _take_about_row(
         self, row: RowHistory, event: str, entry: dict[str, Any], at: float, ledger: str
@@ -231,24 +241,25 @@ class LedgerHistory:
             row.failure = str(entry.get("message") or ""), str(entry.get("remedy") or "")
 
     def _take_download(self, row: RowHistory, entry: dict[str, Any], at: float, ledger: str) -> None:
-        run = Run(ledger, str(entry.get("run")))
-        before = self._runs.get(ledger, run)
-        if before != run:
+        begun = str(entry.get("run"))
+        run = before = self._runs.get(ledger)
+        if run is None or run.begun != begun:
+            run = self._runs[ledger] = Run(ledger, begun)
+        if before is not None and before is not run:
             # Nothing is written when a run is killed: its downloads were over with its last line.
             over = self._last_before(entry_time(entry, "run") or at, ledger)
             for other in self.rows.values():
                 other.cut_off(before, over)
-        self._runs[ledger] = run
         row.downloads.append(_read_download(entry, at, run))
 
     def _last_before(self, moment: float, ledger: str) -> float:
-        times = self._times[ledger]
+        times = self._times_in[ledger]
         return times[max(bisect_left(times, moment) - 1, 0)]
 
     def _take_complete(self, row: RowHistory, entry: dict[str, Any], at: float) -> None:
         job_id = entry.get("job_id")
         row.job_id = job_id if type(job_id) is int else row.job_id
-        row.product = read_product(self._directory, entry)
+        row.completion = entry
         if row.label == LABELS[Stage.DOWNLOADING] and row.downloads:
             row.downloads[-1].ended = at
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mwa_client.asvo.job import ProductFile
-from mwa_client.directory.names import path_below
+from mwa_client.directory.names import name_below
 from mwa_client.json_text import read_strictly
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.files import ExpectedFile, FetchedFile, FetchedFolder, by_name
@@ -146,32 +146,90 @@ class UnreadProduct:
         return () if fetched is None else tuple(by_name(self._directory, fetched.files).get(name, ()))
 
 
-def read_product(directory: Path, entry: dict[str, Any]) -> FetchedProduct | None:
+class WrittenFile(NamedTuple):
+    """A file of a product as an entry of the ledger tells of it.
+
+    Attributes
+    ----------
+    name : str
+        Its name below the directory, as the system has it.
+    size, sha1, verified, mtime_ns, is_changed : int, str, bool, int or None, bool
+        As of a `FetchedFile`.
+    unpacked : int or None
+        How many files are in it, where it is a folder that was unpacked.
+    """
+
+    name: str
+    size: int
+    sha1: str
+    verified: bool
+    mtime_ns: int | None
+    is_changed: bool
+    unpacked: int | None
+
+
+class WrittenProduct(NamedTuple):
+    """A product as an entry of the ledger tells of it: less to make than a `FetchedProduct`.
+
+    Attributes
+    ----------
+    files : tuple of WrittenFile
+        Its files in the directory.
+    elsewhere, refused, known_as : tuple, tuple, str
+        As of a `FetchedProduct`.
+    """
+
+    files: tuple[WrittenFile, ...]
+    elsewhere: tuple[str, ...]
+    refused: tuple[RefusedArchive, ...]
+    known_as: str
+
+
+def written_product(entry: Mapping[str, Any]) -> WrittenProduct | None:
     """Return the product that an entry of the ledger tells of.
 
     It is None where a part of the entry makes no sense, for half a product is no product.
     """
     files, elsewhere, refused = entry.get("files"), entry.get("elsewhere"), entry.get("refused")
     try:
-        fetched = FetchedProduct(
-            tuple(_read_file(directory, file) for file in (files if isinstance(files, list) else [])),
-            tuple(str(path) for path in (elsewhere if isinstance(elsewhere, list) else [])),
-            tuple(RefusedArchive(*map(str, one)) for one in (refused if isinstance(refused, list) else [])),
+        written = WrittenProduct(
+            tuple(map(_read_file, files)) if isinstance(files, list) else (),
+            tuple(map(str, elsewhere)) if isinstance(elsewhere, list) else (),
+            tuple(RefusedArchive(*map(str, one)) for one in refused) if isinstance(refused, list) else (),
             str(entry.get("known_as") or ""),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    return fetched if fetched.files or fetched.elsewhere else None
+    return written if written.files or written.elsewhere else None
 
 
-def _read_file(directory: Path, file: dict[str, Any]) -> FetchedFile:
-    path, size, sha1 = path_below(directory, file["name"]), file["size"], file["sha1"]
+def read_product(directory: Path, entry: Mapping[str, Any]) -> FetchedProduct | None:
+    """Return `written_product` with the paths that its files have in a directory."""
+    written = written_product(entry)
+    if written is None:
+        return None
+    files = tuple(_fetched(directory, file) for file in written.files)
+    return FetchedProduct(files, *written[1:])
+
+
+def _read_file(file: Mapping[str, Any]) -> WrittenFile:
+    size, sha1, mtime_ns, unpacked = file["size"], file["sha1"], file.get("mtime_ns"), file.get("unpacked")
     if not (isinstance(size, int) and size >= 0 and _SHA1.fullmatch(sha1)):
         raise ValueError("no size or no SHA-1")
-    mtime_ns, files = file.get("mtime_ns"), file.get("unpacked")
-    at = mtime_ns if isinstance(mtime_ns, int) else None
-    known = path, size, sha1, file["verified"] is True, 0, at, file.get("changed") is True
-    return FetchedFile(*known) if files is None else FetchedFolder(*known, files=int(files))
+    return WrittenFile(
+        name_below(file["name"]),
+        size,
+        sha1,
+        file["verified"] is True,
+        mtime_ns if isinstance(mtime_ns, int) else None,
+        file.get("changed") is True,
+        None if unpacked is None else int(unpacked),
+    )
+
+
+def _fetched(directory: Path, file: WrittenFile) -> FetchedFile:
+    known = directory / file.name, file.size, file.sha1, file.verified, 0, file.mtime_ns, file.is_changed
+    return FetchedFile(*known) if file.unpacked is None else FetchedFolder(*known, files=file.unpacked)
 
 
 @dataclass

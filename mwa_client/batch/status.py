@@ -17,7 +17,7 @@ from mwa_client.batch.estimate import MOST_LEARNT, Waits, altogether, is_at_serv
 from mwa_client.batch.events import Expected
 from mwa_client.batch.history import LedgerHistory, RowHistory, TimedDownload
 from mwa_client.batch.ledger_file import garbage_collection_off
-from mwa_client.batch.records import FetchedProduct
+from mwa_client.batch.records import WrittenFile, WrittenProduct
 from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage, Step
 from mwa_client.directory.at_work import clients_at_work
 from mwa_client.directory.names import name_on_disk
@@ -25,9 +25,9 @@ from mwa_client.directory.owner import Owner
 from mwa_client.directory.trees import tree_size
 from mwa_client.errors import MwaClientError
 from mwa_client.light_dataclasses import dataclass
-from mwa_client.transfer.files import DownloadDirectory, by_name
+from mwa_client.transfer.files import DownloadDirectory
 from mwa_client.transfer.part_file import bytes_in_part
-from mwa_client.transfer.standing import Standing, standing_of_file
+from mwa_client.transfer.standing import Standing, standing_at
 from mwa_client.transfer.unpacking.kept import unpack_place
 from mwa_client.transfer.unpacking.unpacked import bytes_in_unpacking
 
@@ -225,8 +225,8 @@ class _Look:
 
     @cached_property
     def above(self) -> str:
-        """The directory as it stands in the paths of products."""
-        return str(self.directory)
+        """What stands before the name of a product in its path."""
+        return str(self.directory / "_")[:-1]
 
     @cached_property
     def place(self) -> DownloadDirectory:
@@ -242,48 +242,47 @@ class _Look:
 
     def at(self, row: RowHistory | None, request: JobRequest | None = None) -> RowStatus:
         identity = request.identity if request is not None else row.identity if row is not None else ""
-        obs_id, kind = _OBS_ID.search(identity), kind_in(identity)
-        about = {} if row is None or not row.steps else self._about(row, kind)
-        line = None if request is None else request.line
-        return RowStatus(line, None if obs_id is None else int(obs_id[1]), kind=kind, **about)
+        found, kind = _OBS_ID.search(identity), kind_in(identity)
+        line, obs_id = None if request is None else request.line, None if found is None else int(found[1])
+        if row is None or not row.steps:
+            return RowStatus(line, obs_id, kind=kind)
+        note, remedy = row.failure
+        return RowStatus(
+            line,
+            obs_id,
+            row.job_id,
+            kind,
+            since=row.steps[-1].at,
+            steps=tuple(row.steps),
+            downloads=tuple(row.downloads),
+            **{"label": row.label, "note": note, "remedy": remedy, **self._of_state(row, kind)},
+        )
 
-    def _about(self, row: RowHistory, kind: str) -> dict[str, Any]:
-        """Return what is to be said of a row of the ledger."""
+    def _of_state(self, row: RowHistory, kind: str) -> dict[str, Any]:
+        """Return what is to be said of a row of the ledger besides what it tells by itself."""
         label = row.label
-        about: dict[str, Any] = {
-            "job_id": row.job_id,
-            "label": label,
-            "since": row.steps[-1].at,
-            "note": row.failure[0],
-            "remedy": row.failure[1],
-            "steps": tuple(row.steps),
-            "downloads": tuple(row.downloads),
-        }
         if label == LABELS[Stage.COMPLETE]:
-            about |= self._of_product(row.product, has_followed=row.has_followed)
-        elif about_kept := self._of_kept_product(row):
-            about |= about_kept
-        elif row.downloads:
-            about |= self._of_download(row)
+            return self._of_product(row.product, has_followed=row.has_followed)
+        about = self._of_kept_product(row) or (self._of_download(row) if row.downloads else {})
         if label == LABELS[Stage.FOLLOWED] and not self.is_at_work:
             about["label"] = COMMAND_INTERRUPTED
         if is_at_service(label):
             about["ready_at"] = self.waits.expect(kind, row.steps, self.now)
         return about
 
-    def _of_product(self, product: FetchedProduct | None, *, has_followed: bool) -> dict[str, Any]:
+    def _of_product(self, product: WrittenProduct | None, *, has_followed: bool) -> dict[str, Any]:
         """Say where a product is, and whether it is still there."""
         if product is None:
             return {"note": "Its line in the ledger cannot be read.", "remedy": "The next run looks for it."}
-        here = self._places_of(product)
-        size = sum(file.size for file in product.files)
+        here = self._places_of(product.files)
+        sizes = [file.size for file in product.files]
         found = {
             "paths": (*here, *product.elsewhere),
-            "size": size if product.files else None,
-            "here": size,
-            "unverified": sum(not file.verified for file in product.files),
+            "size": sum(sizes) if sizes else None,
+            "here": sum(sizes),
+            "unverified": [file.verified for file in product.files].count(False),
         }
-        standing = set(here.values())
+        standing = here.values()
         if Standing.GONE in standing and has_followed:
             return {**found, "here": 0, "note": "It has been moved away since its command was done."}
         if Standing.GONE in standing:
@@ -294,26 +293,29 @@ class _Look:
 
     def _of_kept_product(self, row: RowHistory) -> dict[str, Any]:
         """Say where a product is whose command waits, runs, was cut off or failed; empty if it is gone."""
-        if row.product is None or row.label not in _WITH_PRODUCT:
+        product = row.product if row.label in _WITH_PRODUCT else None
+        if product is None:
             return {}
-        found = self._of_product(row.product, has_followed=False)
+        found = self._of_product(product, has_followed=False)
         return {key: found[key] for key in ("paths", "size", "here", "unverified")} if found["here"] else {}
 
-    def _places_of(self, product: FetchedProduct) -> dict[str, Standing]:
-        """Return where a product is in the directory, and how it is found there.
+    def _places_of(self, files: Iterable[WrittenFile]) -> dict[str, Standing]:
+        """Return where the files of a product are in the directory, and how they are found there.
 
         A folder is not looked into: that may be a million files.
         """
-        if len(product.files) == 1:
-            only = str(product.files[0].path)
-            if only.rpartition("/")[0] == self.above:
-                return {only: standing_of_file(product.files[0])}
-        places = {}
-        for name, files in by_name(self.directory, product.files).items():
-            path = self.directory / name
-            is_there = os.path.lexists(path)
-            standing = standing_of_file(files[0]) if files[0].path == path else Standing.AS_LEFT
-            places[str(path)] = standing if is_there else Standing.GONE
+        places: dict[str, Standing] = {}
+        for file in files:
+            name, _, is_below = file.name.partition("/")
+            path = self.above + name
+            if path in places:
+                continue
+            if is_below:
+                places[path] = Standing.AS_LEFT if os.path.lexists(path) else Standing.GONE
+            else:
+                is_folder, is_changed = file.unpacked is not None, file.is_changed
+                known = file.size, file.mtime_ns
+                places[path] = standing_at(path, *known, is_folder=is_folder, is_changed=is_changed)
         return places
 
     def _bytes_of(self, name: str) -> int:

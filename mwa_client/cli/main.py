@@ -157,6 +157,6 @@ def _show(*lines: str | Mapping[str, object]) -> None:
     """
     texts = [printable(line) if isinstance(line, str) else json_line(line) for line in lines]
     try:
-        print(*texts, sep="\n", flush=True)
+        print("\n".join(texts), flush=True)  # At once: each line by itself may be a call of the system.
     except (OSError, ValueError) as error:
         raise ResultLost.of(error) from error

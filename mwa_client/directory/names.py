@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 
 def name_on_disk(text: str) -> str:
@@ -25,8 +25,8 @@ def name_in_text(name: str) -> str:
     return name if name.isascii() else os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
-def path_below(directory: Path, name: object) -> Path:
-    """Return the path of a file whose name below a directory was written down by `name_in_text`.
+def name_below(name: object) -> str:
+    """Return the name below a directory, as the system has it, that was written down by `name_in_text`.
 
     Raises
     ------
@@ -37,8 +37,8 @@ def path_below(directory: Path, name: object) -> Path:
         raise ValueError("not the name of a file")
     on_disk = name_on_disk(name)  # A UnicodeEncodeError is a ValueError.
     if name and "/" not in name:
-        return directory / on_disk  # Most are so, and a ledger may have a hundred thousand of them.
+        return on_disk  # Most are so, and a ledger may have a hundred thousand of them.
     path = PurePosixPath(on_disk)
     if path.is_absolute() or ".." in path.parts or path.as_posix() != on_disk:
         raise ValueError("not below the directory")
-    return directory / path
+    return on_disk

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 
-from mwa_client.display.widths import columns_of, filled, of_width, pieces
+from mwa_client.display.widths import all_filled, columns_of, filled, of_width, pieces, widest
 from mwa_client.formatting import printable
 from mwa_client.light_dataclasses import dataclass
 
@@ -41,17 +41,15 @@ def aligned(
     cells = [tuple(headings), *map(tuple, rows)]
     if width is not None:
         cells = [tuple(map(printable, row)) for row in cells]  # As it will be shown, so it is measured.
-    widths = [max(map(columns_of, column)) for column in zip(*cells)]
+    columns = list(zip(*cells))
+    widths = [widest(column) for column in columns]
     at_left = [heading in words for heading in headings]
     if width is None or sum(widths) + len(SPACE) * (len(widths) - 1) <= width:
-        return [SPACE.join(_placed(row, widths, at_left)).rstrip(" ") for row in cells]
+        about = zip(columns, widths, at_left)
+        placed = (all_filled(column, wide, at_left=is_left) for column, wide, is_left in about)
+        return [SPACE.join(row).rstrip(" ") for row in zip(*placed)]
     layout = _Layout(widths, at_left, max(width, NARROWEST_WINDOW))
     return [line for row in cells for line in layout.lines(row)]
-
-
-def _placed(row: Sequence[str], widths: Sequence[int], at_left: Sequence[bool]) -> Iterator[str]:
-    for cell, width, is_left in zip(row, widths, at_left):
-        yield filled(cell, width, at_left=is_left)
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,8 @@ class _Layout:
         for part in self.parts:
             begin = SPACE if part.start else ""
             room = self.width - len(begin)
-            cells = list(_placed(row[part], self.widths[part], self.at_left[part]))
+            about = zip(row[part], self.widths[part], self.at_left[part])
+            cells = [filled(cell, wide, at_left=is_left) for cell, wide, is_left in about]
             if part.stop < len(row) or not self.at_left[-1]:
                 line = SPACE.join(cells).rstrip(" ")
                 fits = columns_of(line) <= room

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from mwa_client.batch.estimate import altogether
 from mwa_client.batch.status import DirectoryStatus, RowStatus
@@ -92,7 +93,12 @@ def status_documents(status: DirectoryStatus) -> Iterator[dict[str, object]]:
 
 def local_time(moment: float | None) -> str:
     """Return a moment as people read it, in the time of this machine: ``2026-11-29 01:45``."""
-    return "-" if moment is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+    return "-" if moment is None else _local_minute(moment // 60)
+
+
+@lru_cache(maxsize=1024)
+def _local_minute(minute: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(60 * minute))
 
 
 def in_life_order(states: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -103,14 +109,17 @@ def in_life_order(states: Mapping[str, int]) -> list[tuple[str, int]]:
 def _table(status: DirectoryStatus, width: int | None) -> list[str]:
     has_lines = any(row.line is not None for row in status.rows)
     first = 0 if has_lines else 1
-    rows = (_cells(row, status)[first:] for row in status.rows)
+    above = f"{status.directory}/"
+    rows = (_cells(row, above, status.now)[first:] for row in status.rows)
     return aligned(STATUS_HEADINGS[first:], rows, WORD_HEADINGS, width)
 
 
-def _cells(row: RowStatus, status: DirectoryStatus) -> tuple[str, ...]:
-    above = f"{status.directory}/"
-    paths = ", ".join(path.removeprefix(above) for path in row.paths)
-    about = f"{paths} ({row.note})" if paths and row.note else paths or row.note or _estimate(row, status.now)
+def _cells(row: RowStatus, above: str, now: float) -> tuple[str, ...]:
+    paths, about = ", ".join([path.removeprefix(above) for path in row.paths]), row.note
+    if paths:
+        about = f"{paths} ({about})" if about else paths
+    elif not about and row.ready_at is not None:
+        about = expected_in_words(altogether([row.ready_at], now), now)
     return (
         "-" if row.line is None else str(row.line),
         "-" if row.job_id is None else str(row.job_id),
@@ -121,10 +130,6 @@ def _cells(row: RowStatus, status: DirectoryStatus) -> tuple[str, ...]:
         _size(row),
         about,
     )
-
-
-def _estimate(row: RowStatus, now: float) -> str:
-    return expected_in_words(altogether([row.ready_at], now), now)
 
 
 def _size(row: RowStatus) -> str:

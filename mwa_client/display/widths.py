@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 
 
@@ -17,11 +18,23 @@ def columns_of(text: str) -> int:
     return len(text) if text.isascii() else sum(map(_columns_of_one, text))
 
 
+def widest(texts: Sequence[str]) -> int:
+    """Return how many columns the widest of some printable texts takes."""
+    # One look at all of them: most tables are in ASCII, and may have ten thousand rows.
+    return max(map(len if "".join(texts).isascii() else columns_of, texts))
+
+
 def filled(text: str, width: int, *, at_left: bool = True) -> str:
     """Return a text with spaces behind it, or before it, so that it takes this many columns."""
-    if not text.isascii():
-        width += len(text) - columns_of(text)
-    return text.ljust(width) if at_left else text.rjust(width)
+    return all_filled([text], width, at_left=at_left)[0]
+
+
+def all_filled(texts: Sequence[str], width: int, *, at_left: bool = True) -> list[str]:
+    """Return each of some texts as `filled` does."""
+    fill = str.ljust if at_left else str.rjust
+    if "".join(texts).isascii():
+        return [fill(text, width) for text in texts]
+    return [fill(text, width + len(text) - columns_of(text)) for text in texts]
 
 
 def of_width(name: str, width: int) -> str:

@@ -76,31 +76,35 @@ def read_again(files: Sequence[FetchedFile], stop: threading.Event) -> tuple[Fet
 
 def standing_of_file(file: FetchedFile) -> Standing:
     """Say how one file is found, without reading its bytes."""
+    is_folder = isinstance(file, FetchedFolder)
+    return standing_at(file.path, file.size, file.mtime_ns, is_folder=is_folder, is_changed=file.is_changed)
+
+
+def standing_at(
+    path: Path | str, size: int, mtime_ns: int | None, *, is_folder: bool = False, is_changed: bool = False
+) -> Standing:
+    """Say how a file, or a folder that was unpacked, is found of which all but its bytes is known.
+
+    The arguments are as of a `FetchedFile`.
+    """
     try:
-        state = file.path.lstat()
+        state = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return Standing.GONE
     except OSError:
         return Standing.CHANGED
-    if isinstance(file, FetchedFolder):
-        return _standing_of_folder(file, state)
     # Sizes and times are the owner's to choose: another user's file is none that we left.
-    is_ours = stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid()
-    if not is_ours or state.st_size != file.size:
+    is_ours = state.st_uid == os.geteuid()
+    if is_folder:
+        # By its own time alone: its user works in it, and to look at a million files would take minutes; it
+        # is never replaced anyway.
+        is_as_left = is_ours and stat.S_ISDIR(state.st_mode) and mtime_ns in (None, state.st_mtime_ns)
+        return Standing.AS_LEFT if is_as_left else Standing.CHANGED
+    if not (is_ours and stat.S_ISREG(state.st_mode) and state.st_size == size):
         return Standing.CHANGED
-    if state.st_mtime_ns != file.mtime_ns:
+    if state.st_mtime_ns != mtime_ns:
         return Standing.TOUCHED
-    return Standing.CHANGED if file.is_changed else Standing.AS_LEFT
-
-
-def _standing_of_folder(folder: FetchedFolder, state: os.stat_result) -> Standing:
-    """Say how an unpacked folder is found, by its own time alone.
-
-    Its user works in it, and to look at a million files would take minutes; it is never replaced anyway.
-    """
-    is_ours = stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid()
-    is_as_left = is_ours and folder.mtime_ns in (None, state.st_mtime_ns)
-    return Standing.AS_LEFT if is_as_left else Standing.CHANGED
+    return Standing.CHANGED if is_changed else Standing.AS_LEFT
 
 
 def sha1_of(path: Path, stop: threading.Event) -> str:
