@@ -26,10 +26,7 @@ from mwa_client.directory.trees import tree_size
 from mwa_client.errors import MwaClientError
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.files import DownloadDirectory
-from mwa_client.transfer.part_file import bytes_in_part
 from mwa_client.transfer.standing import Standing, standing_at
-from mwa_client.transfer.unpacking.kept import unpack_place
-from mwa_client.transfer.unpacking.unpacked import bytes_in_unpacking
 
 if TYPE_CHECKING:
     from mwa_client.jobs.request import JobRequest
@@ -320,6 +317,11 @@ class _Look:
 
     def _bytes_of(self, name: str) -> int:
         """Return how many bytes are here of a file or folder that is being fetched, unpacked or not."""
+        # Imported here, where a download is under way: a look at other rows need not wait for it.
+        from mwa_client.transfer.part_file import bytes_in_part
+        from mwa_client.transfer.unpacking.kept import unpack_place
+        from mwa_client.transfer.unpacking.unpacked import bytes_in_unpacking
+
         part, unpacked = self.place.part(name), unpack_place(self.place, name).path
         if self.kept.isdisjoint((part.name, unpacked.name)):
             return 0
