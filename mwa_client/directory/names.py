@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import PurePosixPath
+
+_OF_THE_SHELL = re.compile("[`$;&|<>\"'\\x00-\\x1f]")
+"""Signs with which a part of a name can be a command of its own."""
+
+
+def is_no_command(name: str) -> bool:
+    """Say whether a name is just a name, even where a script or another machine's shell reads it once more.
+
+    Examples
+    --------
+    >>> is_no_command("1191828584_10001_ms.tar"), is_no_command("a $(rm b).tar")
+    (True, False)
+    """
+    return not _OF_THE_SHELL.search(name)
 
 
 def name_on_disk(text: str) -> str:

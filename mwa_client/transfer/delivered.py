@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from mwa_client.directory.names import name_on_disk
+from mwa_client.directory.names import is_no_command, name_on_disk
 from mwa_client.directory.trees import walk_tree
 from mwa_client.errors import JobFailed, TransferFailed
 from mwa_client.light_dataclasses import dataclass
@@ -71,6 +71,11 @@ class DeliveryRoots:
             below = ", ".join(map(str, self.roots))
             raise JobFailed(
                 f"The service says that the product is at {path}, but deliveries are below {below}.", remedy
+            )
+        if not any(is_no_command(str(written.relative_to(root))) for root in roots):
+            raise JobFailed(
+                f"The service says that the product is at {path[:300]}, which has signs of the shell.",
+                "Nothing was copied. Tell the archive's help desk.",
             )
         for folder in map(_real, (directory, *self.private)):
             # A root that somebody has put into the folder is meant.

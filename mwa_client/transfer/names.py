@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Callable
 
 from mwa_client.directory.disk import disk_errors
-from mwa_client.directory.names import name_on_disk
+from mwa_client.directory.names import is_no_command, name_on_disk
 from mwa_client.transfer.events import FileNotice
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FinalNames
 from mwa_client.transfer.standing import Standing, sha1_of, standing_of_file
@@ -42,14 +42,15 @@ _NO_HARD_LINKS = (
 def safe_name(name: str, obs_id: int | None, job_id: int) -> str:
     """Return a product's name as it can stand in a directory.
 
-    Only the base name counts. One that is empty, hidden, too long, unprintable or taken by this program is
-    replaced by the ids and its suffix.
+    Only the base name counts. One that is empty, hidden, too long, unprintable, taken by this program or a
+    danger in a shell (``sh -c 'work {path}'``) is replaced by the ids and its suffix.
     """
     base = re.split(r"[/\\]", name)[-1]
     usable = (
         base
         and base.isprintable()
         and base == base.strip()
+        and is_no_command(base)
         and not base.startswith((".", "-"))
         and len(base.encode("utf-8")) <= 200
         and not base.upper().startswith("SHA1SUMS")

@@ -437,7 +437,7 @@ def test_a_delivery_that_this_host_would_see_is_not_complete_elsewhere(
         assert "does not exist" in done.summary.failed[0].error.what
 
 
-ROOTS = DeliveryRoots((Path("/scratch"), Path("/data")), (Path("/data/home/me"),))
+ROOTS = DeliveryRoots((Path("/scratch"), Path("/data"), Path("/mnt/R&D")), (Path("/data/home/me"),))
 
 
 @pytest.mark.parametrize(
@@ -451,6 +451,9 @@ ROOTS = DeliveryRoots((Path("/scratch"), Path("/data")), (Path("/data/home/me"),
         ("scratch/7", False),
         ("", False),
         ("/scratch/\0", False),
+        ("/scratch/mwa/$(rm -rf mwa)", False),
+        ("/scratch/mwa/a\nb", False),
+        ("/mnt/R&D/7", True),
         ("/home/me/.ssh/id_rsa", False),
         ("/data/home/me/.ssh/id_rsa", False),
         ("/data/home", False),

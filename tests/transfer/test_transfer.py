@@ -1141,7 +1141,10 @@ HOSTILE = {
     "obs 7.zip": "obs 7.zip",
     "ü" * 98 + ".zip": "ü" * 98 + ".zip",
     "观测.tar": "观测.tar",
-    "weird $(rm -rf ~) ; name.zip": "weird $(rm -rf ~) ; name.zip",
+    "weird $(rm -rf ~) ; name.zip": "1191828584_10001.zip",
+    "a`b`.tar": "1191828584_10001.tar",
+    "it's (1) [2] #3 *4?.tar": "1191828584_10001.tar",
+    "its (1) [2] #3 *4?.tar": "its (1) [2] #3 *4?.tar",
 }
 
 
