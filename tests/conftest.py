@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from collections.abc import Iterator
@@ -11,11 +12,19 @@ import pytest
 from shared import THREE_ROWS, FastClock
 
 from mwa_client.cli.interrupts import SIGNALS
+from mwa_client.cli.main import OBJECTS_PER_LOOK
 from mwa_client.sandbox import Sandbox
 
 # What a shell starts in the background, or with nohup, ignores these; the processes of the tests must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    """Spare Python looking through all tests again and again for cycles that could be removed."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(OBJECTS_PER_LOOK)
 
 
 @pytest.fixture

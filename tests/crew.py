@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from forked import ForkedClient
 from ordeal import HURRIED, PATIENCE, SLOWEST, Wanted, environment_of, sha1_of, wait_until_noted
 
 from mwa_client.errors import ExitStatus
@@ -119,17 +120,16 @@ class Crew:
         words = [f"--csv={self._folder / 'jobs.csv'}", f"--dir={self._directory}", "--poll=0.1"]
         log = self._folder / f"{part.replace('/', '-of-')}.log"
         with log.open("w") as output:
-            process = subprocess.Popen(
+            process = ForkedClient(
                 [
                     *(sys.executable, "-c", HURRIED, *words),
                     *(f"--part={part}", "--wait-for-lock=60", f"--api={self._api.value}"),
                 ],
-                env={
+                {
                     **environment_of(self._sandbox, self._api, self._folder),
                     **hurried,
                     "MACHINE": f"login{number % self._machines}",
                 },
-                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
             )

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
+from forked import ForkedClient
 from shared import environment, wait_until
 from unpacked_products import content_of, contents_of, files_in, unpacked_content_of
 
@@ -42,9 +43,10 @@ PATIENCE = 120.0
 HURRIED = """
 import os, sys
 from mwa_client.batch import pacing
-from mwa_client.directory import lock_file, owner
+from mwa_client.directory import at_work, lock_file, owner
 pacing.SLOWEST_ANSWER = pacing.SLOWEST_LISTING = float(os.environ["SLOWEST"])
-lock_file.HEARTBEAT, lock_file.WATCH = float(os.environ["WATCH"]) / 5, float(os.environ["WATCH"])
+lock_file.HEARTBEAT = float(os.environ["WATCH"]) / 5
+lock_file.WATCH = at_work.WATCH = float(os.environ["WATCH"])
 owner.boot_id = lambda: os.environ["MACHINE"]
 from mwa_client.cli.main import main
 sys.exit(main())
@@ -314,15 +316,9 @@ class Ordeal:
         except (OSError, ValueError):
             return None
 
-    def _start(self, **more: str) -> subprocess.Popen[bytes]:
+    def _start(self, **more: str) -> ForkedClient:
         with self._log.open("w") as log:
-            return subprocess.Popen(
-                self._command,
-                env={**self.environment, **more},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+            return ForkedClient(self._command, {**self.environment, **more}, stdout=log, stderr=log)
 
     def _run(self, moment: Moment | None) -> int | None:
         """Run the client until it ends or is killed; return how it ended, None where it was killed."""
@@ -343,7 +339,7 @@ class Ordeal:
         was_killed = process.returncode == -signal.SIGKILL and not gets_nowhere
         return None if was_killed else process.returncode
 
-    def _await(self, moment: Moment, process: subprocess.Popen[bytes]) -> None:
+    def _await(self, moment: Moment, process: ForkedClient) -> None:
         deadline = time.monotonic() + moment.latest
         count = SEEN[moment.what]
         enough = count(self) + moment.more

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
+from forked import ForkedClient, is_like_ours
+
 from mwa_client.asvo import open_session
 from mwa_client.asvo.service import Credentials, Service
 from mwa_client.batch.batch import Batch
@@ -212,21 +214,37 @@ def environment(sandbox: Sandbox | None = None, **more: str) -> dict[str, str]:
 
 
 def run_command(
-    *arguments: str | Path, env: dict[str, str], cwd: Path | None = None, stdin: bytes = b""
+    *arguments: str | Path,
+    env: dict[str, str],
+    cwd: Path | None = None,
+    stdin: bytes = b"",
+    is_new: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the client as a process and wait for it; its lines are given without their times."""
+    """Run the client as a process and wait for it; its lines are given without their times.
+
+    It has read its modules when it starts, unless what counts at the start is given in `env`, or `is_new`.
+    """
+    words = command(*arguments)
+    if is_like_ours(env) and not is_new:
+        return run_forked(words, env, cwd, stdin)
     done = subprocess.run(
-        command(*arguments),
-        env=env,
-        cwd=cwd,
-        input=stdin.decode() if stdin else "",
-        capture_output=True,
-        text=True,
-        timeout=15,
-        check=False,
+        words, env=env, cwd=cwd, input=stdin.decode(), capture_output=True, text=True, timeout=15, check=False
     )
-    done.stdout, done.stderr = untimed(done.stdout), untimed(done.stderr)
-    return done
+    return finished(words, done.returncode, done.stdout, done.stderr)
+
+
+def run_forked(
+    words: list[str], env: dict[str, str], cwd: Path | None = None, stdin: bytes = b""
+) -> subprocess.CompletedProcess[str]:
+    """Run a process that has read the client's modules when it starts, and wait for it, as `run_command`."""
+    with ForkedClient(words, env, cwd, given=stdin) as process:
+        stdout, stderr = process.communicate(timeout=20)
+    return finished(words, process.wait(), stdout, stderr)
+
+
+def finished(words: list[str], status: int, stdout: str, stderr: str) -> subprocess.CompletedProcess[str]:
+    """Say how a client has ended; its lines are given without their times."""
+    return subprocess.CompletedProcess(words, status, untimed(stdout), untimed(stderr))
 
 
 def untimed(text: str) -> str:

@@ -6,11 +6,10 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from forked import ForkedClient
 from ordeal import (
     Ordeal,
     let_go_wrong,
@@ -65,21 +64,8 @@ class Place:
     def run(self, sandbox: Sandbox) -> subprocess.CompletedProcess[str]:
         return run_command(*self.arguments, env=environment(sandbox))
 
-    @contextmanager
-    def running(self, sandbox: Sandbox) -> Iterator[subprocess.Popen[str]]:
-        process = subprocess.Popen(
-            command(*self.arguments),
-            env=environment(sandbox),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.communicate()
+    def running(self, sandbox: Sandbox) -> ForkedClient:
+        return ForkedClient(command(*self.arguments), environment(sandbox))
 
 
 # --- SIGKILL ------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from typing import Any
 
 import pexpect  # type: ignore[import-untyped]
 import pytest
-from shared import THREE_ROWS, FastClock, command, environment, run_batch, untimed, wait_until
+from shared import THREE_ROWS, FastClock, command, environment, run_batch, run_forked, untimed, wait_until
 
 from mwa_client.batch import watching
 from mwa_client.batch.events import Begun, Complete, Counts
@@ -65,9 +65,7 @@ def run_with(before: str, *arguments: str | Path, env: dict[str, str]) -> subpro
     """Run the client as a process that first does something to itself."""
     program = f"import sys\n{before}\nfrom mwa_client.cli.main import main\nsys.exit(main())"
     words = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=30, check=False)
-    done.stdout, done.stderr = untimed(done.stdout), untimed(done.stderr)
-    return done
+    return run_forked(words, env)
 
 
 def assert_all_complete(done: subprocess.CompletedProcess[str], data: Path) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
 
 import pytest
 from crew import Crew
+from forked import ForkedClient
 from ordeal import FIRST_OBS, KINDS, Wanted
 from shared import command, environment, vis, wait_until
 
@@ -57,14 +56,7 @@ def test_a_part_and_who_must_not_work_beside_it(
         env = environment(sandbox)
         stall = sandbox.faults.add("stall", after=0)
         words = (f"--csv={csv}", f"--dir={data}", "--poll=0.05")
-        first = subprocess.Popen(
-            command(*words, "--part=0/3"),
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
+        with ForkedClient(command(*words, "--part=0/3"), env) as first:
             wait_until(lambda: stall.hits > 0)
             asked = len(sandbox.requests)
             for other in (["--part=3/3"], ["--part=1/2"], []):
@@ -74,9 +66,6 @@ def test_a_part_and_who_must_not_work_beside_it(
             sandbox.faults.clear()
             assert here(*words, "--part=1/3", env=env) == 0
             assert "Part 1/3: 2 of 6 jobs, on 2 observations." in capfd.readouterr().err
-        finally:
-            first.send_signal(signal.SIGKILL)
-            first.communicate()
         assert here(*words, env=env) == 0
         assert len(sandbox.jobs) == 6 and len((data / "SHA1SUMS").read_text().splitlines()) == 6
         assert [path.name for path in (data / ".mwa_client").glob("lock*")] == []

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from forked import ForkedClient
 from shared import (
     THREE_ROWS,
     FastClock,
@@ -23,6 +24,7 @@ from shared import (
     environment,
     products,
     run_command,
+    run_forked,
     true_bytes,
     untimed,
     wait_until,
@@ -264,7 +266,8 @@ def test_practice_and_real_products_are_not_mixed(sandbox: Sandbox, csv: Path, t
 
 
 def test_a_run_from_beginning_to_end(sandbox: Sandbox, csv: Path, data: Path) -> None:
-    done = run_command(f"--csv={csv}", f"--dir={data}", "--poll=0.1", env=environment(sandbox))
+    words = (f"--csv={csv}", f"--dir={data}", "--poll=0.1")
+    done = run_command(*words, env=environment(sandbox), is_new=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert products(data) == PRODUCTS
     for job in sandbox.jobs:
@@ -344,18 +347,14 @@ def test_allow_resubmit_submits_what_is_there(sandbox: Sandbox, csv: Path, tmp_p
         assert len(sandbox.jobs) == jobs
 
 
-def test_the_summary_is_the_very_last_line(sandbox: Sandbox, csv: Path, data: Path) -> None:
+def test_the_summary_is_the_very_last_line(sandbox: Sandbox, csv: Path, data: Path, tmp_path: Path) -> None:
     sandbox.faults.add("job_error", obs_id=OTHER)
-    process = subprocess.run(
-        command(f"--csv={csv}", f"--dir={data}", "--poll=0.1"),
-        env=environment(sandbox),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    lines = untimed(process.stdout).splitlines()
+    words = command(f"--csv={csv}", f"--dir={data}", "--poll=0.1")
+    with (tmp_path / "said").open("w+") as said:
+        with ForkedClient(words, environment(sandbox), stdout=said, stderr=said) as process:
+            process.wait(60)
+        said.seek(0)
+        lines = untimed(said.read()).splitlines()
     assert lines[-1].startswith("2 complete, 1 failed: ")
     assert lines.index("There were errors:") == len(lines) - 4
 
@@ -401,7 +400,8 @@ def test_nobody_at_another_address(csv: Path, data: Path) -> None:
 
 def test_a_service_that_comes_back(sandbox: Sandbox, csv: Path, data: Path) -> None:
     sandbox.stop()
-    with started(f"--csv={csv}", f"--dir={data}", "--poll=0.1", env=environment(sandbox)) as process:
+    words = command(f"--csv={csv}", f"--dir={data}", "--poll=0.1")
+    with ForkedClient(words, environment(sandbox)) as process:
         assert process.stderr is not None
         assert "Cannot connect" in process.stderr.readline()
         sandbox.start()
@@ -478,26 +478,9 @@ def test_certificates(tmp_path: Path) -> None:
 
 
 @contextmanager
-def started(*arguments: str, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """Run the client as a process; it is ended if it has not ended by itself."""
-    with subprocess.Popen(
-        command(*arguments),
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-@contextmanager
-def interrupted(*arguments: str, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def interrupted(*arguments: str, env: dict[str, str]) -> Iterator[ForkedClient]:
     """Run the client as a process that is brought to its end meanwhile, and wait for that."""
-    with started(*arguments, env=env) as process:
+    with ForkedClient(command(*arguments), env) as process:
         yield process
         process.wait(20)
 
@@ -599,13 +582,7 @@ def broken(*arguments):
 tasks.perform = broken
 sys.exit(cli.main(sys.argv[1:]))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, f"--csv={csv}", "--check"],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        check=False,
-    )
+    done = run_forked([sys.executable, "-c", code, f"--csv={csv}", "--check"], environment())
     assert (done.returncode, done.stdout) == (1, "")
     assert re.match(
         r"mwa_client: internal error: RuntimeError in \S+, line 5\.\nPlease report it\.", done.stderr
@@ -621,7 +598,7 @@ def test_lines_arrive_while_it_runs(clock: FastClock, csv: Path, data: Path) -> 
     csv.write_text(ONE_ROW)
     with Sandbox(clock=clock.now, product_size=lambda job: 1000) as sandbox:
         options = (f"--csv={csv}", f"--dir={data}", "--poll=0.1")
-        with started(*options, env=environment(sandbox)) as process:
+        with ForkedClient(command(*options), environment(sandbox)) as process:
             assert process.stdout is not None
             # The service's clock stands still: nothing more comes until it is moved.
             heard = [untimed(process.stdout.readline()) for _ in range(2)]
@@ -647,7 +624,8 @@ def test_without_a_terminal_there_are_lines_alone(sandbox: Sandbox, csv: Path, d
 
 
 def test_a_reader_that_leaves_does_not_end_the_run(sandbox: Sandbox, csv: Path, data: Path) -> None:
-    with started(f"--csv={csv}", f"--dir={data}", "--poll=0.1", env=environment(sandbox)) as process:
+    words = command(f"--csv={csv}", f"--dir={data}", "--poll=0.1")
+    with ForkedClient(words, environment(sandbox)) as process:
         assert process.stdout is not None and process.stderr is not None
         assert untimed(process.stdout.readline()).startswith("Submitted")
         process.stdout.close()

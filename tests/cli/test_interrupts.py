@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import ForkedClient
 from shared import command, environment, run_command, untimed, wait_until
 
 from mwa_client.cli.interrupts import SIGNALS, Interrupted, interrupts_caught, interrupts_held_back
@@ -124,10 +125,7 @@ def test_impatient_users_lose_nothing(tmp_path: Path, number: signal.Signals) ->
     with Sandbox(seconds_per_state=0, rate=4e6, product_size=lambda job: 3_000_000) as sandbox:
         sandbox.faults.add("stall", after=1_500_000, times=1)
         words = (f"--csv={csv}", f"--dir={data}", "--poll=0.05")
-        process = subprocess.Popen(
-            command(*words), env=environment(sandbox), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        process = ForkedClient(command(*words), environment(sandbox))
         part = data / ".mwa_client" / "1191828528_vis.zip.part"
         wait_until(lambda: part.exists() and part.stat().st_size >= 1_000_000)
         for _ in range(3):

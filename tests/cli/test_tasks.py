@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any, Callable
 from urllib.parse import urlencode
 
 import pytest
+from forked import ForkedClient
 from json_events import FIELDS
 from shared import command, environment, products, run_command, untimed, wait_until
 
@@ -419,25 +418,17 @@ def test_all_of_nothing(sandbox: Sandbox, run: Run, data: Path) -> None:
 def test_a_named_job_is_waited_for(sandbox: Sandbox, data: Path, tmp_path: Path, api: str) -> None:
     job = add(sandbox, state=JobState.PROCESSING)
     account = {"ASVO_HOST": sandbox.url, "ASVO_USER": "practice", "ASVO_PASS": "practice"}
-    process = subprocess.Popen(
-        command("-w", str(job), f"--dir={data}", "--poll=0.05", f"--api={api}"),
-        env=todays(sandbox, tmp_path, **account),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            assert untimed(process.stdout.readline()).startswith("Found: ")
-            assert untimed(process.stdout.readline()) in (
-                f"{word}: Job id: {job} obs_id: {OBS}\n" for word in ("Processing", "Preprocessing")
-            )
-            assert process.poll() is None and fetched(sandbox) == []
-            sandbox.service.hold(job, JobState.READY)
-            assert "Download Complete" in process.stdout.read()
-            assert process.wait(15) == 0
-        finally:
-            process.kill()
+    words = command("-w", str(job), f"--dir={data}", "--poll=0.05", f"--api={api}")
+    with ForkedClient(words, todays(sandbox, tmp_path, **account)) as process:
+        assert process.stdout is not None
+        assert untimed(process.stdout.readline()).startswith("Found: ")
+        assert untimed(process.stdout.readline()) in (
+            f"{word}: Job id: {job} obs_id: {OBS}\n" for word in ("Processing", "Preprocessing")
+        )
+        assert process.poll() is None and fetched(sandbox) == []
+        sandbox.service.hold(job, JobState.READY)
+        assert "Download Complete" in process.stdout.read()
+        assert process.wait(15) == 0
     assert brought(sandbox, data) == {job}
 
 
@@ -1015,20 +1006,16 @@ def test_killed_in_the_middle_of_copying_and_run_again(tmp_path: Path, data: Pat
     with Sandbox(
         seconds_per_state=0, product_size=lambda job: size, scratch_folder=tmp_path / "scratch"
     ) as sandbox:
-        arguments = ["-m", "mwa_client", "-j", SCRATCH_ROW, f"--dir={data}", "--poll=0.05"]
-        env = todays(sandbox, tmp_path)
+        words, env = ("-j", SCRATCH_ROW, f"--dir={data}", "--poll=0.05"), todays(sandbox, tmp_path)
         memory = data / ".mwa_client"
 
         def copied() -> int:
             return sum(path.stat().st_size for path in memory.rglob("*data_1*") if path.suffix != ".json")
 
-        with subprocess.Popen([sys.executable, *arguments], env=env, stdout=subprocess.DEVNULL) as process:
-            try:
-                wait_until(lambda: copied() > 1_000_000)
-            finally:
-                process.kill()
+        with ForkedClient(command(*words), env) as process:
+            wait_until(lambda: copied() > 1_000_000)
         assert process.returncode == -9 and products(data) == set() and copied() > 0
-        done = subprocess.run([sys.executable, *arguments], env=env, check=False, timeout=60)
+        done = run_command(*words, env=env)
         (job,) = sandbox.jobs
         target, source = data / f"{OBS}_{job.id}", tmp_path / "scratch" / str(job.id)
         assert done.returncode == 0 and contents(target) == contents(source)

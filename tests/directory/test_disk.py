@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from shared import FastClock, Run, command, environment, run_batch, run_command, vis, wait_until
+from shared import FastClock, Run, command, environment, run_batch, run_command, run_forked, vis, wait_until
 
 from mwa_client.asvo.job import Delivery, ProductFile
 from mwa_client.batch.events import Downloading, Notice
@@ -185,10 +185,7 @@ def test_a_limit_that_is_met_on_the_way_keeps_what_is_there(tmp_path: Path) -> N
     sizes = {OBS: 2_500_000, OBS + 1: 1000}
     with Sandbox(seconds_per_state=0, product_size=lambda job: sizes[int(job.obs_id)]) as sandbox:
         words = [f"--csv={csv}", f"--dir={data}", "--poll=0.05"]
-        limited = subprocess.run(
-            [sys.executable, "-c", LIMITED, *words],
-            env=with_limits(sandbox), capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
+        limited = run_forked([sys.executable, "-c", LIMITED, *words], with_limits(sandbox))
         assert limited.returncode == 75, limited.stderr
         assert "No room left to write" in limited.stderr and "Make room" in limited.stderr
         assert "pending (run the same command again)" in limited.stdout.splitlines()[-1]
@@ -209,16 +206,10 @@ def test_a_batch_that_is_done_needs_no_room(tmp_path: Path) -> None:
         words = [f"--csv={csv}", f"--dir={data}", "--poll=0.05"]
         assert run_command(*words, env=environment(sandbox)).returncode == 0
         full = LIMITED.replace("200_000", "0")
-        done = subprocess.run(
-            [sys.executable, "-c", full, *words],
-            env=with_limits(sandbox), capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
+        done = run_forked([sys.executable, "-c", full, *words], with_limits(sandbox))
         assert done.returncode == 0, done.stderr
         csv.write_text(vis(OBS, OBS + 1))
-        more = subprocess.run(
-            [sys.executable, "-c", full, *words],
-            env=with_limits(sandbox), capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
+        more = run_forked([sys.executable, "-c", full, *words], with_limits(sandbox))
         assert more.returncode == 75 and "No room left" in more.stderr and len(sandbox.jobs) == 1
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from desk import ELSEWHERE, Desk, dead_process
+from forked import ForkedClient
 from shared import THREE_ROWS, FastClock, command, environment, run_command, wait_until
 
 from mwa_client.directory import lock_file
@@ -229,16 +230,9 @@ for _ in range(5000 if sys.argv[3:] else 25):
 
 @pytest.mark.parametrize("leaves", [(), ("dies",)])
 def test_many_at_once_work_one_at_a_time(tmp_path: Path, leaves: tuple[str, ...]) -> None:
-    start = str(time.time() + 1.0)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACE, str(tmp_path), start, *leaves],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(6)
-    ]
+    start = str(time.time() + 0.2)
+    words = [sys.executable, "-c", RACE, str(tmp_path), start, *leaves]
+    processes = [ForkedClient(words, os.environ) for _ in range(6)]
     told = [process.communicate(timeout=60) for process in processes]
     assert [errors for _, errors in told if errors] == []
     lines = [line for out, _ in told for line in out.splitlines()]
@@ -300,8 +294,7 @@ def test_two_commands_at_once(quick_sandbox: Sandbox, tmp_path: Path) -> None:
     csv.write_text(THREE_ROWS)
     sandbox.faults.add("stall", after=0)
     words = command(f"--csv={csv}", f"--dir={data}", "--poll=0.05")
-    first = subprocess.Popen(words, env=environment(sandbox), stdin=subprocess.DEVNULL)
-    try:
+    with ForkedClient(words, environment(sandbox)) as first:
         wait_until(lambda: (data / ".mwa_client" / "lock").exists() and len(sandbox.jobs) == 3)
         asked = len(sandbox.requests)
         second = run_command(f"--csv={csv}", f"--dir={data}", env=environment(sandbox))
@@ -318,9 +311,6 @@ def test_two_commands_at_once(quick_sandbox: Sandbox, tmp_path: Path) -> None:
         assert logins == [], "who is told to wait has asked the service for nothing"
         for harmless in (["--list-only"], [f"--csv={csv}", "--check"]):
             assert run_command(*harmless, f"--dir={data}", env=environment(sandbox)).returncode == 0
-    finally:
-        first.kill()
-        first.wait()
     sandbox.faults.clear()
     last = run_command(f"--csv={csv}", f"--dir={data}", "--poll=0.05", env=environment(sandbox))
     assert last.returncode == 0, last.stderr
@@ -335,12 +325,7 @@ def test_started_in_the_same_instant_one_works(quick_sandbox: Sandbox, tmp_path:
         data = tmp_path / str(attempt)
         stalls = sandbox.faults.add("slow", path="/api/login", seconds=60.0)
         words = command(f"--csv={csv}", f"--dir={data}", "-q")
-        pair = [
-            subprocess.Popen(
-                words, env=environment(sandbox), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-            )
-            for _ in range(2)
-        ]
+        pair = [ForkedClient(words, environment(sandbox)) for _ in range(2)]
         wait_until(lambda: any(process.poll() is not None for process in pair))  # noqa: B023
         busy, working = sorted(pair, key=lambda process: process.poll() is None)
         wait_until(lambda: stalls.hits == 1)  # noqa: B023

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
+import os
 import sys
 import threading
 import time
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from desk import ELSEWHERE, Desk, dead_process
+from forked import ForkedClient
 from shared import FastClock, together
 
 from mwa_client.directory import lock
@@ -160,17 +161,10 @@ for _ in range(12):
 
 
 def test_a_crowd_of_parts_of_different_numbers_never_shares_an_observation(tmp_path: Path) -> None:
-    start = str(time.time() + 1.5)
+    start = str(time.time() + 0.2)
     crowd = [(1, 1), (1, 2), (2, 2), (1, 3), (2, 3), (3, 3)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", CROWD, str(tmp_path), start, str(number), str(of)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number, of in crowd
-    ]
+    words = [sys.executable, "-c", CROWD, str(tmp_path), start]
+    processes = [ForkedClient([*words, str(number), str(of)], os.environ) for number, of in crowd]
     told = [process.communicate(timeout=60) for process in processes]
     assert [errors for _, errors in told if errors] == []
     assert any("worked" in out for out, _ in told)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from desk import ELSEWHERE, Desk
+from forked import ForkedClient
 from shared import FastClock, command, environment, wait_until
 
 from mwa_client.directory.owner import Owner
@@ -91,10 +91,7 @@ def test_the_command_waits_and_an_interrupt_ends_it_at_once(tmp_path: Path) -> N
     with Sandbox(seconds_per_state=0, product_size=lambda job: 1000) as sandbox:
         words = command(f"--csv={csv}", f"--dir={data}", "--wait-for-lock=60", "--poll=0.05")
         with desk.alone():
-            waiting = [
-                subprocess.Popen(words, env=environment(sandbox), stderr=subprocess.PIPE, text=True)
-                for _ in range(2)
-            ]
+            waiting = [ForkedClient(words, environment(sandbox)) for _ in range(2)]
             for process in waiting:
                 assert process.stderr is not None
                 line = process.stderr.readline()
