@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Union
 from urllib.parse import urlsplit
 
-from forked import ForkedClient
+from forked import ForkedClient, is_like_ours
 from shared import environment, wait_until
 from unpacked_products import content_of, contents_of, files_in, unpacked_content_of
 
@@ -38,6 +38,7 @@ from mwa_client.transfer.unpacking.unpack_part import MOST_WINDOW
 from mwa_client.transfer.unpacking.unpacked import bytes_in_unpacking
 
 FIRST_OBS = 1191828528
+Client = Union[ForkedClient, "subprocess.Popen[bytes]"]
 PATIENCE = 120.0
 """Seconds after which a client that was left alone gets nowhere."""
 HURRIED = """
@@ -316,9 +317,12 @@ class Ordeal:
         except (OSError, ValueError):
             return None
 
-    def _start(self, **more: str) -> ForkedClient:
+    def _start(self, **more: str) -> Client:
+        env = {**self.environment, **more}
         with self._log.open("w") as log:
-            return ForkedClient(self._command, {**self.environment, **more}, stdout=log, stderr=log)
+            if is_like_ours(env):
+                return ForkedClient(self._command, env, stdout=log, stderr=log)
+            return subprocess.Popen(self._command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _run(self, moment: Moment | None) -> int | None:
         """Run the client until it ends or is killed; return how it ended, None where it was killed."""
@@ -339,7 +343,7 @@ class Ordeal:
         was_killed = process.returncode == -signal.SIGKILL and not gets_nowhere
         return None if was_killed else process.returncode
 
-    def _await(self, moment: Moment, process: ForkedClient) -> None:
+    def _await(self, moment: Moment, process: Client) -> None:
         deadline = time.monotonic() + moment.latest
         count = SEEN[moment.what]
         enough = count(self) + moment.more
