@@ -24,6 +24,9 @@ class ApiVersion(enum.Enum):
     V2 = "v2"
     """API key and tokens; since September 2026."""
 
+    # An enum's own hash is written in Python, and a listing has interfaces and types looked up all the time.
+    __hash__ = object.__hash__
+
 
 class JobType(enum.Enum):
     """What a job does; the value is the letter that stands in a row."""
@@ -33,6 +36,8 @@ class JobType(enum.Enum):
     VOLTAGE = "v"
     BEAMFORMER = "b"
     IMAGING = "i"
+
+    __hash__ = object.__hash__
 
     @property
     def label(self) -> str:
@@ -152,8 +157,12 @@ class JobKey:
 
     def name_on(self, api: ApiVersion) -> str | None:
         """Return the key's name on an interface, None where the interface has no such key."""
+        return self._names[api]
+
+    @cached_property
+    def _names(self) -> Mapping[ApiVersion, str | None]:
         today = None if self.is_only_in_2018 else self.name
-        return {ApiVersion.V2018: self.name_2018, ApiVersion.V1: self.name_v1, ApiVersion.V2: today}[api]
+        return {ApiVersion.V2018: self.name_2018, ApiVersion.V1: self.name_v1, ApiVersion.V2: today}
 
     def is_listed_as(self, name: str, api: ApiVersion) -> bool:
         """Say whether an interface may list the key under a name; v1 and v2 list each other's jobs."""

@@ -107,15 +107,13 @@ def contradicts(job: Job, request: JobRequest, api: ApiVersion, *, is_known: boo
     if job.job_type not in (None, request.job_type):
         assert job.job_type is not None
         return f"{with_article(job.job_type.label)} job instead of {with_article(request.job_type.label)} job"
-    compared = list(_compared(job, request, api))
-    if is_known:
+    differing = [entry for entry in _compared(job, request, api) if entry[1] != entry[2]]
+    if differing and is_known:
         sent = {key.name for name in request.parameters(api) if (key := find_key(name)) is not None}
-        compared = [entry for entry in compared if entry[0] in sent]
+        differing = [entry for entry in differing if entry[0] in sent]
     if job.obs_id not in (None, request.obs_id):
-        compared.insert(0, ("obs_id", str(job.obs_id), str(request.obs_id)))
-    differences = [
-        f"{name}={excerpt(listed)} instead of {asked}" for name, listed, asked in compared if listed != asked
-    ]
+        differing.insert(0, ("obs_id", str(job.obs_id), str(request.obs_id)))
+    differences = [f"{name}={excerpt(listed)} instead of {asked}" for name, listed, asked in differing]
     return ", ".join(differences) or None
 
 

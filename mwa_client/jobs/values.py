@@ -6,6 +6,7 @@ import enum
 import numbers
 import re
 from decimal import Decimal
+from functools import lru_cache
 
 from mwa_client.jobs.keys import JobKey, Limits, ValueKind
 
@@ -72,12 +73,22 @@ def parse_listed_value(key: JobKey, name: str, value: object) -> str | None:
     """
     if not isinstance(value, (str, int, float)):
         return None
+    if isinstance(value, str) and len(value) > LONGEST_NUMBER_TEXT:
+        return _parse_listed_value(key, name, value)
+    return _parse_and_remember(key, name, value)
+
+
+def _parse_listed_value(key: JobKey, name: str, value: str | float) -> str | None:
     text = text_of(value)
     if key.kind.is_number:
         return shortest(key, text) if _NUMBER.fullmatch(text) else None
     if key.kind_of_value(name) is ValueKind.BOOLEAN:
         text = {"1": "true", "0": "false"}.get(text, text)
     return parse_value(key, name, text)
+
+
+# The jobs of a listing are alike: most of what they say comes again. To it, 1 and True are two values.
+_parse_and_remember = lru_cache(maxsize=1024, typed=True)(_parse_listed_value)
 
 
 def switch_in_english(text: str) -> str | None:
@@ -149,10 +160,17 @@ def shortest(key: JobKey, value: str) -> str:
     """Return a number in its shortest form, in which 20, 020, 20.0 and 2e1 are the same; else the value."""
     if not key.kind.is_number:
         return value
-    text = format(Decimal(value), "f")
+    return _shortest(value) if len(value) > LONGEST_NUMBER_TEXT else _shortest_and_remember(value)
+
+
+def _shortest(number: str) -> str:
+    text = format(Decimal(number), "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+_shortest_and_remember = lru_cache(maxsize=1024)(_shortest)
 
 
 def text_of(value: object) -> str:
