@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import pickle
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, field
 from pathlib import Path
 from typing import Any, Callable
@@ -105,6 +108,28 @@ def test_the_tools_of_the_standard_library_take_them() -> None:
     circle = OURS["Changeable"]()
     circle.inner = circle
     assert repr(circle).endswith("Changeable(inner=...)")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_signature_is_that_of_the_standard_library(name: str) -> None:
+    ours, theirs = family(light)[name], THEIRS[name]
+    assert str(inspect.signature(ours)) == str(inspect.signature(theirs))
+    assert [each.name for each in dataclasses.fields(family(light)[name])] == [
+        each.name for each in dataclasses.fields(theirs)
+    ]
+
+
+def test_threads_that_make_the_first_objects_at_once_get_whole_ones() -> None:
+    for _ in range(20):
+        longer, together = family(light)["Longer"], threading.Barrier(4)
+
+        def first(longer: Any = longer, together: threading.Barrier = together) -> str:
+            together.wait(10)
+            return repr(longer(1, "a", ["x"], more=3.0))
+
+        with ThreadPoolExecutor(4) as pool:
+            made = [pool.submit(first) for _ in range(4)]
+        assert {each.result() for each in made} == {repr(THEIRS["Longer"](1, "a", ["x"], more=3.0))}
 
 
 def test_they_can_be_pickled() -> None:
