@@ -80,7 +80,7 @@ def _label_after_command(entry: Mapping[str, object]) -> str:
         return LABELS[Stage.COMPLETE]
     if entry.get("begun") is False:
         return LABELS[Stage.ARRIVED]
-    return LABELS[Stage.FOLLOWED] if status is None else ""  # Why it failed is told by another entry.
+    return LABELS[Stage.FOLLOWED if status is None else Stage.FAILED]
 
 
 def followed_after(entry: Mapping[str, object], had_followed: bool, label: str) -> bool:

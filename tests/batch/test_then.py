@@ -94,6 +94,12 @@ def product_of(entry: dict[str, Any], data: Path) -> str:
     return product.fingerprint
 
 
+def cut(data: Path, words: str) -> None:
+    """Take the lines with these words out of the ledger, as if a kill had come before them."""
+    ledger = data / ".mwa_client" / "ledger.jsonl"
+    ledger.write_text("".join(line for line in ledger.read_text().splitlines(True) if words not in line))
+
+
 def states_of(data: Path) -> dict[str, int]:
     return dict(status_of(data, data / ".mwa_client", 0.0).states)
 
@@ -137,8 +143,7 @@ def test_each_product_has_its_command_once(run: Any, sandbox: Sandbox, data: Pat
     entries = map(json.loads, (data / ".mwa_client" / "ledger.jsonl").read_text().splitlines())
     events = [entry["event"] for entry in entries if entry.get("job_id") == commands_of(data)[0][0]]
     assert events[-3:] == ["complete", "then", "then"]
-    ledger = data / ".mwa_client" / "ledger.jsonl"
-    ledger.write_text("".join(each for each in ledger.read_text().splitlines(True) if '"then"' not in each))
+    cut(data, '"then"')
     assert states_of(data) == {LABELS[Stage.ARRIVED]: 2}
 
 
@@ -157,6 +162,8 @@ def test_a_command_that_fails_is_tried_again_alone(run: Any, sandbox: Sandbox, d
     assert f"{data}/.mwa_client/then/{failed.row.job_id}.log" in failed.error.remedy
     (product,) = products(data)
     sandbox.reset_log()
+    cut(data, '"failed"')
+    assert states_of(data) == {LABELS[Stage.FAILED]: 1}, "a kill came before it was recorded why"
     again = run("kill -9 $$")
     assert failures(again) == {1: "The command of --then was ended by the signal SIGKILL."}
     last = run("test -f {path}")
