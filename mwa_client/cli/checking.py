@@ -44,7 +44,7 @@ class RowSource:
         paths: dict[str, str] = {}
         for path in lists or settings.input.csv:
             paths.setdefault(path if path == "-" else os.path.realpath(path), path)
-        remedy = "Give the list of obs_ids with --obs-ids=FILE." if lists else HOW_TO_NAME_IT
+        remedy = _how_to_give_a_list(lists) if lists else HOW_TO_NAME_IT
         return cls(tuple(read_bytes(path, remedy=remedy) for path in paths.values()), rows if lists else ())
 
     def parse(self, api: ApiVersion) -> JobFile:
@@ -163,3 +163,11 @@ def _requests(settings: Settings, jobs: JobFile, api: ApiVersion) -> Iterator[tu
     for job in jobs.jobs:
         allow_resubmit = settings.allow_resubmit or job.allow_resubmit
         yield job, submission_of(job, api, allow_resubmit=allow_resubmit)
+
+
+def _how_to_give_a_list(lists: Sequence[str]) -> str:
+    """Return what to do where a list of obs_ids cannot be read."""
+    given = " ".join(lists).replace(",", " ").split()
+    if all(map(str.isdecimal, given)):  # They are obs_ids themselves.
+        return f"Write them on standard input: echo {' '.join(given[:3])} | mwa_client --obs-ids=- -j ROW"
+    return "Give the list of obs_ids with --obs-ids=FILE."

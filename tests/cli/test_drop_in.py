@@ -250,6 +250,10 @@ def test_the_line_that_a_bare_list_is_answered_with_works(run: Run) -> None:
         (["--obs-ids", "obs.txt", "-c", "jobs.csv"], "--csv and --obs-ids do not go together"),
         (["--obs-ids", "obs.txt", "-j", "job_type=d", "-l"], "--list-only takes no job file"),
         (["--obs-ids", "none.txt", "-j", "job_type=d"], "Give the list of obs_ids with --obs-ids=FILE."),
+        (
+            ["--obs-ids", "8,9", "-j", "job_type=d"],
+            "standard input: echo 8 9 | mwa_client --obs-ids=- -j ROW",
+        ),
         (["--obs-ids", "", "-j", "job_type=d"], "--obs-ids is empty"),
     ],
 )
