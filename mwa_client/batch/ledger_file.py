@@ -94,7 +94,7 @@ class LedgerFile:
         if not state.st_nlink:
             raise DirectoryUnusable(
                 f"{self._path} has been removed meanwhile: what is written into it is lost.",
-                "See that nothing, a command of --then perhaps, removes it, and run the same command again.",
+                "See that nothing removes it, not --then either, and run the same command again.",
             )
         if state.st_size and os.pread(self._descriptor, 1, state.st_size - 1) != b"\n":
             os.write(self._descriptor, b"\n")
