@@ -46,7 +46,11 @@ def standing_of(directory: Path, files: Sequence[FetchedFile]) -> Standing:
     found = {standing_of_file(file) for file in files}
     if found & {Standing.CHANGED, Standing.GONE}:  # A file that is missing from a folder changed the folder.
         return Standing.CHANGED
-    return Standing.TOUCHED if Standing.TOUCHED in found else Standing.AS_LEFT
+    if Standing.TOUCHED not in found:
+        return Standing.AS_LEFT
+    # Who works in a folder goes on working: it is not read again, and noted, each time.
+    is_worked_on = len(files) > 1 and any(file.is_changed for file in files)
+    return Standing.CHANGED if is_worked_on else Standing.TOUCHED
 
 
 def read_again(files: Sequence[FetchedFile], stop: threading.Event) -> tuple[FetchedFile, ...] | None:
