@@ -66,11 +66,13 @@ class Following:
         rows = self._updates.rows
         at_work = {row.job_id for row in rows.at(Stage.FOLLOWED)}
         for row in rows.at(Stage.ARRIVED) if len(at_work) < self._parallel else ():
+            if len(at_work) == self._parallel:
+                break  # There may be ten thousand more.
             if row.arrived and self._updates.has_followed(row.job_id, row.arrived.fingerprint):
                 self._updates.finish(row)
             elif row.job_id in self._failures:
                 self._updates.fail(row, self._failures[row.job_id])
-            elif row.job_id not in at_work and len(at_work) < self._parallel:
+            elif row.job_id not in at_work:
                 at_work.add(row.job_id)
                 self._begin(row)
 
