@@ -86,7 +86,7 @@ def interfaces(document: object) -> Iterator[ApiV1 | ApiV2]:
     yield ApiV2(wire, service="x", login_path="/l", login_body={}, tokens=store)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(row=ROWS)
 @example(row={"id": 1, "product": {"files": [{"url": "http://["}]}})
 def test_any_row_is_read(row: dict[str, object]) -> None:
@@ -94,7 +94,7 @@ def test_any_row_is_read(row: dict[str, object]) -> None:
     assert job is None or (isinstance(job, Job) and isinstance(job.label, str))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(entries=st.lists(ENTRIES, max_size=4))
 def test_any_listing_is_read(entries: list[object]) -> None:
     jobs = list(read_jobs(entries))
@@ -108,7 +108,7 @@ def test_any_listing_is_read(entries: list[object]) -> None:
             assert {job.job_id for job in found} == {job.job_id for job in jobs}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     document=VALUES
     | st.fixed_dictionaries(

@@ -416,23 +416,29 @@ def test_somebodys_web_page_in_place_of_a_listing_is_waited_out(
 
 FOREIGN = ("", "null", "[]", "{}", '{"detail": "Not Found"}', '{"message": "no Route matched"}')
 """What gateways, portals and other programs answer."""
+IN_PLACE_OF_A_LISTING = [
+    *((400, body) for body in FOREIGN),
+    *((404, "404 page not found"), (404, '{"error": "not found"}'), (405, "Method Not Allowed")),
+]
 
 
 @EVERY
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [(400, body) for body in FOREIGN]
-    + [(404, "404 page not found"), (404, '{"error": "not found"}'), (405, "Method Not Allowed")],
-)
 def test_another_programs_answer_in_place_of_a_listing_is_waited_out(
-    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion, status: int, body: str
+    sandbox: Sandbox, days: Days, tmp_path: Path, api: ApiVersion
 ) -> None:
     listed(sandbox, state=JobState.PROCESSING)
-    fault = sandbox.faults.add("fail_call", status=status, body=body, path=LISTING[api], skip=2, times=2)
-    days.after(600.0, lambda: sandbox.service.release(sandbox.jobs[0].id))
+    # Each of them twice; there are two good answers before and between.
+    faults = [
+        sandbox.faults.add(
+            "fail_call", status=status, body=body, path=LISTING[api], skip=2 + 4 * place, times=2
+        )
+        for place, (status, body) in enumerate(IN_PLACE_OF_A_LISTING)
+    ]
+    days.after(HOUR, lambda: sandbox.service.release(sandbox.jobs[0].id))
     run = run_batch(sandbox, tmp_path, days, vis(OBS), api=api)
     assert_complete(sandbox, run, OBS)
-    assert len(sandbox.jobs) == 1 and fault.hits == 2
+    assert len(sandbox.jobs) == 1 and [fault.hits for fault in faults] == [2] * len(faults)
+    assert notices(run).count("The service answers again.") == len(faults)
 
 
 @EVERY

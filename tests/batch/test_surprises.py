@@ -7,15 +7,17 @@ import itertools
 import stat
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from shared import FastClock, run_batch, service_of
+from shared import FastClock, run_batch, service_of, vis
 
 from mwa_client.asvo import open_session
 from mwa_client.asvo.job import MAX_INTEGER, clean_text, read_id, read_integer, read_size
 from mwa_client.batch.pacing import Pacing
+from mwa_client.batch.watching import MISSING_TIME
 from mwa_client.display.lines import LineDisplay
 from mwa_client.display.listing import table
 from mwa_client.jobs.keys import ApiVersion
@@ -28,7 +30,6 @@ from mwa_client.transfer.delivered import Entry
 from mwa_client.transfer.journal import Copied, Journal
 
 OBS, OTHER = 1191828528, 1191828584
-ROWS = "".join(f"obs_id={obs_id}, job_type=d, download_type=vis\n" for obs_id in (OBS, OTHER))
 
 
 def nested(depth: int = 940) -> Any:
@@ -123,21 +124,20 @@ def test_odd_jobs_in_a_listing_spoil_no_other(
     assert len(shown.splitlines()) == len(jobs) + 1 and max(map(len, shown.splitlines())) < 160
 
 
+ODD_IN_A_RUN = ["huge", "infinite", "deep", "digits", "surrogate", "control", "list of lists"]
+
+
 @pytest.mark.parametrize("api", ApiVersion)
-@pytest.mark.parametrize(
-    "odd", ["huge", "infinite", "deep", "digits", "surrogate", "control", "list of lists"]
-)
 @pytest.mark.parametrize("field", ["size", "id", "product"])
-def test_an_odd_job_spoils_the_run_of_no_other(
+def test_odd_jobs_spoil_the_run_of_no_other(
     sandbox: Sandbox,
     clock: FastClock,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     api: ApiVersion,
-    odd: str,
     field: str,
 ) -> None:
-    def spoil(document: dict[str, Any]) -> dict[str, Any]:
+    def spoil(document: dict[str, Any], odd: str) -> dict[str, Any]:
         """Give it something odd."""
         if field != "size":
             return {**document, field: ODD[odd]}
@@ -148,10 +148,15 @@ def test_an_odd_job_spoils_the_run_of_no_other(
         ]
         return {**document, "product": {"files": sized}}
 
-    monkeypatch.setitem(KINDS, "odd", FaultKind("odd", Point.DOCUMENT, LISTED, spoil))
-    sandbox.faults.add("odd", obs_id=OBS)
-    run = run_batch(sandbox, tmp_path, clock, ROWS, api=api, pacing=Pacing(give_up_after=3600.0))
+    faults = []
+    for number, odd in enumerate(ODD_IN_A_RUN):
+        kind = FaultKind(odd, Point.DOCUMENT, LISTED, partial(spoil, odd=odd))
+        monkeypatch.setitem(KINDS, odd, kind)
+        faults.append(sandbox.faults.add(odd, obs_id=OBS + 8 * number))
+    rows = vis(*(OBS + 8 * number for number in range(len(ODD_IN_A_RUN))), OTHER)
+    run = run_batch(sandbox, tmp_path, clock, rows, api=api, pacing=Pacing(give_up_after=2 * MISSING_TIME))
     assert OTHER in [row.row.obs_id for row in run.summary.complete]
+    assert all(fault.hits for fault in faults)
     assert not any("internal error" in failed.error.what for failed in run.summary.failed)
     stream = io.StringIO()
     display = LineDisplay(stream, stream, clock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from urllib.parse import urlencode
 import pytest
 from forked import ForkedClient
 from json_events import FIELDS
-from shared import command, environment, products, run_command, untimed, wait_until
+from shared import command, environment, products, run_command, run_forked, untimed
 
 from mwa_client.batch import watching
 from mwa_client.batch.ledger import STATE_DIR
@@ -1001,8 +1002,23 @@ def test_a_delivery_that_this_host_cannot_see(
     assert products(data) == set()
 
 
+KILLED = """
+import os, signal, sys
+from mwa_client.transfer.file_copy import FileCopy
+write = FileCopy.write
+def write_some(copy, data):
+    write(copy, data)
+    if copy.position > 1_000_000:
+        os.kill(os.getpid(), signal.SIGKILL)
+FileCopy.write = write_some
+from mwa_client.cli.main import main
+sys.exit(main())
+"""
+"""The client, which is killed when it has copied a megabyte of a file."""
+
+
 def test_killed_in_the_middle_of_copying_and_run_again(tmp_path: Path, data: Path) -> None:
-    size = 200_000_000
+    size = 10_000_000
     with Sandbox(
         seconds_per_state=0, product_size=lambda job: size, scratch_folder=tmp_path / "scratch"
     ) as sandbox:
@@ -1012,9 +1028,8 @@ def test_killed_in_the_middle_of_copying_and_run_again(tmp_path: Path, data: Pat
         def copied() -> int:
             return sum(path.stat().st_size for path in memory.rglob("*data_1*") if path.suffix != ".json")
 
-        with ForkedClient(command(*words), env) as process:
-            wait_until(lambda: copied() > 1_000_000)
-        assert process.returncode == -9 and products(data) == set() and copied() > 0
+        killed = run_forked([sys.executable, "-c", KILLED, *words], env)
+        assert killed.returncode == -9 and products(data) == set() and copied() > 0
         done = run_command(*words, env=env)
         (job,) = sandbox.jobs
         target, source = data / f"{OBS}_{job.id}", tmp_path / "scratch" / str(job.id)

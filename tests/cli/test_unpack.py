@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from shared import environment, lines_shown, products, run_command, untimed
+from shared import FastClock, environment, lines_shown, products, run_forked, untimed
 
 from mwa_client import MwaClientError, login
 from mwa_client.batch.events import Complete, Downloading, RowName
@@ -107,10 +108,11 @@ def _hostile_header(file: Planned, size: int, mtime: int) -> bytes:
 
 
 def test_the_python_api_returns_the_folder(
-    sandbox: Sandbox, data: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, clock: FastClock, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(data.parent / "home"))
     with login(key="practice-key", api="v2", host=sandbox.url) as client:
+        client._clock = clock
         job_id = client.submit(ROW)
         (folder,) = client.download(job_id, data, unpack=True)
         assert isinstance(folder, FetchedFolder) and folder.path == data / FOLDER and folder.files == 8
@@ -136,10 +138,20 @@ def test_what_lines_say_of_files_and_folders() -> None:
     assert [line.split(":")[0] for line in lines_shown(downloading)] == ["Downloading", "Unpacking"]
 
 
+HURRIED = """
+import functools, sys
+from mwa_client.cli import practice
+practice.Sandbox = functools.partial(practice.Sandbox, seconds_per_state=0.05)
+from mwa_client.cli.main import main
+sys.exit(main())
+"""
+"""The client, which practises with a service that needs no seconds for a job."""
+
+
 def test_a_real_process_in_practice(data: Path, tmp_path: Path) -> None:
     row = f"obs_id={OBS}, job_type=d, download_type=vis_meta"
-    arguments = ("--sandbox", "-j", row, "--unpack", "--dir", data)
-    done = run_command(*arguments, env=environment(HOME=str(tmp_path)))
+    arguments = ("--sandbox", "-j", row, "--unpack", "--dir", str(data))
+    done = run_forked([sys.executable, "-c", HURRIED, *arguments], environment(HOME=str(tmp_path)))
     assert done.returncode == 0, done.stderr
     (name,) = products(data)
     assert {path.name for path in (data / name).iterdir()} >= {f"{OBS}.metafits", "README"}

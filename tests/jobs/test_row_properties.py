@@ -26,7 +26,7 @@ pieces = st.sampled_from(PIECES)
 
 
 @given(st.binary(max_size=60) | st.lists(pieces, max_size=30).map(b"".join), st.sampled_from(ApiVersion))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_bytes_are_jobs_or_mistakes_on_lines_of_the_file(data: bytes, api: ApiVersion) -> None:
     lines = len(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
     try:
@@ -40,7 +40,7 @@ def test_any_bytes_are_jobs_or_mistakes_on_lines_of_the_file(data: bytes, api: A
 
 
 @given(st.text(max_size=40), st.sampled_from(ApiVersion))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 def test_any_text_is_a_row_or_mistakes(text: str, api: ApiVersion) -> None:
     try:
         parse_row(text, api)
@@ -51,7 +51,7 @@ def test_any_text_is_a_row_or_mistakes(text: str, api: ApiVersion) -> None:
 
 @given(st.data(), st.sampled_from(ApiVersion), st.randoms(use_true_random=False))
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=35, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 def test_the_way_of_writing_does_not_matter(data: st.DataObject, api: ApiVersion, how: random.Random) -> None:
     rows = data.draw(st.lists(good_rows(api), min_size=1, max_size=3))
@@ -71,7 +71,7 @@ def test_the_way_of_writing_does_not_matter(data: st.DataObject, api: ApiVersion
 
 
 @given(st.data(), st.sampled_from(ApiVersion))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_job_is_recognised_in_the_list_of_the_service(data: st.DataObject, api: ApiVersion) -> None:
     job = parse_row(dict(data.draw(good_rows(api))), api)
     sent = job.parameters(api)
@@ -86,7 +86,7 @@ def test_a_job_is_recognised_in_the_list_of_the_service(data: st.DataObject, api
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=35, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_2018_row_reaches_2018_key_by_key(data: st.DataObject) -> None:
     cells = data.draw(good_rows(ApiVersion.V2018, words_of=ApiVersion.V2018))
     expected = [
@@ -97,7 +97,7 @@ def test_a_2018_row_reaches_2018_key_by_key(data: st.DataObject) -> None:
 
 
 @given(st.data(), st.sampled_from(TODAY))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=35, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_translated_row_asks_for_the_same_thing(data: st.DataObject, api: ApiVersion) -> None:
     job = parse(written(data.draw(good_rows(api))), api).jobs[0]
     today = {"job_type": job.job_type.value, **job.parameters(api)}
@@ -107,7 +107,7 @@ def test_a_translated_row_asks_for_the_same_thing(data: st.DataObject, api: ApiV
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_row_does_not_depend_on_the_interface_that_it_was_read_for(data: st.DataObject) -> None:
     cells = dict(data.draw(good_rows(data.draw(st.sampled_from(ApiVersion)))))
     jobs = []
@@ -139,7 +139,7 @@ def test_a_number_that_is_sent_as_it_is_is_none(number: str) -> None:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=35, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_conversion_is_the_same_on_all_three_interfaces(data: st.DataObject) -> None:
     cells = [
         cell for cell in data.draw(good_rows(ApiVersion.V2018)) if not KEY_BY_NAME[cell[0]].is_only_in_2018

@@ -515,7 +515,7 @@ steps = st.one_of(
 
 
 @settings(
-    max_examples=120,
+    max_examples=60,
     deadline=None,
     database=None,
     derandomize=True,

@@ -428,7 +428,7 @@ def lives_with(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Life]]:
 # --- What holds --------------------------------------------------------------------------------------
 
 
-@patient(80)
+@patient(50)
 @given(lives_with(hostile_steps))
 def test_never_a_wrong_file(lives: list[Life]) -> None:
     with machine() as here:
@@ -449,7 +449,7 @@ def test_never_a_wrong_file(lives: list[Life]) -> None:
         event(f"{server.requests} requests in the end")
 
 
-@patient(80)
+@patient(50)
 @given(lives_with(honest_steps))
 def test_even_without_a_sha1_nothing_gets_mixed_up(lives: list[Life]) -> None:
     wanted = replace(WANTED, sha1=None)
@@ -512,7 +512,7 @@ versions = steps_with(
 """A server that has now the one and now the other version of a file, and tells which by its tag."""
 
 
-@patient(70)
+@patient(45)
 @given(lives_with(versions))
 def test_versions_of_a_file_are_never_mixed(lives: list[Life]) -> None:
     with machine() as here:
@@ -523,7 +523,7 @@ def test_versions_of_a_file_are_never_mixed(lives: list[Life]) -> None:
         assert here.run(Server([]), WANTED)
 
 
-@patient(70)
+@patient(45)
 @given(offsets, deaths)
 def test_bytes_are_not_taken_for_those_of_another_version(cut: int, death: Death) -> None:
     wanted = replace(WANTED, sha1=None)
@@ -537,7 +537,7 @@ def test_bytes_are_not_taken_for_those_of_another_version(cut: int, death: Death
         here.assert_sane()
 
 
-@patient(50)
+@patient(35)
 @given(st.lists(honest_steps.map(lambda step: replace(step, heeds_range=True, etag=ETAG)), max_size=12))
 def test_no_byte_is_fetched_twice_where_ranges_work(steps: list[Step]) -> None:
     server = Server(steps)
@@ -549,7 +549,7 @@ def test_no_byte_is_fetched_twice_where_ranges_work(steps: list[Step]) -> None:
         assert server.sent == SIZE
 
 
-@patient(50)
+@patient(35)
 @given(st.lists(hostile_steps, min_size=1, max_size=4))
 def test_it_ends(steps: list[Step]) -> None:
     endless = [replace(step, stop_after=None) for step in steps]
@@ -561,7 +561,7 @@ def test_it_ends(steps: list[Step]) -> None:
     assert server.requests <= 2 * (SIZE + 1) * (TRIES_WITHOUT_PROGRESS + 1)
 
 
-@patient(50)
+@patient(35)
 @given(st.integers(1, SIZE - 1), st.booleans(), st.sampled_from([1, 5, SIZE]))
 def test_a_server_that_begins_again_and_cuts_costs_little(cut: int, in_order: bool, piece: int) -> None:
     server = Server([], Step(heeds_range=False, cut_after=cut, cut_in_order=in_order, piece=piece))
@@ -572,7 +572,7 @@ def test_a_server_that_begins_again_and_cuts_costs_little(cut: int, in_order: bo
     assert server.sent == cut * server.requests
 
 
-@patient(70)
+@patient(45)
 @given(st.lists(deaths, min_size=1, max_size=6), st.booleans())
 def test_a_kill_costs_what_was_in_memory_and_a_power_cut_what_was_not_synced(
     deaths: list[Death], power: bool
@@ -588,7 +588,7 @@ def test_a_kill_costs_what_was_in_memory_and_a_power_cut_what_was_not_synced(
     assert server.sent <= SIZE + len(deaths) * (not_synced if power else in_memory)
 
 
-@patient(150)
+@patient(90)
 @given(st.text() | st.text(alphabet="./\\ -SHA1UMSab\n\0\x1b\ud800é", max_size=300), st.integers(1, 10**9))
 def test_a_safe_name_is_safe(name: str, job_id: int) -> None:
     safe = safe_name(name, 1191828584, job_id)
@@ -651,7 +651,7 @@ def real_sandbox(small_writes: None) -> Iterator[Sandbox]:
         yield sandbox
 
 
-@patient(30)
+@patient(20)
 @given(
     st.lists(st.tuples(troubles, st.integers(1, 3), st.integers(0, 3), st.booleans()), max_size=6),
     st.integers(1, 3),

@@ -230,7 +230,7 @@ def length_of(info: tarfile.TarInfo, stored: int) -> int:
 
 
 @given(good_members(), FORMATS, CUTS, st.integers(1, 2000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_good_archive_becomes_what_tarfile_extracts_wherever_it_is_cut(
     members: list[Made], format: int, cuts: list[tuple[float, int]], step: int
 ) -> None:
@@ -267,7 +267,7 @@ def test_a_power_cut_just_after_a_file_has_got_its_permissions(mode: int) -> Non
 
 
 @given(st.lists(any_member(), max_size=6), FORMATS, st.floats(0, 1), st.integers(1, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_archive_becomes_what_tarfile_extracts_or_is_refused(
     members: list[Made], format: int, share: float, connections: int
 ) -> None:
