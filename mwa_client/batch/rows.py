@@ -68,6 +68,7 @@ NOT_SUBMITTED = "Not submitted"
 SUBMITTING, SUBMITTED = "Submitting", "Submitted"
 """States in words for people: it is not known yet whether the service has made a job; it has."""
 LABELS = {
+    Stage.CHECKING: "Reading again",
     Stage.DOWNLOADING: "Downloading",
     Stage.ARRIVED: "Waiting for the command",
     Stage.FOLLOWED: "Running the command",

@@ -22,6 +22,7 @@ LIFE = (
     "Waiting for the command",
     "Running the command",
     "Command interrupted",
+    "Reading again",
     COMPLETE,
     "Moved away",
     *(state.label for state in (JobState.EXPIRED, JobState.CANCELLED, JobState.ERROR)),

@@ -20,7 +20,7 @@ from shared import FastClock, Run, environment, run_batch, run_command
 from mwa_client.asvo.job import Job, ProductFile
 from mwa_client.asvo.job import JobState as State
 from mwa_client.asvo.variables import services_from
-from mwa_client.batch.events import Notice
+from mwa_client.batch.events import Counts, Notice
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.products import bytes_to_come, name_files
 from mwa_client.batch.status import status_of
@@ -152,8 +152,10 @@ def test_a_product_that_was_modified_is_read_again_once(
     file.path.write_bytes(content[::-1] if is_edited else content)
     sandbox.reset_log()
     assert run(only_submit=True).summary.exit_status is ExitStatus.COMPLETE and read == []
-    for _ in range(2):
-        (complete,) = run().summary.complete
+    for is_first in (True, False):
+        again = run()
+        assert any("Reading again" in dict(counts.states) for counts in again.told(Counts)) is is_first
+        (complete,) = again.summary.complete
         assert complete.from_before and complete.is_changed is is_edited and read == [file.path]
         expected = Standing.CHANGED if is_edited else Standing.AS_LEFT
         assert standing_of(data, complete.files) is expected

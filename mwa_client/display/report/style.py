@@ -24,6 +24,7 @@ COLOURS = {
     "Waiting for the command": ("cl", "#a7c9ae", "#557a5e"),
     "Running the command": ("cm", "#6fb3a0", "#4f9683"),
     "Command interrupted": ("cn", "#c7a76c", "#94784a"),
+    "Reading again": ("co", "#8fbf7a", "#5f8a4c"),
     "Download Complete": ("cg", "#3f9a55", "#4caf66"),
     "Moved away": ("ch", "#8fb58f", "#6c946f"),
     JobState.EXPIRED.label: ("ci", "#8d6048", "#a5775d"),
