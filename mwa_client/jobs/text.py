@@ -24,8 +24,16 @@ _OTHER_SEPARATOR = re.compile(r"(?<=[^\s=,;])[ ]*[;\t][;\t ]*(?=\w+\s*=|\Z)")
 """Semicolons and tabs between cells, as some spreadsheets write them; no key and no value has one in it."""
 _FOR_EXCEL = re.compile(r'\s*"?sep=[,;\t]?"?[,;\s]*', re.IGNORECASE)
 """The first line in which Excel is told what separates the cells."""
-_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
-"""How the files of Excel, old and new, and of LibreOffice begin."""
+_SPREADSHEET, _TABLE = "a spreadsheet's own format, not text; save the sheet", "not text; save the table"
+_FORMATS = {
+    b"PK\x03\x04": f"{_SPREADSHEET} as CSV in UTF-8",  # Excel of today, LibreOffice.
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": f"{_SPREADSHEET} as CSV in UTF-8",  # Excel as it was.
+    b"SIMPLE  =": f"FITS, {_TABLE} as CSV",
+    b"\x89HDF\r\n": f"HDF5, {_TABLE} as CSV",
+    b"PAR1": f"Parquet, {_TABLE} as CSV",
+    b"\x1f\x8b": "compressed, not text; unpack it with gunzip",
+}
+"""How files begin that are no text, and what to do."""
 _CONTENT = re.compile(r'[^\s",;]')
 _SPREADSHEET_ERROR = re.compile(
     r"""\#(?: (?i:N/A) | [^\W\d_a-z]/[^\W\d_a-z]{1,4} | NV | HIÁNYZIK | YOK
@@ -66,9 +74,10 @@ def rows_of(
         its column is too narrow for a number.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    if raw.startswith(_SPREADSHEETS):
-        mistakes.append(Mistake(1, "a spreadsheet's own format, not text; save the sheet as CSV in UTF-8"))
-        return
+    for signature, meaning in _FORMATS.items():
+        if raw.startswith(signature):
+            mistakes.append(Mistake(1, meaning))
+            return
     if b"\0" in raw or raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         before = sum(1 for _ in _LINE_END.finditer(raw, 0, max(raw.find(b"\0"), 0)))
         what = "not plain text (UTF-16, perhaps); save the file as CSV in UTF-8"

@@ -101,6 +101,7 @@ def test_a_table_in_the_words_of_2018() -> None:
         ("Targets of 2017,,\nobs_id,job_type,download_type\n1191828584,d,vis",
          ["Targets of 2017,,: not a row; remove what is above the header of the table"]),
         ("PK\x03\x04\x14\0\x06", ["a spreadsheet's own format, not text; save the sheet as CSV in UTF-8"]),
+        ("SIMPLE  =                    T / conforms to FITS", ["FITS, not text; save the table as CSV"]),
         ("obs_id,job_type,notes\n1191828584,d,good", ["notes: no such key; remove the column"]),
         ("obs_id,job_type,obs_id\n", ["obs_id: given more than once"]),
         ("obs_id,output\n1191828584,ms", ["job_type: missing; the table must have a column for it"]),
