@@ -13,6 +13,7 @@ from mwa_client.jobs.text import (
     Cell,
     cells_of,
     comments_above,
+    excerpt,
     rows_of,
     spreadsheet_error_at,
     what_is_wrong_with_error,
@@ -120,6 +121,10 @@ def _obs_ids(data: bytes | str, mistakes: list[Mistake]) -> Iterator[tuple[int, 
             has_begun = True
             if header := _line_that_names(len(words), comments_above(data, line)):
                 mistakes.append(Mistake(line, f"a table, by line {header}; {_ONE_COLUMN}"))
+                return
+            if len(words) > 1 and sum(map(bool, map(_OBS_ID.search, words))) == 1:
+                what = "an obs_id and more, as in a table; leave the column of obs_ids alone"
+                mistakes.append(Mistake(line, f"{excerpt(text.strip())}: {what}"))
                 return
         yield from ((line, word) for word in words)
 

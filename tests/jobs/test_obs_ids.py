@@ -84,6 +84,8 @@ def test_what_is_no_observation_is_said_with_its_line() -> None:
     assert len(lines_said(f"#N/A\n{OBS} #N/A\n#N/A {OBS}\n#N/A")) == 4
     for narrow in ("##", "###", "##########", " ### ", '"###"', "###;"):
         assert lines_said(f"{OBS}\n{narrow}\n")[0].endswith("correct the cell, or remove the row")
+    more = "an obs_id and more, as in a table; leave the column of obs_ids alone"
+    assert lines_said(f"{OBS} 2017-10-15 HydA\n{OTHER}") == [f"obs.txt:1: {OBS} 2017-10-15 HydA: {more}"]
     assert lines_said("# nothing") == ["obs.txt:1: no obs_ids in obs.txt"]
 
 
