@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from mwa_client.asvo.job import JobState
 from mwa_client.batch.events import Expected
-from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, SUBMITTED, SUBMITTING, Step
+from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, SUBMITTED, SUBMITTING, Step, new_step
 from mwa_client.jobs.keys import JobType
 
 FEWEST = 3
@@ -45,10 +45,10 @@ class Waits:
         is_over, steps = label in _ENDS, self._steps.get(identity)
         if steps is None:
             if not is_over:
-                self._steps[identity] = [Step(at, label)]
+                self._steps[identity] = [new_step((at, label))]
             return
-        if steps[-1].label != label:
-            steps.append(Step(at, label))
+        if steps[-1][1] != label:
+            steps.append(new_step((at, label)))
         if is_over:
             self._ended.append((identity, self._steps.pop(identity)))
 

@@ -10,9 +10,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 from mwa_client.asvo.job import JobState, read_size
 from mwa_client.batch.entries import (
@@ -28,15 +27,13 @@ from mwa_client.batch.entries import (
 from mwa_client.batch.ledger_file import garbage_collection_off
 from mwa_client.batch.ledger_files import LEDGER_NAME, in_turn
 from mwa_client.batch.records import WrittenProduct, written_product
-from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage, Step
+from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage, Step, new_step
 from mwa_client.directory.json_files import json_lines
 from mwa_client.directory.our_files import refuse_foreign_folder
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.light_dataclasses import dataclass
 
 NO_FAILURE = ("", "")
-# A named tuple is made by a function in Python, which would take a tenth of a look at a long ledger.
-_new_step: Callable[[tuple[float, str]], Step] = partial(tuple.__new__, Step)
 
 
 class Run(NamedTuple):
@@ -134,7 +131,7 @@ class RowHistory:
         steps = self.steps
         if steps and at < (before := steps[-1][0]):
             at = before
-        steps.append(_new_step((at, label)))
+        steps.append(new_step((at, label)))
         self.label = label
 
     def cut_off(self, run: Run, at: float) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 from mwa_client.batch.entries import MOST_NAMES, READ_AGAIN, time_as_text
 from mwa_client.batch.ledger_files import LedgerFiles
@@ -233,15 +233,8 @@ class Ledger(Memory):
 
     def _read(self) -> None:
         """Learn what earlier runs have recorded."""
-        were_practice: set[bool] = set()
-
-        def take(entry: dict[str, Any], line: str) -> None:
-            self.learn(entry, line)
-            if entry.get("service") is not None:
-                were_practice.add(entry["service"] == PRACTICE)
-
-        self._file.read(take)
-        self._refuse_to_mix(were_practice)
+        self._file.read(self.learn)
+        self._refuse_to_mix()
 
     def _record(self, entry: dict[str, object], *, sync: bool = True) -> None:
         self.learn(self._append(entry, sync=sync))
@@ -256,10 +249,11 @@ class Ledger(Memory):
         self._file.append(entry, sync=sync)
         return entry
 
-    def _refuse_to_mix(self, were_practice: set[bool]) -> None:
+    def _refuse_to_mix(self) -> None:
         """Refuse to put practice products and real ones into one directory: nobody could tell them apart."""
-        if were_practice and were_practice != {self._service == PRACTICE}:
-            used_for = "practice in the sandbox" if True in were_practice else "real products"
+        is_practice = self._service == PRACTICE
+        if any((service == PRACTICE) != is_practice for service in self._other_services):
+            used_for = "real products" if is_practice else "practice in the sandbox"
             raise DirectoryUnusable(
                 f"{self.place.path} was used for {used_for}; the two are kept apart.",
                 "Choose another directory with --dir.",

@@ -60,6 +60,13 @@ class LedgerFiles:
         with disk_errors(self.path), garbage_collection_off():
             others = [path for path in self._others() if path != self.path]
             self._is_alone = self._is_alone and not others
+            if not others:  # It is in order, and may have a million lines.
+                for entry, text in _lines(self.path):
+                    if entry.get("event") == TURN:
+                        self._last_turn = _turn_in(entry, self._last_turn)
+                    else:
+                        take(entry, text)
+                return
             for turn, entry, text in in_turn([_lines(path) for path in [self.path, *others]]):
                 self._last_turn = turn
                 take(entry, text)
@@ -116,7 +123,12 @@ def _numbered(ledger: Iterable[tuple[dict[str, Any], T]]) -> Iterator[tuple[int,
     turn = 0
     for entry, more in ledger:
         if entry.get("event") == TURN:
-            number = entry.get(TURN)
-            turn = max(turn, number) if isinstance(number, int) else turn
+            turn = _turn_in(entry, turn)
         else:
             yield turn, entry, more
+
+
+def _turn_in(entry: Mapping[str, Any], before: int) -> int:
+    """Return the number of the turn that an entry heads: never less than the one before."""
+    number = entry.get(TURN)
+    return max(before, number) if isinstance(number, int) else before

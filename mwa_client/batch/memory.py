@@ -10,6 +10,7 @@ import sys
 
 from mwa_client.batch.entries import (
     READ_AGAIN,
+    STATE_OF_JOB,
     as_on_disk,
     entry_time,
     followed_after,
@@ -25,6 +26,8 @@ from mwa_client.transfer.files import DownloadDirectory, FetchedFile, FetchedFol
 
 OBSERVATION = re.compile(r"\bobs_id=([0-9]+)")
 """Where the identity of a row names its observation."""
+_NAMING = ("name", "placing", "complete", READ_AGAIN)
+"""The events that say which job's file has which name in the directory."""
 
 
 class Memory:
@@ -56,6 +59,7 @@ class Memory:
         self._commands: dict[tuple[int, str], CommandRecord] = {}
         self._given_up: dict[int, str] = {}
         self._lost: set[str] = set()
+        self._other_services: set[str] = set()
 
     def row(self, identity: str) -> RowRecord:
         """Return what is recorded about a row, which is identified by what it asks for."""
@@ -88,22 +92,46 @@ class Memory:
 
     def learn(self, entry: dict[str, object], line: str = "") -> None:
         """Learn what an entry says; `line` is its text."""
-        event, job_id, identity, product = entry.get("event"), entry.get("job_id"), entry.get("row"), None
-        if event in ("name", "placing", "complete", READ_AGAIN):
+        get = entry.get
+        event, job_id, identity, product = get("event"), get("job_id"), get("row"), None
+        is_state = event == STATE_OF_JOB  # Most are.
+        if not is_state and event in _NAMING:
             product = UnreadProduct(self.place.path, line)
             self._learn_names(entry, product)
-        if entry.get("service") != self._service or not isinstance(identity, str):
+        if (service := get("service")) != self._service:
+            if service is not None:
+                self._other_services.add(str(service))
+            return
+        if not isinstance(identity, str):
             return
         if job_id is not None and type(job_id) is not int:  # Nor a boolean.
             return  # Taken for none, it would be a reason to submit the row once more.
         row = self._rows.get(identity)
         if row is None:
             row = self._rows[identity] = RowRecord()
-        row.failure = str(entry.get("message")) if event == "failed" else ""
-        self._learn_label(row, entry, identity)
-        if event == "state":
-            row.state = sys.intern(str(entry.get("state")))
-        elif event == "job" and "job_id" in entry:
+        label = label_after(entry)
+        if is_state:
+            row.failure = ""
+            row.state = sys.intern(str(get("state")))
+        else:
+            row.failure = str(get("message")) if event == "failed" else ""
+            row.has_followed = followed_after(entry, row.has_followed, row.label)
+            self._learn_about_row(row, event, entry, job_id, product)
+        if label:
+            row.label, at = label, entry_time(entry)
+            if at is not None:
+                self.waits.see(identity, since(entry, at), label)
+
+    def _learn_about_row(
+        self,
+        row: RowRecord,
+        event: object,
+        entry: dict[str, object],
+        job_id: int | None,
+        product: UnreadProduct | None,
+    ) -> None:
+        """Learn what an entry says of a row besides the state of its job."""
+        if event == "job" and "job_id" in entry:
             self._learn_job(row, entry, job_id)
         elif event == "intent":
             after = entry.get("after")
@@ -123,15 +151,6 @@ class Memory:
             row.note_missed(entry_time(entry))
         elif event == "listed":
             row.missed, row.missed_since = 0, None
-
-    def _learn_label(self, row: RowRecord, entry: dict[str, object], identity: str) -> None:
-        label = label_after(entry)
-        row.has_followed = followed_after(entry, row.has_followed, row.label)
-        if not label:
-            return
-        row.label, at = label, entry_time(entry)
-        if at is not None:
-            self.waits.see(identity, since(entry, at), label)
 
     def _learn_names(self, entry: dict[str, object], product: UnreadProduct) -> None:
         """Learn which job has which name in the directory, for jobs of every service."""
