@@ -113,15 +113,11 @@ def since(entry: Mapping[str, object], at: float) -> float:
 
 def entry_time(entry: Mapping[str, object], key: str = "time") -> float | None:
     """Return when an entry was made, in seconds since 1970; None where it does not say."""
-    value = entry.get(key)
-    return _time_of(value) if isinstance(value, str) else None
-
-
-@lru_cache(maxsize=1024)  # Many lines are of the same second.
-def _time_of(text: str) -> float | None:
-    """Return what `read_time` does; of a time as we write it, the hour and what follows have come before."""
-    day_and_hour, rest = text[:_END_OF_HOUR], text[_END_OF_HOUR:]
-    hour, seconds = _hour_of(day_and_hour), _seconds_of(rest)
+    text = entry.get(key)
+    if type(text) is not str:
+        return None
+    # Of a time as we write it, the hour and what follows have come before.
+    hour, seconds = _hour_of(text[:_END_OF_HOUR]), _seconds_of(text[_END_OF_HOUR:])
     return read_time(text) if hour is None or seconds is None else hour + seconds
 
 

@@ -28,7 +28,7 @@ from mwa_client.batch.ledger_file import garbage_collection_off
 from mwa_client.batch.ledger_files import LEDGER_NAME, in_turn
 from mwa_client.batch.records import WrittenProduct, written_product
 from mwa_client.batch.rows import LABELS, NOT_SUBMITTED, Stage, Step, new_step
-from mwa_client.directory.json_files import json_lines
+from mwa_client.directory.json_files import json_objects
 from mwa_client.directory.our_files import refuse_foreign_folder
 from mwa_client.errors import DirectoryUnusable
 from mwa_client.light_dataclasses import dataclass
@@ -184,14 +184,14 @@ class LedgerHistory:
     def _read(self, ledgers: list[Path]) -> None:
         if len(ledgers) == 1:  # It is in order, and there may be a hundred thousand lines.
             name = ledgers[0].name
-            for entry, _ in json_lines(ledgers[0], self._note_damage):
+            for entry in json_objects(ledgers[0], self._note_damage):
                 self.take(entry, name)
             return
         for _, entry, ledger in in_turn([self._lines(path) for path in ledgers]):
             self.take(entry, ledger)
 
     def _lines(self, path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-        return ((entry, path.name) for entry, _ in json_lines(path, self._note_damage))
+        return ((entry, path.name) for entry in json_objects(path, self._note_damage))
 
     def take(self, entry: dict[str, Any], ledger: str) -> None:
         """Learn what an entry tells of its row; `ledger` is the name of the file that it is in."""
@@ -260,7 +260,7 @@ class LedgerHistory:
         if row.label == LABELS[Stage.DOWNLOADING] and row.downloads:
             row.downloads[-1].ended = at
 
-    def _note_damage(self, line: str) -> None:
+    def _note_damage(self) -> None:
         self.damaged += 1
 
 
@@ -287,9 +287,13 @@ def ledgers_in(directory: Path, state_dir: Path) -> list[Path]:
 
 def _read_download(entry: dict[str, Any], at: float, run: Run) -> TimedDownload:
     to_come, listed = read_size(entry.get("to_come")) or 0, entry.get("files")
-    files = [file for file in listed if isinstance(file, dict)] if isinstance(listed, list) else []
-    sizes = [read_size(file.get("size")) for file in files]
+    names: list[str] = []
+    sizes: list[int | None] = []
+    for file in listed if isinstance(listed, list) else ():
+        if isinstance(file, dict):
+            sizes.append(read_size(file.get("size")))
+            if isinstance(name := file.get("name"), str):
+                names.append(name)
     known = [size for size in sizes if size is not None]
-    names = [file["name"] for file in files if isinstance(file.get("name"), str)]
     size = sum(known) if known and len(known) == len(sizes) < MOST_NAMES else None
     return TimedDownload(at, to_come, run, tuple(names), size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 from mwa_client.directory.our_files import BLOCK_SIZE, SMALL_FILE, open_ours, read_ours
 from mwa_client.errors import DirectoryUnusable
@@ -29,12 +29,10 @@ def read_document(path: Path, most: int = SMALL_FILE, *, private: bool = True) -
         return None
 
 
-def json_lines(
-    path: Path, note_damage: Callable[[str], None] = lambda line: None
-) -> Iterator[tuple[dict[str, object], str]]:
+def json_lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield the objects of a file of our own that has one on each line, together with the text of the line.
 
-    Lines that are damaged, too long, or no object are skipped; `note_damage` is told of damaged ones.
+    Lines that are damaged, too long, or no object are skipped.
 
     Raises
     ------
@@ -45,14 +43,23 @@ def json_lines(
     """
     for text in _whole_lines(path):
         lines = text.split("\n")
-        if len(text) > LONGEST_LINE:
-            lines = [line for line in lines if len(line) <= LONGEST_LINE]
-            text = "\n".join(lines)
-        for entry, line in zip(_objects(text, lines), lines):
+        objects = _objects(text, len(lines))
+        for entry, line in zip(map(_object, lines) if objects is None else objects, lines):
             if isinstance(entry, dict):
                 yield entry, line
-            elif line:
-                note_damage(line)
+
+
+def json_objects(path: Path, note_damage: Callable[[], None]) -> Iterator[dict[str, Any]]:
+    """Yield what `json_lines` does without the texts; `note_damage` is called for each damaged line."""
+    for text in _whole_lines(path):
+        objects = _objects(text, text.count("\n") + 1)
+        if objects is None:
+            objects = [_object(line) for line in text.split("\n") if line]
+        for entry in objects:
+            if isinstance(entry, dict):
+                yield entry
+            else:
+                note_damage()
 
 
 def _whole_lines(path: Path) -> Iterator[str]:
@@ -73,19 +80,22 @@ def _whole_lines(path: Path) -> Iterator[str]:
             yield rest.decode("utf-8", "replace")
 
 
-def _objects(text: str, lines: list[str]) -> list[object]:
-    """Return the JSON value of each line; None for a damaged line."""
+def _objects(text: str, lines: int) -> list[object] | None:
+    """Return the JSON values of a text that has so many lines; None where one is damaged, or too long."""
+    if len(text) > LONGEST_LINE:
+        return None
     commas = text.replace("\n", ",")
     try:
         # Parsing all lines at once takes half the time; if one is damaged, each is parsed alone.
         objects = read_strictly(f"[{commas}]")
     except ValueError:
-        objects = []
-    return objects if len(objects) == len(lines) else [_object(line) for line in lines]
+        return None
+    return objects if len(objects) == lines else None
 
 
 def _object(line: str) -> object:
+    """Return the JSON value of a line; None for one that is damaged, or too long."""
     try:
-        return read_strictly(line)
+        return read_strictly(line) if len(line) <= LONGEST_LINE else None
     except ValueError:
         return None

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from diaries import NOON, OBS, Diary, identity, row_text
 
+from mwa_client.batch.entries import entry_time
 from mwa_client.batch.status import COMMAND_INTERRUPTED, INTERRUPTED, MOVED_AWAY, RowStatus
 from mwa_client.directory.lock import directory_lock
 from mwa_client.errors import DirectoryUnusable
-from mwa_client.timing import SystemClock
+from mwa_client.timing import SystemClock, read_time
 
 ROW, OTHER = identity(), identity(OBS + 8)
 
@@ -271,3 +272,14 @@ def test_what_is_not_ours_is_not_read(diary: Diary, tmp_path: Path, what: str) -
         os.mkfifo(diary.path) if "fifo" in what else diary.path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DirectoryUnusable, match="Cannot use"):
         diary.status()
+
+
+ODD_TIMES = (
+    "2027-01-15T08:59:60Z", "2027-13-15T08:00:00Z", "2027-01-15T24:00:00Z", "2027-01-15T08:00:00",
+    "2027W01T08+05:30:00Z", "2027-01-15T08:00:00+01:00", "2027-01-15 08:00:00Z", "0001-01-01T00:00:00Z", "",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["2027-01-15T08:07:15Z", *ODD_TIMES])
+def test_the_time_of_an_entry_is_what_its_text_says(text: str) -> None:
+    assert entry_time({"time": text}) == read_time(text)
