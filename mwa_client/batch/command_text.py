@@ -12,6 +12,7 @@ import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
+from pathlib import Path
 
 from mwa_client.batch.background import Background
 from mwa_client.errors import SettingsError
@@ -29,6 +30,8 @@ _ELSEWHERE_QUOTED = re.compile(rf"{_PLACEHOLDER}|\\.|\$[({{$]|{_BACKQUOTED}|{_OR
 _WITHIN_A_WORD = rf"{_PLACEHOLDER}|\\.|\$[({{'$]|{_BACKQUOTED}|&&|&>|[<>]&|<<|{_ORDINARY}|[ \t]+|."
 _UNQUOTED = re.compile(_WITHIN_A_WORD, re.DOTALL)
 _AT_A_WORD = re.compile(rf"\#[^\n]*|case(?=[ \t\n\\])|{_WITHIN_A_WORD}", re.DOTALL)
+_PROGRAM = re.compile(r"\s*([A-Za-z0-9_./+@%][A-Za-z0-9_./+@%-]*)(?!\S)")
+"""The name of a program at the beginning of a command, where it is plainly one."""
 _BLANKS, _OPERATORS = " \t\n", ";|&()<>"
 _SCRIPT = "Put it into a script, and give that: --then='./script.sh {path}'."
 _SAMPLE = {"path": ("/a product",), "obs_id": ("1",), "job_id": ("1",), "line": ("1",)}
@@ -103,6 +106,33 @@ def check_command(template: str) -> None:
         what = f"It is not clear how to quote {{path}} in the command of --then: {given.doubt}."
         raise SettingsError(what, _SCRIPT)
     _check_syntax(fill_in(template, _SAMPLE))
+
+
+def missing_program(template: str, search_path: str | None) -> str:
+    """Return the program with which a command begins, where it could not be run now; empty otherwise.
+
+    Parameters
+    ----------
+    template : str
+        The command.
+    search_path : str, optional
+        The variable ``PATH``; default is what the shell takes without it.
+    """
+    found = _PROGRAM.match(template)
+    if found is None:
+        return ""
+    if "/" in found[1]:
+        return "" if Path(found[1]).is_file() and os.access(found[1], os.X_OK) else found[1]
+    words, environment = [SHELL, "-c", 'command -v -- "$1"', SHELL, found[1]], {}
+    if search_path is not None:
+        environment["PATH"] = search_path
+    try:
+        known = subprocess.run(
+            words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+    except OSError:
+        return ""  # As for its syntax: the first product tells.
+    return found[1] if known.returncode else ""
 
 
 def _placeholder_meant(name: str) -> str:

@@ -121,6 +121,23 @@ def with_doubt(jobs: JobFile, api: ApiVersion, source: RowSource, apis: Sequence
     return jobs
 
 
+def with_doubt_of_command(jobs: JobFile, settings: Settings) -> JobFile:
+    """Return the jobs with a warning, where the program of the command could not be run now.
+
+    It may be there when the first product is, in some days. But most often it is misspelt.
+    """
+    if settings.downloads.then is None:
+        return jobs
+    from mwa_client.batch.command_text import missing_program
+
+    program = missing_program(settings.downloads.then, os.environ.get("PATH"))
+    if not program:
+        return jobs
+    what = "is no file that may be executed" if "/" in program else "is not found"
+    doubt = f"{program}, which --then is to run, {what}; it is needed when the first product is here"
+    return replace(jobs, warnings=(*jobs.warnings, doubt))
+
+
 def check_report(settings: Settings, jobs: JobFile, api: ApiVersion) -> list[str | Mapping[str, object]]:
     """Say what a good job file asks for; with ``--verbose``, also the request for each row."""
     requests = list(_requests(settings, jobs, api)) if settings.output.verbose else []

@@ -59,7 +59,13 @@ def _perform(settings: Settings, say: Show, show: Show, ending: Ending) -> ExitS
 
 
 def _perform_with_rows(settings: Settings, say: Show, show: Show, ending: Ending) -> ExitStatus:
-    from mwa_client.cli.checking import RowSource, check_report, likely_apis, with_doubt
+    from mwa_client.cli.checking import (
+        RowSource,
+        check_report,
+        likely_apis,
+        with_doubt,
+        with_doubt_of_command,
+    )
     from mwa_client.cli.sharing import share_out
 
     source = RowSource.of(settings)
@@ -68,6 +74,7 @@ def _perform_with_rows(settings: Settings, say: Show, show: Show, ending: Ending
     api, jobs = source.parse_for_one_of(apis)
     if settings.task is Task.CHECK:
         jobs = with_doubt(jobs, api, source, apis)
+    jobs = with_doubt_of_command(jobs, settings)
     for warning in jobs.warnings:
         say(f"Warning: {warning}")
     part, jobs = share_out(jobs, settings, say)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mwa_client.batch.command_text import SHELL, check_command, fill_in
+from mwa_client.batch.command_text import SHELL, check_command, fill_in, missing_program
 from mwa_client.errors import SettingsError
 
 VALUES = {"path": ["/a b/$x"], "obs_id": ["1191828528"], "job_id": ["7"], "line": ["3"]}
@@ -233,3 +234,25 @@ def test_ten_kilobytes_are_a_command() -> None:
     template = "true \\\n" + "xxxxxxxxx " * 1_000
     check_command(template)
     assert fill_in(template, {"path": ["/a"]}).endswith("x /a")
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        ("no-such-program {path}", "no-such-program"),
+        ("no-such-program\t| cat {path}", "no-such-program"),
+        ("{here}/plain {path}", "{here}/plain"),
+        ("{here}/script {path}", ""),
+        ("script {path}", ""),
+        ("if true; then no-such-program {path}; fi", ""),
+        ("work() { no-such-program {path}; }; work", ""),
+        ("WORD=1 no-such-program {path}", ""),
+        ("~/no-such-program {path}", ""),
+        ('"$HOME/no such program" {path}', ""),
+    ],
+)
+def test_a_program_that_cannot_be_run_is_found_out(tmp_path: Path, command: str, missing: str) -> None:
+    for name, mode in (("plain", 0o644), ("script", 0o755)):
+        (tmp_path / name).touch(mode)
+    found = missing_program(command.replace("{here}", str(tmp_path)), f"{tmp_path}:{os.defpath}")
+    assert found == missing.replace("{here}", str(tmp_path))

@@ -743,6 +743,8 @@ def test_a_check_shows_the_command_for_the_first_row(sandbox: Sandbox, run: Run,
     then = "./calibrate.sh {path} 1191828584 1 {job_id}"
     assert run(*arguments).out.splitlines()[-2:] == [f"Then, for the first row: {then}", "Nothing was sent."]
     assert run(*arguments, "--json").events[0]["then"] == then and sandbox.requests == []
+    doubt = "./calibrate.sh, which --then is to run, is no file that may be executed"
+    assert doubt in run(*arguments, "--json").events[0]["warnings"][0]
     refused = run(*arguments[:-1], "./calibrate.sh {path} &")
     assert refused.status == 1 and "Leave out the &" in refused.err
 
