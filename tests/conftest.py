@@ -24,7 +24,16 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # The tests flush 36,000 times, and wait for the disk meanwhile. Memory does as well, where there is enough of
 # it; --basetemp=FOLDER chooses a disk all the same.
 MEMORY, ROOM = Path("/dev/shm"), 2 << 30
-if MEMORY.is_dir() and os.access(MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(MEMORY).free >= ROOM:
+
+
+def takes_all(folder: Path) -> bool:
+    """Say whether what the tests write can be in a folder; some of it are programs."""
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        return False
+    return shutil.disk_usage(folder).free >= ROOM and not os.statvfs(folder).f_flag & os.ST_NOEXEC
+
+
+if takes_all(MEMORY):
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 gc.set_threshold(OBJECTS_PER_LOOK)

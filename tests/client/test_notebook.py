@@ -13,8 +13,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy
-import pandas
 import pytest
 from shared import THREE_ROWS, FastClock
 
@@ -28,6 +26,13 @@ from mwa_client.sandbox import JobState, JobType, Sandbox
 OBS, OTHER = 1191828584, 1191828528
 VIS = {"obs_id": OBS, "job_type": "d", "download_type": "vis"}
 SECRET = "&Signature="
+
+
+def frame(content: Any) -> Any:
+    """Make a table; pandas takes a second to load, and each process that runs tests reads this file."""
+    import pandas
+
+    return pandas.DataFrame(content)
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ def ready(sandbox: Sandbox) -> int:
 
 def test_jobs_become_a_table(client: mwa_client.Client, ready: int) -> None:
     jobs = client.jobs()
-    for table in (pandas.DataFrame(jobs), pandas.DataFrame(jobs.values())):
+    for table in (frame(jobs), frame(jobs.values())):
         (row,) = table.to_dict("records")
         assert (row["job_id"], row["obs_id"], row["job_type"]) == (ready, OBS, "download")
         assert (row["state"], row["size"]) == ("Ready for Download", 300_000 + ready)
@@ -61,7 +66,7 @@ def test_jobs_become_a_table(client: mwa_client.Client, ready: int) -> None:
 
 
 def test_no_jobs_become_an_empty_table(client: mwa_client.Client) -> None:
-    assert pandas.DataFrame(client.jobs()).empty and client.jobs() == {}
+    assert frame(client.jobs()).empty and client.jobs() == {}
 
 
 def test_jobs_can_be_pickled_and_copied(client: mwa_client.Client, ready: int) -> None:
@@ -78,7 +83,7 @@ def test_jobs_can_be_pickled_and_copied(client: mwa_client.Client, ready: int) -
 def test_what_a_run_returns_can_be_pickled(client: mwa_client.Client, ready: int, tmp_path: Path) -> None:
     summary = client.run([VIS], tmp_path)
     assert pickle.loads(pickle.dumps(summary)) == copy.deepcopy(summary) == summary
-    assert pandas.DataFrame(summary.complete[0].files)["size"].tolist() == [300_000 + ready]
+    assert frame(summary.complete[0].files)["size"].tolist() == [300_000 + ready]
 
 
 # --- Rows ---------------------------------------------------------------------------------------------
@@ -95,6 +100,19 @@ AS_TEXT = [
     f"obs_id={OBS}, job_type=d, download_type=vis",
     f"obs_id={OTHER}, job_type=c, avg_time_res=4, no_rfi=true",
 ]
+
+
+def of_numpy(path: Path) -> list[dict[str, Any]]:
+    import numpy
+    import pandas
+
+    return [
+        {**VIS, "obs_id": numpy.int64(OBS)},
+        {"obs_id": numpy.uint32(OTHER), "job_type": numpy.str_("c"), "avg_time_res": numpy.float32(4),
+         "no_rfi": numpy.bool_(True), "avg_freq_res": pandas.NA, "output": pandas.NaT},
+    ]  # fmt: skip
+
+
 GIVEN: dict[str, Callable[[Path], Any]] = {
     "path": lambda path: path,
     "name": str,
@@ -104,15 +122,11 @@ GIVEN: dict[str, Callable[[Path], Any]] = {
     "generator": lambda path: iter(AS_TEXT),
     "one text": lambda path: "\n".join(AS_TEXT),
     "requests": lambda path: list(parse("\n".join(AS_TEXT), ApiVersion.V2).jobs),
-    "table": lambda path: pandas.DataFrame(FRAME),
-    "table with NA": lambda path: pandas.DataFrame(FRAME).convert_dtypes(),
-    "records": lambda path: pandas.DataFrame(FRAME).to_dict("records"),
-    "numpy": lambda path: [
-        {**VIS, "obs_id": numpy.int64(OBS)},
-        {"obs_id": numpy.uint32(OTHER), "job_type": numpy.str_("c"), "avg_time_res": numpy.float32(4),
-         "no_rfi": numpy.bool_(True), "avg_freq_res": pandas.NA, "output": pandas.NaT},
-    ],
-}  # fmt: skip
+    "table": lambda path: frame(FRAME),
+    "table with NA": lambda path: frame(FRAME).convert_dtypes(),
+    "records": lambda path: frame(FRAME).to_dict("records"),
+    "numpy": of_numpy,
+}
 
 
 @pytest.mark.parametrize("given", GIVEN.values(), ids=GIVEN)
@@ -298,6 +312,8 @@ def test_wait_for_a_job_that_the_list_does_not_have_yet(
 
 
 def test_job_ids_and_times_of_any_kind(client: mwa_client.Client, ready: int) -> None:
+    import numpy
+
     for job_id in (ready, numpy.int64(ready), str(ready), float(ready)):
         for timeout in (5, "5s", timedelta(seconds=5), numpy.float32(5)):
             assert client.wait(job_id, timeout=timeout).job_id == ready  # type: ignore[arg-type]
