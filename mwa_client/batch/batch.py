@@ -115,8 +115,9 @@ class Batch:
         lost_jobs = LostJobs(updates, is_asked_again)
         self._open_files = files = OpenFiles(updates, session, pacing.parallel, stop)
         downloaders = Workers(files.parallel, inbox)
+        readers = Workers(files.parallel, inbox)  # Of their own: to read a product again can take an hour.
         self._recalling = Recalling(
-            updates, lost_jobs, downloaders, roots, is_fetching=is_fetching, unpack=unpack, stop=stop
+            updates, lost_jobs, readers, roots, is_fetching=is_fetching, unpack=unpack, stop=stop
         )
         submitters = Workers(SUBMITTERS if files.has_many else 1, inbox)
         self._submitting = Submitting(updates, session, pacing, submitters, once=once, stop=stop)
@@ -255,6 +256,7 @@ class Batch:
         self._updates.in_order.flush()
         deadline = time.monotonic() + LAST_MOMENTS
         self._submitting.finish(deadline)
+        self._recalling.finish(deadline)
         self._fetching.finish(deadline)
         self._following.finish(deadline)
         # A listing is worth waiting for only where it was the time that ran out, not the work.

@@ -112,6 +112,10 @@ class Recalling:
         self._ledger.record_read(read.row.identity, read.row.job_id or 0, fetched)
         return fetched
 
+    def finish(self, deadline: float) -> None:
+        """Wait until `deadline` for what is being read to be put down."""
+        self._workers.finish(deadline)
+
     def _recall_product(self, row: Row, fetched: FetchedProduct) -> None:
         """Look how a product stands in the directory that an earlier run has completed."""
         standing = standing_of(self._ledger.place.path, fetched.files)

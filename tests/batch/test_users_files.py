@@ -20,7 +20,7 @@ from shared import FastClock, Run, environment, run_batch, run_command
 from mwa_client.asvo.job import Job, ProductFile
 from mwa_client.asvo.job import JobState as State
 from mwa_client.asvo.variables import services_from
-from mwa_client.batch.events import Counts, Notice
+from mwa_client.batch.events import Complete, Counts, Notice
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.products import bytes_to_come, name_files
 from mwa_client.batch.status import status_of
@@ -164,6 +164,28 @@ def test_a_product_that_was_modified_is_read_again_once(
     file.path.write_bytes(content)  # Somebody has put it right again.
     assert not run().summary.complete[0].is_changed and len(read) == 2
     assert sandbox.requests == []
+
+
+def test_no_download_waits_for_what_is_read_again(
+    run: Any, sandbox: Sandbox, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"obs_id={OBS + 8 * number}, job_type=d, download_type=vis" for number in range(6)]
+    for complete in run("\n".join(rows[:5])).summary.complete:
+        os.utime(complete.files[0].path, (1, 1))
+    real, has_come = standing.sha1_of, threading.Event()
+
+    def sha1_of(path: Path, stop: threading.Event) -> str:
+        has_come.wait(10.0)
+        return real(path, stop)
+
+    def listen(event: object) -> None:
+        if isinstance(event, Complete) and not event.from_before:
+            has_come.set()
+
+    monkeypatch.setattr(standing, "sha1_of", sha1_of)
+    done = run("\n".join(rows), listen=listen)
+    assert len(done.summary.complete) == 6 and not done.summary.changed
+    assert [complete.from_before for complete in done.told(Complete)] == [False] + 5 * [True]
 
 
 def test_of_a_folder_in_which_somebody_works_no_more_is_read_than_must_be(
