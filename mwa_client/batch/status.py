@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 MOVED_AWAY = "Moved away"
 INTERRUPTED, COMMAND_INTERRUPTED = "Download interrupted", "Command interrupted"
 """States in words for people that only a look at the directory shows."""
-_WITH_PRODUCT = tuple(LABELS[stage] for stage in (Stage.ARRIVED, Stage.FOLLOWED, Stage.FAILED))
+_COMPLETE, _FAILED = LABELS[Stage.COMPLETE], LABELS[Stage.FAILED]
+_DOWNLOADING, _FOLLOWED = LABELS[Stage.DOWNLOADING], LABELS[Stage.FOLLOWED]
+_AS_LEFT = frozenset((Standing.AS_LEFT,))
+_WITH_PRODUCT = (LABELS[Stage.ARRIVED], _FOLLOWED, _FAILED)
 _OBS_ID = re.compile(r"\bobs_id=([0-9]{1,19})\b")
 
 
@@ -92,7 +95,7 @@ class RowStatus(NamedTuple):
     @property
     def is_complete(self) -> bool:
         """Whether its product has been fetched, and is still there."""
-        return self.label == LABELS[Stage.COMPLETE]
+        return self.label == _COMPLETE
 
     @property
     def is_pending(self) -> bool:
@@ -102,7 +105,7 @@ class RowStatus(NamedTuple):
     @property
     def is_failed(self) -> bool:
         """Whether it has failed."""
-        return self.label == LABELS[Stage.FAILED]
+        return self.label == _FAILED
 
 
 @dataclass(frozen=True)
@@ -258,10 +261,10 @@ class _Look:
     def _of_state(self, row: RowHistory, kind: str) -> dict[str, Any]:
         """Return what is to be said of a row of the ledger besides what it tells by itself."""
         label = row.label
-        if label == LABELS[Stage.COMPLETE]:
+        if label == _COMPLETE:
             return self._of_product(row.product, has_followed=row.has_followed)
         about = self._of_kept_product(row) or (self._of_download(row) if row.downloads else {})
-        if label == LABELS[Stage.FOLLOWED] and not self.is_at_work:
+        if label == _FOLLOWED and not self.is_at_work:
             about["label"] = COMMAND_INTERRUPTED
         if is_at_service(label):
             about["ready_at"] = self.waits.expect(kind, row.steps, self.now)
@@ -272,21 +275,28 @@ class _Look:
         if product is None:
             return {"note": "Its line in the ledger cannot be read.", "remedy": "The next run looks for it."}
         here = self._places_of(product.files)
-        sizes = [file.size for file in product.files]
-        found = {
+        size = unverified = 0
+        for file in product.files:
+            size += file.size
+            unverified += not file.verified
+        about: dict[str, Any] = {
             "paths": (*here, *product.elsewhere),
-            "size": sum(sizes) if sizes else None,
-            "here": sum(sizes),
-            "unverified": [file.verified for file in product.files].count(False),
+            "size": size if product.files else None,
+            "here": size,
+            "unverified": unverified,
+            "note": "It was delivered there." if product.elsewhere else "",
         }
-        standing = here.values()
-        if Standing.GONE in standing and has_followed:
-            return {**found, "here": 0, "note": "It has been moved away since its command was done."}
+        standing = frozenset(here.values())
+        if standing <= _AS_LEFT:  # Most are.
+            return about
         if Standing.GONE in standing:
-            return {**found, "label": MOVED_AWAY, "here": 0, "note": "It was complete, and is not there now."}
-        if Standing.CHANGED in standing or (Standing.TOUCHED in standing and has_followed):
-            return {**found, "note": "It has been changed since it was complete."}
-        return {**found, "note": "It was delivered there." if product.elsewhere else ""}
+            about["here"] = 0
+            if has_followed:
+                return {**about, "note": "It has been moved away since its command was done."}
+            return {**about, "label": MOVED_AWAY, "note": "It was complete, and is not there now."}
+        if Standing.CHANGED in standing or has_followed:
+            return {**about, "note": "It has been changed since it was complete."}
+        return about
 
     def _of_kept_product(self, row: RowHistory) -> dict[str, Any]:
         """Say where a product is whose command waits, runs, was cut off or failed; empty if it is gone."""
@@ -336,8 +346,8 @@ class _Look:
         for name in download.names:
             with suppress(MwaClientError, OSError, ValueError):
                 here += self._bytes_of(name_on_disk(name))
-        is_begun = row.label in (LABELS[Stage.DOWNLOADING], JobState.READY.label)
-        was_cut_off = here or row.label == LABELS[Stage.DOWNLOADING]
+        is_begun = row.label in (_DOWNLOADING, JobState.READY.label)
+        was_cut_off = here or row.label == _DOWNLOADING
         is_interrupted = is_begun and was_cut_off and not self.is_at_work
         found = {"size": download.size, "here": here}
         return {**found, "label": INTERRUPTED} if is_interrupted else found
