@@ -16,6 +16,7 @@ from shared import THREE_ROWS, FastClock
 from mwa_client.cli.interrupts import SIGNALS
 from mwa_client.cli.main import OBJECTS_PER_LOOK
 from mwa_client.sandbox import Sandbox
+from mwa_client.secrecy import _Known
 
 # What a shell starts in the background, or with nohup, ignores these; the processes of the tests must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -82,6 +83,16 @@ def no_log_is_left() -> Iterator[None]:
     """What -v adds to the log of a test does not write into the next test's standard error."""
     yield
     logging.getLogger("mwa_client.asvo").handlers.clear()
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_left() -> Iterator[None]:
+    """The secrets of a test are not struck out of the texts of the next: in the end it would be thousands."""
+    before = {name: getattr(_Known, name) for name in ("sure", "words", "in_foreign_words")}
+    yield
+    with _Known.lock:
+        for name, known in before.items():
+            setattr(_Known, name, known)
 
 
 @pytest.fixture
