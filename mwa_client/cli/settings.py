@@ -11,6 +11,7 @@ from pathlib import Path
 from mwa_client.asvo.job_filter import JobFilter
 from mwa_client.asvo.variables import read_seconds
 from mwa_client.errors import SettingsError
+from mwa_client.formatting import seconds_in
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.sharing import Share
 from mwa_client.light_dataclasses import dataclass
@@ -309,7 +310,8 @@ def _then(options: argparse.Namespace, task: Task) -> str | None:
 
 def _wait(value: str | None) -> float:
     """Return how long to wait for others; unlike other times, none at all makes sense."""
-    return 0.0 if value is not None and value.strip() == "0" else read_seconds("--wait-for-lock", value, 0.0)
+    is_none = value is not None and seconds_in(value) == 0.0
+    return 0.0 if is_none else read_seconds("--wait-for-lock", value, 0.0)
 
 
 def _share(value: str | None, task: Task, *, is_practice: bool) -> Share | None:

@@ -138,6 +138,7 @@ def test_numbers_of_downloads_that_cannot_be(value: str) -> None:
 
 def test_who_does_not_want_to_wait_for_the_directory_may_say_so() -> None:
     assert settings(wait_for_lock="0").others.wait == 0.0 == settings().others.wait
+    assert settings(wait_for_lock="0s").others.wait == 0.0
 
 
 NO_TIMES = ["abc", "-5", "nan", "inf", "1e99", "5x", "h", "1m1h", "1_0", "10 20", "1001d", "00:10:00"]
