@@ -137,12 +137,20 @@ class JobFilter:
         """
         known = {job.job_id for job in jobs} | {job.obs_id for job in jobs}
         unknown = [number for number in self.numbers if number not in known]
-        either = (
-            "" if number < FIRST_OBS_ID else f", and none on an observation {number}" for number in unknown
-        )
         if unknown:
-            said = (f"The service lists no job {number}{more}." for number, more in zip(unknown, either))
-            raise ServiceRefused(" ".join(said))
+            raise ServiceRefused(" ".join(map(not_listed, unknown)))
+
+
+def not_listed(number: int) -> str:
+    """Say that no job has this number, nor this observation, where it can be one.
+
+    Examples
+    --------
+    >>> not_listed(42)
+    'The service lists no job 42.'
+    """
+    either = "" if number < FIRST_OBS_ID else f", and none on an observation {number}"
+    return f"The service lists no job {number}{either}."
 
 
 def not_shown(wanted: JobFilter, jobs: Collection[Job], api: ApiVersion) -> Iterator[str]:

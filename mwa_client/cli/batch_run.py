@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Callable, Optional, TypeVar, Union
 
 from mwa_client.asvo import open_session
-from mwa_client.asvo.job_filter import FIRST_OBS_ID
+from mwa_client.asvo.job_filter import FIRST_OBS_ID, not_listed
 from mwa_client.batch.batch import Batch
 from mwa_client.batch.events import Event, RowFailed, Summary
 from mwa_client.batch.ledger import Ledger
@@ -214,7 +214,7 @@ def _chosen(session: Session, targets: Sequence[str], *, with_pending: bool) -> 
     for number in numbers:
         found = [job for job in listing.values() if number in (job.job_id, job.obs_id)]
         if not found:
-            raise ServiceRefused(f"The service lists no job {number}, and none on an observation {number}.")
+            raise ServiceRefused(not_listed(number))
         usable = [job for job in found if number == job.job_id or not job.state.is_lost]
         if not usable:
             raise ServiceRefused(f"Every job on observation {number} has failed, expired or been cancelled.")
