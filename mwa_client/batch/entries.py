@@ -139,11 +139,12 @@ def time_as_text(moment: float) -> str:
 
 def names_in(entry: Mapping[str, object]) -> set[str]:
     """Return under which names of the directory the files of an entry stand."""
-    files = entry.get("files")
-    described = files if isinstance(files, list) else []
-    names = [file.get("name") for file in described if isinstance(file, dict)]
-    tops = [name.partition("/")[0] for name in names if isinstance(name, str)]
-    return {name for name in map(as_on_disk, tops) if name is not None}
+    files, names = entry.get("files"), set()
+    for file in files if isinstance(files, list) else ():
+        name = file.get("name") if isinstance(file, dict) else None
+        if isinstance(name, str) and (on_disk := as_on_disk(name.partition("/")[0])) is not None:
+            names.add(on_disk)
+    return names
 
 
 def as_on_disk(name: str) -> str | None:

@@ -26,8 +26,8 @@ from mwa_client.transfer.files import DownloadDirectory, FetchedFile, FetchedFol
 
 OBSERVATION = re.compile(r"\bobs_id=([0-9]+)")
 """Where the identity of a row names its observation."""
-_NAMING = ("name", "placing", "complete", READ_AGAIN)
-"""The events that say which job's file has which name in the directory."""
+_MAKING = ("placing", "complete", READ_AGAIN)
+"""The events that say what we have put into the directory."""
 
 
 class Memory:
@@ -95,9 +95,11 @@ class Memory:
         get = entry.get
         event, job_id, identity, product = get("event"), get("job_id"), get("row"), None
         is_state = event == STATE_OF_JOB  # Most are.
-        if not is_state and event in _NAMING:
+        if event == "name":
+            self._learn_name(entry)
+        elif not is_state and event in _MAKING:
             product = UnreadProduct(self.place.path, line)
-            self._learn_names(entry, product)
+            self._learn_made(entry, product)
         if (service := get("service")) != self._service:
             if service is not None:
                 self._other_services.add(str(service))
@@ -152,16 +154,16 @@ class Memory:
         elif event == "listed":
             row.missed, row.missed_since = 0, None
 
-    def _learn_names(self, entry: dict[str, object], product: UnreadProduct) -> None:
-        """Learn which job has which name in the directory, for jobs of every service."""
+    def _learn_name(self, entry: dict[str, object]) -> None:
+        """Learn which job has a name in the directory, for jobs of every service."""
+        job_id, name = entry.get("job_id"), as_on_disk(str(entry.get("name")))
+        if isinstance(job_id, int) and name is not None:
+            self.place.names.learn(name, job_id, str(entry.get("service")))
+
+    def _learn_made(self, entry: dict[str, object], product: UnreadProduct) -> None:
+        """Learn under which names a job's files stand in the directory."""
         job_id = entry.get("job_id")
-        if not isinstance(job_id, int):
-            return
-        if entry.get("event") == "name":
-            name = as_on_disk(str(entry.get("name")))
-            if name is not None:
-                self.place.names.learn(name, job_id, str(entry.get("service")))
-        else:
+        if isinstance(job_id, int):
             self.place.names.remember_unread(names_in(entry), job_id, product.under)
 
     def _learn_job(self, row: RowRecord, entry: dict[str, object], job_id: int | None) -> None:
