@@ -60,6 +60,8 @@ class Memory:
         self._given_up: dict[int, str] = {}
         self._lost: set[str] = set()
         self._other_services: set[str] = set()
+        self._when: object = None
+        self._at: float | None = None
 
     def row(self, identity: str) -> RowRecord:
         """Return what is recorded about a row, which is identified by what it asks for."""
@@ -120,9 +122,11 @@ class Memory:
             row.has_followed = followed_after(entry, row.has_followed, row.label)
             self._learn_about_row(row, event, entry, job_id, product)
         if label:
-            row.label, at = label, entry_time(entry)
-            if at is not None:
-                self.waits.see(identity, since(entry, at), label)
+            row.label = label
+            if (when := get("time")) != self._when:  # Many lines are of the same second.
+                self._when, self._at = when, entry_time(entry)
+            if self._at is not None:
+                self.waits.see(identity, since(entry, self._at), label)
 
     def _learn_about_row(
         self,
