@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 __all__ = ["dataclass"]
 
 if not TYPE_CHECKING:  # Type checkers know the standard library's, which is used in the same way.
+    import sys
     import threading
     from dataclasses import MISSING, FrozenInstanceError, fields
     from operator import attrgetter
@@ -16,7 +17,10 @@ if not TYPE_CHECKING:  # Type checkers know the standard library's, which is use
     make, making = dataclass, threading.RLock()
     NEW = type("New", (), {"__repr__": lambda self: "<factory>"})()
     """Stands in a signature for a value that is made anew for each object, as in the standard library."""
-    MADE_LATER = ("__init__", "__dataclass_fields__", "__dataclass_params__", "_compared")
+    since = {"__match_args__": (3, 10), "__replace__": (3, 13)}
+    OF_NEWER = [name for name, version in since.items() if sys.version_info >= version]
+    """What newer standard libraries set where a class does not have it."""
+    MADE_LATER = ("__init__", "__dataclass_fields__", "__dataclass_params__", "_compared", *OF_NEWER)
 
     def dataclass(cls=None, *, frozen=False, eq=True):
         """Make a class a dataclass.
@@ -57,10 +61,27 @@ if not TYPE_CHECKING:  # Type checkers know the standard library's, which is use
         def __get__(self, instance, owner):
             with making:
                 if vars(self.cls)[self.name] is self:  # No other thread has done it meanwhile.
-                    _make(self.cls, self.frozen)
-            return getattr(owner if instance is None else instance, self.name)
+                    _make_or_leave(self.cls, self.frozen)
+            # Not what `instance` has under this name: it may be of a class that inherits, and has its own.
+            made = vars(self.cls)[self.name]
+            return made.__get__(instance, owner) if hasattr(made, "__get__") else made
+
+    def _make_or_leave(cls, frozen):
+        """Make a class; where that ends half way (a signal, no memory), leave it as it was."""
+        before = dict(vars(cls))
+        try:
+            _make(cls, frozen)
+        except BaseException:
+            for name in vars(cls).keys() - before.keys():
+                delattr(cls, name)
+            for name, value in before.items():
+                if vars(cls).get(name) is not value:
+                    setattr(cls, name, value)
+            raise
 
     def _make(cls, frozen):
+        for name in OF_NEWER:
+            delattr(cls, name)
         # To a class without a docstring the standard library gives its signature, which is not there yet.
         cls.__doc__ = cls.__doc__ or cls.__name__
         # Only frozen classes may inherit from a frozen one; those few are guarded by the standard library.
@@ -104,7 +125,14 @@ if not TYPE_CHECKING:  # Type checkers know the standard library's, which is use
         return hash(self._compared(self))
 
     def _set(self, name, value):
-        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+        _guard(self, name, "assign to")
+        object.__setattr__(self, name, value)
 
     def _delete(self, name):
-        raise FrozenInstanceError(f"cannot delete field {name!r}")
+        _guard(self, name, "delete")
+        object.__delattr__(self, name)
+
+    def _guard(self, name, deed):
+        """Refuse a change; a class that inherits without being a dataclass may have more than the fields."""
+        if "_compared" in vars(type(self)) or name in (each.name for each in fields(self)):
+            raise FrozenInstanceError(f"cannot {deed} field {name!r}")

@@ -16,6 +16,7 @@ from typing import Any, Callable
 import pytest
 
 import mwa_client
+from mwa_client import light_dataclasses
 from mwa_client.light_dataclasses import dataclass as light
 
 
@@ -132,11 +133,67 @@ def test_threads_that_make_the_first_objects_at_once_get_whole_ones() -> None:
         assert {each.result() for each in made} == {repr(THEIRS["Longer"](1, "a", ["x"], more=3.0))}
 
 
+@pytest.mark.parametrize("dataclass", [light, dataclasses.dataclass])
+def test_a_class_that_only_inherits_has_its_own_beginning_and_attributes(
+    dataclass: Callable[..., Any],
+) -> None:
+    begun = []
+
+    class Counted(family(dataclass)["Base"]):  # type: ignore[misc]
+        def __init__(self, word: str, more: str) -> None:
+            begun.append(word)
+            super().__init__(len(word + more))  # type: ignore[no-untyped-call]
+            self.word = self.passing = word
+            del self.passing
+
+    counted = Counted("a", "b")
+    assert (counted.number, counted.word, begun) == (2, "a", ["a"])
+    for change in (lambda: setattr(counted, "number", 1), lambda: delattr(counted, "name")):
+        with pytest.raises(FrozenInstanceError):
+            change()
+
+
+@pytest.mark.parametrize("name", ["Base", "Longer"])
+@pytest.mark.parametrize("last", ["make", "fields", "_init_of"])
+def test_a_class_is_made_later_where_making_it_was_cut_short(
+    monkeypatch: pytest.MonkeyPatch, last: str, name: str
+) -> None:
+    done = getattr(light_dataclasses, last)
+
+    def cut(*args: Any, **kwargs: Any) -> None:
+        done(*args, **kwargs)
+        raise MemoryError
+
+    made, shown = family(light)[name], repr(THEIRS[name](1))
+    monkeypatch.setattr(light_dataclasses, last, cut)
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            made(1)
+    monkeypatch.undo()
+    assert repr(made(1)) == shown
+    assert made(1).remarks is not made(1).remarks
+
+
 def test_they_can_be_pickled() -> None:
     from mwa_client.batch.events import RowName
 
     row = RowName(3, 1065880128, source="jobs.csv")
     assert pickle.loads(pickle.dumps(row)) == row
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_an_object_that_was_not_made_here_is_whole(name: str) -> None:
+    """As where it was unpickled in another process."""
+    whole = []
+    for made in (family(light)[name], family(dataclasses.dataclass)[name]):
+        thing = made.__new__(made)
+        values = [(each.name, None) for each in dataclasses.fields(THEIRS[name])]
+        vars(thing).update(values)
+        has = [getattr(type(thing), "__match_args__", None)]
+        if hasattr(copy, "replace"):
+            has.append(repr(copy.replace(thing)))
+        whole.append((has, repr(thing), dataclasses.asdict(thing)))
+    assert whole[0] == whole[1]
 
 
 def test_all_of_the_program_uses_them() -> None:
