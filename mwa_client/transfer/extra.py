@@ -234,12 +234,20 @@ class ExtraConnections:
                 connection.is_receiving = False
                 if not connection.received:
                     # The others may be answered all the same.
-                    self._context.tuner.refused(sum(not each.is_dismissed for each in self._others))
-                    connection.is_dismissed = True
+                    self._make_do_without(connection)
                     raise
+        except MemoryError:
+            with self._changed:
+                self._make_do_without(connection)  # The next would have no more, and each asks the server.
+            raise
         finally:
             with self._changed:
                 self._receiver.release(segment, segment.position)
+
+    def _make_do_without(self, connection: Connection) -> None:
+        """Be content with the other connections for a while; needs the lock."""
+        self._context.tuner.refused(sum(not each.is_dismissed for each in self._others))
+        connection.is_dismissed = True
 
     def _request(self, segment: Segment) -> None:
         part, has_sha1 = self._context.part, self._context.expected.sha1 is not None

@@ -319,6 +319,21 @@ def test_without_threads_one_connection_does(
     assert server.asked == [(0, SIZE)]
 
 
+def test_where_there_is_no_memory_for_more_the_server_is_not_asked_again_and_again(scene: Scene) -> None:
+    server = Server(others_first=False)
+
+    def hold(start: int) -> bool:
+        if threading.current_thread() is not threading.main_thread():
+            raise MemoryError
+        time.sleep(0.001)  # The others have their chance.
+        return False
+
+    server.hold = hold
+    scene.assert_right(scene.fetch(server))
+    assert server.asked[0] == (0, SIZE)
+    assert len(server.asked) <= 4
+
+
 def test_without_descriptors_one_connection_does(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extra, "DESCRIPTORS", 1 << 20)
     server = Server(others_first=False)
