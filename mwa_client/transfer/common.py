@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import field
+from typing import TypeVar
 
 from mwa_client.errors import ServiceUnavailable, Stopped, TransferFailed
 from mwa_client.light_dataclasses import dataclass
@@ -13,6 +14,7 @@ from mwa_client.transfer.connections import ConnectionBudget
 from mwa_client.transfer.events import Progress, Setback, TransferEvent
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile
 
+T = TypeVar("T")
 LEAST_WAIT = 0.001
 """Seconds that are worth waiting."""
 PROGRESS_INTERVAL = 0.1
@@ -85,6 +87,23 @@ class Retries:
         if self._backoff.tries >= self._most:
             raise failure from error
         return self._backoff.next(error.retry_after, requests)
+
+    def work(self, do: Callable[[], T], remedy: str) -> T:
+        """Do something, again and again while it fails with what may pass; return what it returns.
+
+        Raises
+        ------
+        TransferFailed
+            There were enough tries; `remedy` is what the user can do.
+        Stopped
+            `stop` was set.
+        """
+        while True:
+            try:
+                return do()
+            except ServiceUnavailable as error:
+                self.wait(self.next_wait(error, TransferFailed(error.what, remedy)), error)
+                self._transfers.check_stop()
 
     def wait(self, seconds: float, error: ServiceUnavailable | None = None) -> None:
         """Sleep before the next try; tell the user why, but only once until there is progress."""

@@ -6,6 +6,7 @@ go to, and never where the user's own files are.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -13,12 +14,21 @@ from pathlib import Path
 
 from mwa_client.directory.names import is_no_command, name_on_disk
 from mwa_client.directory.trees import walk_tree
-from mwa_client.errors import JobFailed, TransferFailed
+from mwa_client.errors import JobFailed, MwaClientError, ServiceUnavailable, TransferFailed
 from mwa_client.light_dataclasses import dataclass
 
 USUAL_ROOTS = (Path("/scratch"), Path("/data"))
 """Where the service delivers to: ``/scratch/<group>/asvo/<job id>``, ``/data/<group>/asvo/<job id>``."""
 TOP = Path("/")
+PASSING_ERRORS = (
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EAGAIN,
+    errno.ENOTCONN,
+    errno.ESHUTDOWN,
+)
+"""What the system says of file systems of clusters that hang, and come back as networks do."""
 LONGEST_PATH = 4095
 """Bytes that a path can have; Linux opens none that is longer."""
 
@@ -208,6 +218,8 @@ def entries_of(source: Path) -> list[Entry]:
     TransferFailed
         It cannot be read, has no files, has a link that leads out of it, or something that is neither a file
         nor a folder.
+    ServiceUnavailable
+        It cannot be read for the moment.
     """
     try:
         entries = [_entry_of(source, str(source), source.lstat())]
@@ -252,8 +264,10 @@ def _inner_target(source: Path, link: Path) -> str:
     return os.path.relpath(real, os.path.realpath(link.parent))
 
 
-def unreadable(path: str | Path, error: OSError) -> TransferFailed:
-    """Return the error for a file or folder that the system does not let us read."""
+def unreadable(path: str | Path, error: OSError) -> MwaClientError:
+    """Return the error for a file or folder that the system does not let us read, for good or for now."""
+    if error.errno in PASSING_ERRORS:
+        return ServiceUnavailable(f"Reading {error.filename or path} failed ({error.strerror}).")
     return TransferFailed(
         f"Cannot read {error.filename or path}: {error.strerror or error}.",
         "Check that the delivery is still there, and its permissions.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
@@ -12,8 +11,9 @@ from pathlib import Path
 
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.trees import remove_tree
-from mwa_client.errors import ServiceUnavailable, TransferFailed
+from mwa_client.errors import TransferFailed
 from mwa_client.transfer.delivered import Entry, unreadable
+from mwa_client.transfer.part_hash import PartBroken
 
 COPY_BLOCK_SIZE = 1 << 20
 """Bytes that are copied at a time."""
@@ -53,11 +53,17 @@ class FileCopy:
                 os.close(file)
 
     def catch_up(self, check_stop: Callable[[], None]) -> None:
-        """Add to the SHA-1 what an earlier run has copied."""
-        with disk_errors(self._target_path):
-            while os.lseek(self._target, 0, os.SEEK_CUR) < self.position:
-                self._digest.update(os.read(self._target, COPY_BLOCK_SIZE))
-                check_stop()
+        """Add to the SHA-1 what an earlier run has copied; begin anew where that cannot be read back."""
+        while (position := os.lseek(self._target, 0, os.SEEK_CUR)) < self.position:
+            try:
+                data = os.read(self._target, min(COPY_BLOCK_SIZE, self.position - position))
+            except OSError:
+                data = b""
+            if not data:
+                self._begin_anew()
+                return
+            self._digest.update(data)
+            check_stop()
 
     def read_into(self, room: memoryview) -> int:
         """Read the next bytes; 0 at the end.
@@ -76,11 +82,21 @@ class FileCopy:
         return count
 
     def write(self, data: memoryview) -> None:
-        """Write these bytes to the copy."""
-        self._digest.update(data)
-        self.position += len(data)
-        self.unsynced += len(data)
+        """Write these bytes to the copy.
+
+        Raises
+        ------
+        PartBroken
+            It does not have all bytes before them, or has others behind them.
+        """
         with disk_errors(self._target_path):
+            if os.fstat(self._target).st_size != self.position:
+                raise PartBroken.because(
+                    Path(self._target_path), "another program changed its length while it was being written"
+                )
+            self._digest.update(data)
+            self.position += len(data)
+            self.unsynced += len(data)
             while data:
                 data = data[os.write(self._target, data) :]
 
@@ -104,17 +120,26 @@ class FileCopy:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             self._source = os.open(self._path, flags)
         self._must_be_unchanged()
+        if not (self.position and _can_grow(self._target_path, self.position)):
+            self.position = 0
+        self._open_target()
+
+    def _open_target(self) -> None:
         with disk_errors(self._target_path):
-            if not self.position or not has_size(self._target_path, self.position, or_more=True):
-                self.position = 0
-                if os.path.lexists(self._target_path):
-                    remove_tree(Path(self._target_path))
+            if not self.position and os.path.lexists(self._target_path):
+                remove_tree(Path(self._target_path))
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._target = os.open(self._target_path, flags, self._entry.permissions | 0o600)
             if self.position:
                 os.ftruncate(self._target, self.position)
         with _reading(self._path):
             os.lseek(self._source, self.position, os.SEEK_SET)
+
+    def _begin_anew(self) -> None:
+        os.close(self._target)
+        self._target, self.position = -1, 0
+        self._digest = hashlib.sha1(usedforsecurity=False)
+        self._open_target()
 
     def _must_be_unchanged(self) -> None:
         with _reading(self._path):
@@ -130,25 +155,16 @@ def _reading(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (
-            errno.EIO,
-            errno.ESTALE,
-            errno.ETIMEDOUT,
-            errno.EAGAIN,
-            errno.ENOTCONN,
-            errno.ESHUTDOWN,
-        ):
-            raise ServiceUnavailable(f"Reading {path} failed ({error.strerror}).") from error
         raise unreadable(path, error) from error
 
 
-def has_size(path: str, size: int, *, or_more: bool = False) -> bool:
-    """Say whether a path is a regular file of this size, or with `or_more` of at least this size."""
+def _can_grow(path: str, size: int) -> bool:
+    """Say whether a file has so many bytes to go on behind, and no second name under which it must stay."""
     try:
         state = os.lstat(path)
     except OSError:
         return False
-    return stat.S_ISREG(state.st_mode) and (state.st_size == size or (or_more and state.st_size > size))
+    return stat.S_ISREG(state.st_mode) and state.st_size >= size and state.st_nlink == 1
 
 
 def changed(path: str | Path) -> TransferFailed:

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
-from mwa_client.directory.disk import disk_errors, sync_directory, sync_path
+from mwa_client.directory.disk import disk_errors, sync_directory, sync_file_system, sync_path
 from mwa_client.directory.trees import remove_tree, walk_tree
-from mwa_client.errors import ServiceUnavailable, TransferFailed
+from mwa_client.errors import TransferFailed
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.common import ProgressReporter, Retries, Transfers
 from mwa_client.transfer.delivered import Entry, entries_of
-from mwa_client.transfer.file_copy import COPY_BLOCK_SIZE, FileCopy, changed, has_size
+from mwa_client.transfer.file_copy import COPY_BLOCK_SIZE, FileCopy, changed
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile
 from mwa_client.transfer.journal import Copied, Journal
 from mwa_client.transfer.names import rename_to_free_name, take_other_name
-from mwa_client.transfer.standing import Standing, standing_of
+from mwa_client.transfer.part_hash import PartBroken, part_changed
+from mwa_client.transfer.standing import Standing, sha1_of, standing_at, standing_of
 
 COPY_SYNC_SIZE = 64 << 20
 """Bytes of one file after which it is flushed to disk: what a power cut can cost."""
 FEW_FILES = 100
 """So many files are flushed to disk one by one; for more, the system is asked to write all that it has."""
+KEPT = "What was copied is kept: run the same command again to continue."
 TRIES = 6
 """Tries in a row to read on where a file system has failed, with waits from 1 s to 1 min between them."""
 
@@ -63,11 +66,12 @@ class FolderCopier(Transfers):
             # A run that was killed in its last moment may have left something.
             _remove_copy(expected, directory)
             return present
-        entries = entries_of(source)
+        retries = Retries(self, expected, TRIES, longest_wait=60.0)
+        entries = retries.work(lambda: entries_of(source), KEPT)
         _check_size(expected, source, entries)
-        with _Copy(self, expected, source) as copying:
+        with _Copy(self, expected, source, retries) as copying:
             copying.copy_all(entries)
-            if entries_of(source) != entries:
+            if retries.work(lambda: entries_of(source), KEPT) != entries:
                 raise changed(source)
             return copying.give_final_name(entries)
 
@@ -98,14 +102,14 @@ def _check_size(expected: ExpectedFile, source: Path, entries: list[Entry]) -> N
 class _Copy:
     """One delivery that is being copied."""
 
-    def __init__(self, transfers: Transfers, expected: ExpectedFile, source: Path) -> None:
+    def __init__(self, transfers: Transfers, expected: ExpectedFile, source: Path, retries: Retries) -> None:
         directory = transfers.directory
         self._transfers = transfers
         self._expected = expected
         self._source = source
         self._directory = directory
         self._target = directory.part(expected.name)
-        self._retries = Retries(transfers, expected, TRIES, longest_wait=60.0)
+        self._retries = retries
         self._progress = ProgressReporter(transfers, expected, None)
         self._buffer = memoryview(bytearray(COPY_BLOCK_SIZE))
         self._fetched: dict[str, int] = {}
@@ -142,6 +146,8 @@ class _Copy:
         """Flush the copy to the disk, and give it its final name."""
         with disk_errors(self._target):
             self._sync(entries)
+            for entry in entries:
+                self._check(entry)
             for path, mode in reversed(self._modes[1:]):
                 path.chmod(mode)
             files = self._rename(entries)
@@ -168,6 +174,33 @@ class _Copy:
         sha1, fetched = self._journal.copied(entry).sha1, self._fetched.get(entry.name, 0)
         return FetchedFile(path, entry.size, sha1, False, fetched, mtime_ns)
 
+    def _check(self, entry: Entry) -> None:
+        """Raise an error if what was made for an entry is not there any more."""
+        path = self._path(entry)
+        if entry.is_file:
+            is_right = self._is_there(entry)
+            if not is_right:
+                self._note(entry, 0)  # The next run is to copy it again.
+        elif entry.target:
+            is_right = Path(path).is_symlink() and str(Path(path).readlink()) == entry.target
+        else:
+            is_right = Path(path).is_dir() and not Path(path).is_symlink()
+        if not is_right:
+            raise part_changed(Path(path), "was changed or replaced after it was written")
+
+    def _is_there(self, entry: Entry) -> bool:
+        """Say whether a file is copied, and its copy as it was left; where only its time is not, read it."""
+        copied, path = self._journal.copied(entry), self._path(entry)
+        if not copied.sha1:
+            return False
+        standing = standing_at(path, entry.size, copied.left_ns)
+        if standing is Standing.TOUCHED:
+            try:
+                return sha1_of(Path(path), self._transfers.stop) == copied.sha1
+            except OSError:
+                return False
+        return standing is Standing.AS_LEFT
+
     def _path(self, entry: Entry) -> str:
         # As text: a delivery can have twenty thousand files, and a Path is slow to make.
         return f"{self._target}/{entry.name}" if entry.name else str(self._target)
@@ -176,10 +209,11 @@ class _Copy:
         """Flush to the disk every file that is not known to be there."""
         unsynced = [entry for entry in entries if entry.is_file and not self._journal.copied(entry).synced]
         if len(unsynced) > FEW_FILES:
-            os.sync()  # One by one, twenty thousand files would take half a minute.
+            sync_file_system(self._target)  # One by one, twenty thousand files would take half a minute.
             return
         for path in [*map(self._path, unsynced), *(str(path) for path, _ in self._modes)]:
-            sync_path(Path(path))
+            with suppress(FileNotFoundError, NotADirectoryError):  # That is found out next.
+                sync_path(Path(path))
 
     # --- One entry ---
 
@@ -202,14 +236,12 @@ class _Copy:
                 path.symlink_to(entry.target)
 
     def _copy_file(self, entry: Entry) -> None:
-        copied = self._journal.copied(entry)
-        is_there = bool(copied.sha1) and has_size(self._path(entry), entry.size)
-        while not is_there:
+        if not self._is_there(entry):
             try:
-                self._copy_content(entry)
-                is_there = True
-            except ServiceUnavailable as error:
-                self._wait(error)
+                self._retries.work(lambda: self._copy_content(entry), KEPT)
+            except PartBroken:
+                self._note(entry, 0)
+                raise
         self._done += entry.size
         self._progress.report(self._done)
 
@@ -231,10 +263,15 @@ class _Copy:
             sha1, is_large = file.finish(), entry.size >= COPY_SYNC_SIZE
             if is_large:
                 file.sync()
-            self._note(entry, entry.size, sha1, synced=is_large)
+        with disk_errors(self._path(entry)):
+            left_ns = os.lstat(self._path(entry)).st_mtime_ns  # It is certain once the file is closed.
+        self._note(entry, entry.size, sha1, left_ns, synced=is_large)
 
-    def _note(self, entry: Entry, count: int, sha1: str = "", *, synced: bool = True) -> None:
-        self._journal.note(entry.name, Copied(entry.size, entry.mtime_ns, count, sha1, synced))
+    def _note(
+        self, entry: Entry, count: int, sha1: str = "", left_ns: int = 0, *, synced: bool = True
+    ) -> None:
+        with disk_errors(self._target):
+            self._journal.note(entry.name, Copied(entry.size, entry.mtime_ns, count, sha1, synced, left_ns))
 
     # --- Small steps ---
 
@@ -246,11 +283,3 @@ class _Copy:
                 strays = [one.path for one in walk_tree(self._target) if one.path[start:] not in names]
                 for stray in reversed(strays):
                     remove_tree(Path(stray))
-
-    def _wait(self, error: ServiceUnavailable) -> None:
-        """Wait before reading on: file systems of clusters hang and come back as networks do."""
-        failure = TransferFailed(
-            error.what, "What was copied is kept: run the same command again to continue."
-        )
-        self._retries.wait(self._retries.next_wait(error, failure), error)
-        self._transfers.check_stop()

@@ -7,13 +7,14 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import starmap
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from mwa_client.directory.disk import boot_id
+from mwa_client.directory.disk import boot_id, write_all
 from mwa_client.directory.json_files import json_lines
 from mwa_client.directory.names import name_in_text, name_on_disk
-from mwa_client.directory.our_files import open_new
+from mwa_client.directory.our_files import open_ours, write_safely
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.transfer.delivered import Entry
 
@@ -32,6 +33,8 @@ class Copied:
         SHA-1 of the whole; empty while it is not whole.
     synced : bool
         These bytes are known to be on disk, whatever happens.
+    left_ns : int
+        The copy's own time when it was finished, in nanoseconds since 1970; zero where that was not noted.
     """
 
     size: int
@@ -39,6 +42,7 @@ class Copied:
     count: int
     sha1: str
     synced: bool
+    left_ns: int = 0
 
     def is_of(self, entry: Entry) -> bool:
         """Say whether this was copied from the file as it is now."""
@@ -59,17 +63,20 @@ class Journal:
         self.is_continued = all(before.get(key) == header[key] for key in ("job_id", "source"))
         is_same_boot = bool(header["boot"]) and before.get("boot") == header["boot"]
         self._copied: dict[str, Copied] = {}
-        self._file: TextIO = os.fdopen(open_new(path, 0o600), "w", encoding="ascii")
-        self._write(header)
         for line in lines[1:] if self.is_continued else []:
             name, copied = line.pop("name", None), _read_copied(line)
             if isinstance(name, str) and copied is not None and (copied.synced or is_same_boot):
                 with suppress(UnicodeEncodeError):  # No file can be called so.
-                    self.note(name_on_disk(name), copied)
+                    self._copied[name_on_disk(name)] = copied
+        # On a disk that is full by now, the former journal stays: it says what need not be copied again.
+        write_safely(
+            path, "".join([_line(header), *starmap(_line_of, self._copied.items())]), False, mode=0o600
+        )
+        self._file = open_ours(path, os.O_WRONLY | os.O_APPEND)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        os.close(self._file)
 
     def copied(self, entry: Entry) -> Copied:
         """Return how much of a file is copied."""
@@ -80,15 +87,20 @@ class Journal:
     def note(self, name: str, copied: Copied) -> None:
         """Note how much of a file is copied."""
         self._copied[name] = copied
-        self._write({"name": name_in_text(name), **vars(copied)})
+        write_all(self._file, _line_of(name, copied).encode("ascii"))
 
-    def _write(self, line: Mapping[str, object]) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+
+def _line(content: Mapping[str, object]) -> str:
+    return json.dumps(content) + "\n"
+
+
+def _line_of(name: str, copied: Copied) -> str:
+    return _line({"name": name_in_text(name), **vars(copied)})
 
 
 def _read_copied(line: dict[str, Any]) -> Copied | None:
-    kinds = {"size": int, "mtime_ns": int, "count": int, "sha1": str, "synced": bool}
+    kinds = {"size": int, "mtime_ns": int, "count": int, "sha1": str, "synced": bool, "left_ns": int}
+    line.setdefault("left_ns", 0)  # Earlier versions did not note it.
     if line.keys() != kinds.keys() or not all(isinstance(line[key], kind) for key, kind in kinds.items()):
         return None
     is_sound = 0 <= line["count"] <= line["size"] and re.fullmatch("([0-9a-f]{40})?", line["sha1"])

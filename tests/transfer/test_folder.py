@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shared import FastClock
+from shared import FastClock, longest_file
 
 from mwa_client.directory.trees import remove_tree, tree_size, walk_tree
-from mwa_client.errors import Stopped, TransferFailed
+from mwa_client.errors import DirectoryUnusable, DiskFull, Stopped, TransferFailed
 from mwa_client.transfer import common, folder, journal
 from mwa_client.transfer.events import FileNotice, Progress, TransferEvent
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile
 from mwa_client.transfer.folder import FolderCopier
+from mwa_client.transfer.part_hash import PartBroken
 
 NAME = "1191828584_7"
 CONTENT = {
@@ -218,6 +219,146 @@ def test_any_cuts_end_in_the_right_folder_or_none(cuts: list[int]) -> None:
         assert content_of(scene.final) == CONTENT and scene.left == []
 
 
+# --- What somebody else does to the copy --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["meanwhile", "between two runs"])
+@pytest.mark.parametrize(
+    "deed",
+    ["truncated", "longer", "of the same size", "removed", "a link", "a folder", "moved behind a link"],
+)
+def test_a_copy_that_somebody_has_changed_is_no_product(scene: Scene, deed: str, when: str) -> None:
+    done: list[TransferEvent] = []
+    told = scene.listen
+
+    def disturb() -> None:
+        copy = scene.place.part(NAME) / "1191828584_ms"
+        header = copy / "header"
+        if deed == "truncated":
+            os.truncate(header, 3)
+        elif deed == "longer":
+            os.truncate(header, 103)
+        elif deed == "of the same size":
+            header.write_bytes(b"?" * 100)
+            os.utime(header, ns=(1, 1))
+        elif deed == "moved behind a link":
+            copy.rename(scene.place.path / "elsewhere")
+            copy.symlink_to(scene.place.path / "elsewhere")
+        else:
+            header.unlink()
+            if deed == "a link":
+                header.symlink_to(make(scene.place.path, {"mine": b"h" * 100}) / "mine")
+            elif deed == "a folder":
+                header.mkdir()
+
+    def listen(event: TransferEvent) -> None:
+        told(event)
+        if isinstance(event, Progress) and event.done > 200 and not done:
+            done.append(event)
+            if when == "meanwhile":
+                disturb()
+            else:
+                scene.stop.set()
+
+    scene.listen = listen  # type: ignore[method-assign]
+    if when == "meanwhile":
+        with pytest.raises(DirectoryUnusable, match="was changed or replaced after it was written"):
+            scene.copy()
+    else:
+        with pytest.raises(Stopped):
+            scene.copy()
+        disturb()
+    assert not scene.final.exists()
+    scene.copy()
+    assert content_of(scene.final) == CONTENT and scene.left == []
+    assert not any(path.is_symlink() for path in scene.final.rglob("*"))
+
+
+def test_a_copy_that_was_only_touched_is_read_again(scene: Scene) -> None:
+    with pytest.raises(Stopped):
+        scene.copy(stop_after=2)
+    for path in scene.place.part(NAME).rglob("*"):
+        os.utime(path, ns=(1, 1))
+    total = sum(file.fetched for file in scene.copy())
+    assert content_of(scene.final) == CONTENT and 0 < total < TOTAL
+
+
+def test_a_file_that_is_cut_while_it_is_copied_is_copied_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "COPY_SYNC_SIZE", 500_000)
+    monkeypatch.setattr(folder, "COPY_BLOCK_SIZE", 100_000)
+    monkeypatch.setattr(common, "PROGRESS_INTERVAL", 0.0)
+    big = scene.place.part(NAME) / "1191828584_ms/table/data_1"
+
+    def cut(event: TransferEvent) -> None:
+        if isinstance(event, Progress) and 1_200_000 < event.done < 1_400_000:
+            os.truncate(big, 0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scene, "listen", cut)
+        with pytest.raises(PartBroken, match="changed its length"):
+            scene.copy()
+    os.truncate(big, 2_000_000)  # As if more had been written behind what is missing.
+    scene.copy()
+    assert content_of(scene.final) == CONTENT and scene.left == []
+
+
+def test_half_a_copy_with_a_second_name_stays_as_it_is(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "COPY_SYNC_SIZE", 500_000)
+    monkeypatch.setattr(folder, "COPY_BLOCK_SIZE", 100_000)
+    monkeypatch.setattr(common, "PROGRESS_INTERVAL", 0.0)
+    with pytest.raises(Stopped):
+        scene.copy(stop_after=16)
+    kept = scene.place.path / "kept"
+    os.link(scene.place.part(NAME) / "1191828584_ms/table/data_1", kept)
+    before = kept.read_bytes()
+    scene.copy()
+    assert content_of(scene.final) == CONTENT and kept.read_bytes() == before
+
+
+def test_half_a_copy_that_cannot_be_read_back_is_begun_anew(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "COPY_SYNC_SIZE", 500_000)
+    monkeypatch.setattr(folder, "COPY_BLOCK_SIZE", 100_000)
+    monkeypatch.setattr(common, "PROGRESS_INTERVAL", 0.0)
+    with pytest.raises(Stopped):
+        scene.copy(stop_after=16)
+    answers: Iterator[bytes] = iter([CONTENT["1191828584_ms/table/data_1"][:100]])
+
+    def read(file: int, most: int) -> bytes:
+        for data in answers:
+            os.lseek(file, len(data), os.SEEK_SET)
+            return data
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mwa_client.transfer.file_copy.os.read", read)
+        files = scene.copy()
+    assert content_of(scene.final) == CONTENT
+    assert [file.sha1 for file in files] == [
+        hashlib.sha1(file.path.read_bytes()).hexdigest() for file in files
+    ]
+
+
+@pytest.mark.parametrize("room", [100, 1500])
+def test_on_a_full_disk_it_stays_known_what_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    monkeypatch.setattr(common, "PROGRESS_INTERVAL", 0.0)
+    scene = Scene(tmp_path, {f"{number:02}": b"0123456789" for number in range(20)})
+    with pytest.raises(Stopped):
+        scene.copy(stop_after=5)
+    with longest_file(room), pytest.raises(DiskFull, match="what was fetched is kept"):
+        scene.copy()
+    copied = sum(path.is_file() for path in scene.place.part(NAME).rglob("*"))
+    total = sum(file.fetched for file in scene.copy())
+    # One was copied, and there was no room to note it.
+    assert 200 - 10 * copied <= total <= 200 - 10 * copied + 10
+    assert total < 200 and content_of(scene.final) == content_of(scene.source) and scene.left == []
+
+
 # --- The source ---------------------------------------------------------------------------------------
 
 
@@ -309,6 +450,14 @@ def test_a_file_system_that_hangs_for_a_moment(scene: Scene, monkeypatch: pytest
 
     monkeypatch.setattr(os, "readv", hanging)
     monkeypatch.setattr(scene, "listen", lambda event: None)
+    scandir, stale = os.scandir, iter([True, False, True])
+
+    def hanging_list(*path: str) -> Iterator[os.DirEntry[str]]:
+        if next(stale, False):
+            raise OSError(errno.ESTALE, "Stale file handle", *path)
+        return scandir(*path)
+
+    monkeypatch.setattr(os, "scandir", hanging_list)
     scene.copy()
     assert content_of(scene.final) == CONTENT
     monkeypatch.setattr(os, "readv", lambda file, buffers: hanging(-1, buffers) if failures else 0)
