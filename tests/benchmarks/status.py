@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import random
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from diaries import OBS, Diary, identity
 
 STATES = ("queued", "staging", "staged", "downloading", "delivering", "completed")
 STATUS_ROWS, STATUS_GOAL = 10_000, 1.0
+RUNS = 5
 REPORT_ROWS, REPORT_GOAL, SIZE_GOAL = 1000, 2.0, 2_000_000
 """Rows, seconds of CPU of the whole command, bytes of the page."""
 SHOTS = {
@@ -60,12 +62,16 @@ def fill(directory: Path, rows: int) -> Diary:
 
 
 def cost(*words: object) -> float:
-    """Seconds of CPU of a command."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """Seconds of CPU of a command: the middle one of several runs."""
     command = [sys.executable, "-m", "mwa_client", *map(str, words)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    costs = []
+    for _ in range(RUNS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    print(*words[:1], "runs:", *(f"{seconds:.2f}" for seconds in costs))
+    return statistics.median(costs)
 
 
 def take_pictures(page: Path, folder: Path) -> None:
