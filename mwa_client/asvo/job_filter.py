@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
@@ -191,6 +190,8 @@ def _known(what: str, word: str, known: Mapping[str, frozenset[T]], shown: Seque
     found = known.get(_plain(word))
     if found is not None:
         return found
+    import difflib  # Only mistakes need it.
+
     close = difflib.get_close_matches(_plain(word)[:40], [_plain(each) for each in shown], n=1)
     guess = next((each for each in shown if close and _plain(each) == close[0]), None)
     hint = f"Did you mean {guess}? " if guess else ""

@@ -15,12 +15,12 @@ from itertools import zip_longest
 from pathlib import Path
 
 from mwa_client.batch.background import Background
+from mwa_client.batch.shell import SHELL
 from mwa_client.errors import SettingsError
 from mwa_client.light_dataclasses import dataclass
 
 PLACEHOLDERS = ("path", "obs_id", "job_id", "line")
 """What stands in braces in a command, and is replaced for each product; all but the path are numbers."""
-SHELL = "/bin/sh"
 _PLACEHOLDER = rf"\{{(?P<name>{'|'.join(PLACEHOLDERS)})\}}"
 _IN_BRACES = re.compile(r"(?<!\$)\{([ A-Za-z_-]+)\}")
 _BACKQUOTED = r"`(?:\\.|[^`\\])*`"

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from mwa_client.asvo.job import clean_text
 from mwa_client.asvo.variables import without_secrets
-from mwa_client.batch.command_text import SHELL, check_command, fill_in
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.our_files import open_ours, state_directory
 from mwa_client.errors import JobFailed
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.threads import has_started
 
+SHELL = "/bin/sh"
 LOOK_INTERVAL = 0.2
 """Seconds after which it is noticed that the work is to stop."""
 TIME_TO_STOP = 0.7
@@ -166,6 +166,8 @@ class ShellCommand:
         """
         if template is None:
             return None
+        from mwa_client.batch.command_text import check_command  # Most runs have no need of it.
+
         check_command(template)
         return cls(template, without_secrets(environment))
 
@@ -200,6 +202,8 @@ class ShellCommand:
             It cannot be started, or processes of an earlier run are still at it, or the work is to stop.
             With this and the errors above, it was not begun.
         """
+        from mwa_client.batch.command_text import fill_in
+
         output = _open_log(log, stop)
         try:
             if stop.is_set():

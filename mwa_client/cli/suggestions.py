@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -136,6 +135,8 @@ def _option_meant(bare: str, options: Sequence[str], value: str) -> str | None:
     begun = [option for name, option in long.items() if name.startswith(bare)]
     if len(begun) == 1:
         return begun[0]
+    import difflib  # Only mistakes need it.
+
     close = difflib.get_close_matches(bare, long, n=1, cutoff=CLOSE)
     close = close or [name for name in long if sorted(name) == sorted(bare)]  # --cvs
     if close:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Iterable
 
@@ -174,6 +173,8 @@ def guess_value(key: JobKey, name: str, text: str) -> str | None:
 
 
 def _closest(text: str, known: Iterable[str]) -> str | None:
+    import difflib  # Only mistakes need it.
+
     by_lower_case = {name.lower(): name for name in known}
     close = difflib.get_close_matches(text.lower()[:LONGEST_EXCERPT], by_lower_case, n=1)
     return by_lower_case[close[0]] if close else None

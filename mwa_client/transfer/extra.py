@@ -20,7 +20,7 @@ from mwa_client.transfer.tuner import Measured
 
 EXTRA_WRITE_SIZE = 1 << 18
 """Bytes that each further connection writes at a time, and can lose in a kill."""
-ADJUST_INTERVAL = 0.02
+ADJUST_INTERVAL = 0.01
 """Seconds between two looks at how many connections there should be."""
 PATIENT_FOR = 1.0
 """Seconds for which a download takes no more than its share, so that others which begin now get theirs."""

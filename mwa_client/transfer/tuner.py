@@ -5,7 +5,7 @@ from __future__ import annotations
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.timing import Clock
 
-MEASURE = 0.02
+MEASURE = 0.01
 """Seconds over which the rate of one connection is measured, at least."""
 MOSTLY = 3 / 4
 """One connection that is waited for less than so much of the time is as fast as this machine takes it."""

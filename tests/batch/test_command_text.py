@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mwa_client.batch.command_text import SHELL, check_command, fill_in, missing_program
+from mwa_client.batch.command_text import check_command, fill_in, missing_program
+from mwa_client.batch.shell import SHELL
 from mwa_client.errors import SettingsError
 
 VALUES = {"path": ["/a b/$x"], "obs_id": ["1191828528"], "job_id": ["7"], "line": ["3"]}
