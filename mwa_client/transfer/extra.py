@@ -77,7 +77,7 @@ class ExtraConnections:
         """
         has_sha1 = self._context.expected.sha1 is not None
         is_much = has_sha1 and self._plan.size != ENDLESS and self._plan.left >= MUCH
-        return not self.was_asked and is_much and self._budget.most > 1
+        return not self.was_asked and is_much and self._context.tuner.most > 1
 
     def choose(self, connection: Connection) -> Segment | None:
         """Return what a connection should ask for; None if others already fetch all that is left."""

@@ -20,6 +20,8 @@ from mwa_client.transfer.tuner import ConnectionTuner
 
 TRIES_WITHOUT_PROGRESS = 12
 """Tries in a row that bring no byte, with waits from 1 s to 5 min between them (about 20 min in all)."""
+WRONG_ANSWERS = 2
+"""Wrong answers in a row to requests for ranges after which the whole file is asked for."""
 GLANCE = 4096
 """Bytes that are compared to tell a product from somebody's web page."""
 THROWN_AWAY = (
@@ -53,6 +55,7 @@ class PartFiller:
         self._progress = ProgressReporter(transfers, expected, expected.size)
         self._counter = TransferCounter()
         self._wrong_answers = 0
+        self._has_had_range = False
         self._is_second_try = False
         self._lock = threading.Lock()
         self._furthest = 0
@@ -85,9 +88,13 @@ class PartFiller:
             return sha1
 
     def _tell_of_second_try(self, error: PartBroken | VerificationFailed) -> None:
-        """Say why a product is fetched anew; at the second time the error itself says it."""
+        """Say why a product is fetched anew; at the second time the error itself says it.
+
+        It then comes over one connection: another server with other bytes may have answered the rest.
+        """
         if not self._is_second_try:
             self._is_second_try = True
+            self._tuner = ConnectionTuner(self._transfers.clock, 1)
             expected, what = self._expected, f"{error.what} Downloading it again."
             self._transfers.listen(Setback(expected.job_id, expected.name, what, 0.0))
 
@@ -160,8 +167,8 @@ class PartFiller:
             reader.release(segment)
 
     def _ask_for(self, part: ProductPart, reader: ParallelReader, segment: Segment, condition: str) -> None:
-        # Where ranges were answered wrongly twice in a row, only the whole file will do.
-        whole = self._wrong_answers >= 2
+        # Where ranges were answered wrongly again and again, only the whole file will do.
+        whole = self._wrong_answers >= WRONG_ANSWERS
         start, end = segment.position, reader.end_of_request(segment)
         with ranges.open_range(
             self._source, start, self._expected.size, condition, end=end, whole=whole
@@ -198,8 +205,12 @@ class PartFiller:
                 "Tell the archive's help desk.",
             )
         if reply.start != segment.position:
+            if self._has_had_range and not has_changed and self._wrong_answers < WRONG_ANSWERS:
+                # What is here is not thrown away for one answer of a server that does send ranges.
+                raise ranges.WrongAnswer("The server did not send the range that was asked for.")
             reply = self._checked_whole(part, reader, reply)
         elif not has_changed:
+            self._has_had_range = self._has_had_range or reply.response.status == 206
             if not part.present:
                 part.note_etag(reply.etag)
             return segment, reply

@@ -243,7 +243,8 @@ class SegmentPlan:
 
     def _choose_part_of_another(self, connection: Connection) -> Segment | None:
         """Return the end of the segment that would take longest, so that both are done at the same time."""
-        being_split = {each.taken_from for each in self._segments}
+        # No longer than until the answer is here: who has taken a part may itself be slow.
+        being_split = {each.taken_from for each in self._segments if not each.is_held}
         # Several connections may come at once, so that what was only asked for can be split as well.
         parts = [
             each for each in self._segments if (each.is_held or each.taken_from) and each not in being_split

@@ -75,11 +75,13 @@ class ConnectionTuner:
         How many there should be.
     active : int
         How many of them should be read from, while fewer are tried.
+    most : int
+        How many there may ever be.
     """
 
     def __init__(self, clock: Clock, most: int) -> None:
         self._clock = clock
-        self._most = most
+        self.most = most
         self.target = self.active = 1
         self._since: tuple[float, Measured] | None = None
         """When the number of connections changed last."""
@@ -110,7 +112,7 @@ class ConnectionTuner:
         if not self._has_begun:
             self._has_begun = True
             self._next_trial = self._clock.monotonic()
-            self.target = self.active = max(min(self._most, left // LEAST_EACH), 1)
+            self.target = self.active = max(min(self.most, left // LEAST_EACH), 1)
 
     def refused(self, connections: int) -> None:
         """Use no more than so many connections for a while, because more were not to be had."""
@@ -162,9 +164,9 @@ class ConnectionTuner:
             self._before = seen.connections, self._rate
             self.active = max(seen.connections // 2, 1)
             self._restart(now, seen)
-        elif self.target < self._most and seen.connections == self.target and now >= self._rest_until:
+        elif self.target < self.most and seen.connections == self.target and now >= self._rest_until:
             self._before = seen.connections, self._rate
-            self.target = self.active = min(2 * self.target, self._most)
+            self.target = self.active = min(2 * self.target, self.most)
         elif self._before is not None:
             self._before = None  # No more were to be had.
 

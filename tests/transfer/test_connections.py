@@ -387,7 +387,8 @@ def test_a_refusal_of_one_segment_costs_nothing(scene: Scene, status: int) -> No
 )
 def test_a_wrong_content_range_on_one_piece(scene: Scene, wrong: str) -> None:
     server = Server([GOOD, GOOD, GOOD, Step(content_range=wrong)])
-    scene.assert_right(scene.fetch(server))
+    # It is told where the first connection is the quickest, and meets it.
+    scene.assert_right(scene.fetch(server), is_told=True)
 
 
 @pytest.mark.parametrize("after", [0, 1, 30, 99])
@@ -404,6 +405,28 @@ def test_a_server_without_ranges_gets_one_connection(scene: Scene) -> None:
     scene.assert_right(scene.fetch(server))
     # It said that it has ranges; the connection that was there went on.
     assert server.asked[0] == (0, SIZE)
+
+
+def test_what_is_here_is_not_thrown_away_for_one_answer_without_its_range(scene: Scene) -> None:
+    cut = Step(cut_after=500)
+    server = Server([cut, Step(heeds_range=False), cut], first=cut)
+    file = scene.fetch(server, connections=1)
+    assert scene.final.read_bytes() == CONTENT and file.fetched == SIZE
+    assert [start for start, _ in server.asked] == [0, 500, 1000, 1000, 1500]
+
+
+def test_where_only_further_connections_bring_wrong_bytes_the_product_is_fetched_over_one(
+    scene: Scene,
+) -> None:
+    class Mirrors(Server):
+        def get(self, headers: Mapping[str, str]) -> Answer:
+            is_first = threading.current_thread() is threading.main_thread()
+            self.first = self.then = GOOD if is_first else Step(content=CHANGED)
+            return super().get(headers)
+
+    server = Mirrors()
+    scene.assert_right(scene.fetch(server), is_told=True)
+    assert server.asked.count((0, SIZE)) == 2 and server.asked[-1] == (0, SIZE)
 
 
 def test_another_tag_between_pieces_starts_again(scene: Scene) -> None:

@@ -280,6 +280,24 @@ def test_segments_are_short_where_answers_take_no_time(
     assert plan.length(8) == length
 
 
+def test_the_slowest_gives_a_part_away_though_who_has_taken_one_is_slow_as_well(clock: FastClock) -> None:
+    counter = TransferCounter(has_answer=True, answer_time=0.03, shortest_answer=0.01)
+    slow, less_slow, quick = Connection(is_first=True, rate=2.0), Connection(rate=4.0), Connection(rate=9e6)
+    plan = SegmentPlan(clock, counter, SIZE, [(0, SIZE)], slow)
+
+    def take(connection: Connection) -> Segment:
+        segment = plan.choose(connection, 1, takes_all=connection.is_first)
+        assert segment is not None
+        plan.claim(segment)
+        return segment
+
+    whole = take(slow)
+    assert take(less_slow).taken_from is whole
+    less_slow.rate = 400.0
+    assert take(quick).taken_from is whole
+    assert whole.left < 10
+
+
 def split(stage: Stage, fetched_by: int, asked_by: int) -> tuple[Segment, Segment]:
     """Let a connection ask for the end of what another fetches; return what both are to fetch."""
     stage.ask(fetched_by, sharers=1)

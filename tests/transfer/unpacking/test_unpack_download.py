@@ -151,7 +151,7 @@ def many_connections(window: int) -> Iterator[None]:
     """Have connections at once, however short the product is, and a small window."""
 
     def update(self: ConnectionTuner, measured: object) -> None:
-        self.target = self.active = self._most
+        self.target = self.active = self.most
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ConnectionTuner, "update", update)
