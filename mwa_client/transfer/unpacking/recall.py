@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mwa_client.directory.trees import walk_tree
 from mwa_client.errors import Stopped
 from mwa_client.transfer.part_hash import READ_SIZE, PartBroken
-from mwa_client.transfer.unpacking.kept import NO_SUM, UnpackNote, UnpackPlace
+from mwa_client.transfer.unpacking.kept import NO_SUM, GrowingFile, UnpackNote, UnpackPlace
 from mwa_client.transfer.unpacking.member_folder import MemberFolder
 from mwa_client.transfer.unpacking.members import Member, MemberKind, MemberRefused
 from mwa_client.transfer.unpacking.tar_stream import TarStream
@@ -108,12 +108,7 @@ class Recall:
         last = self.last
         if last is None:
             return
-        state = self._members.state_of(last.path)
-        is_right = state is not None and (
-            last.kind is not MemberKind.FILE or (stat.S_ISREG(state.st_mode) and state.st_size == last.size)
-        )
-        if not is_right:
-            raise PartBroken.because(self._place.path, f"{last.name} is not as it was written")
+        _check(self._members, last, self._place)
 
     def _begin_anew(self) -> None:
         """Have a new folder for the members that count; the old one stays where a crash has cut this off."""
@@ -127,6 +122,65 @@ class Recall:
                 self._members.take_from(old, member.path)
         else:
             self._members.make_again(member)
+
+
+class Inspection:
+    """Looks at every file once more, before the folder gets its name: none is shorter or longer by now.
+
+    Parameters
+    ----------
+    members : MemberFolder
+        The folder.
+    place : UnpackPlace
+        Where it stands.
+    """
+
+    def __init__(self, members: MemberFolder, place: UnpackPlace) -> None:
+        self._members = members
+        self._place = place
+
+    def read(self, kept: GrowingFile, size: int | None, stop: threading.Event) -> None:
+        """Look at all of them, as their headers were kept.
+
+        Raises
+        ------
+        PartBroken
+            They are not what was written.
+        Stopped
+            `stop` was set.
+        """
+        stream, position = TarStream(self, size, has_content=False), 0
+        try:
+            while data := kept.read(READ_SIZE, position):
+                stream.feed(memoryview(data))
+                position += len(data)
+                if stop.is_set():
+                    raise Stopped("The work was told to stop.")
+        except MemberRefused as error:
+            raise PartBroken.because(self._place.path, f"its headers were changed ({error.why})") from error
+
+    def begin(self, raw: bytes | memoryview, member: Member) -> None:
+        """Look at a member."""
+        _check(self._members, member, self._place)
+
+    def content(self, data: memoryview) -> None:
+        """Never called: what was kept has no content."""
+
+    def end(self) -> None:
+        """Nothing is to be done."""
+
+    def trailer(self, data: memoryview) -> None:
+        """Nothing is to be done."""
+
+
+def _check(members: MemberFolder, member: Member, place: UnpackPlace) -> None:
+    """Raise `PartBroken` if a member is not there, or is a file of another size."""
+    state = members.state_of(member.path)
+    is_right = state is not None and (
+        member.kind is not MemberKind.FILE or (stat.S_ISREG(state.st_mode) and state.st_size == member.size)
+    )
+    if not is_right:
+        raise PartBroken.because(place.path, f"{member.name} is not as it was written")
 
 
 def let_us_in(folder: Path) -> None:

@@ -13,7 +13,7 @@ from mwa_client.transfer.unpacking.kept import NO_SUM, GrowingFile, SumLines, Un
 from mwa_client.transfer.unpacking.member_file import MemberFile, length_of, taken_of
 from mwa_client.transfer.unpacking.member_folder import MemberFolder
 from mwa_client.transfer.unpacking.members import Member, MemberKind, MemberRefused, Parts
-from mwa_client.transfer.unpacking.recall import Recall, let_us_in
+from mwa_client.transfer.unpacking.recall import Inspection, Recall, let_us_in
 from mwa_client.transfer.unpacking.tar_again import TarAgain
 from mwa_client.transfer.unpacking.tar_stream import TarStream
 
@@ -55,6 +55,7 @@ class Unpacker:
 
     def __init__(self, place: UnpackPlace, size: int | None, stop: threading.Event) -> None:
         self._place = place
+        self._size = size
         self._stop = stop
         self.files = 0
         with disk_errors(place.path):
@@ -122,8 +123,15 @@ class Unpacker:
         self._stream.finish()
 
     def finish(self) -> tuple[int, int | None]:
-        """Complete checksums, permissions and times; return permissions and time of the folder itself."""
+        """Complete checksums, permissions and times; return permissions and time of the folder itself.
+
+        Raises
+        ------
+        PartBroken
+            Somebody has changed what was unpacked.
+        """
         with disk_errors(self._place.members):
+            Inspection(self.members, self._place).read(self.kept, self._size, self._stop)
             self._put_sums()
             if self._continued is not None:
                 if sha1 := self._continued.sha1_when_known():

@@ -191,6 +191,8 @@ class UnpackPart:
         ------
         MemberRefused
             The archive breaks off.
+        PartBroken
+            Somebody has changed what was unpacked: it was thrown away.
         """
         self._guard()
         unpacker = self._need_unpacker()
@@ -198,7 +200,11 @@ class UnpackPart:
         synced, kept = unpacker.sync()
         # Permissions that let nobody in may be set from now on.
         self.write_note(sync=True, is_finishing=True, synced=synced, kept=kept)
-        return unpacker.finish()
+        try:
+            return unpacker.finish()
+        except PartBroken:
+            self.discard()
+            raise
 
     def write_note(self, *, sync: bool = False, **changes: object) -> None:
         """Change the note; on request so that no power cut can undo that."""

@@ -41,6 +41,7 @@ from mwa_client.transfer import extra, part_file, segments, tuner
 from mwa_client.transfer.events import FileNotice, Progress, TransferEvent
 from mwa_client.transfer.files import FetchedFile, FetchedFolder, FinalNames
 from mwa_client.transfer.leftovers import remove_leftovers
+from mwa_client.transfer.part_hash import PartBroken
 from mwa_client.transfer.tuner import ConnectionTuner
 from mwa_client.transfer.unpacking import kept, repack, sequence, unpack_part
 from mwa_client.transfer.unpacking.kept import NO_SUM, UnpackPlace, read_unpack_note, write_unpack_note
@@ -128,6 +129,21 @@ def test_nothing_stands_under_the_final_name_before_all_is_verified(many: Scene)
     many.fetch()
     assert seen == {".mwa_client"}
     assert stat.S_IMODE(many.work.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_what_somebody_changes_meanwhile_gets_no_final_name(many: Scene, by: int) -> None:
+    def listen(event: TransferEvent) -> None:
+        if isinstance(event, Progress) and event.done == len(many.archive):
+            file = next(each for each in (many.work / "members").rglob("*") if each.is_file())
+            os.truncate(file, file.stat().st_size + by)
+
+    many.listen = listen
+    with pytest.raises(PartBroken, match="is not as it was written"):
+        many.fetch()
+    assert not many.folder.exists()
+    many.listen = many.events.append
+    assert_right(many, many.fetch_folder())
 
 
 def test_no_more_room_is_taken_than_that_of_the_product(tmp_path: Path) -> None:
