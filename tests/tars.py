@@ -118,6 +118,8 @@ def extracted(archive: bytes, path: Path) -> dict[str, tuple[Any, ...]]:
     """Return what `tarfile` makes of an archive, less the permissions that are refused."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         members = list(tar)
+        # As it always was: newer Pythons refuse or change some members unless they are told not to.
+        tar.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
         tar.extractall(path)
     for info in members:
         each = path / info.name
