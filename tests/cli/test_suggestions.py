@@ -63,7 +63,7 @@ def answer(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["-c", "jobs.csv", "--no-unpack"], "--no-unpack is not an option: products stay tars"),
         (["-L"], "-L is not understood; did you mean --list-only?"),
         (["-S", "-c", "jobs.csv"], "-S is not understood; did you mean -s?"),
-        (["-q5", "-c", "jobs.csv"], "-q/--quiet takes no value, and 5 was given"),
+        (["--quiet=5", "-c", "jobs.csv"], "-q/--quiet takes no value, and 5 was given"),
         (["--then=a", "-c", "jobs.csv", "--then", "b"], "--then is given twice; write one command: --then="),
         (["-w"], "-w/--download-only needs a value"),
         (["-l", "--host=x"], "--host is not an option: set MWA_ASVO_HOST"),
