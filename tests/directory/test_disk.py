@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -117,18 +118,29 @@ def test_what_is_there_already_needs_no_room(sandbox: Sandbox, clock: FastClock,
     assert enough.summary.exit_status is ExitStatus.COMPLETE
 
 
-def test_what_is_on_its_way_keeps_its_room(clock: FastClock, tmp_path: Path) -> None:
+def test_what_is_on_its_way_keeps_its_room(tmp_path: Path) -> None:
     """A product that becomes ready later may not take the room that a running download still needs."""
+    is_told = threading.Event()
+
+    class Clock(FastClock):
+        def sleep(self, seconds: float, stop: threading.Event) -> None:
+            """Wait before the next try of the download, until the other product has been ready meanwhile."""
+            assert is_told.wait(20)
+            super().sleep(seconds, stop)
+
+    clock = Clock()
     with Sandbox(clock=clock.now, product_size=lambda job: SIZE) as sandbox:
         ready(sandbox, OBS)
         second = sandbox.service.add(
             {"obs_id": str(OBS + 1), "download_type": "vis"}, JobType.VISIBILITIES, state=JobState.PROCESSING
         )
-        sandbox.faults.add("product_status", status=503, times=8)
+        sandbox.faults.add("product_status", status=503, times=1)
 
         def listen(event: object) -> None:
             if isinstance(event, Downloading):
                 sandbox.service.hold(second.id, JobState.READY)
+            elif isinstance(event, Notice) and "No room" in event.text:
+                is_told.set()
 
         room = disk(SIZE + 1000)
         run = run_batch(sandbox, tmp_path, clock, vis(OBS, OBS + 1), listen=listen, free_bytes=room)
