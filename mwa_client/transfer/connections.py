@@ -132,6 +132,8 @@ class Connection:
         Whether it is to end as soon as it notices.
     is_paused : bool
         Whether nothing is read from it, to see if fewer connections are enough.
+    must_be_opened : bool
+        Whether the next request has to wait for a new line: there was none yet, or its answer was cut short.
     requested_at, last_byte_at : float
         When the present request went out, and when bytes came last.
     answer_time : float or None
@@ -146,6 +148,7 @@ class Connection:
     is_receiving: bool = False
     is_dismissed: bool = False
     is_paused: bool = False
+    must_be_opened: bool = True
     thread: threading.Thread | None = None
     requested_at: float = 0.0
     last_byte_at: float = 0.0
@@ -164,6 +167,7 @@ class Connection:
     def note_bytes(self, count: int, now: float) -> None:
         """Note that bytes have come, or none for a moment."""
         if count and not self.received:
+            self.must_be_opened = False
             self.answer_time = now - self.requested_at
             self._sampled = self._slow_since = (now, 0)
         if count:

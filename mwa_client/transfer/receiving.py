@@ -171,6 +171,7 @@ class Receiver:
             # Where others had taken its end, and have left it again, bytes may have been dropped meanwhile.
             can_be_longer = connection.is_first and position == segment.end
             if is_at_end and goes_further and not (can_be_longer and self.plan.extend(segment)):
+                connection.must_be_opened = True  # What else comes on it nobody wants.
                 return False
         if connection.is_first:
             self.context.part.check()

@@ -252,7 +252,7 @@ class SegmentPlan:
         slowest = max(parts, key=self._seconds_left, default=None)
         if slowest is None or slowest.connection is connection:
             return None
-        answer = self._counter.shortest_answer
+        answer = self._answer_time_of(connection)
         is_little = slowest.left < LEAST_SPLIT
         if self._seconds_left(slowest) < max(2 * answer + LEAST_GAIN, SILENCE if is_little else 0.0):
             return None
@@ -320,6 +320,14 @@ class SegmentPlan:
             if segment.is_held:
                 self._counter.present -= segment.position - position
                 self.free.add(position, segment.end)
+
+    def _answer_time_of(self, connection: Connection) -> float:
+        """Return the seconds until a connection's next request is answered at full speed.
+
+        A new line takes three round trips until the first byte, and is slow for about as long again.
+        """
+        counter = self._counter
+        return 2 * counter.answer_time if connection.must_be_opened else counter.shortest_answer
 
     # --- How fast -------------------------------------------------------------------------------------
 

@@ -378,3 +378,21 @@ def test_every_byte_has_one_place_whatever_happens(stage_of: Callable[[int], Sta
         else:
             stage.go_on(number, dice.choice([1, 5, 10, 20, 40]))
     stage.finish()
+
+
+@pytest.mark.parametrize("must_be_opened", [False, True])
+def test_what_is_soon_done_is_not_given_to_a_line_that_must_be_opened_first(must_be_opened: bool) -> None:
+    """At 300 ms that took a second and a half, for what the slower one would have had in one."""
+    clock, counter = FastClock(), TransferCounter(answer_time=0.9, shortest_answer=0.3, has_answer=True)
+    busy, idle = Connection(is_first=True), Connection()
+    plan = SegmentPlan(clock, counter, 2000, [(0, None)], busy)
+    own = plan.choose(busy, 1, takes_all=True)
+    assert own is not None
+    plan.claim(own)
+    busy.rate, busy.last_byte_at = 1000.0, clock.monotonic()
+    idle.must_be_opened = must_be_opened
+    taken = plan.choose(idle, 2)
+    assert (taken is None) is must_be_opened  # The two seconds that are left, less two answers.
+    plan.connections.append(idle)
+    busy.rate = 100.0  # Then it is worth while all the same.
+    assert plan.choose(idle, 2) is not None or taken is not None
