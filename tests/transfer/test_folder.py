@@ -170,10 +170,15 @@ def test_going_on_does_not_copy_twice(scene: Scene) -> None:
     assert content_of(scene.final) == CONTENT and 0 < total < TOTAL
 
 
-def test_a_large_file_goes_on_in_its_middle(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def copy_in_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a copy tell how far it is after each 100 kB, and be flushed after each 500 kB."""
     monkeypatch.setattr(folder, "COPY_SYNC_SIZE", 500_000)
     monkeypatch.setattr(folder, "COPY_BLOCK_SIZE", 100_000)
     monkeypatch.setattr(common, "PROGRESS_INTERVAL", 0.0)
+
+
+def test_a_large_file_goes_on_in_its_middle(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy_in_small_steps(monkeypatch)
     with pytest.raises(Stopped):
         scene.copy(stop_after=16)
     # What was synced counts after a power cut, too.
@@ -286,9 +291,7 @@ def test_a_copy_that_was_only_touched_is_read_again(scene: Scene) -> None:
 def test_a_file_that_is_cut_while_it_is_copied_is_copied_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder, "COPY_SYNC_SIZE", 500_000)
-    monkeypatch.setattr(folder, "COPY_BLOCK_SIZE", 100_000)
-    monkeypatch.setattr(common, "PROGRESS_INTERVAL", 0.0)
+    copy_in_small_steps(monkeypatch)
     big = scene.place.part(NAME) / "1191828584_ms/table/data_1"
 
     def cut(event: TransferEvent) -> None:
@@ -305,9 +308,7 @@ def test_a_file_that_is_cut_while_it_is_copied_is_copied_again(
 
 
 def test_half_a_copy_with_a_second_name_stays_as_it_is(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "COPY_SYNC_SIZE", 500_000)
-    monkeypatch.setattr(folder, "COPY_BLOCK_SIZE", 100_000)
-    monkeypatch.setattr(common, "PROGRESS_INTERVAL", 0.0)
+    copy_in_small_steps(monkeypatch)
     with pytest.raises(Stopped):
         scene.copy(stop_after=16)
     kept = scene.place.path / "kept"
@@ -320,9 +321,7 @@ def test_half_a_copy_with_a_second_name_stays_as_it_is(scene: Scene, monkeypatch
 def test_half_a_copy_that_cannot_be_read_back_is_begun_anew(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder, "COPY_SYNC_SIZE", 500_000)
-    monkeypatch.setattr(folder, "COPY_BLOCK_SIZE", 100_000)
-    monkeypatch.setattr(common, "PROGRESS_INTERVAL", 0.0)
+    copy_in_small_steps(monkeypatch)
     with pytest.raises(Stopped):
         scene.copy(stop_after=16)
     answers: Iterator[bytes] = iter([CONTENT["1191828584_ms/table/data_1"][:100]])

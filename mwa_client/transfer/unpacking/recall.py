@@ -60,7 +60,7 @@ class Recall:
         PartBroken
             They are not what was written.
         """
-        kept, stream, position = self._unpacker.kept, TarStream(self, size, has_content=False), 0
+        kept, stream = self._unpacker.kept, TarStream(self, size, has_content=False)
         if not self._is_of_this_boot or os.path.lexists(self._place.old_members):
             if not self._is_of_this_boot:
                 if kept.length < self._trusted:
@@ -68,14 +68,7 @@ class Recall:
                 kept.cut(self._trusted)
             self._begin_anew()
         try:
-            while data := kept.read(READ_SIZE, position):
-                stream.feed(memoryview(data))
-                position += len(data)
-                if stop.is_set():
-                    raise Stopped("The work was told to stop.")
-            stream.flush()
-        except MemberRefused as error:
-            raise PartBroken.because(self._place.path, f"its headers were changed ({error.why})") from error
+            position = _go_through(kept, stream, self._place, stop)
         finally:
             if self._old is not None:
                 self._old.close()
@@ -105,10 +98,8 @@ class Recall:
         self._check_last()
 
     def _check_last(self) -> None:
-        last = self.last
-        if last is None:
-            return
-        _check(self._members, last, self._place)
+        if self.last is not None:
+            _check(self._members, self.last, self._place)
 
     def _begin_anew(self) -> None:
         """Have a new folder for the members that count; the old one stays where a crash has cut this off."""
@@ -149,15 +140,7 @@ class Inspection:
         Stopped
             `stop` was set.
         """
-        stream, position = TarStream(self, size, has_content=False), 0
-        try:
-            while data := kept.read(READ_SIZE, position):
-                stream.feed(memoryview(data))
-                position += len(data)
-                if stop.is_set():
-                    raise Stopped("The work was told to stop.")
-        except MemberRefused as error:
-            raise PartBroken.because(self._place.path, f"its headers were changed ({error.why})") from error
+        _go_through(kept, TarStream(self, size, has_content=False), self._place, stop)
 
     def begin(self, raw: bytes | memoryview, member: Member) -> None:
         """Look at a member."""
@@ -171,6 +154,21 @@ class Inspection:
 
     def trailer(self, data: memoryview) -> None:
         """Nothing is to be done."""
+
+
+def _go_through(kept: GrowingFile, stream: TarStream, place: UnpackPlace, stop: threading.Event) -> int:
+    """Have a stream read all headers as they were kept; return how many bytes they are."""
+    position = 0
+    try:
+        while data := kept.read(READ_SIZE, position):
+            stream.feed(memoryview(data))
+            position += len(data)
+            if stop.is_set():
+                raise Stopped("The work was told to stop.")
+        stream.flush()
+    except MemberRefused as error:
+        raise PartBroken.because(place.path, f"its headers were changed ({error.why})") from error
+    return position
 
 
 def _check(members: MemberFolder, member: Member, place: UnpackPlace) -> None:
