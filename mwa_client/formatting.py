@@ -6,10 +6,13 @@ import json
 import re
 import time
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Callable
 
 from mwa_client.secrecy import hide, hide_in
 
+LONGEST_WORD = 60
+"""Characters of a misspelt word that are compared with others."""
 _UNSHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """What Unicode calls control and format characters, lone surrogates, and ends of lines and paragraphs."""
 
@@ -28,6 +31,29 @@ def printable(text: str) -> str:
 def _shown(character: str) -> str:
     is_harmless = unicodedata.category(character) not in _UNSHOWN
     return character if is_harmless else character.encode("unicode_escape").decode()
+
+
+def closest(
+    word: str, known: Iterable[str], likeness: float = 0.6, plain: Callable[[str], str] = str.lower
+) -> str | None:
+    """Return the known word that a misspelt one may have been meant to be; None if it is like none of them.
+
+    Parameters
+    ----------
+    word : str
+        What was written.
+    known : iterable of str
+        What could have been meant.
+    likeness : float
+        How like it the known word must be, from 0 to 1.
+    plain : callable
+        Gives a word without what does not count.
+    """
+    import difflib  # Only mistakes need it.
+
+    plainly = {plain(each): each for each in known}
+    close = difflib.get_close_matches(plain(word)[:LONGEST_WORD], plainly, n=1, cutoff=likeness)
+    return plainly[close[0]] if close else None
 
 
 def json_line(document: Mapping[str, object]) -> str:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from mwa_client.asvo.job import Job, JobState
 from mwa_client.errors import ServiceRefused, SettingsError
+from mwa_client.formatting import closest
 from mwa_client.jobs.keys import ApiVersion, JobType
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.timing import read_time
@@ -190,10 +191,7 @@ def _known(what: str, word: str, known: Mapping[str, frozenset[T]], shown: Seque
     found = known.get(_plain(word))
     if found is not None:
         return found
-    import difflib  # Only mistakes need it.
-
-    close = difflib.get_close_matches(_plain(word)[:40], [_plain(each) for each in shown], n=1)
-    guess = next((each for each in shown if close and _plain(each) == close[0]), None)
+    guess = closest(word, shown, plain=_plain)
     hint = f"Did you mean {guess}? " if guess else ""
     raise SettingsError(
         f"--{what}={word[:40]}: there is no such {what}.", f"{hint}There are: {', '.join(shown)}."

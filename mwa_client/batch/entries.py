@@ -114,8 +114,11 @@ def since(entry: Mapping[str, object], at: float) -> float:
 def entry_time(entry: Mapping[str, object], key: str = "time") -> float | None:
     """Return when an entry was made, in seconds since 1970; None where it does not say."""
     text = entry.get(key)
-    if type(text) is not str:
-        return None
+    return _time_of(text) if type(text) is str else None
+
+
+@lru_cache(maxsize=64)  # Many lines are of the same second.
+def _time_of(text: str) -> float | None:
     # Of a time as we write it, the hour and what follows have come before.
     hour, seconds = _hour_of(text[:_END_OF_HOUR]), _seconds_of(text[_END_OF_HOUR:])
     return read_time(text) if hour is None or seconds is None else hour + seconds

@@ -157,8 +157,6 @@ class LedgerHistory:
         self._times_in: defaultdict[str, list[float]] = defaultdict(list)
         self._times: list[float] = []
         self._ledger = ""
-        self._when: object = None
-        self._at: float | None = None
         self._runs: dict[str, Run] = {}
 
     @classmethod
@@ -205,9 +203,7 @@ class LedgerHistory:
             return
         if ledger != self._ledger:
             self._ledger, self._times = ledger, self._times_in[ledger]
-        if (when := get("time")) != self._when:  # Many lines are of the same second.
-            self._when, self._at = when, entry_time(entry)
-        at, times = self._at, self._times
+        at, times = entry_time(entry), self._times
         if at is None:
             return
         if not times or at > times[-1]:

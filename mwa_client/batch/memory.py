@@ -60,8 +60,6 @@ class Memory:
         self._given_up: dict[int, str] = {}
         self._lost: set[str] = set()
         self._other_services: set[str] = set()
-        self._when: object = None
-        self._at: float | None = None
 
     def row(self, identity: str) -> RowRecord:
         """Return what is recorded about a row, which is identified by what it asks for."""
@@ -123,10 +121,9 @@ class Memory:
             self._learn_about_row(row, event, entry, job_id, product)
         if label:
             row.label = label
-            if (when := get("time")) != self._when:  # Many lines are of the same second.
-                self._when, self._at = when, entry_time(entry)
-            if self._at is not None:
-                self.waits.see(identity, since(entry, self._at), label)
+            at = entry_time(entry)
+            if at is not None:
+                self.waits.see(identity, since(entry, at), label)
 
     def _learn_about_row(
         self,

@@ -16,6 +16,7 @@ from mwa_client.cli.words_elsewhere import (
     ROW_KEYS,
     SUBMISSIONS,
 )
+from mwa_client.formatting import closest
 
 OF_THE_OBSERVATORYS_CLIENT = (
     "--csv", "--dir", "--submit-only", "--list-only", "--download-only", "--error-file", "--verbose",
@@ -135,12 +136,10 @@ def _option_meant(bare: str, options: Sequence[str], value: str) -> str | None:
     begun = [option for name, option in long.items() if name.startswith(bare)]
     if len(begun) == 1:
         return begun[0]
-    import difflib  # Only mistakes need it.
-
-    close = difflib.get_close_matches(bare, long, n=1, cutoff=CLOSE)
-    close = close or [name for name in long if sorted(name) == sorted(bare)]  # --cvs
-    if close:
-        return long[close[0]]
+    meant = closest(bare, long, CLOSE)
+    meant = meant or next((name for name in long if sorted(name) == sorted(bare)), None)  # --cvs
+    if meant:
+        return long[meant]
     # csv-file, poll-seconds: but not what begins with "no", which is its opposite.
     words = bare.split("-")
     named = [

@@ -13,7 +13,8 @@ from mwa_client.light_dataclasses import dataclass
 
 RIGHT_FORM = (
     "It must be K/N, part K of N, with K from 1 to N or from 0 to N-1: 0/4 is the same part as 4/4. In a "
-    "Slurm array: --part=$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT, which only the tasks of an array have."
+    "Slurm array: --part=$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT, which only the tasks of an array "
+    "have; they must be numbered from 0 or 1 without gaps."
 )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 
+from mwa_client.formatting import closest
 from mwa_client.jobs.key_table import KEY_BY_NAME
 from mwa_client.jobs.keys import ApiVersion, JobKey, JobType, Limits, ValueKind
-from mwa_client.jobs.text import LONGEST_EXCERPT
 from mwa_client.jobs.values import SWITCH, may_be_rounded, switch_in_english
 
 FORMER_KEYS = {
@@ -126,12 +126,12 @@ def guess_name(
         for known, key in KEY_BY_NAME.items()
         if (job_type is None or job_type in key.job_types) and key.name not in given
     ]
-    closest = _closest(name, known) or _with_the_words_of(name, known)
-    if closest is None or words_of is None:
-        return closest
-    key = KEY_BY_NAME[closest]
-    if words_of is not ApiVersion.V2018 and closest == key.name_v1:
-        return closest
+    guess = closest(name, known) or _with_the_words_of(name, known)
+    if guess is None or words_of is None:
+        return guess
+    key = KEY_BY_NAME[guess]
+    if words_of is not ApiVersion.V2018 and guess == key.name_v1:
+        return guess
     return key.name_on(words_of) or key.name
 
 
@@ -164,20 +164,12 @@ def what_is_wrong_with_value(key: JobKey, name: str, text: str) -> str:
 def guess_value(key: JobKey, name: str, text: str) -> str | None:
     """Return the value that a misspelt one may have been meant to be."""
     if key.kind_of_value(name) is ValueKind.BOOLEAN:
-        return _closest(text, SWITCH)
+        return closest(text, SWITCH)
     if key.name == "job_type":
         names = {name: job_type.value for job_type in JobType for name in (job_type.value, job_type.label)}
-        closest = _closest(text, names)
-        return names[closest] if closest else None
-    return _closest(text, key.choices)
-
-
-def _closest(text: str, known: Iterable[str]) -> str | None:
-    import difflib  # Only mistakes need it.
-
-    by_lower_case = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(text.lower()[:LONGEST_EXCERPT], by_lower_case, n=1)
-    return by_lower_case[close[0]] if close else None
+        guess = closest(text, names)
+        return names[guess] if guess else None
+    return closest(text, key.choices)
 
 
 def did_you_mean(guess: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import threading
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from dataclasses import fields
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
+from mwa_client.formatting import closest
 from mwa_client.light_dataclasses import dataclass
 
 # Each module adds its kinds to KINDS; `--help` lists them in this order.
@@ -212,9 +212,9 @@ def _agrees(wanted: int | str | None, found: int | str | None) -> bool:
 
 def _known_kind(name: str) -> FaultKind:
     if name not in KINDS:
-        close = difflib.get_close_matches(name, KINDS, n=1)
-        guess = f"did you mean {close[0]}?" if close else "python -m mwa_client.sandbox --help lists them"
-        raise ValueError(f"no such fault: {name}; {guess}")
+        guess = closest(name, KINDS)
+        remedy = f"did you mean {guess}?" if guess else "python -m mwa_client.sandbox --help lists them"
+        raise ValueError(f"no such fault: {name}; {remedy}")
     return KINDS[name]
 
 
