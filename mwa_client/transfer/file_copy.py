@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,13 @@ from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.trees import remove_tree
 from mwa_client.errors import TransferFailed
 from mwa_client.transfer.delivered import Entry, unreadable
+from mwa_client.transfer.own_writes import OwnWrites
 from mwa_client.transfer.part_hash import PartBroken
+from mwa_client.transfer.standing import sha1_of_open
 
 COPY_BLOCK_SIZE = 1 << 20
 """Bytes that are copied at a time."""
+BY_ANOTHER = "another program wrote into it while it was being written"
 
 
 class FileCopy:
@@ -38,6 +42,12 @@ class FileCopy:
         self._target_path = target
         self._digest = hashlib.sha1(usedforsecurity=False)
         self._source = self._target = -1
+        self._writes: OwnWrites | None = None
+
+    @property
+    def sha1(self) -> str:
+        """SHA-1 of the bytes that are copied."""
+        return self._digest.hexdigest()
 
     def __enter__(self) -> FileCopy:
         try:
@@ -52,8 +62,18 @@ class FileCopy:
             if file >= 0:
                 os.close(file)
 
-    def catch_up(self, check_stop: Callable[[], None]) -> None:
-        """Add to the SHA-1 what an earlier run has copied; begin anew where that cannot be read back."""
+    def catch_up(self, sha1: str, check_stop: Callable[[], None]) -> None:
+        """Add to the SHA-1 what an earlier run has copied.
+
+        Where that cannot be read back, or is not any more what was copied, the file is begun anew.
+
+        Parameters
+        ----------
+        sha1 : str
+            The SHA-1 of what was copied; empty where that is not known.
+        check_stop : callable
+            Raises an error if the work is to stop.
+        """
         while (position := os.lseek(self._target, 0, os.SEEK_CUR)) < self.position:
             try:
                 data = os.read(self._target, min(COPY_BLOCK_SIZE, self.position - position))
@@ -64,6 +84,8 @@ class FileCopy:
                 return
             self._digest.update(data)
             check_stop()
+        if sha1 not in ("", self.sha1):
+            self._begin_anew()
 
     def read_into(self, room: memoryview) -> int:
         """Read the next bytes; 0 at the end.
@@ -94,11 +116,17 @@ class FileCopy:
                 raise PartBroken.because(
                     Path(self._target_path), "another program changed its length while it was being written"
                 )
+            if self._writes is not None:
+                self._writes.begin()
             self._digest.update(data)
             self.position += len(data)
             self.unsynced += len(data)
             while data:
                 data = data[os.write(self._target, data) :]
+            if self._writes is not None:
+                self._writes.end()
+            elif self.position < self._entry.size:  # Most files are written at once.
+                self._writes = OwnWrites(self._target)
 
     def sync(self) -> None:
         """Bring the copy to the disk."""
@@ -106,14 +134,27 @@ class FileCopy:
             os.fsync(self._target)
         self.unsynced = 0
 
-    def finish(self) -> str:
-        """Give the copy its permissions, and return its SHA-1, if the source is still as it was."""
+    def finish(self, stop: threading.Event) -> os.stat_result:
+        """Give the copy its permissions, if the source is still as it was; return how it is left.
+
+        Raises
+        ------
+        PartBroken
+            Another program has written into it.
+        Stopped
+            `stop` was set.
+        """
         self._must_be_unchanged()
         if self.position != self._entry.size:
             raise changed(self._path)
         with disk_errors(self._target_path):
-            os.fchmod(self._target, os.fstat(self._target).st_mode & self._entry.permissions)
-        return self._digest.hexdigest()
+            if self._writes is not None and self._writes.were_disturbed():
+                os.lseek(self._target, 0, os.SEEK_SET)
+                if sha1_of_open(self._target, stop) != self.sha1:
+                    raise PartBroken.because(Path(self._target_path), BY_ANOTHER)
+            left = os.fstat(self._target)
+            os.fchmod(self._target, left.st_mode & self._entry.permissions)
+            return left
 
     def _open(self) -> None:
         with _reading(self._path):
@@ -132,6 +173,7 @@ class FileCopy:
             self._target = os.open(self._target_path, flags, self._entry.permissions | 0o600)
             if self.position:
                 os.ftruncate(self._target, self.position)
+            self._writes = OwnWrites(self._target) if self.position else None
         with _reading(self._path):
             os.lseek(self._source, self.position, os.SEEK_SET)
 

@@ -249,29 +249,52 @@ class _Copy:
         """Copy the bytes of a file, from where its copy ends."""
         copied = self._journal.copied(entry)
         with FileCopy(entry, self._source, self._path(entry), 0 if copied.sha1 else copied.count) as file:
-            file.catch_up(self._transfers.check_stop)
+            file.catch_up(copied.sha1_so_far, self._transfers.check_stop)
             while count := file.read_into(self._buffer):
                 self._directory.guard()
                 file.write(self._buffer[:count])
                 self._fetched[entry.name] = self._fetched.get(entry.name, 0) + count
                 if file.unsynced >= COPY_SYNC_SIZE:
                     file.sync()
-                    self._note(entry, file.position)
+                    self._note(entry, file.position, sha1_so_far=file.sha1)
                 self._retries.note_progress()
                 self._progress.report(self._done + file.position)
                 self._transfers.check_stop()
-            sha1, is_large = file.finish(), entry.size >= COPY_SYNC_SIZE
+            left, is_large = file.finish(self._transfers.stop), entry.size >= COPY_SYNC_SIZE
             if is_large:
                 file.sync()
-        with disk_errors(self._path(entry)):
-            left_ns = os.lstat(self._path(entry)).st_mtime_ns  # It is certain once the file is closed.
-        self._note(entry, entry.size, sha1, left_ns, synced=is_large)
+        left_ns = self._left_ns(entry, left, file.sha1)
+        self._note(entry, entry.size, file.sha1, left_ns, synced=is_large)
+
+    def _left_ns(self, entry: Entry, left: os.stat_result, sha1: str) -> int:
+        """Return when a copy was last modified, which is certain once it is closed; read it if that differs.
+
+        Raises
+        ------
+        PartBroken
+            It is not what was written.
+        """
+        path = self._path(entry)
+        with disk_errors(path):
+            state = os.lstat(path)
+            is_as_left = (state.st_ino, state.st_mtime_ns) == (left.st_ino, left.st_mtime_ns)
+            if not is_as_left and sha1_of(Path(path), self._transfers.stop) != sha1:
+                raise PartBroken.because(Path(path), "another program replaced it while it was being written")
+            return state.st_mtime_ns
 
     def _note(
-        self, entry: Entry, count: int, sha1: str = "", left_ns: int = 0, *, synced: bool = True
+        self,
+        entry: Entry,
+        count: int,
+        sha1: str = "",
+        left_ns: int = 0,
+        *,
+        synced: bool = True,
+        sha1_so_far: str = "",
     ) -> None:
+        copied = Copied(entry.size, entry.mtime_ns, count, sha1, synced, left_ns, sha1_so_far)
         with disk_errors(self._target):
-            self._journal.note(entry.name, Copied(entry.size, entry.mtime_ns, count, sha1, synced, left_ns))
+            self._journal.note(entry.name, copied)
 
     # --- Small steps ---
 

@@ -35,6 +35,8 @@ class Copied:
         These bytes are known to be on disk, whatever happens.
     left_ns : int
         The copy's own time when it was finished, in nanoseconds since 1970; zero where that was not noted.
+    sha1_so_far : str
+        SHA-1 of the bytes that are copied, while it is not whole; empty where that was not noted.
     """
 
     size: int
@@ -43,6 +45,7 @@ class Copied:
     sha1: str
     synced: bool
     left_ns: int = 0
+    sha1_so_far: str = ""
 
     def is_of(self, entry: Entry) -> bool:
         """Say whether this was copied from the file as it is now."""
@@ -99,8 +102,16 @@ def _line_of(name: str, copied: Copied) -> str:
 
 
 def _read_copied(line: dict[str, Any]) -> Copied | None:
-    kinds = {"size": int, "mtime_ns": int, "count": int, "sha1": str, "synced": bool, "left_ns": int}
-    line.setdefault("left_ns", 0)  # Earlier versions did not note it.
+    kinds = {
+        "size": int,
+        "mtime_ns": int,
+        "count": int,
+        "sha1": str,
+        "synced": bool,
+        "left_ns": int,
+        "sha1_so_far": str,
+    }
+    line = {"left_ns": 0, "sha1_so_far": "", **line}  # Earlier versions did not note these.
     if line.keys() != kinds.keys() or not all(isinstance(line[key], kind) for key, kind in kinds.items()):
         return None
     is_sound = 0 <= line["count"] <= line["size"] and re.fullmatch("([0-9a-f]{40})?", line["sha1"])

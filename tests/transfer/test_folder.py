@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -31,6 +32,7 @@ CONTENT = {
     "1191828584_ms/table/data_2": b"",
     "README": b"read me",
 }
+BIG = "1191828584_ms/table/data_1"
 TOTAL = sum(map(len, CONTENT.values()))
 
 
@@ -45,6 +47,13 @@ def content_of(root: Path) -> dict[str, bytes]:
     return {
         path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
     }
+
+
+def write_over(path: Path, data: bytes) -> None:
+    """Write into a file in place, where it begins; its size stays."""
+    with path.open("r+b") as file:
+        file.write(data)
+    os.utime(path, ns=(1, 1))  # Two writes within one tick of the system's clock would leave the same time.
 
 
 class Scene:
@@ -303,6 +312,57 @@ def test_a_file_that_is_cut_while_it_is_copied_is_copied_again(
         with pytest.raises(PartBroken, match="changed its length"):
             scene.copy()
     os.truncate(big, 2_000_000)  # As if more had been written behind what is missing.
+    scene.copy()
+    assert content_of(scene.final) == CONTENT and scene.left == []
+
+
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_half_a_copy_that_somebody_has_written_into_is_begun_anew(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, is_noted: bool
+) -> None:
+    copy_in_small_steps(monkeypatch)
+    with pytest.raises(Stopped):
+        scene.copy(stop_after=16)
+    notes = scene.place.state_dir / f"{NAME}.copied"
+    if is_noted:
+        write_over(scene.place.part(NAME) / BIG, b"?" * 1000)
+    else:  # Earlier versions did not note what they had copied.
+        notes.write_text(re.sub(', "sha1_so_far": "[0-9a-f]*"', "", notes.read_text()))
+    total = sum(file.fetched for file in scene.copy())
+    assert content_of(scene.final) == CONTENT
+    assert total > TOTAL - 1000 if is_noted else total <= TOTAL - 1_000_000
+
+
+@pytest.mark.parametrize("deed", ["rewritten", "replaced", "rewritten with the same", "only touched"])
+def test_a_file_that_is_changed_while_it_is_copied(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, deed: str
+) -> None:
+    copy_in_small_steps(monkeypatch)
+    big = scene.place.part(NAME) / BIG
+    done: list[TransferEvent] = []
+
+    def disturb(event: TransferEvent) -> None:
+        if done or not isinstance(event, Progress) or event.done < 1_200_000:
+            return
+        done.append(event)
+        if deed == "replaced":
+            big.rename(scene.place.path / "other")
+            big.write_bytes(bytes(len(CONTENT[BIG])))
+        elif deed == "only touched":
+            os.utime(big, ns=(1, 1))
+        else:
+            write_over(big, CONTENT[BIG][:1000] if deed == "rewritten with the same" else b"?" * 1000)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scene, "listen", disturb)
+        if deed in ("rewritten", "replaced"):
+            with pytest.raises(PartBroken, match="another program"):
+                scene.copy()
+            assert not scene.final.exists()
+        else:
+            scene.copy()
+            assert content_of(scene.final) == CONTENT
+    assert done
     scene.copy()
     assert content_of(scene.final) == CONTENT and scene.left == []
 
