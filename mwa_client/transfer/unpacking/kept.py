@@ -186,11 +186,14 @@ class SumLines(GrowingFile):
         """Yield position, SHA-1 and path of each line, however long the list is."""
         position, held = 0, b""
         while position + len(held) < self.length:
-            held += self.read(READ_SIZE, position + len(held))
+            data = self.read(READ_SIZE, position + len(held))
+            if not data:
+                return  # Somebody has cut it.
+            held += data
             *whole, held = held.split(b"\n")
             for line in whole:
                 sha1, _, path = line.partition(b"  ")
-                yield position, sha1.decode("ascii"), tuple(path.split(b"/"))
+                yield position, sha1.decode("ascii", "replace"), tuple(path.split(b"/"))
                 position += len(line) + 1
 
     def has_sum(self, position: int, path: Parts) -> bool:

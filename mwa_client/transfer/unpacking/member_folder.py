@@ -131,10 +131,11 @@ class MemberFolder:
         except OSError as error:
             self._blame(member, error)
 
-    def finish_file(self, file: int, member: Member) -> None:
+    def finish_file(self, file: int, member: Member, *, has_time: bool = True) -> None:
         """Give a complete file its permissions and its time, now where we can still read it then."""
         try:
-            os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
+            if has_time:
+                os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
             os.fchmod(file, member.mode | stat.S_IRUSR)
         except (OSError, OverflowError) as error:
             self._blame(member, error)
@@ -211,6 +212,14 @@ class MemberFolder:
     def has(self, path: Parts) -> bool:
         """Say whether something has the name of a member."""
         return self.state_of(path) is not None
+
+    def target_of(self, path: Parts) -> bytes:
+        """Return what a symbolic link says."""
+        folder = self._walk(path[:-1], make=False)
+        try:
+            return os.readlink(path[-1], dir_fd=folder)
+        finally:
+            os.close(folder)
 
     def recall(self, member: Member) -> None:
         """Note again what is to be set at the end, for a member that an earlier run has made."""

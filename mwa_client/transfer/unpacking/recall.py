@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mwa_client.directory.trees import walk_tree
 from mwa_client.errors import Stopped
 from mwa_client.transfer.part_hash import READ_SIZE, PartBroken
+from mwa_client.transfer.unpacking.inspection import Inspection, state_if_right
 from mwa_client.transfer.unpacking.kept import NO_SUM, GrowingFile, UnpackNote, UnpackPlace
 from mwa_client.transfer.unpacking.member_folder import MemberFolder
 from mwa_client.transfer.unpacking.members import Member, MemberKind, MemberRefused
@@ -99,7 +100,7 @@ class Recall:
 
     def _check_last(self) -> None:
         if self.last is not None:
-            _check(self._members, self.last, self._place)
+            state_if_right(self._members, self.last, self._place)
 
     def _begin_anew(self) -> None:
         """Have a new folder for the members that count; the old one stays where a crash has cut this off."""
@@ -115,23 +116,23 @@ class Recall:
             self._members.make_again(member)
 
 
-class Inspection:
-    """Looks at every file once more, before the folder gets its name: none is shorter or longer by now.
+class LastLook:
+    """Has an `Inspection` look at all members, as their headers were kept.
 
     Parameters
     ----------
-    members : MemberFolder
-        The folder.
+    inspection : Inspection
+        Looks at each.
     place : UnpackPlace
-        Where it stands.
+        Where they stand.
     """
 
-    def __init__(self, members: MemberFolder, place: UnpackPlace) -> None:
-        self._members = members
+    def __init__(self, inspection: Inspection, place: UnpackPlace) -> None:
+        self._inspection = inspection
         self._place = place
 
     def read(self, kept: GrowingFile, size: int | None, stop: threading.Event) -> None:
-        """Look at all of them, as their headers were kept.
+        """Look at all of them.
 
         Raises
         ------
@@ -141,10 +142,11 @@ class Inspection:
             `stop` was set.
         """
         _go_through(kept, TarStream(self, size, has_content=False), self._place, stop)
+        self._inspection.finish()
 
     def begin(self, raw: bytes | memoryview, member: Member) -> None:
         """Look at a member."""
-        _check(self._members, member, self._place)
+        self._inspection.look_at(member)
 
     def content(self, data: memoryview) -> None:
         """Never called: what was kept has no content."""
@@ -169,16 +171,6 @@ def _go_through(kept: GrowingFile, stream: TarStream, place: UnpackPlace, stop: 
     except MemberRefused as error:
         raise PartBroken.because(place.path, f"its headers were changed ({error.why})") from error
     return position
-
-
-def _check(members: MemberFolder, member: Member, place: UnpackPlace) -> None:
-    """Raise `PartBroken` if a member is not there, or is a file of another size."""
-    state = members.state_of(member.path)
-    is_right = state is not None and (
-        member.kind is not MemberKind.FILE or (stat.S_ISREG(state.st_mode) and state.st_size == member.size)
-    )
-    if not is_right:
-        raise PartBroken.because(place.path, f"{member.name} is not as it was written")
 
 
 def let_us_in(folder: Path) -> None:

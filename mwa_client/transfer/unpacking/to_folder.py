@@ -18,7 +18,7 @@ from mwa_client.transfer.unpacking.kept import read_unpack_note, unpack_place
 from mwa_client.transfer.unpacking.members import MemberRefused
 from mwa_client.transfer.unpacking.repack import begin_repacking, repack
 from mwa_client.transfer.unpacking.unpack_part import UnpackPart, open_unpacking
-from mwa_client.transfer.unpacking.unpacked import give_folder_name, remove_unpacking
+from mwa_client.transfer.unpacking.unpacked import changed_since, give_folder_name, remove_unpacking
 
 READ_BLOCK_SIZE = 1 << 20
 """Bytes of an archive on the disk that are read at a time."""
@@ -103,10 +103,7 @@ def unpack_tar_file(
             sha1 = part.sha1()
             if (part.length, sha1) != (archive.size, archive.sha1):
                 part.discard()
-                raise VerificationFailed(
-                    f"{path} has been changed since it was verified.",
-                    "Move it away, to have it fetched anew.",
-                )
+                raise changed_since(path)
             return _finish(part, wanted, archive, transfers)
     except MemberRefused:
         remove_unpacking(directory, expected.name, directory.guard)

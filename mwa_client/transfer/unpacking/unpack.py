@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 
-from mwa_client.directory.disk import disk_errors, free_bytes, sync_file_system
+from mwa_client.directory.disk import NOTHING_THERE, disk_errors, free_bytes, sync_file_system
 from mwa_client.directory.trees import remove_tree
 from mwa_client.transfer.part_hash import PartBroken
-from mwa_client.transfer.standing import sha1_of_open
+from mwa_client.transfer.unpacking.inspection import Inspection
 from mwa_client.transfer.unpacking.kept import NO_SUM, GrowingFile, SumLines, UnpackNote, UnpackPlace
 from mwa_client.transfer.unpacking.member_file import MemberFile, length_of, taken_of
 from mwa_client.transfer.unpacking.member_folder import MemberFolder
 from mwa_client.transfer.unpacking.members import Member, MemberKind, MemberRefused, Parts
-from mwa_client.transfer.unpacking.recall import Inspection, Recall, let_us_in
+from mwa_client.transfer.unpacking.recall import LastLook, Recall, let_us_in
 from mwa_client.transfer.unpacking.tar_again import TarAgain
 from mwa_client.transfer.unpacking.tar_stream import TarStream
 
@@ -23,8 +24,6 @@ MOST_HOLES, SLIGHT_HOLES = 16, 1 << 30
 """So many times the archive's size may be holes in its files, and so many bytes in any archive.
 
 They take no room, but whoever reads them, as for their SHA-1, may need days."""
-MOST_REMEMBERED = 1000
-"""Of so many files with a second name the SHA-1 is remembered."""
 
 
 class Unpacker:
@@ -94,7 +93,13 @@ class Unpacker:
             self._put_sums()
 
     def sync(self) -> tuple[int, int]:
-        """Flush all to the disk; return how many bytes of the tar are here, and how many of them kept."""
+        """Flush all to the disk; return how many bytes of the tar are here, and how many of them kept.
+
+        Raises
+        ------
+        PartBroken
+            Somebody has moved a member away, or put a link in its place.
+        """
         with disk_errors(self._place.members):
             here = self.position, self.kept.length
             self._put_sums()
@@ -103,14 +108,22 @@ class Unpacker:
             if len(self._unsynced) > FEW_MEMBERS:
                 sync_file_system(self._place.path)
             else:
-                for path in self._unsynced:
-                    self.members.sync(path)
-                for folder in {path[:-1] for path in self._unsynced}:
-                    self.members.sync_folder(folder)
+                self._sync_members()
                 self.sums.sync()
                 self.kept.sync()
             self._unsynced = []
             return here
+
+    def _sync_members(self) -> None:
+        try:
+            for path in self._unsynced:
+                self.members.sync(path)
+            for folder in {path[:-1] for path in self._unsynced}:
+                self.members.sync_folder(folder)
+        except OSError as error:
+            if error.errno not in (*NOTHING_THERE, errno.ELOOP):
+                raise
+            raise PartBroken.because(self._place.path, "a member was moved or replaced") from error
 
     def end_stream(self) -> None:
         """Note that all of the tar has come.
@@ -131,13 +144,13 @@ class Unpacker:
             Somebody has changed what was unpacked.
         """
         with disk_errors(self._place.members):
-            Inspection(self.members, self._place).read(self.kept, self._size, self._stop)
             self._put_sums()
             if self._continued is not None:
                 if sha1 := self._continued.sha1_when_known():
                     self.sums.put(self._continued.line, sha1, self._continued.member.path)
                 self._continued.close()
-            self._complete_sums()
+            inspection = Inspection(self.members, self.sums, self._place, self._stop)
+            LastLook(inspection, self._place).read(self.kept, self._size, self._stop)
             return self.members.finish()
 
     def close(self) -> None:
@@ -176,7 +189,7 @@ class Unpacker:
         if file is None:
             return
         sha1 = file.finish()
-        self.members.finish_file(file.file, file.member)
+        self.members.finish_file(file.file, file.member, has_time=not file.is_disturbed)
         if len(self._unsynced) <= FEW_MEMBERS:
             self._unsynced.append(file.member.path)
         if sha1:
@@ -267,22 +280,3 @@ class Unpacker:
             os.ftruncate(file, length_of(last, taken))
         self._file = MemberFile(file, last, self.sums.last_line, self._stop, taken)
         return last.stored - taken
-
-    # --- At the end -----------------------------------------------------------------------------------
-
-    def _complete_sums(self) -> None:
-        """Read the files whose SHA-1 is not known: second names, and what was written just before a kill."""
-        known: dict[tuple[int, int], str] = {}
-        for line, sha1, path in self.sums.lines():
-            if sha1 == NO_SUM:
-                file = self.members.open_file(path)
-                try:
-                    state = os.fstat(file)
-                    key = state.st_dev, state.st_ino
-                    if key not in known:
-                        if len(known) >= MOST_REMEMBERED:
-                            known.clear()
-                        known[key] = sha1_of_open(file, self._stop)
-                finally:
-                    os.close(file)
-                self.sums.put(line, known[key], path)

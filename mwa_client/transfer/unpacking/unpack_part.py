@@ -197,10 +197,10 @@ class UnpackPart:
         self._guard()
         unpacker = self._need_unpacker()
         unpacker.end_stream()
-        synced, kept = unpacker.sync()
-        # Permissions that let nobody in may be set from now on.
-        self.write_note(sync=True, is_finishing=True, synced=synced, kept=kept)
         try:
+            synced, kept = unpacker.sync()
+            # Permissions that let nobody in may be set from now on.
+            self.write_note(sync=True, is_finishing=True, synced=synced, kept=kept)
             return unpacker.finish()
         except PartBroken:
             self.discard()

@@ -14,6 +14,7 @@ from mwa_client.directory.disk import boot_id, disk_errors, sync_directory, sync
 from mwa_client.directory.names import name_in_text, name_on_disk
 from mwa_client.directory.our_files import open_new
 from mwa_client.directory.trees import walk_tree
+from mwa_client.errors import VerificationFailed
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FetchedFolder
 from mwa_client.transfer.names import folder_name, rename_to_free_name, take_other_name
@@ -149,6 +150,13 @@ def remove_archive(directory: DownloadDirectory, expected: ExpectedFile) -> None
                 directory.guard()
                 if standing_of_file(made) is Standing.AS_LEFT:
                     path.unlink(missing_ok=True)
+
+
+def changed_since(path: Path) -> VerificationFailed:
+    """Return the error for an archive that is not any more what was verified."""
+    return VerificationFailed(
+        f"{path} has been changed since it was verified.", "Move it away, to have it fetched anew."
+    )
 
 
 def _as_fetched(

@@ -11,6 +11,7 @@ import lzma
 import os
 import stat
 import struct
+import threading
 import time
 import zipfile
 import zlib
@@ -22,10 +23,13 @@ from typing import BinaryIO
 
 from mwa_client.directory.disk import boot_id, disk_errors, free_bytes, sync_file_system
 from mwa_client.directory.our_files import state_directory
-from mwa_client.errors import DiskFull
+from mwa_client.errors import DiskFull, VerificationFailed
 from mwa_client.formatting import format_size
 from mwa_client.transfer.common import ProgressReporter, Transfers
 from mwa_client.transfer.files import ExpectedFile, FetchedFile, FetchedFolder
+from mwa_client.transfer.part_hash import PartBroken
+from mwa_client.transfer.standing import sha1_of_open
+from mwa_client.transfer.unpacking.inspection import Inspection
 from mwa_client.transfer.unpacking.kept import SumLines, UnpackNote, UnpackPlace, unpack_place
 from mwa_client.transfer.unpacking.member_file import MemberFile
 from mwa_client.transfer.unpacking.member_folder import MemberFolder, umask
@@ -42,7 +46,12 @@ from mwa_client.transfer.unpacking.members import (
     check_link,
     member_path,
 )
-from mwa_client.transfer.unpacking.unpacked import give_folder_name, remove_archive, remove_unpacking
+from mwa_client.transfer.unpacking.unpacked import (
+    changed_since,
+    give_folder_name,
+    remove_archive,
+    remove_unpacking,
+)
 
 ZIP_BEGINNINGS = (b"PK\3\4", b"PK\5\6")
 """With what a zip begins: its first file, or the end of an empty one."""
@@ -103,6 +112,8 @@ def unzip(archive: FetchedFile, expected: ExpectedFile, transfers: Transfers) ->
     ------
     UnpackRefused
         It has a member that is not unpacked, or is damaged; it stays as it is.
+    VerificationFailed
+        It is not any more what it was.
     DiskFull, DirectoryUnusable, Stopped
         It is not unpacked yet, and stays.
     """
@@ -121,6 +132,9 @@ def unzip(archive: FetchedFile, expected: ExpectedFile, transfers: Transfers) ->
     except MemberRefused as error:
         remove_unpacking(directory, expected.name, directory.guard)
         raise UnpackRefused(error.member, error.why, archive) from None
+    except (PartBroken, VerificationFailed):
+        remove_unpacking(directory, expected.name, directory.guard)
+        raise
     remove_archive(directory, expected)
     return folder
 
@@ -139,7 +153,9 @@ def _unzip(
         _check_room(packed, place)
         unzipping = _Unzipping(packed, members, sums, expected, transfers)
         files = unzipping.unpack_all()
+        unzipping.inspect(place)
         with disk_errors(place.path):
+            _check_archive(handle, archive, transfers.stop)
             own = members.finish()
             sync_file_system(place.path)
     note = UnpackNote(expected.job_id, expected.size, expected.sha1, boot=boot_id())
@@ -182,6 +198,23 @@ class _Unzipping:
             self._progress.report(self._done)
         return files
 
+    def inspect(self, place: UnpackPlace) -> None:
+        """Look at all members once more.
+
+        Raises
+        ------
+        PartBroken
+            They are not what was written.
+        """
+        inspection = Inspection(self._members, self._sums, place, self._transfers.stop)
+        for info in self._packed.infolist():
+            self._transfers.check_stop()
+            with _blaming_the_zip(info.orig_filename):
+                member = self._member(info)
+            with disk_errors(place.path):
+                inspection.look_at(member)
+        inspection.finish()
+
     def _member(self, info: zipfile.ZipInfo) -> Member:
         if (
             info.external_attr >> 16
@@ -200,7 +233,7 @@ class _Unzipping:
                 for data in self._content(info):
                     file.write(data)
                 sha1 = file.finish()
-                self._members.finish_file(file.file, member)
+                self._members.finish_file(file.file, member, has_time=not file.is_disturbed)
             finally:
                 file.close()
             self._sums.put(line, sha1, member.path)
@@ -217,6 +250,15 @@ class _Unzipping:
                 yield memoryview(data)
         if left:
             raise MemberRefused(info.orig_filename, "has another size than the zip says")
+
+
+def _check_archive(file: int, archive: FetchedFile, stop: threading.Event) -> None:
+    """Raise `VerificationFailed` if an open zip is not what was verified; read one that was touched."""
+    state = os.fstat(file)
+    if (state.st_size, state.st_mtime_ns) != (archive.size, archive.mtime_ns):
+        os.lseek(file, 0, os.SEEK_SET)
+        if sha1_of_open(file, stop) != archive.sha1:
+            raise changed_since(archive.path)
 
 
 @contextmanager

@@ -20,10 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shared import FastClock
 
-from mwa_client.errors import DirectoryBusy, DiskFull, Stopped
+from mwa_client.errors import DirectoryBusy, DiskFull, Stopped, VerificationFailed
 from mwa_client.transfer.common import Transfers
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile, FetchedFolder
+from mwa_client.transfer.part_hash import PartBroken
 from mwa_client.transfer.unpacking import unzip as unzipping
+from mwa_client.transfer.unpacking.member_file import MemberFile
 from mwa_client.transfer.unpacking.members import UnpackRefused
 from mwa_client.transfer.unpacking.unzip import is_zip, unzip
 
@@ -255,6 +257,69 @@ def test_another_client_in_the_directory_ends_it(tmp_path: Path) -> None:
     with pytest.raises(DirectoryBusy):
         scene.unzip()
     assert scene.path.exists() and not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("deed", ["file", "growing file", "link", "folder"])
+def test_what_somebody_changes_meanwhile_gets_no_final_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deed: str
+) -> None:
+    monkeypatch.setattr(unzipping, "UNZIP_READ_SIZE", 1000)
+    content = packed(
+        (member("d/", 0o40755), b""),
+        (member("link", 0o120777), b"file"),
+        (member("file"), b"f" * 2000),
+        (member("growing"), b"g" * 9000),
+        (member("last"), b""),
+    )
+    scene = Scene(tmp_path, content)
+    members = scene.place.state_dir / "a.zip.unpack" / "members"
+    real = MemberFile.write
+    done: list[MemberFile] = []
+
+    def write(file: MemberFile, data: memoryview) -> None:
+        real(file, data)
+        if file.member.name != "growing" or done:
+            return
+        done.append(file)
+        if deed in ("link", "folder"):
+            path = members / ("link" if deed == "link" else "d")
+            path.rename(tmp_path / "mine")
+            path.symlink_to("growing" if deed == "link" else tmp_path / "mine")
+            return
+        path = members / deed.replace("growing file", "growing")
+        with path.open("r+b") as changed:
+            changed.write(b"?")
+        os.utime(path, ns=(1, 1))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemberFile, "write", write)
+        with pytest.raises(PartBroken, match="is not as it was written"):
+            scene.unzip()
+    assert done and scene.path.read_bytes() == content and not (tmp_path / "a").exists()
+    assert scene.left() == []
+    scene.unzip()
+    assert files_in(tmp_path / "a") == {
+        "file": b"f" * 2000,
+        "link": b"f" * 2000,
+        "growing": b"g" * 9000,
+        "last": b"",
+    }
+
+
+def test_a_zip_that_was_replaced_since_it_was_verified_is_no_product(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, packed((member("a"), b"true" * 1000)))
+    other = packed((member("a"), b"lies" * 1000))
+    scene.path.write_bytes(other)
+    with pytest.raises(VerificationFailed, match="has been changed since it was verified"):
+        scene.unzip()
+    assert scene.path.read_bytes() == other and not (tmp_path / "a").exists() and scene.left() == []
+
+
+def test_a_zip_that_was_only_touched_is_unpacked(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, packed((member("a"), b"true" * 1000)))
+    os.utime(scene.path, ns=(1, 1))
+    scene.unzip()
+    assert files_in(tmp_path / "a") == {"a": b"true" * 1000} and scene.path.exists()
 
 
 def test_what_stands_under_the_folders_name_stays(tmp_path: Path) -> None:

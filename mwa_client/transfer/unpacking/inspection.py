@@ -1,0 +1,127 @@
+"""The last look at every unpacked member, before the folder gets its name: all is as it was written."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+
+from mwa_client.transfer.part_hash import PartBroken
+from mwa_client.transfer.standing import sha1_of_open
+from mwa_client.transfer.unpacking.kept import NO_SUM, SumLines, UnpackPlace
+from mwa_client.transfer.unpacking.member_folder import MemberFolder
+from mwa_client.transfer.unpacking.members import Member, MemberKind
+
+COARSEST_TIME = 2_000_000_000
+"""Nanoseconds to which file systems round the times of files down, at the most."""
+MOST_REMEMBERED = 1000
+"""Of so many files with a second name the SHA-1 is remembered."""
+
+
+class Inspection:
+    """Looks at all members in the order of the archive, and completes the list of their checksums.
+
+    A file has had the archive's time since it was complete, unless another program wrote into it before. One
+    that has another time is read, and must have the SHA-1 that was computed when it came. Then its time is set
+    again.
+
+    Parameters
+    ----------
+    members : MemberFolder
+        The folder.
+    sums : SumLines
+        The checksums of its files.
+    place : UnpackPlace
+        Where it stands.
+    stop : threading.Event
+        Set when the work is to stop.
+    """
+
+    def __init__(
+        self, members: MemberFolder, sums: SumLines, place: UnpackPlace, stop: threading.Event
+    ) -> None:
+        self._members = members
+        self._sums = sums
+        self._lines = sums.lines()
+        self._place = place
+        self._stop = stop
+        self._known: dict[tuple[int, int], str] = {}
+        """The SHA-1 of files with several names, by the numbers by which the file system knows them."""
+
+    def look_at(self, member: Member) -> None:
+        """Look at a member.
+
+        Raises
+        ------
+        PartBroken
+            It is not what was written.
+        Stopped
+            `stop` was set.
+        """
+        state = state_if_right(self._members, member, self._place)
+        is_as_set = 0 <= member.mtime_ns - state.st_mtime_ns < COARSEST_TIME
+        if member.kind is MemberKind.LINK and not is_as_set:
+            self._members.make_again(member)
+        if member.kind in (MemberKind.FOLDER, MemberKind.LINK):
+            return
+        line, sha1, path = next(self._lines, (0, "", ()))
+        if path != member.path:
+            raise self._changed_list()
+        if is_as_set and sha1 != NO_SUM:
+            return
+        # All names of a file have the time of the last one. Of others, nothing says what was in them before.
+        is_unknown = sha1 == NO_SUM and not is_as_set and state.st_nlink == 1
+        found = "" if is_unknown else self._read(member, state)
+        if sha1 == NO_SUM and found:
+            self._sums.put(line, found, member.path)
+        elif found != sha1:
+            raise PartBroken.because(self._place.path, f"{member.name} is not as it was written")
+
+    def finish(self) -> None:
+        """Note that these were all; raises as `look_at`."""
+        if next(self._lines, None) is not None:
+            raise self._changed_list()
+
+    def _changed_list(self) -> PartBroken:
+        return PartBroken.because(self._place.path, "its headers or its list of checksums were changed")
+
+    def _read(self, member: Member, state: os.stat_result) -> str:
+        """Return the SHA-1 of a file, and set its time again."""
+        number = state.st_dev, state.st_ino
+        sha1 = self._known.get(number, "")
+        file = self._members.open_file(member.path)
+        try:
+            sha1 = sha1 or sha1_of_open(file, self._stop)
+            self._members.finish_file(file, member)
+        finally:
+            os.close(file)
+        if state.st_nlink > 1:
+            if len(self._known) >= MOST_REMEMBERED:
+                self._known.clear()
+            self._known[number] = sha1
+        return sha1
+
+
+def state_if_right(members: MemberFolder, member: Member, place: UnpackPlace) -> os.stat_result:
+    """Return what the system says of a member, if all but the bytes of files is as it was written.
+
+    Raises
+    ------
+    PartBroken
+        It is not there, or is something else.
+    """
+    state = members.state_of(member.path)
+    if state is None or not _is_right(members, member, state):
+        raise PartBroken.because(place.path, f"{member.name} is not as it was written")
+    return state
+
+
+def _is_right(members: MemberFolder, member: Member, state: os.stat_result) -> bool:
+    if member.kind is MemberKind.FILE:
+        return stat.S_ISREG(state.st_mode) and state.st_size == member.size
+    if member.kind is MemberKind.FOLDER:
+        return stat.S_ISDIR(state.st_mode)
+    if member.kind is MemberKind.LINK:
+        return stat.S_ISLNK(state.st_mode) and members.target_of(member.path) == member.target
+    file = members.state_of(member.target)  # type: ignore[arg-type]
+    return stat.S_ISREG(state.st_mode) and file is not None and os.path.samestat(state, file)

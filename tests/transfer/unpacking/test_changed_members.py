@@ -1,0 +1,175 @@
+"""Another program changes what was unpacked before the folder has its name: that is noticed, or harmless."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from tars import USUAL, Scene, extracted, folder, hard_link, member, sha1, tar_of, tree_of
+
+from mwa_client.errors import Stopped
+from mwa_client.transfer.events import Progress, TransferEvent
+from mwa_client.transfer.unpacking import inspection, unpack_part
+from mwa_client.transfer.unpacking.inspection import Inspection
+
+MEMBERS = (
+    *USUAL,
+    folder("empty"),
+    member("obs.ms/odd", b"odd" * 2000, pax_headers={"mtime": "1500000000.123456789"}),
+    hard_link("obs.ms/other", "obs.ms/odd", mtime=1_400_000_000),
+    member("obs.ms/big", bytes(range(250)) * 400),
+    member("obs.ms/late", b"late"),
+)
+
+
+def write_over(path: Path, data: bytes = b"?" * 10) -> None:
+    """Write into a file in place, where it begins; its size stays."""
+    with path.open("r+b") as file:
+        file.write(data)
+    os.utime(path, ns=(1, 1))  # Two writes within one tick of the system's clock would leave the same time.
+
+
+def replace_file(path: Path) -> None:
+    size = path.stat().st_size
+    path.unlink()
+    path.write_bytes(b"?" * size)
+
+
+def replace_by_link(path: Path, to: Path) -> None:
+    path.rename(to)
+    path.symlink_to(to)
+
+
+def new_target(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("table.dat")
+
+
+def file_for_link(path: Path) -> None:
+    path.unlink()
+    path.write_bytes(b"?")
+
+
+DEEDS: dict[str, Callable[[Path], object]] = {
+    "rewritten": lambda top: write_over(top / "obs.ms/ANTENNA/table.f0"),
+    "replaced": lambda top: replace_file(top / "obs.ms/table.dat"),
+    "behind a link": lambda top: replace_by_link(top / "1191828584.metafits", top.parent.parent / "mine"),
+    "folder behind a link": lambda top: replace_by_link(top / "obs.ms/ANTENNA", top.parent.parent / "mine"),
+    "empty folder behind a link": lambda top: replace_by_link(top / "empty", top.parent.parent / "mine"),
+    "folder removed": lambda top: (top / "empty").rmdir(),
+    "link leads elsewhere": lambda top: new_target(top / "obs.ms/latest"),
+    "file in place of a link": lambda top: file_for_link(top / "obs.ms/latest"),
+    "second name replaced": lambda top: replace_file(top / "obs.ms/same"),
+    "rewritten by its second name": lambda top: write_over(top / "obs.ms/other"),
+    "growing file rewritten": lambda top: write_over(top / "obs.ms/big"),
+    "growing file replaced": lambda top: replace_file(top / "obs.ms/big"),
+    "its list of checksums cut": lambda top: os.truncate(top.parent / "sums", 100),
+    "its headers cut": lambda top: os.truncate(top.parent / "kept", 1500),
+}
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mwa_client.transfer.common.PROGRESS_INTERVAL", 0.0)
+    monkeypatch.setattr(unpack_part, "WRITE_SIZE", 4000)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    scene = Scene(tmp_path / "downloads", tar_of(*MEMBERS))
+    scene.source.piece = 4000
+    return scene
+
+
+def once(scene: Scene, do: Callable[[], object], at: int) -> list[int]:
+    """Have something done once, as soon as so many bytes have come; return where it is noted that it was."""
+    done: list[int] = []
+
+    def listen(event: TransferEvent) -> None:
+        scene.events.append(event)
+        if isinstance(event, Progress) and event.done >= at and not done:
+            done.append(event.done)
+            do()
+
+    scene.listen = listen
+    return done
+
+
+def assert_right(scene: Scene) -> None:
+    assert tree_of(scene.folder) == extracted(scene.archive, scene.path.parent / "tarfile")
+    scene.assert_sums(scene.folder)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("left", [60_000, 0])
+@pytest.mark.parametrize("deed", DEEDS)
+def test_what_is_changed_meanwhile_is_fetched_anew(
+    scene: Scene, deed: str, left: int, is_known: bool
+) -> None:
+    """While the last file but one is half here, and when all is; whether its SHA-1 was said or not."""
+    scene.expected = scene.expected if is_known else replace(scene.expected, sha1=None)
+    done = once(scene, lambda: DEEDS[deed](scene.work / "members"), len(scene.archive) - left)
+    scene.fetch()
+    assert done and scene.source.sent > 1.5 * len(scene.archive)
+    assert_right(scene)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("deed", [deed for deed in DEEDS if not deed.startswith("growing")])
+def test_what_is_changed_between_two_runs_is_fetched_anew(scene: Scene, deed: str, is_known: bool) -> None:
+    scene.expected = scene.expected if is_known else replace(scene.expected, sha1=None)
+    once(scene, scene.stop.set, len(scene.archive) - 60_000)
+    with pytest.raises(Stopped):
+        scene.fetch()
+    scene.stop.clear()
+    DEEDS[deed](scene.work / "members")
+    scene.fetch()
+    # Lines of checksums that are missing are made again.
+    assert (scene.source.sent > 1.3 * len(scene.archive)) is (deed != "its list of checksums cut")
+    assert_right(scene)
+
+
+@pytest.mark.parametrize("left", [60_000, 0])
+def test_what_was_only_touched_is_read_and_gets_its_time_again(scene: Scene, left: int) -> None:
+    def touch() -> None:
+        for each in (scene.work / "members").rglob("*"):
+            os.utime(each, ns=(1, 1), follow_symlinks=False)
+
+    done = once(scene, touch, len(scene.archive) - left)
+    scene.fetch()
+    assert done and scene.source.sent == len(scene.archive)
+    assert_right(scene)
+
+
+def test_what_nobody_has_touched_is_not_read(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(inspection, "sha1_of_open", lambda file, stop: read.append(file))
+    scene.archive = tar_of(*(each for each in MEMBERS if each.more.get("type") != tarfile.LNKTYPE))
+    scene.source.data = scene.archive
+    scene.expected = replace(scene.expected, size=len(scene.archive), sha1=sha1(scene.archive))
+    scene.fetch()
+    assert read == []
+    assert_right(scene)
+
+
+@pytest.mark.parametrize("step", [1000, 1_000_000, 1_000_000_000, 2_000_000_000])
+def test_times_that_the_file_system_rounds_are_right(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    real = os.utime
+    read: list[str] = []
+
+    def rounded(path: Any, *, ns: tuple[int, int], **more: Any) -> None:
+        real(path, ns=(ns[0] // step * step, ns[1] // step * step), **more)
+
+    monkeypatch.setattr("mwa_client.transfer.unpacking.member_folder.os.utime", rounded)
+    monkeypatch.setattr(Inspection, "_read", lambda self, member, state: read.append(member.name))
+    scene.archive = tar_of(*(each for each in MEMBERS if each.more.get("type") != tarfile.LNKTYPE))
+    scene.source.data = scene.archive
+    scene.expected = replace(scene.expected, size=len(scene.archive), sha1=sha1(scene.archive))
+    scene.fetch()
+    assert read == [] and (scene.folder / "obs.ms/odd").stat().st_mtime_ns % step == 0
