@@ -22,8 +22,7 @@ class Inspection:
     """Looks at all members in the order of the archive, and completes the list of their checksums.
 
     A file has had the archive's time since it was complete, unless another program wrote into it before. One
-    that has another time is read, and must have the SHA-1 that was computed when it came. Then its time is set
-    again.
+    that has another time is read, must have the SHA-1 that was computed when it came, and gets its time.
 
     Parameters
     ----------
