@@ -231,26 +231,26 @@ def test_todays_service_is_waited_for(clock: FastClock, deserted: str) -> None:
 
 @TODAY
 def test_a_wrong_key(sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion) -> None:
-    service = service_of(sandbox, api, key="wrong-key-0815")
+    service = service_of(sandbox, api, key="wrong-key-QZX9")
     with pytest.raises(LoginRefused) as error:
         run_batch(sandbox, tmp_path, clock, service=service)
     assert error.value.exit_status is ExitStatus.REFUSED and "MWA_ASVO_API_KEY" in error.value.remedy
-    assert "0815" not in f"{error.value!r} {error.value}"
+    assert "QZX9" not in f"{error.value!r} {error.value}"
     assert len(sandbox.requests) == 1, "once, and no other interface"
 
 
 def test_a_wrong_key_is_not_tried_at_the_next_interface(sandbox: Sandbox, clock: FastClock) -> None:
-    session = open_session(*both(sandbox, key="wrong-key-0815"), clock=clock)
+    session = open_session(*both(sandbox, key="wrong-key-QZX9"), clock=clock)
     with closing(session), pytest.raises(LoginRefused):
         session.login()
     assert [request.path for request in sandbox.requests] == [LOGIN[ApiVersion.V2]]
 
 
 def test_a_wrong_key_as_a_command(sandbox: Sandbox, tmp_path: Path) -> None:
-    env = environment(MWA_ASVO_HOST=sandbox.url, MWA_ASVO_API_KEY="wrong-key-0815", HOME=str(tmp_path))
+    env = environment(MWA_ASVO_HOST=sandbox.url, MWA_ASVO_API_KEY="wrong-key-QZX9", HOME=str(tmp_path))
     done = run_command("--csv", EXAMPLE, "--dir", tmp_path / "out", "-v", env=env)
     assert done.returncode == 2
-    assert "MWA_ASVO_API_KEY" in done.stderr and "0815" not in done.stdout + done.stderr
+    assert "MWA_ASVO_API_KEY" in done.stderr and "QZX9" not in done.stdout + done.stderr
 
 
 @TODAY
