@@ -139,6 +139,10 @@ class HttpCall:
         except OSError:
             pass  # The socket is closed already; the next read will notice.
 
+    def hurry(self, seconds: float, silence: float) -> None:
+        """Let the call be over in so many seconds, and be given up after so many of silence."""
+        self._deadline, self.silence = time.monotonic() + seconds, min(self.silence, silence)
+
     def abort(self) -> None:
         """End the call from another thread, as if the server had closed the connection."""
         if self._socket is not None:

@@ -214,7 +214,8 @@ class HttpClient:
         # For the headers, over all redirects; the body may take its time as long as bytes come.
         deadline = time.monotonic() + max(self._timeout, self._stall)
         service = origin_of(self.address)
-        session = self._sessions.take()
+        first = origin_of(url)
+        session = self._sessions.take(first)
         try:
             for _ in range(MOST_REDIRECTS + 1):
                 origin = origin_of(url)
@@ -225,13 +226,13 @@ class HttpClient:
                 if not response.is_redirect:
                     call.remove_deadline()
                     return StreamedResponse(
-                        response, call, self._stall, lambda: self._sessions.give_back(session)
+                        response, call, self._stall, lambda: self._sessions.give_back(session, first)
                     )
                 response.close()
                 url, query = redirected(url, response.headers["Location"]), {}
             raise BadReply("The product's address redirects in a loop.")
         except BaseException:
-            self._sessions.give_back(session)
+            self._sessions.give_back(session, first)
             raise
 
     def _call(
@@ -306,13 +307,14 @@ class HttpClient:
     @contextmanager
     def _answer(self, method: str, path: str, **sent: Any) -> Iterator[tuple[requests.Response, HttpCall]]:
         """Make a call of the API, yield its answer, and give the session back afterwards."""
-        session = self._sessions.take()
+        origin = origin_of(self.address)
+        session = self._sessions.take(origin)
         try:
             response, call = self._call(session, requests.Request(method, self.address + path, **sent))
             with closing(response), errors_explained(call):
                 yield response, call
         finally:
-            self._sessions.give_back(session)
+            self._sessions.give_back(session, origin)
 
 
 def _has_authorities(path: str) -> bool:

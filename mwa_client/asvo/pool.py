@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import http.cookiejar
 import threading
-from contextlib import suppress
 
 import requests
 
+from mwa_client.asvo.address import Origin
 from mwa_client.asvo.limits import LimitedAdapter
 
 
@@ -22,37 +22,38 @@ class SessionPool:
 
     def __init__(self, user_agent: str) -> None:
         self._user_agent = user_agent
-        self._sessions: list[requests.Session] = []
-        self._idle: list[requests.Session] = []
+        self._sessions: set[requests.Session] = set()
+        self._idle: dict[Origin, list[requests.Session]] = {}
         self._lock = threading.Lock()
 
-    def take(self) -> requests.Session:
-        """Return an idle session, the last used first, or a new one.
+    def take(self, origin: Origin) -> requests.Session:
+        """Return an idle session for calls to one server, the last used first, or a new one.
 
-        There are never more sessions than calls and downloads at the same time.
+        There are never more of them than calls to this server at the same time: one that has a connection to
+        it is not taken away for a call elsewhere.
         """
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self.new()
-
-    def new(self) -> requests.Session:
-        """Return a session that has no connections yet."""
-        session = _QuietSession()
-        session.headers["User-Agent"] = self._user_agent
         with self._lock:
-            self._sessions.append(session)
+            idle = self._idle.get(origin)
+            if idle:
+                return idle.pop()
+            session = _QuietSession()
+            self._sessions.add(session)
+        session.headers["User-Agent"] = self._user_agent
         return session
 
-    def give_back(self, session: requests.Session) -> None:
-        """Take back a session whose call is over."""
-        self._idle.append(session)
+    def give_back(self, session: requests.Session, origin: Origin) -> None:
+        """Take back a session whose call to a server is over."""
+        with self._lock:
+            self._idle.setdefault(origin, []).append(session)
 
     def close_idle(self) -> None:
-        """Close the connections of the sessions that no call uses."""
-        with suppress(IndexError):
-            while True:
-                self._idle.pop().close()
+        """Close the connections of the sessions that no call uses, and forget these."""
+        with self._lock:
+            idle = [session for sessions in self._idle.values() for session in sessions]
+            self._idle.clear()
+            self._sessions.difference_update(idle)
+        for session in idle:
+            session.close()
 
     def close(self) -> None:
         """Close all sessions."""

@@ -7,6 +7,7 @@ status. Gone is only what the store says itself, in its own XML, or the service 
 from __future__ import annotations
 
 import re
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 MOST_REFUSAL = 4096
 """Bytes of a refusal that are read: more than the store or the service ever sends."""
-MOST_PIECES = 16
-"""Reads that this may take: a page that comes drop by drop is not waited for."""
+MOST_PIECES, REFUSAL_TIME = 16, 5.0
+"""Reads and seconds that this may take: a page that comes drop by drop is not waited for."""
 GONE = ("NoSuchKey",)
 """The store's codes for a product that is gone. A missing bucket is an outage of the store."""
 PASSING = (
@@ -118,12 +119,14 @@ def _text_of(reply: StreamedResponse) -> str:
     """Return the beginning of a body, as much as comes in a few reads."""
     room = memoryview(bytearray(MOST_REFUSAL))
     there = 0
+    give_up_at = time.monotonic() + REFUSAL_TIME
+    reply.hurry(REFUSAL_TIME)
     try:
         for _ in range(MOST_PIECES):
             count = reply.read_into(room[there:]) if there < len(room) else 0
-            if not count:
+            there += count or 0
+            if not count or time.monotonic() >= give_up_at:
                 break
-            there += count
     except ServiceUnavailable:
         pass  # The status is enough.
     return bytes(room[:there]).decode("utf-8", "replace")

@@ -86,6 +86,10 @@ class StreamedResponse:
                 return bytes(raw.read1(most, decode_content=False))
             return bytes(raw.read(min(most, READ_WITHOUT_READ1), decode_content=False))
 
+    def hurry(self, seconds: float) -> None:
+        """Let the body break off if it is not there in so many seconds, or nothing comes for a moment."""
+        self._call.hurry(seconds, POLL_INTERVAL)
+
     def close(self) -> None:
         """Drop the connection. Safe to call twice, and from another thread."""
         self._response.close()

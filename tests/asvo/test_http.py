@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import gc
 import os
 import socket
 import ssl
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -217,6 +219,19 @@ def test_no_thread_keeps_a_connection_that_another_could_use(
         thread.start()
         thread.join()
     assert {entry.connection for entry in sandbox.requests} == {1}
+
+
+def test_connections_that_were_closed_to_spare_descriptors_are_forgotten(
+    wire: HttpClient, sandbox: Sandbox
+) -> None:
+    for _ in range(5):
+        wire.call("GET", LISTING)
+        (session,) = map(weakref.ref, wire._sessions._sessions)
+        wire.close_idle()
+        gc.collect()
+        assert session() is None
+    wire.call("GET", LISTING)
+    assert {entry.connection for entry in sandbox.requests} == {1, 2, 3, 4, 5, 6}
 
 
 def is_open(connection: socket.socket) -> bool:

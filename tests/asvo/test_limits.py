@@ -20,9 +20,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mwa_client.asvo import replies
+from mwa_client.asvo import product_refusal, replies
 from mwa_client.asvo.address import origin_of, redirected
 from mwa_client.asvo.http import HttpClient
+from mwa_client.asvo.product_refusal import Refusal
 from mwa_client.asvo.replies import Allowance, _memory_of
 from mwa_client.asvo.stream import StreamedResponse
 from mwa_client.errors import (
@@ -205,6 +206,20 @@ def test_an_error_page_that_drips_is_still_that_error(status: int) -> None:
     assert type(caught.value) is kind
 
 
+@pytest.mark.parametrize("name", ["body", "body without an end", "chunks", "chunk size", "trailers"])
+def test_a_page_in_place_of_a_product_that_drips_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # Each drop comes well before anybody would call it silence.
+    monkeypatch.setattr(product_refusal, "REFUSAL_TIME", SHORT)
+    monkeypatch.setattr(product_refusal, "MOST_PIECES", 1_000_000)
+    head, then = (part.replace(b"200 OK", b"403 X") for part in DRIPS[name])
+    with server_of(lambda server: server.drip(head, then)) as server:  # noqa: SIM117
+        with closing(wire_to(server, timeout=60.0, stall=60.0)) as wire, within(SHORT):
+            refusal = Refusal.of(wire.open_url(server.url + "/x", {}))
+    assert (refusal.status, refusal.code) == (403, "")
+
+
 @pytest.mark.parametrize("name", ["status line", "header", "headers", "interim answers"])
 def test_the_headers_of_a_product_that_drip_are_given_up(name: str) -> None:
     with server_of(lambda server: server.drip(*DRIPS[name])) as server:  # noqa: SIM117
@@ -251,6 +266,20 @@ def test_a_connection_that_was_used_before_has_a_new_deadline() -> None:
             assert wire.call("GET", LISTING) == []
             time.sleep(0.4)
         assert server.connections == 1
+
+
+def test_a_connection_to_one_server_is_not_taken_away_for_a_call_to_another() -> None:
+    page = answer(b"[]")
+    with server_of(page, page) as store, server_of(page) as service, closing(wire_to(service)) as wire:
+
+        def fetch() -> None:
+            with closing(wire.open_url(f"{store.url}/x", {})) as reply:
+                assert read_all(reply) == b"[]"
+
+        fetch()
+        with closing(wire.open_path("/x", query={}, headers={})):
+            fetch()
+        assert (store.connections, len(store.requests)) == (1, 2)
 
 
 def test_closing_the_wire_ends_what_other_threads_are_asking() -> None:

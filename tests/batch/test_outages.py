@@ -336,7 +336,7 @@ def test_names_that_are_gone_at_a_submission_are_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The connections of the listings come about; those of the submissions do not, and none is idle.
-    monkeypatch.setattr(SessionPool, "take", SessionPool.new)
+    monkeypatch.setattr(SessionPool, "give_back", lambda pool, session, origin: session.close())
     resolver.spares_first = True
     resolver.is_gone = True
     days.after(600.0, resolver.come_back)
