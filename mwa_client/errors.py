@@ -221,8 +221,7 @@ class ServiceRefused(ServiceError):
     body : object
         What the service sent with it: parsed JSON, or text.
     is_own : bool
-        Whether it looks like the service's own answer. A web page, or JSON that breaks off, may be that of a
-        front end which knows nothing about the call, and may be gone at the next try.
+        Whether it looks like the service's own, and not like a front end's, which may be gone the next time.
     """
 
     def __init__(
@@ -301,6 +300,10 @@ class BadReply(ServiceUnavailable):
     """The answer is not what it should be: HTML, broken JSON, a missing field."""
 
 
+class LinkNotRenewed(ServiceUnavailable):
+    """The service gives no new link for a product at present; to wait is its wish, not that of the store."""
+
+
 class JobNotNamed(BadReply):
     """The service has this job already, but does not give its job id."""
 
@@ -360,10 +363,7 @@ class Interruption(NotFinished):
         )
         self.exit_status = exit_status
 
-    @property
-    def final_lines(self) -> tuple[str, ...]:
-        """The one line; it is no error of anybody."""
-        return self.lines
+    final_lines = MwaClientError.lines  # It is no error of anybody.
 
 
 def ending_of(raised: BaseException) -> MwaClientError:

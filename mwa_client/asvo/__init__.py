@@ -30,7 +30,8 @@ def open_session(*services: Service, clock: Clock | None = None) -> Session:
     from mwa_client.asvo.session import Session
     from mwa_client.timing import SystemClock
 
-    return Session([_interface(service, clock or SystemClock()) for service in services])
+    clock = clock or SystemClock()
+    return Session([_interface(service, clock) for service in services], clock)
 
 
 def submission_of(request: JobRequest, api: ApiVersion, *, allow_resubmit: bool = False) -> HttpRequest:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from mwa_client.asvo.address import origin_of
 from mwa_client.asvo.job import ProductFile
 from mwa_client.asvo.product_refusal import Refusal, is_refusal
-from mwa_client.errors import MwaClientError, ProductGone, ServiceRefused, ServiceUnavailable
+from mwa_client.errors import (
+    LinkNotRenewed,
+    MwaClientError,
+    OutOfDescriptors,
+    ProductGone,
+    ServiceRefused,
+    ServiceUnavailable,
+)
 
 if TYPE_CHECKING:
     from mwa_client.asvo.session import Session
@@ -29,13 +36,18 @@ class ProductSource:
         self._job_id = job_id
         self._file = file
         self._lock = threading.Lock()
-        self._refused: ProductFile | None = None
-        self._refusals = 0
+        self._refusals = _Refusals()
 
     @property
     def host(self) -> str:
         """The host that sends the file; some limits hold for all requests to one host."""
-        return urlsplit(self._file.url).netloc if self._file.url else self._session.service
+        if not self._file.url:
+            return self._session.service
+        try:
+            origin = origin_of(self._file.url)
+        except ServiceRefused:
+            return ""  # Who asks for the file is told why.
+        return f"{origin.host}:{origin.port}"
 
     def get(self, headers: Mapping[str, str]) -> StreamedResponse:
         """Request the file, or a range of it; if its signed URL has died, by a fresh one.
@@ -52,6 +64,7 @@ class ProductSource:
         file = self._file
         reply = self._session.open_product(self._job_id, file, headers)
         if not is_refusal(reply.status):
+            self._refusals.count = 0
             return reply
         refusal = Refusal.of(reply)
         if not file.url:
@@ -61,10 +74,10 @@ class ProductSource:
         file = self._replacement_of(file)
         reply = self._session.open_product(self._job_id, file, headers)
         if not is_refusal(reply.status):
-            self._refusals = 0
+            self._refusals.count = 0
             return reply
         refusal = Refusal.of(reply)
-        raise self._refusal_of_link(file, refusal) if refusal.may_be_of_link else refusal.of_store()
+        raise self._refusal_of_link(refusal) if refusal.may_be_of_link else refusal.of_store()
 
     def cancel(self, thread: threading.Thread) -> None:
         """End the request that another thread has made, if its answer has not begun."""
@@ -76,8 +89,20 @@ class ProductSource:
         """Return the file with a new signed URL; several threads that need one list the job once."""
         with self._lock:
             if self._file is old:
-                self._file = self._relisted()
+                self._file = self._renewed()
             return self._file
+
+    def _renewed(self) -> ProductFile:
+        """Return the file with a new signed URL, unless the service has asked to be left alone."""
+        pause = self._session.pause
+        if pause > 0:
+            raise LinkNotRenewed("The service has asked to wait before it is asked again.", retry_after=pause)
+        try:
+            return self._relisted()
+        except OutOfDescriptors:
+            raise
+        except ServiceUnavailable as error:
+            raise LinkNotRenewed(error.what, error.remedy, retry_after=error.retry_after) from error
 
     def _refusal_of_service(self, refusal: Refusal) -> MwaClientError:
         """Return the error for a refusal by the service; the job list decides if it does not say why."""
@@ -86,12 +111,13 @@ class ProductSource:
             self._relisted()
         return error
 
-    def _refusal_of_link(self, file: ProductFile, refusal: Refusal) -> MwaClientError:
+    def _refusal_of_link(self, refusal: Refusal) -> MwaClientError:
         """Return the error for a fresh link that is refused."""
         if not refusal.code:
             return refusal.of_store()
         reason = f"HTTP {refusal.status}, {refusal.code}"
-        if self._is_refused_for_good(file):
+        self._refusals.count += 1
+        if self._refusals.count > FRESH_LINKS:
             return ServiceRefused(
                 f"the store does not accept its link ({reason}), nor {FRESH_LINKS} fresh ones."
             )
@@ -99,13 +125,6 @@ class ProductSource:
             f"The store does not accept a fresh link ({reason}).",
             retry_after=max(refusal.retry_after or 0.0, LINK_PAUSE),
         )
-
-    def _is_refused_for_good(self, file: ProductFile) -> bool:
-        """Count a file that is refused although it was just listed; several threads that meet it are one."""
-        with self._lock:
-            if self._refused is not file:
-                self._refused, self._refusals = file, self._refusals + 1
-            return self._refusals > FRESH_LINKS
 
     def _relisted(self) -> ProductFile:
         """Return the file as a new listing of its job has it, with a new signed URL.
@@ -134,3 +153,13 @@ class ProductSource:
         raise ServiceUnavailable(
             "The service does not list the product at the moment.", retry_after=LINK_PAUSE
         )
+
+
+class _Refusals(threading.local):
+    """How many fresh links were refused in a row, of those that this thread has asked for.
+
+    A further connection can be refused where the first one is served; that must not use up the first one's
+    tries.
+    """
+
+    count = 0

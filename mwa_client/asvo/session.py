@@ -16,11 +16,13 @@ from mwa_client.errors import (
     BadReply,
     LoginRefused,
     ServiceMoved,
+    ServiceUnavailable,
     ServiceUnreachable,
     SessionLost,
     WrongInterface,
 )
 from mwa_client.jobs.keys import ApiVersion, JobType
+from mwa_client.timing import Clock, SystemClock
 
 if TYPE_CHECKING:
     from mwa_client.asvo.stream import StreamedResponse
@@ -35,10 +37,14 @@ class Session:
     ----------
     candidates : sequence of ApiClient
         The interfaces that the service may speak; the first one whose login is understood is used.
+    clock : Clock, optional
+        Time; default is the machine's.
     """
 
-    def __init__(self, candidates: Sequence[ApiClient]) -> None:
+    def __init__(self, candidates: Sequence[ApiClient], clock: Clock | None = None) -> None:
         self._candidates = tuple(candidates)
+        self._clock = clock or SystemClock()
+        self._left_alone_until = float("-inf")
         self._interface = self._candidates[0]
         self._lock = threading.Lock()
         self._logins = 0
@@ -52,6 +58,11 @@ class Session:
     def service(self) -> str:
         """The service's name in the ledger."""
         return self._interface.service
+
+    @property
+    def pause(self) -> float:
+        """For how many seconds the service has asked to be left alone."""
+        return max(self._left_alone_until - self._clock.monotonic(), 0.0)
 
     def close(self) -> None:
         """Close the connections. The session at the service is left to expire."""
@@ -144,12 +155,17 @@ class Session:
 
     def _logged_in(self, call: Callable[[], T]) -> T:
         """Make a call with a session; if it turns out to be lost, log in and make the call once more."""
-        logins = self._login_after(0)
         try:
-            return call()
-        except SessionLost:
-            self._login_after(logins)
-            return call()
+            logins = self._login_after(0)
+            try:
+                return call()
+            except SessionLost:
+                self._login_after(logins)
+                return call()
+        except ServiceUnavailable as error:
+            until = self._clock.monotonic() + (error.retry_after or 0.0)
+            self._left_alone_until = max(self._left_alone_until, until)
+            raise
 
     def _login_after(self, logins: int) -> int:
         """Log in unless another thread has done so since; return the number of logins so far."""

@@ -16,6 +16,7 @@ from mwa_client.transfer import ranges
 from mwa_client.transfer.connections import LONG_ANSWER, Connection
 from mwa_client.transfer.receiving import CHECK_INTERVAL, Receiver
 from mwa_client.transfer.segments import ENDLESS, Segment
+from mwa_client.transfer.throttle import pause_of
 from mwa_client.transfer.tuner import Measured
 
 EXTRA_WRITE_SIZE = 1 << 18
@@ -230,7 +231,7 @@ class ExtraConnections:
             self._request(segment)
         except MwaClientError as error:
             with self._changed:
-                self._context.throttle.failed(getattr(error, "retry_after", None))
+                self._context.throttle.failed(pause_of(error))
                 connection.is_receiving = False
                 if not connection.received:
                     # The others may be answered all the same.

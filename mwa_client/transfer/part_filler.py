@@ -15,7 +15,7 @@ from mwa_client.transfer.part_hash import PartBroken
 from mwa_client.transfer.product_part import ProductPart
 from mwa_client.transfer.receiving import FetchContext
 from mwa_client.transfer.segments import Segment
-from mwa_client.transfer.throttle import RequestThrottle
+from mwa_client.transfer.throttle import RequestThrottle, pause_of
 from mwa_client.transfer.tuner import ConnectionTuner
 
 TRIES_WITHOUT_PROGRESS = 12
@@ -154,8 +154,7 @@ class PartFiller:
     def _fetch(self, part: ProductPart, reader: ParallelReader, segment: Segment) -> None:
         """Bring a segment over this thread's own connection."""
         try:
-            self._respect_pause()
-            self._acquire_connection()
+            self._take_turn()
             reader.note_request()
             try:
                 self._ask_for(part, reader, segment, part.etag)
@@ -235,10 +234,21 @@ class PartFiller:
             raise ServiceUnavailable("The server sent something other than the product.")
         return reply
 
-    def _acquire_connection(self) -> None:
-        if not self._has_connection:
-            self._budget.acquire(self._transfers.stop)
-            self._has_connection = True
+    def _take_turn(self) -> None:
+        """Wait until there is a connection, and as long as the host has asked for on any connection.
+
+        While one is waited for, another download can have been asked to leave the host alone.
+        """
+        pause = self._throttle.pause()
+        while pause > LEAST_WAIT or not self._has_connection:
+            if pause > LEAST_WAIT:
+                self._release_connection()
+                self._transfers.clock.sleep(pause, self._transfers.stop)
+                self._transfers.check_stop()
+            else:
+                self._budget.acquire(self._transfers.stop)
+                self._has_connection = True
+            pause = self._throttle.pause()
 
     def _release_connection(self) -> None:
         if self._has_connection:
@@ -262,17 +272,9 @@ class PartFiller:
             "What has arrived is kept: run the same command again to continue.",
         )
         seconds = self._throttle.plan_try(self._retries.next_wait(error, failure, reader.take_requests()))
-        self._throttle.failed(error.retry_after)
+        self._throttle.failed(pause_of(error))
         self._release_connection()
         if reader.others_receive:
             self._retries.wait(reader.wait(seconds))
         else:
             self._retries.wait(seconds, error)
-
-    def _respect_pause(self) -> None:
-        """Wait as long as the host has asked for, in a response on this connection or another."""
-        pause = self._throttle.pause()
-        if pause > LEAST_WAIT:
-            self._release_connection()
-            self._transfers.clock.sleep(pause, self._transfers.stop)
-            self._transfers.check_stop()

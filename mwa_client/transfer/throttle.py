@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from mwa_client.errors import LinkNotRenewed, MwaClientError
 from mwa_client.timing import Clock
 
 if TYPE_CHECKING:
@@ -83,6 +84,11 @@ class HostPace:
                     when = each + TRIES_APART
             self._tries.append(when)
             return when - now
+
+
+def pause_of(error: MwaClientError) -> float | None:
+    """Return for how many seconds the host itself has asked to be left alone."""
+    return None if isinstance(error, LinkNotRenewed) else getattr(error, "retry_after", None)
 
 
 class RequestThrottle:

@@ -41,7 +41,8 @@ def session_with(sandbox: Sandbox, api: ApiVersion, clock: FastClock, **options:
 
 def stored(sandbox: Sandbox) -> list[LoggedRequest]:
     """What the object store was asked, in that order: a reply that the client drops is noted late."""
-    return sorted((entry for entry in sandbox.requests if entry.store), key=lambda entry: entry.connection)
+    asked = (entry for entry in sandbox.requests if entry.store)
+    return sorted(asked, key=lambda entry: (entry.started, entry.connection))
 
 
 def assert_complete(sandbox: Sandbox, run: Run, rows: int) -> None:

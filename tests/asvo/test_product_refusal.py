@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +15,19 @@ from hypothesis import strategies as st
 from shared import LISTING, FastClock, Run, run_batch, service_of, vis
 
 from mwa_client.asvo import open_session
+from mwa_client.asvo.job import ProductFile
 from mwa_client.asvo.product_refusal import ERROR
+from mwa_client.asvo.product_source import FRESH_LINKS
 from mwa_client.batch.events import RowFailed
 from mwa_client.batch.pacing import Pacing
-from mwa_client.errors import ExitStatus, ProductGone, TransferFailed
+from mwa_client.errors import (
+    ExitStatus,
+    LinkNotRenewed,
+    ProductGone,
+    ServiceRefused,
+    ServiceUnavailable,
+    TransferFailed,
+)
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import JobState, JobType, Sandbox
 from mwa_client.transfer.connections import ConnectionBudget
@@ -255,6 +266,94 @@ def test_only_a_whole_answer_of_the_stores_is_its_own(before: str, after: str) -
     if after.strip() and not after.rstrip().endswith("</Error>"):
         assert ERROR.fullmatch(own + after) is None
     assert all(ERROR.fullmatch(own[:end]) is None for end in range(len(own)))
+
+
+@TODAY
+def test_what_the_service_asks_for_while_a_link_is_renewed_holds_for_the_service(
+    small: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
+) -> None:
+    add_ready(small, OBS, OBS + 1)
+    first, other = small.jobs
+    place = DownloadDirectory(tmp_path, tmp_path / ".mwa_client")
+    place.state_dir.mkdir()
+    budget, pauses = ConnectionBudget(1), []
+    with closing(open_session(service_of(small, api), clock=clock)) as session:
+        dead = small.faults.add("expired_link")
+        jobs = session.jobs()
+        small.faults.remove(dead)
+        file, another = jobs[first.id].product[0], jobs[other.id].product[0]
+        source, elsewhere = session.source(first.id, file), session.source(other.id, another)
+        small.faults.add("fail_call", path=LISTING[api], status=429, retry_after=60, times=1)
+        small.reset_log()
+
+        def listen(event: TransferEvent) -> None:
+            if isinstance(event, Setback):
+                pauses.append((event.waiting, budget.pace_of(source.host).pause(clock.monotonic())))
+                # Another product whose link has died does not ask the service meanwhile.
+                with pytest.raises(LinkNotRenewed) as caught:
+                    elsewhere.get({})
+                assert caught.value.retry_after == pytest.approx(60.0)
+                assert len([entry for entry in small.requests if entry.path == LISTING[api]]) == 1
+
+        wanted = ExpectedFile(first.id, file.name, file.size, file.sha1)
+        fetched = Downloader(place, clock, threading.Event(), listen, budget).fetch(wanted, source)
+    assert fetched.verified
+    ((waited, pause),) = pauses
+    assert waited == pytest.approx(60.0) and pause == 0.0
+
+
+@TODAY
+def test_links_that_were_refused_to_further_connections_leave_the_first_its_tries(
+    small: Sandbox, clock: FastClock, api: ApiVersion
+) -> None:
+    add_ready(small, OBS)
+    (job,) = small.jobs
+    with closing(open_session(service_of(small, api), clock=clock)) as session:
+        source = session.source(job.id, session.jobs()[job.id].product[0])
+        source.get({}).close()
+        fault = small.faults.add("product_status", status=403, body=OWN.format("AccessDenied"))
+        for _ in range(2 * FRESH_LINKS):
+            with ThreadPoolExecutor(1) as further, pytest.raises(ServiceUnavailable):
+                further.submit(source.get, {}).result()
+        for _ in range(FRESH_LINKS):
+            with pytest.raises(ServiceUnavailable):
+                source.get({})
+        small.faults.remove(fault)
+        source.get({}).close()
+        # Served again: what was refused before counts no more.
+        small.faults.add("product_status", status=403, body=OWN.format("AccessDenied"))
+        for _ in range(FRESH_LINKS):
+            with pytest.raises(ServiceUnavailable):
+                source.get({})
+        with pytest.raises(ServiceRefused, match="AccessDenied"):
+            source.get({})
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://[::1/x.tar", "https://sto\u2100re.org/x.tar", "http://store:99999/x.tar", "file:///x.tar"],
+)
+def test_a_link_that_is_no_address_is_refused_and_no_internal_error(
+    small: Sandbox, clock: FastClock, tmp_path: Path, url: str
+) -> None:
+    add_ready(small, OBS)
+    (job,) = small.jobs
+    place = DownloadDirectory(tmp_path, tmp_path / ".mwa_client")
+    place.state_dir.mkdir()
+    with closing(open_session(service_of(small, ApiVersion.V1), clock=clock)) as session:
+        file = replace(session.jobs()[job.id].product[0], url=url)
+        source = session.source(job.id, file)
+        wanted = ExpectedFile(job.id, file.name, file.size, file.sha1)
+        with pytest.raises(TransferFailed, match="is not an address that can be used"):
+            Downloader(place, clock, threading.Event(), lambda event: None).fetch(wanted, source)
+
+
+def test_one_store_is_known_by_each_way_to_write_its_address(small: Sandbox, clock: FastClock) -> None:
+    urls = ["https://store.org/a.tar?x", "HTTPS://STORE.ORG:443/b.tar", "http://store.org/c.tar"]
+    with closing(open_session(service_of(small, ApiVersion.V1), clock=clock)) as session:
+        files = [ProductFile("a.tar", 1, None, url=url) for url in urls]
+        hosts = [session.source(1, file).host for file in files]
+    assert hosts == ["store.org:443", "store.org:443", "store.org:80"]
 
 
 # --- Several connections ----------------------------------------------------------------------------

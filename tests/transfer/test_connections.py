@@ -703,6 +703,52 @@ def test_a_host_that_asks_to_be_left_alone_is_left_alone_by_all(clock: FastClock
     assert other.allows_request()
 
 
+def test_who_waits_for_a_connection_meanwhile_leaves_the_host_alone_too(
+    tmp_path: Path,
+) -> None:
+    budget, stop = ConnectionBudget(1), threading.Event()
+    asked_at: list[float] = []
+    asleep: list[float] = []
+
+    class Clock(FastClock):
+        """The time of a pause passes when all three sleep, or one has not heard of it."""
+
+        def sleep(self, seconds: float, stop: threading.Event) -> None:
+            asleep.append(seconds)
+            wait_until(lambda: len(asleep) == 3 or len(asked_at) > 1)
+            super().sleep(seconds, stop)
+
+    clock = Clock()
+
+    class Busy(Server):
+        host = "store"
+
+        def get(self, headers: Mapping[str, str]) -> Answer:
+            asked_at.append(clock.monotonic())
+            answer = super().get(headers)
+            if len(asked_at) == 1:
+                wait_until(lambda: budget.is_short)
+                answer.status = 429
+                answer.headers = {"Retry-After": "60"}
+            return answer
+
+    server = Busy()
+    place = DownloadDirectory(tmp_path, tmp_path / ".mwa_client")
+    place.state_dir.mkdir()
+
+    def work(name: str) -> None:
+        wanted = ExpectedFile(**{**vars(WANTED), "name": name})
+        Downloader(place, clock, stop, lambda event: None, budget).fetch(wanted, server)
+
+    threads = [threading.Thread(target=work, args=(f"{number}.zip",)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert {path.name for path in tmp_path.glob("*.zip")} == {"0.zip", "1.zip", "2.zip"}
+    assert len(asked_at) == 4 and asked_at[1] - asked_at[0] >= 60.0
+
+
 def test_restraint_is_shared_by_all_downloads_from_a_host(clock: FastClock) -> None:
     budget = ConnectionBudget(8)
     one, other, elsewhere = (RequestThrottle(clock, budget, host) for host in ("store", "store", "another"))
