@@ -299,12 +299,22 @@ class Batch:
         if self._fetching.disk_full is not None:
             return " ".join(self._fetching.disk_full_now().lines)
         if self._has_given_up():
-            return "The time given with --give-up-after has passed."
+            return f"The time given with --give-up-after has passed.{self._still_checking()}"
         if self._watching.polls.outage.is_on:
             return "The service did not answer; the next run will ask again."
         if self._updates.rows.count(Stage.WANTED):
             return "Not all rows could be submitted; the next run will try again."
         return "The service is still working on the others; the next run will check again."
+
+    def _still_checking(self) -> str:
+        """Say what the time was too short for, where a product was read again: the next run begins anew."""
+        count = self._updates.rows.count(Stage.CHECKING)
+        if not count:
+            return ""
+        what = (
+            "A product that was modified has" if count == 1 else f"{count} products that were modified have"
+        )
+        return f" {what} to be read again, which takes longer: give the next run more time."
 
     def _tell_counts(self) -> None:
         rows, polls = self._updates.rows, self._watching.polls

@@ -62,7 +62,7 @@ def read_again(files: Sequence[FetchedFile], stop: threading.Event) -> tuple[Fet
     Raises
     ------
     Stopped
-        `stop` was set.
+        `stop` was set before one file was read; later, what has been read is returned.
     """
     again = {file.path: file for file in files}
     for file in sorted(files, key=lambda file: file.size):
@@ -70,6 +70,10 @@ def read_again(files: Sequence[FetchedFile], stop: threading.Event) -> tuple[Fet
             try:
                 mtime_ns = file.path.lstat().st_mtime_ns
                 is_changed = sha1_of(file.path, stop) != file.sha1
+            except Stopped:
+                if tuple(again.values()) == tuple(files):
+                    raise
+                break
             except OSError:
                 return None  # Whoever took away the right to read it has changed it.
             again[file.path] = dataclasses.replace(file, mtime_ns=mtime_ns, is_changed=is_changed)

@@ -22,10 +22,11 @@ from mwa_client.asvo.job import JobState as State
 from mwa_client.asvo.variables import services_from
 from mwa_client.batch.events import Complete, Counts, Notice
 from mwa_client.batch.ledger import Ledger
+from mwa_client.batch.pacing import Pacing
 from mwa_client.batch.products import bytes_to_come, name_files
 from mwa_client.batch.status import status_of
 from mwa_client.cli.error_file import write_errors
-from mwa_client.errors import ExitStatus, JobFailed, SettingsError
+from mwa_client.errors import ExitStatus, JobFailed, SettingsError, Stopped
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.sandbox import JobState, JobType, Sandbox
 from mwa_client.transfer import names, standing
@@ -164,6 +165,31 @@ def test_a_product_that_was_modified_is_read_again_once(
     file.path.write_bytes(content)  # Somebody has put it right again.
     assert not run().summary.complete[0].is_changed and len(read) == 2
     assert sandbox.requests == []
+
+
+def test_what_time_does_not_allow_to_read_again_is_said_and_not_read_twice(
+    run: Any, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted(run(SCRATCH, api=ApiVersion.V2).summary.complete[0].files, key=lambda file: file.size)
+    for file in files:
+        os.utime(file.path, (1, 1))
+    real, read = standing.sha1_of, list[Path]()
+
+    def sha1_of(path: Path, stop: threading.Event) -> str:
+        if len(read) == 2:
+            stop.wait(10.0)
+            raise Stopped("The work was told to stop.")
+        read.append(path)
+        return real(path, stop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(standing, "sha1_of", sha1_of)
+        cut = run(SCRATCH, api=ApiVersion.V2, pacing=Pacing(give_up_after=60.0)).summary
+    assert cut.exit_status is ExitStatus.TRY_AGAIN and len(cut.pending) == 1
+    assert "A product that was modified has to be read again, which takes longer" in cut.why_pending
+    again = files_read_again(monkeypatch)
+    assert run(SCRATCH, api=ApiVersion.V2).summary.exit_status is ExitStatus.COMPLETE
+    assert again == [file.path for file in files[2:]] and len(again) > 0
 
 
 def test_no_download_waits_for_what_is_read_again(
