@@ -10,6 +10,7 @@ from typing import Callable
 from mwa_client.directory.disk import disk_errors
 from mwa_client.errors import Stopped
 from mwa_client.transfer.gaps import Gaps
+from mwa_client.transfer.part_hash import PartBroken
 from mwa_client.transfer.unpacking.ring import Ring
 
 ROOM_CHECK_INTERVAL = 0.2
@@ -146,6 +147,8 @@ class ByteSequence:
                     return
                 with disk_errors(self._ring.path):
                     data = memoryview(self._ring.read(self.position, count))
+                if not data:
+                    raise PartBroken.because(self._ring.path, "another program has shortened it")
         except BaseException as error:
             with self._changed:
                 self._failure = error
