@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +13,10 @@ from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.trees import remove_tree
 from mwa_client.errors import TransferFailed
 from mwa_client.transfer.delivered import Entry, unreadable
-from mwa_client.transfer.own_writes import OwnWrites
 from mwa_client.transfer.part_hash import PartBroken
-from mwa_client.transfer.standing import sha1_of_open
 
 COPY_BLOCK_SIZE = 1 << 20
 """Bytes that are copied at a time."""
-BY_ANOTHER = "another program wrote into it while it was being written"
 
 
 class FileCopy:
@@ -42,7 +38,6 @@ class FileCopy:
         self._target_path = target
         self._digest = hashlib.sha1(usedforsecurity=False)
         self._source = self._target = -1
-        self._writes: OwnWrites | None = None
 
     @property
     def sha1(self) -> str:
@@ -116,17 +111,11 @@ class FileCopy:
                 raise PartBroken.because(
                     Path(self._target_path), "another program changed its length while it was being written"
                 )
-            if self._writes is not None:
-                self._writes.begin()
             self._digest.update(data)
             self.position += len(data)
             self.unsynced += len(data)
             while data:
                 data = data[os.write(self._target, data) :]
-            if self._writes is not None:
-                self._writes.end()
-            elif self.position < self._entry.size:  # Most files are written at once.
-                self._writes = OwnWrites(self._target)
 
     def sync(self) -> None:
         """Bring the copy to the disk."""
@@ -134,27 +123,15 @@ class FileCopy:
             os.fsync(self._target)
         self.unsynced = 0
 
-    def finish(self, stop: threading.Event) -> os.stat_result:
-        """Give the copy its permissions, if the source is still as it was; return how it is left.
-
-        Raises
-        ------
-        PartBroken
-            Another program has written into it.
-        Stopped
-            `stop` was set.
-        """
+    def finish(self) -> int:
+        """Give the copy its permissions, if the source is still as it was; return its inode."""
         self._must_be_unchanged()
         if self.position != self._entry.size:
             raise changed(self._path)
         with disk_errors(self._target_path):
-            if self._writes is not None and self._writes.were_disturbed():
-                os.lseek(self._target, 0, os.SEEK_SET)
-                if sha1_of_open(self._target, stop) != self.sha1:
-                    raise PartBroken.because(Path(self._target_path), BY_ANOTHER)
-            left = os.fstat(self._target)
-            os.fchmod(self._target, left.st_mode & self._entry.permissions)
-            return left
+            state = os.fstat(self._target)
+            os.fchmod(self._target, state.st_mode & self._entry.permissions)
+            return state.st_ino
 
     def _open(self) -> None:
         with _reading(self._path):
@@ -173,7 +150,6 @@ class FileCopy:
             self._target = os.open(self._target_path, flags, self._entry.permissions | 0o600)
             if self.position:
                 os.ftruncate(self._target, self.position)
-            self._writes = OwnWrites(self._target) if self.position else None
         with _reading(self._path):
             os.lseek(self._source, self.position, os.SEEK_SET)
 

@@ -260,27 +260,15 @@ class _Copy:
                 self._retries.note_progress()
                 self._progress.report(self._done + file.position)
                 self._transfers.check_stop()
-            left, is_large = file.finish(self._transfers.stop), entry.size >= COPY_SYNC_SIZE
+            inode, is_large = file.finish(), entry.size >= COPY_SYNC_SIZE
             if is_large:
                 file.sync()
-        left_ns = self._left_ns(entry, left, file.sha1)
-        self._note(entry, entry.size, file.sha1, left_ns, synced=is_large)
-
-    def _left_ns(self, entry: Entry, left: os.stat_result, sha1: str) -> int:
-        """Return when a copy was last modified, which is certain once it is closed; read it if that differs.
-
-        Raises
-        ------
-        PartBroken
-            It is not what was written.
-        """
-        path = self._path(entry)
-        with disk_errors(path):
-            state = os.lstat(path)
-            is_as_left = (state.st_ino, state.st_mtime_ns) == (left.st_ino, left.st_mtime_ns)
-            if not is_as_left and sha1_of(Path(path), self._transfers.stop) != sha1:
-                raise PartBroken.because(Path(path), "another program replaced it while it was being written")
-            return state.st_mtime_ns
+        with disk_errors(self._path(entry)):
+            left = os.lstat(self._path(entry))  # Its time is certain once the file is closed.
+        if left.st_ino != inode:
+            path = Path(self._path(entry))
+            raise PartBroken.because(path, "another program replaced it while it was being written")
+        self._note(entry, entry.size, file.sha1, left.st_mtime_ns, synced=is_large)
 
     def _note(
         self,

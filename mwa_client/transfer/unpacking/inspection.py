@@ -10,7 +10,7 @@ from mwa_client.transfer.part_hash import PartBroken
 from mwa_client.transfer.standing import sha1_of_open
 from mwa_client.transfer.unpacking.kept import NO_SUM, SumLines, UnpackPlace
 from mwa_client.transfer.unpacking.member_folder import MemberFolder
-from mwa_client.transfer.unpacking.members import Member, MemberKind
+from mwa_client.transfer.unpacking.members import Member, MemberKind, Parts
 
 COARSEST_TIME = 2_000_000_000
 """Nanoseconds to which file systems round the times of files down, at the most."""
@@ -21,8 +21,8 @@ MOST_REMEMBERED = 1000
 class Inspection:
     """Looks at all members in the order of the archive, and completes the list of their checksums.
 
-    A file has had the archive's time since it was complete, unless another program wrote into it before. One
-    that has another time is read, must have the SHA-1 that was computed when it came, and gets its time.
+    A file has had the archive's time since it was complete. One that has another was written into or replaced
+    since: it is read, must have the SHA-1 that was computed when it came, and gets its time again.
 
     Parameters
     ----------
@@ -59,22 +59,10 @@ class Inspection:
         """
         state = state_if_right(self._members, member, self._place)
         is_as_set = 0 <= member.mtime_ns - state.st_mtime_ns < COARSEST_TIME
-        if member.kind is MemberKind.LINK and not is_as_set:
+        if member.kind in (MemberKind.FILE, MemberKind.HARD_LINK):
+            self._look_into(member, state, is_as_set)
+        if member.kind is not MemberKind.FOLDER and not is_as_set:
             self._members.make_again(member)
-        if member.kind in (MemberKind.FOLDER, MemberKind.LINK):
-            return
-        line, sha1, path = next(self._lines, (0, "", ()))
-        if path != member.path:
-            raise self._changed_list()
-        if is_as_set and sha1 != NO_SUM:
-            return
-        # All names of a file have the time of the last one. Of others, nothing says what was in them before.
-        is_unknown = sha1 == NO_SUM and not is_as_set and state.st_nlink == 1
-        found = "" if is_unknown else self._read(member, state)
-        if sha1 == NO_SUM and found:
-            self._sums.put(line, found, member.path)
-        elif found != sha1:
-            raise PartBroken.because(self._place.path, f"{member.name} is not as it was written")
 
     def finish(self) -> None:
         """Note that these were all; raises as `look_at`."""
@@ -84,20 +72,40 @@ class Inspection:
     def _changed_list(self) -> PartBroken:
         return PartBroken.because(self._place.path, "its headers or its list of checksums were changed")
 
-    def _read(self, member: Member, state: os.stat_result) -> str:
-        """Return the SHA-1 of a file, and set its time again."""
+    def _look_into(self, member: Member, state: os.stat_result, is_as_set: bool) -> None:
+        """Read a file if that is needed to know its SHA-1, or whether it still has it."""
+        line, sha1, path = next(self._lines, (0, "", ()))
+        if path != member.path:
+            raise self._changed_list()
+        if is_as_set and sha1 != NO_SUM:
+            return
+        # All names of a file have the time of the last one. Of others, nothing says what was in them before.
+        is_unknown = sha1 == NO_SUM and not is_as_set and state.st_nlink == 1
+        found = "" if is_unknown else self._sha1_of(member.path, state)
+        if sha1 not in (NO_SUM, found) or is_unknown or not self._is_same_file(member, found):
+            raise broken(member, self._place)
+        self._sums.put(line, found, member.path)
+
+    def _is_same_file(self, member: Member, sha1: str) -> bool:
+        """Say whether a second name is one of a file with the same bytes; true for what is none."""
+        if member.kind is MemberKind.FILE:
+            return True
+        target: Parts = member.target  # type: ignore[assignment]
+        state = self._members.state_of(target)
+        return state is not None and stat.S_ISREG(state.st_mode) and self._sha1_of(target, state) == sha1
+
+    def _sha1_of(self, path: Parts, state: os.stat_result) -> str:
         number = state.st_dev, state.st_ino
-        sha1 = self._known.get(number, "")
-        file = self._members.open_file(member.path)
+        if state.st_nlink > 1 and number in self._known:
+            return self._known[number]
+        file = self._members.open_file(path)
         try:
-            sha1 = sha1 or sha1_of_open(file, self._stop)
-            self._members.finish_file(file, member)
+            sha1 = sha1_of_open(file, self._stop)
         finally:
             os.close(file)
-        if state.st_nlink > 1:
-            if len(self._known) >= MOST_REMEMBERED:
-                self._known.clear()
-            self._known[number] = sha1
+        if len(self._known) >= MOST_REMEMBERED:
+            self._known.clear()
+        self._known[number] = sha1
         return sha1
 
 
@@ -111,8 +119,13 @@ def state_if_right(members: MemberFolder, member: Member, place: UnpackPlace) ->
     """
     state = members.state_of(member.path)
     if state is None or not _is_right(members, member, state):
-        raise PartBroken.because(place.path, f"{member.name} is not as it was written")
+        raise broken(member, place)
     return state
+
+
+def broken(member: Member, place: UnpackPlace) -> PartBroken:
+    """Return the error for a member that is not what was written."""
+    return PartBroken.because(place.path, f"{member.name} is not as it was written")
 
 
 def _is_right(members: MemberFolder, member: Member, state: os.stat_result) -> bool:
@@ -122,5 +135,4 @@ def _is_right(members: MemberFolder, member: Member, state: os.stat_result) -> b
         return stat.S_ISDIR(state.st_mode)
     if member.kind is MemberKind.LINK:
         return stat.S_ISLNK(state.st_mode) and members.target_of(member.path) == member.target
-    file = members.state_of(member.target)  # type: ignore[arg-type]
-    return stat.S_ISREG(state.st_mode) and file is not None and os.path.samestat(state, file)
+    return stat.S_ISREG(state.st_mode)

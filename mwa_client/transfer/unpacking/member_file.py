@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mwa_client.errors import Stopped
 from mwa_client.transfer.gaps import Contents, Gaps
-from mwa_client.transfer.own_writes import OwnWrites
 from mwa_client.transfer.part_hash import PartHasher
 from mwa_client.transfer.unpacking.members import Member
 
@@ -31,11 +30,6 @@ class MemberFile:
         Set when the work is to stop.
     taken : int
         How many bytes of its content an earlier run has written. Their SHA-1 is computed beside the download.
-
-    Attributes
-    ----------
-    is_disturbed : bool
-        When it was complete, it had turned out that another program has written into it meanwhile.
     """
 
     def __init__(self, file: int, member: Member, line: int, stop: threading.Event, taken: int = 0) -> None:
@@ -51,8 +45,6 @@ class MemberFile:
         self._length = os.fstat(file).st_size if taken or member.has_holes else 0
         if member.has_holes:
             self._places(taken)
-        self._writes = OwnWrites(file) if taken else None
-        self.is_disturbed = False
         self._behind: PartHasher | None = None
         if taken and not member.has_holes:
             self._contents = Contents(Gaps(), taken, taken)
@@ -71,7 +63,6 @@ class MemberFile:
 
     def finish(self) -> str:
         """Let the file have its length; return its SHA-1, or nothing where that is still computed."""
-        self.is_disturbed = self._writes is not None and self._writes.were_disturbed()
         if self._length != self.member.size:  # It ends with a hole.
             os.ftruncate(self.file, self.member.size)
         if self._is_continued:
@@ -111,14 +102,8 @@ class MemberFile:
 
     def _write_piece(self, position: int, data: memoryview) -> None:
         end, rest = position + len(data), data
-        if self._writes is not None:
-            self._writes.begin()
         while rest:
             rest = rest[os.pwrite(self.file, rest, end - len(rest)) :]
-        if self._writes is not None:
-            self._writes.end()
-        elif end < self.member.size:  # Most files are written at once.
-            self._writes = OwnWrites(self.file)
         self._length = end
         if self._behind is not None:
             with self._changed:

@@ -131,11 +131,10 @@ class MemberFolder:
         except OSError as error:
             self._blame(member, error)
 
-    def finish_file(self, file: int, member: Member, *, has_time: bool = True) -> None:
+    def finish_file(self, file: int, member: Member) -> None:
         """Give a complete file its permissions and its time, now where we can still read it then."""
         try:
-            if has_time:
-                os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
+            os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
             os.fchmod(file, member.mode | stat.S_IRUSR)
         except (OSError, OverflowError) as error:
             self._blame(member, error)

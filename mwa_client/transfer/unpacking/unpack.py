@@ -189,7 +189,7 @@ class Unpacker:
         if file is None:
             return
         sha1 = file.finish()
-        self.members.finish_file(file.file, file.member, has_time=not file.is_disturbed)
+        self.members.finish_file(file.file, file.member)
         if len(self._unsynced) <= FEW_MEMBERS:
             self._unsynced.append(file.member.path)
         if sha1:

@@ -233,7 +233,7 @@ class _Unzipping:
                 for data in self._content(info):
                     file.write(data)
                 sha1 = file.finish()
-                self._members.finish_file(file.file, member, has_time=not file.is_disturbed)
+                self._members.finish_file(file.file, member)
             finally:
                 file.close()
             self._sums.put(line, sha1, member.path)
