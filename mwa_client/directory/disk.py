@@ -63,6 +63,14 @@ def write_all(file: int, data: bytes) -> None:
             written += os.write(file, rest[written:])
 
 
+def length_so_far(file: int) -> int:
+    """Return how long an open file is that is being written; its position is at the end then.
+
+    `os.fstat` tells times as well, and to know them NFS first brings to the server all that was written.
+    """
+    return os.lseek(file, 0, os.SEEK_END)
+
+
 def _what_is_full(path: str | Path, error: OSError) -> str:
     """Return what there is no room for: where files are many and small, it may be their number."""
     with suppress(OSError):

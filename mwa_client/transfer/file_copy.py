@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mwa_client.directory.disk import disk_errors
+from mwa_client.directory.disk import disk_errors, length_so_far
 from mwa_client.directory.trees import remove_tree
 from mwa_client.errors import TransferFailed
 from mwa_client.transfer.delivered import Entry, unreadable
@@ -107,7 +107,7 @@ class FileCopy:
             It does not have all bytes before them, or has others behind them.
         """
         with disk_errors(self._target_path):
-            if os.fstat(self._target).st_size != self.position:
+            if length_so_far(self._target) != self.position:
                 raise PartBroken.because(
                     Path(self._target_path), "another program changed its length while it was being written"
                 )

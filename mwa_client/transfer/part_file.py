@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable
 
-from mwa_client.directory.disk import boot_id, disk_errors, sync_directory
+from mwa_client.directory.disk import boot_id, disk_errors, length_so_far, sync_directory
 from mwa_client.directory.our_files import open_growing
 from mwa_client.errors import DirectoryBusy, DirectoryUnusable, DiskFull, Stopped
 from mwa_client.transfer.files import ExpectedFile
@@ -206,7 +206,7 @@ class PartFile:
             with disk_errors(self._path):
                 # Asked before the file's size, for meanwhile others write.
                 least_length = self._contents.least_length
-                if os.fstat(self._file).st_size < least_length:
+                if length_so_far(self._file) < least_length:
                     raise PartBroken.because(
                         self._path, "another program shortened it while it was being written"
                     )

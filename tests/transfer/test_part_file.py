@@ -610,6 +610,22 @@ def test_a_part_that_somebody_shortens_is_given_up(
         part.append(CONTENT[5000:])
 
 
+def test_no_write_asks_for_times(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To know them, NFS brings all that was written to the server first, so that each write takes long."""
+    asked: list[int] = []
+
+    def fstat(file: int, really: Callable[[int], os.stat_result] = os.fstat) -> os.stat_result:
+        asked.append(file)
+        return really(file)
+
+    with opened(path) as part:
+        monkeypatch.setattr(os, "fstat", fstat)
+        for start in range(0, len(CONTENT), 1000):
+            part.append(CONTENT[start : start + 1000])
+            part.sha1()
+        assert asked == []
+
+
 def test_a_part_that_is_shortened_in_the_last_moment_gets_no_final_name(path: Path) -> None:
     final = path.with_name("final.zip")
     with pytest.raises(DirectoryUnusable, match="was changed"), opened(path) as part:
