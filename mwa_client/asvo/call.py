@@ -78,6 +78,8 @@ class HttpCall:
         The ``Set-Cookie`` headers of the answer.
     answer : http.client.HTTPResponse or None
         The answer that is being read.
+    may_be_stale : bool
+        The connection was kept alive, and no byte has come since: the server may have just closed it.
     has_headers : bool
         The headers of the answer have arrived.
     """
@@ -93,7 +95,7 @@ class HttpCall:
         self.is_past_proxy = False
         self.cookies: list[str] = []
         self.answer: http_client.HTTPResponse | None = None
-        self.has_headers = False
+        self.may_be_stale = self.has_headers = False
         self._answered = answered
         self._closings = sockets.closings
         self._deadline: float | None = deadline
@@ -145,6 +147,7 @@ class HttpCall:
 
     def abort(self) -> None:
         """End the call from another thread, as if the server had closed the connection."""
+        self.may_be_stale = False
         if self._socket is not None:
             shut_down(self._socket)
 

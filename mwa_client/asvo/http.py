@@ -24,6 +24,7 @@ from mwa_client.asvo.api_refusal import error_of, not_json, read_beginning
 from mwa_client.asvo.call import HttpCall, OpenSockets, running
 from mwa_client.asvo.http_errors import (
     errors_explained,
+    has_hung_up,
     is_out_of_descriptors,
     no_authorities,
     no_proxy_login,
@@ -289,10 +290,12 @@ class HttpClient:
             try:
                 return send()
             except Exception as error:
-                if not is_out_of_descriptors(error):
+                if is_out_of_descriptors(error):
+                    session.close()
+                    self.close_idle()
+                elif request.method != "GET" or not call.may_be_stale or not has_hung_up(error):
                     raise
-                session.close()
-                self.close_idle()
+                call.raise_if_closed()
                 return send()
 
     def _check_authorities(self, verify: bool | str | None, origin: Origin, proxy: Proxy | None) -> None:

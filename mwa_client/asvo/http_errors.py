@@ -112,6 +112,11 @@ def is_out_of_descriptors(error: Exception) -> bool:
     return any(number in OUT_OF_THEM for number in _Failure(error).numbers)
 
 
+def has_hung_up(error: Exception) -> bool:
+    """Say whether the other side has closed the connection, rather than said nothing or nonsense."""
+    return _Failure(error).is_a(ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+
+
 def _explained(failure: _Failure, call: HttpCall) -> ServiceError:
     if is_out_of_descriptors(failure.error):
         return NoConnectionOpened()

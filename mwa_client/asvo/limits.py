@@ -73,6 +73,8 @@ class _LimitedInput(io.RawIOBase):
             return None
         self._call.limit_wait(self._socket)
         count = self._raw.readinto(buffer)
+        if count:
+            self._call.may_be_stale = False
         if self.head_left is not None:
             self.head_left -= count or 0
             if self.head_left < 0:
@@ -155,6 +157,7 @@ class _LimitedConnection:
     def _new_conn(self) -> Any:
         call = current_call()
         call.stage, call.is_past_proxy = CallStage.CONNECTING, call.proxy is None
+        call.may_be_stale = False
         is_socks = hasattr(self, "_socks_options")
         sock = super()._new_conn() if is_socks else self._open_socket(call)  # type: ignore[misc]
         call.stage = CallStage.SECURING
@@ -212,7 +215,9 @@ class _LimitedConnection:
         call = current_call()
         if self.sock is not None:  # A kept-alive connection.
             is_tunnel = getattr(self, "_tunnel_host", None) is not None
+            is_older = call.stage is CallStage.CONNECTING  # For none was made for this call.
             call.stage, call.is_past_proxy = CallStage.ASKING, call.proxy is None or is_tunnel
+            call.may_be_stale = is_older
             call.limit_wait(self.sock)
         super().putrequest(*arguments, **options)  # type: ignore[misc]
 

@@ -20,6 +20,9 @@ from mwa_client.errors import (
 from mwa_client.light_dataclasses import dataclass
 from mwa_client.timing import retry_after
 
+LEAST_ANSWER = 1024
+"""Bytes of a range that must come at least, if it has more: nobody is to be asked once for each byte."""
+
 
 class Response(Protocol):
     """A server's response, its body not read yet."""
@@ -144,7 +147,8 @@ class RangeResponse:
             yield count or 0
         if self.end is not None and position < self.end:
             raise ServiceUnavailable("The connection closed early.")
-        if self.response.read_into(memoryview(bytearray(1))):
+        # What follows a range says nothing of the file, and a chunked answer may never say that it is over.
+        if self.response.status != 206 and self.response.read_into(memoryview(bytearray(1))):
             raise WrongSize("The server sent more bytes than the file has.")
 
 
@@ -208,11 +212,19 @@ def open_range(
         raise TransferFailed(f"The product was refused: {error.what}", error.remedy) from error
     try:
         reply = _range_response(response, start, size, wants_range)
-        if wants_range and reply.start == start and end is not None and (reply.end or 0) > end:
-            raise WrongAnswer("The server's answer goes beyond the range that was asked for.")
+        if wants_range and reply.start == start:
+            _check_length(reply, size if end is None else end)
         yield reply
     finally:
         response.close()
+
+
+def _check_length(reply: RangeResponse, asked_end: int | None) -> None:
+    """Refuse an answer that has next to nothing of what was asked for; more than that does no harm."""
+    if reply.response.status != 206 or reply.end is None or asked_end is None:
+        return
+    if reply.end < asked_end and reply.end - reply.start < LEAST_ANSWER:
+        raise WrongAnswer("The server sent next to nothing of the range that was asked for.")
 
 
 def _range_response(response: Response, start: int, size: int | None, wants_range: bool) -> RangeResponse:

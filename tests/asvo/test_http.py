@@ -824,6 +824,20 @@ def test_a_known_authority(clock: FastClock, tmp_path: Path) -> None:
                 assert read_all(reply) == content_of(job)
 
 
+def test_an_encrypted_connection_that_was_kept_is_replaced_and_a_new_one_is_not(clock: FastClock) -> None:
+    with encrypted(clock) as (sandbox, _), closing(wire_to(sandbox.url, verify=False)) as wire:
+        wire.login("/api/login", ACCOUNT)
+        wire.close_idle()
+        sandbox.faults.add("drop_reply", path=LISTING, times=1)
+        with fails(ServiceUnavailable):
+            wire.call("GET", LISTING)
+        assert wire.call("GET", LISTING) == []
+        sandbox.faults.add("drop_reply", path=LISTING, times=1)
+        assert wire.call("GET", LISTING) == []
+        wait_until(lambda: len(sandbox.requests) == 5)
+        assert [entry.connection for entry in sandbox.requests] == [1, 2, 3, 3, 4]
+
+
 def test_the_check_can_be_switched_off(clock: FastClock) -> None:
     with encrypted(clock) as (sandbox, _), closing(wire_to(sandbox.url, verify=False)) as wire:
         wire.login("/api/login", ACCOUNT)

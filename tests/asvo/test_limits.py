@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from mwa_client.asvo import product_refusal, replies
 from mwa_client.asvo.address import origin_of, redirected
+from mwa_client.asvo.call import abort_call_of
 from mwa_client.asvo.http import HttpClient
 from mwa_client.asvo.product_refusal import Refusal
 from mwa_client.asvo.replies import Allowance, _memory_of
@@ -282,6 +283,69 @@ def test_a_connection_to_one_server_is_not_taken_away_for_a_call_to_another() ->
         assert (store.connections, len(store.requests)) == (1, 2)
 
 
+def hang_up(server: Server) -> Serve:
+    return lambda connection: connection.shutdown(socket.SHUT_RDWR)
+
+
+def break_off(server: Server) -> Serve:
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(answer(b"[]")[:20])
+        connection.shutdown(socket.SHUT_RDWR)
+
+    return serve
+
+
+def test_a_connection_that_the_server_has_closed_meanwhile_costs_nothing() -> None:
+    page = answer(b"[]")
+    with server_of(page, hang_up, page, hang_up, page) as server, closing(wire_to(server)) as wire:
+        assert wire.call("GET", LISTING) == []
+        assert wire.call("GET", LISTING) == []
+        with closing(wire.open_url(f"{server.url}/x", {})) as reply:
+            assert read_all(reply) == b"[]"
+        assert (server.connections, len(server.requests)) == (3, 5)
+
+
+@pytest.mark.parametrize(("method", "end"), [("POST", hang_up), ("GET", break_off)])
+def test_what_may_have_been_done_is_not_asked_for_twice(method: str, end: Callable[[Server], Serve]) -> None:
+    page = answer(b"[]")
+    with server_of(page, end, page) as server, closing(wire_to(server)) as wire:
+        wire.call(method, LISTING)
+        with pytest.raises(ServiceUnavailable):
+            wire.call(method, LISTING)
+        assert len(server.requests) == 2
+
+
+def test_a_new_connection_that_is_closed_is_not_tried_again_at_once() -> None:
+    with server_of(hang_up, hang_up) as server, closing(wire_to(server)) as wire:
+        with pytest.raises(ServiceUnavailable):
+            wire.call("GET", LISTING)
+        assert len(server.requests) == 1
+
+
+def test_a_call_that_was_ended_on_purpose_is_not_made_again() -> None:
+    asking, page = threading.Event(), answer(b"[]")
+
+    def wait(connection: socket.socket) -> None:
+        asking.set()
+        connection.recv(1)
+
+    with server_of(page, lambda server: wait, page) as server, closing(wire_to(server)) as wire:
+        wire.call("GET", LISTING)
+        with ThreadPoolExecutor(1) as pool:
+            threads: list[threading.Thread] = []
+
+            def ask() -> None:
+                threads.append(threading.current_thread())
+                wire.call("GET", LISTING)
+
+            asked = pool.submit(ask)
+            assert asking.wait(20)
+            abort_call_of(threads[0])
+            with pytest.raises(ServiceUnavailable):
+                asked.result(20)
+        assert len(server.requests) == 2
+
+
 def test_closing_the_wire_ends_what_other_threads_are_asking() -> None:
     errors: list[BaseException] = []
 
@@ -333,6 +397,7 @@ BOMBS = {
 
 PROBE = """
 import resource, sys, time
+from mwa_client.asvo.call import abort_call_of
 from mwa_client.asvo.http import HttpClient
 from mwa_client.errors import MwaClientError
 

@@ -204,6 +204,11 @@ class Scene:
             assert server.opened == 0
             assert server.peak <= connections
 
+    def leave(self, length: int) -> None:
+        """Let an earlier run have fetched so many bytes."""
+        with open_part(self.part, WANTED, threading.Event()) as part:
+            part.append(CONTENT[:length])
+
     def assert_right(self, file: FetchedFile, *, is_told: bool = False) -> None:
         assert self.final.read_bytes() == CONTENT
         assert (file.size, file.verified) == (SIZE, True)
@@ -389,6 +394,71 @@ def test_a_wrong_content_range_on_one_piece(scene: Scene, wrong: str) -> None:
     server = Server([GOOD, GOOD, GOOD, Step(content_range=wrong)])
     # It is told where the first connection is the quickest, and meets it.
     scene.assert_right(scene.fetch(server), is_told=True)
+
+
+@dataclass
+class Odd(Server):
+    """Changes each answer to a request for a range, which is all right as far as its headers say."""
+
+    change: Callable[[Answer], None] = lambda answer: None
+
+    def get(self, headers: Mapping[str, str]) -> Answer:
+        answer = super().get(headers)
+        if answer.status == 206:
+            self.change(answer)
+        return answer
+
+
+def test_a_server_that_heeds_only_where_a_range_begins(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extra, "MUCH", 1)
+
+    def go_on(answer: Answer) -> None:
+        answer._left = CONTENT[answer._start :]
+        answer._to_come = len(answer._left)
+        answer.headers["Content-Length"] = str(len(answer._left))
+        answer.headers["Content-Range"] = f"bytes {answer._start}-{SIZE - 1}/{SIZE}"
+
+    server = Odd(change=go_on)
+    scene.leave(1000)
+    scene.assert_right(scene.fetch(server))
+    assert min(start for start, _ in server.asked) == 1000 and len(server.asked) > 2
+
+
+@pytest.mark.parametrize("then", ["more", "nothing"])
+def test_what_follows_a_range_says_nothing_of_the_file(scene: Scene, then: str) -> None:
+    def go_on(answer: Answer) -> None:
+        read_range, left = answer.read_into, [len(answer._left)]
+
+        def read_into(room: memoryview) -> int | None:
+            if left[0]:
+                count = read_range(room)
+                left[0] -= count or 0
+                return count
+            if then == "more":
+                room[:1] = b"!"
+                return 1
+            raise ServiceUnavailable("No answer in time.")
+
+        answer.read_into = read_into  # type: ignore[method-assign]
+        del answer.headers["Content-Length"]
+
+    server = Odd(change=go_on)
+    scene.leave(1000)
+    scene.assert_right(scene.fetch(server))
+    assert server.sent < SIZE
+
+
+def test_a_server_that_sends_a_byte_at_a_time_is_not_asked_once_for_each(scene: Scene) -> None:
+    def cut(answer: Answer) -> None:
+        answer._left = answer._left[:1]
+        answer.headers["Content-Length"] = "1"
+        answer.headers["Content-Range"] = f"bytes {answer._start}-{answer._start}/{SIZE}"
+
+    server = Odd(change=cut)
+    scene.leave(1000)
+    scene.fetch(server)
+    assert scene.final.read_bytes() == CONTENT
+    assert len(server.asked) < 30
 
 
 @pytest.mark.parametrize("after", [0, 1, 30, 99])
