@@ -39,6 +39,15 @@ class LimitedAdapter(requests.adapters.HTTPAdapter):
         _limit_pools(manager)
         return manager
 
+    def close(self) -> None:
+        """Close the connections that no call uses; the library leaves open what an error still refers to."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118  The library's mapping cannot be iterated over.
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
+        super().close()
+
 
 def _limit_pools(manager: Any) -> None:
     pools = manager.pool_classes_by_scheme

@@ -206,6 +206,14 @@ def test_close_ends_all_connections() -> None:
         assert [is_open(connection) for connection in server.connections] == [False, False]
 
 
+def test_nothing_stays_open_because_somebody_keeps_an_error(sandbox: Sandbox) -> None:
+    with closing(wire_to(sandbox.url)) as wire:
+        with fails(SessionLost) as errors:
+            wire.call("GET", LISTING)
+        (sock,) = wire._sockets._sockets
+    assert errors and sock.fileno() == -1
+
+
 def test_no_thread_keeps_a_connection_that_another_could_use(
     wire: HttpClient, sandbox: Sandbox, job: Job
 ) -> None:
