@@ -19,6 +19,8 @@ from mwa_client.timing import read_time
 
 MAX_INTEGER = 2**63 - 1
 """The largest number that makes sense as an id or a size; no file system and no database has larger ones."""
+PLAUSIBLE_TIMES = 1e9, 1e11
+"""Seconds since 1970 between which a time makes sense (2001 to 5138); null may come as the year 1 or 1970."""
 PRODUCT_LIFE = 7 * 86400.0
 """Seconds after the end of a job for which its product can be fetched."""
 
@@ -179,12 +181,12 @@ class Job:
     @property
     def starts_at(self) -> float | None:
         """When the service expects to start it, in seconds since 1970; v2 alone says so."""
-        return read_time(self.raw.get("estimated_start")) if self.state.is_pending else None
+        return read_moment(self.raw.get("estimated_start")) if self.state.is_pending else None
 
     @property
     def completed_at(self) -> float | None:
         """When it was completed, in seconds since 1970; today's service alone says so."""
-        return read_time(self.raw.get("completed")) if self.state.is_ready else None
+        return read_moment(self.raw.get("completed")) if self.state.is_ready else None
 
     @property
     def expires_at(self) -> float | None:
@@ -195,7 +197,7 @@ class Job:
         if not self.state.is_ready:
             return None
         signed = [re.search(r"[?&]Expires=([0-9]{1,12})", file.url) for file in self.product]
-        ends = [float(match[1]) for match in signed if match is not None]
+        ends = [float(match[1]) for match in signed if match is not None and _is_plausible(float(match[1]))]
         completed = self.completed_at
         # A link that is signed anew with each listing outlives the product.
         return min(ends if completed is None else [*ends, completed + PRODUCT_LIFE], default=None)
@@ -276,6 +278,17 @@ def read_size(value: object) -> int | None:
 def read_id(value: object) -> int | None:
     """Return a job id or an obs_id, which are above 0, or None."""
     return read_size(value) or None
+
+
+def read_moment(value: object) -> float | None:
+    """Return a time in seconds since 1970, or None where it is none, or none that makes sense."""
+    moment = read_time(value)
+    return moment if moment is not None and _is_plausible(moment) else None
+
+
+def _is_plausible(moment: float) -> bool:
+    earliest, latest = PLAUSIBLE_TIMES
+    return earliest < moment < latest
 
 
 def read_word(value: object) -> str:

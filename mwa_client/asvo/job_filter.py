@@ -6,12 +6,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from mwa_client.asvo.job import Job, JobState
+from mwa_client.asvo.job import Job, JobState, read_moment
 from mwa_client.errors import ServiceRefused, SettingsError
 from mwa_client.formatting import closest
 from mwa_client.jobs.keys import ApiVersion, JobType
 from mwa_client.light_dataclasses import dataclass
-from mwa_client.timing import read_time
 
 T = TypeVar("T")
 DAY = 86400.0
@@ -171,7 +170,7 @@ def kind_of(job: Job) -> str | None:
 
 def created_at(job: Job) -> float | None:
     """Return when a job was made, in seconds since 1970; the service of 2018 does not say it."""
-    return read_time(job.raw.get("created"))
+    return read_moment(job.raw.get("created"))
 
 
 def _words(texts: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from interface_steps import VISIBILITIES
@@ -17,6 +18,8 @@ from mwa_client.asvo.api_v1 import ApiV1
 from mwa_client.asvo.api_v2 import ApiV2
 from mwa_client.asvo.http import HttpClient
 from mwa_client.asvo.job import Job
+from mwa_client.asvo.job_filter import created_at
+from mwa_client.asvo.job_list import JobColumns
 from mwa_client.asvo.tokens import TokenStore
 from mwa_client.asvo.v1_v2 import read_job, read_jobs
 from mwa_client.errors import (
@@ -92,6 +95,18 @@ def interfaces(document: object) -> Iterator[ApiV1 | ApiV2]:
 def test_any_row_is_read(row: dict[str, object]) -> None:
     job = read_job(row)
     assert job is None or (isinstance(job, Job) and isinstance(job.label, str))
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00", "9999-12-31T23:59:59-14:00"])
+@pytest.mark.parametrize("expires", ["999999999999", "0", None])
+def test_a_time_that_makes_no_sense_is_none(time: str, expires: str | None) -> None:
+    url = "https://store.example/1_2.tar" + ("" if expires is None else f"?Expires={expires}")
+    times = dict.fromkeys(("created", "completed", "estimated_start"), time)
+    job = read_job({"id": 7, "job_state": "completed", "product": {"files": [{"url": url}]}, **times})
+    assert job is not None and job.completed_at is None and created_at(job) is None
+    assert job.expires_at is None and JobColumns.of(job).expires is None
+    waiting = read_job({"id": 7, "job_state": "queued", **times})
+    assert waiting is not None and waiting.starts_at is None
 
 
 @settings(max_examples=40, deadline=None)
