@@ -163,7 +163,7 @@ class Fetching:
         """Record a product that has been fetched, and end its row, or have the command run for it first."""
         ledger, job_id = self._updates.ledger, row.job_id or 0
         before = ledger.fetched(row.identity, job_id)
-        if before is not None and before.elsewhere:
+        if before is not None and (before.elsewhere or before.known_as):
             product = replace(product, known_as=before.fingerprint)  # Its command has been run there.
         waits = product.refusal is None and self._updates.is_to_follow(row, product)
         self._open_files.insist(lambda: ledger.record_complete(row.identity, job_id, product, waits=waits))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,13 +72,23 @@ def run(sandbox: Sandbox, clock: FastClock, data: Path) -> Any:
     return run
 
 
-def run_rows(sandbox: Sandbox, clock: FastClock, data: Path, rows: list[ListedJob], then: str | None) -> Run:
+def run_rows(
+    sandbox: Sandbox,
+    clock: FastClock,
+    data: Path,
+    rows: list[ListedJob],
+    then: str | None,
+    *,
+    api: ApiVersion = ApiVersion.V2018,
+    **options: Any,
+) -> Run:
     """Fetch jobs that are listed."""
-    service, events = service_of(sandbox), list[Any]()
+    service, events = service_of(sandbox, api), list[Any]()
     command = None if then is None else ShellCommand(then, PLAIN)
     ledger = Ledger(data, service.name, now=clock.now)
     with closing(ledger), closing(open_session(service, clock=clock)) as session:
-        batch = Batch(rows, lambda: session, ledger, clock, events.append, Pacing(), then=command)
+        means = (lambda: session, ledger, clock, events.append, Pacing())
+        batch = Batch(rows, *means, then=command, **options)
         return Run(batch.run(), events)
 
 
@@ -345,6 +356,26 @@ def test_a_command_that_was_run_for_a_delivery_elsewhere_is_not_run_for_its_copy
         assert run("echo {path}", **scratch).summary.exit_status is ExitStatus.COMPLETE
     assert [status for _, status in commands_of(data)] == [None, 0]
     assert (data / "7" / "file").read_bytes() == b"bytes" and states_of(data) == {DONE: 1}
+
+
+def test_a_copy_that_is_made_once_more_is_still_what_it_was_elsewhere(
+    run: Any, sandbox: Sandbox, clock: FastClock, data: Path, tmp_path: Path
+) -> None:
+    delivery = tmp_path / "scratch" / "7"
+    sandbox.faults.add("other_path", at=str(delivery), size=5)
+    roots = DeliveryRoots((tmp_path / "scratch",))
+    scratch = {"text": vis(OBS, more=", delivery=scratch"), "roots": roots, "api": ApiVersion.V2}
+    run("echo {path}", **scratch)
+    delivery.mkdir(parents=True)
+    (delivery / "file").write_bytes(b"bytes")
+    run("echo {path}", **scratch)
+    shutil.rmtree(data / "7")
+    with closing(open_session(service_of(sandbox, ApiVersion.V2), clock=clock)) as session:
+        rows = [ListedJob.of(job, ApiVersion.V2) for job in session.jobs().values()]
+    again = run_rows(sandbox, clock, data, rows, None, api=ApiVersion.V2, roots=roots)
+    assert again.summary.exit_status is ExitStatus.COMPLETE and (data / "7" / "file").exists()
+    assert run("echo {path}", **scratch).summary.exit_status is ExitStatus.COMPLETE
+    assert [status for _, status in commands_of(data)] == [None, 0]
 
 
 def test_what_was_moved_away_without_success_is_fetched_again(run: Any, sandbox: Sandbox, data: Path) -> None:
