@@ -38,17 +38,18 @@ class Finder:
             The identities of the rows without a job, worded as `identity_of` words those of listed jobs; the
             observation of each.
         taken : collection of int
-            The jobs that other rows have already.
+            The jobs that other rows have already. They are no other row's, whatever the listing leaves out of
+            what they were asked.
         """
         observations = set(asked.values())
         self._api, self._same, self._unclaimed = api, {}, {}
         for job in listing.values():
-            if job.obs_id not in observations:
+            if job.obs_id not in observations or job.job_id in taken:
                 continue
             identity = self._identity(job)
             if identity is not None and identity in asked:
                 self._same.setdefault(identity, []).append(job)
-            elif job.job_id not in taken:
+            else:
                 self._unclaimed.setdefault(job.obs_id or 0, []).append(job)
 
     def same(self, identity: str) -> list[Job]:

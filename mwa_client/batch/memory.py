@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Collection
 
 from mwa_client.batch.entries import (
     READ_AGAIN,
@@ -26,6 +27,8 @@ from mwa_client.transfer.files import DownloadDirectory, FetchedFile, FetchedFol
 
 OBSERVATION = re.compile(r"\bobs_id=([0-9]+)")
 """Where the identity of a row names its observation."""
+BY_JOB = re.compile("job [0-9]+")
+"""The identity of a row that is known by its job alone."""
 _MAKING = ("placing", "complete", READ_AGAIN)
 """The events that say what we have put into the directory."""
 
@@ -76,6 +79,17 @@ class Memory:
             return set()
         ours = {job_id for job_id, identity in self._given_up.items() if self._is_ours(identity)}
         return ours - {row.job_id for row in self._rows.values()}
+
+    def jobs_of_others(self, identities: Collection[str]) -> set[int]:
+        """Return the jobs of the rows that ask for something else than these identities say.
+
+        A row that is known by its job alone may ask for any of it.
+        """
+        return {
+            row.job_id
+            for identity, row in self._rows.items()
+            if row.job_id is not None and identity not in identities and not BY_JOB.fullmatch(identity)
+        }
 
     def command(self, job_id: int | None, fingerprint: str) -> CommandRecord | None:
         """Return what is recorded about the user's command for a product; None where it was never begun."""

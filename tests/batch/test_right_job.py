@@ -271,6 +271,57 @@ def test_a_job_that_could_answer_either_of_two_rows_answers_none(
     assert job.id not in [row.row.job_id for row in run.summary.complete]
 
 
+UNFLAGGED = f"obs_id={OBS}, job_type=c, avg_time_res=4, output=ms, no_rfi=true\n"
+FLAGGED = UNFLAGGED.replace(", no_rfi=true", "")
+IN_2018 = {
+    ", avg_time_res=4, output=": ", timeres=4, freqres=40, edgewidth=80, conversion=",
+    "no_rfi": "norfi",
+}
+
+
+def in_words_of(api: ApiVersion, text: str) -> str:
+    for today, then in IN_2018.items() if api is ApiVersion.V2018 else ():
+        text = text.replace(today, then)
+    return text
+
+
+@EVERY
+@pytest.mark.parametrize("is_changed", [True, False], ids=["row changed", "row added"])
+def test_a_job_that_is_listed_without_what_its_row_asked_is_no_other_rows(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion, is_changed: bool
+) -> None:
+    before, after = in_words_of(api, UNFLAGGED), in_words_of(api, FLAGGED)
+    sandbox.faults.add("drop_params", keys="no*rfi")
+    (own,) = run_batch(sandbox, tmp_path, clock, before, api=api).summary.complete
+    run = run_batch(sandbox, tmp_path, clock, after if is_changed else before + after, api=api)
+    assert run.summary.exit_status is ExitStatus.COMPLETE
+    jobs = [done.row.job_id for done in run.summary.complete]
+    assert own.row.job_id != jobs[-1] and len(jobs) == (1 if is_changed else 2)
+
+
+@EVERY
+def test_a_lost_answer_is_not_found_in_another_rows_job(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
+) -> None:
+    before, after = in_words_of(api, UNFLAGGED), in_words_of(api, FLAGGED)
+    intend(tmp_path, sandbox, api, after, 10000, clock.now())
+    sandbox.faults.add("drop_params", keys="no*rfi")
+    (own,) = run_batch(sandbox, tmp_path, clock, before, api=api).summary.complete
+    (done,) = run_batch(sandbox, tmp_path, clock, after, api=api).summary.complete
+    assert own.row.job_id == 10001 != done.row.job_id
+
+
+@EVERY
+def test_a_job_that_was_fetched_by_its_number_is_found_by_its_row(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
+) -> None:
+    job = at_service(sandbox, api, state=JobState.READY)
+    with closing(Ledger(tmp_path, service_of(sandbox).name)) as ledger:
+        ledger.record_job(f"job {job.id}", job.id)
+    run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=api)
+    assert run.summary.complete[0].row.job_id == job.id and len(sandbox.jobs) == 1
+
+
 def test_each_job_is_written_down_as_soon_as_it_is_known(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -549,3 +600,29 @@ def test_a_product_that_expires_before_its_download_is_made_anew_in_the_same_run
     assert any("Resubmitting" in text for text in notices(run))
     expected = ExitStatus.TRY_AGAIN if once else ExitStatus.COMPLETE
     assert run.summary.exit_status is expected
+
+
+@TODAY
+@pytest.mark.parametrize("completed", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00"])
+def test_a_time_that_stands_for_none_makes_no_job_expired(
+    sandbox: Sandbox,
+    clock: FastClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    api: ApiVersion,
+    completed: str,
+) -> None:
+    """That would be a reason to have a product made anew, without asking, that is gone otherwise."""
+
+    def no_time(document: dict[str, Any]) -> dict[str, Any] | None:
+        """Say when a job was completed in the way of programs that have no null."""
+        return {**document, "completed": completed} if "completed" in document else None
+
+    kind = FaultKind("no_time", Point.DOCUMENT, frozenset({Call.LIST, Call.JOB}), no_time)
+    monkeypatch.setitem(KINDS, "no_time", kind)
+    at_service(sandbox, api, state=JobState.READY)
+    sandbox.faults.add("no_time")
+    sandbox.faults.add("product_gone")
+    run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=api)
+    assert run.summary.exit_status is ExitStatus.JOBS_FAILED and len(sandbox.jobs) == 1
+    assert not notices(run, "Resubmitting")
