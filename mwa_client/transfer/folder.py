@@ -170,9 +170,9 @@ class _Copy:
             expected = take_other_name(expected, self._directory, self._transfers.listen)
 
     def _file(self, final: Path, entry: Entry) -> FetchedFile:
-        path, mtime_ns = final / entry.name, os.lstat(self._path(entry)).st_mtime_ns
-        sha1, fetched = self._journal.copied(entry).sha1, self._fetched.get(entry.name, 0)
-        return FetchedFile(path, entry.size, sha1, False, fetched, mtime_ns)
+        copied, fetched = self._journal.copied(entry), self._fetched.get(entry.name, 0)
+        # With the time that was checked: what has been changed since shows by another.
+        return FetchedFile(final / entry.name, entry.size, copied.sha1, False, fetched, copied.left_ns)
 
     def _check(self, entry: Entry) -> None:
         """Raise an error if what was made for an entry is not there any more."""

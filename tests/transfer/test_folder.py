@@ -20,10 +20,12 @@ from shared import FastClock, longest_file
 from mwa_client.directory.trees import remove_tree, tree_size, walk_tree
 from mwa_client.errors import DirectoryUnusable, DiskFull, Stopped, TransferFailed
 from mwa_client.transfer import common, folder, journal
+from mwa_client.transfer.delivered import Entry
 from mwa_client.transfer.events import FileNotice, Progress, TransferEvent
 from mwa_client.transfer.files import DownloadDirectory, ExpectedFile, FetchedFile
 from mwa_client.transfer.folder import FolderCopier
 from mwa_client.transfer.part_hash import PartBroken
+from mwa_client.transfer.standing import Standing, standing_of
 
 NAME = "1191828584_7"
 CONTENT = {
@@ -352,6 +354,19 @@ def test_a_file_that_is_replaced_while_it_is_copied_is_copied_again(
     assert done and not scene.final.exists()
     scene.copy()
     assert content_of(scene.final) == CONTENT and scene.left == []
+
+
+def test_what_is_changed_once_it_was_looked_at_shows_later(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(copy: folder._Copy, entries: list[Entry]) -> tuple[FetchedFile, ...]:
+        write_over(scene.place.part(NAME) / "README", b"?")
+        os.utime(scene.place.part(NAME) / "README", ns=(1, 1))
+        return rename(copy, entries)
+
+    rename = folder._Copy._rename
+    monkeypatch.setattr(folder._Copy, "_rename", changed)
+    assert standing_of(scene.place.path, scene.copy()) is Standing.TOUCHED
 
 
 def test_half_a_copy_with_a_second_name_stays_as_it_is(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
