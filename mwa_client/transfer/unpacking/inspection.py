@@ -68,6 +68,8 @@ class Inspection:
         """Note that these were all; raises as `look_at`."""
         if next(self._lines, None) is not None:
             raise self._changed_list()
+        if not (self._members.is_in_place() and self._sums.is_in_place()):
+            raise PartBroken.because(self._place.path, "its members or its list of checksums were replaced")
 
     def _changed_list(self) -> PartBroken:
         return PartBroken.because(self._place.path, "its headers or its list of checksums were changed")

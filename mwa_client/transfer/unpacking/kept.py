@@ -121,6 +121,7 @@ class GrowingFile:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = open_growing(path)
         self.length = os.fstat(self._file).st_size
 
@@ -144,6 +145,10 @@ class GrowingFile:
         """Let nothing count from a position on."""
         os.ftruncate(self._file, length)
         self.length = length
+
+    def is_in_place(self) -> bool:
+        """Say whether it is still what has its name."""
+        return os.path.lexists(self._path) and os.path.samestat(os.fstat(self._file), self._path.lstat())
 
     def sync(self) -> None:
         """Flush it to the disk."""

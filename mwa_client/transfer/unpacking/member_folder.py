@@ -1,7 +1,6 @@
 """The folder into which an archive's members go, and the only code that makes them there.
 
-The permissions and the times of folders, and permissions that would not let us read a file, are set at the
-end (`set_later.py`).
+Permissions and times of folders, and permissions that let us read no file, are set later (`set_later.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import NoReturn
 from mwa_client.descriptors import may_open_many
 from mwa_client.directory.disk import disk_errors
 from mwa_client.directory.our_files import open_new
+from mwa_client.transfer.part_hash import PartBroken
 from mwa_client.transfer.unpacking.members import USUAL_FOLDER_MODE, Member, MemberKind, MemberRefused, Parts
 from mwa_client.transfer.unpacking.set_later import SetLater
 
@@ -68,7 +68,10 @@ class MemberFolder:
         with disk_errors(path):
             with suppress(FileExistsError):
                 path.mkdir(0o700)
-            self._root = os.open(path, _DIRECTORY)
+            try:
+                self._root = os.open(path, _DIRECTORY)
+            except NotADirectoryError as error:
+                raise PartBroken.because(path, "it is no folder") from error
             self.cannot_tell_case = _cannot_tell_case(notes)
 
     def close(self) -> None:
@@ -168,13 +171,8 @@ class MemberFolder:
             source = self._walk(target[:-1], make=False)
             try:
                 parent = self._open_parent(member.path)
-                os.link(
-                    target[-1],
-                    member.path[-1],
-                    src_dir_fd=source,
-                    dst_dir_fd=parent,
-                    follow_symlinks=False,
-                )
+                names = target[-1], member.path[-1]
+                os.link(*names, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
             finally:
                 os.close(source)
         except OSError as error:
@@ -278,6 +276,10 @@ class MemberFolder:
                     os.fsync(folder)
             finally:
                 os.close(folder)
+
+    def is_in_place(self) -> bool:
+        """Say whether the folder is still what has its name."""
+        return os.path.lexists(self.path) and os.path.samestat(os.fstat(self._root), self.path.lstat())
 
     # --- At the end -----------------------------------------------------------------------------------
 

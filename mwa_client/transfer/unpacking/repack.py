@@ -9,6 +9,7 @@ file has.
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import ExitStack
 
 from mwa_client.directory.disk import disk_errors, free_bytes, sync_file_system
@@ -102,7 +103,9 @@ class _Copy:
     def _copy_content(self, piece: TarPiece, member: Member, most: int) -> None:
         """Copy a member's content from its end."""
         state = self._members.state_of(member.path)
-        here = 0 if state is None else min(taken_of(member, state.st_size), most)
+        if state is None or not stat.S_ISREG(state.st_mode):
+            return
+        here = min(taken_of(member, state.st_size), most)
         if here <= 0:
             return
         file = self._members.open_file(member.path)

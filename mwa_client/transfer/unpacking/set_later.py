@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mwa_client.directory.disk import disk_errors
+from mwa_client.transfer.part_hash import PartBroken
 from mwa_client.transfer.unpacking.kept import GrowingFile
 from mwa_client.transfer.unpacking.members import Member, Parts
 
@@ -44,12 +45,23 @@ class SetLater:
             self._open[depth].append(f"{line}\n".encode("ascii"))
 
     def deepest_first(self) -> Iterator[tuple[Parts, int, int]]:
-        """Yield path, permissions, and time in nanoseconds since 1970, of the deepest members first."""
+        """Yield path, permissions, and time in nanoseconds since 1970, of the deepest members first.
+
+        Raises
+        ------
+        PartBroken
+            They are not what was noted.
+        """
         for depth in sorted((int(path.suffix[1:]) for path in self._paths()), reverse=True):
-            with self._path(depth).open(encoding="ascii") as lines:
+            with self._path(depth).open("rb") as lines:
                 for line in lines:
-                    name, mode, mtime_ns = json.loads(line)
-                    yield tuple(part.encode("utf-8", "surrogateescape") for part in name), mode, mtime_ns
+                    try:
+                        name, mode, mtime_ns = json.loads(line)
+                        path = tuple(part.encode("utf-8", "surrogateescape") for part in name)
+                    except (ValueError, TypeError, AttributeError) as error:
+                        why = "what was noted of its permissions was changed"
+                        raise PartBroken.because(self._folder, why) from error
+                    yield path, mode, mtime_ns
 
     def forget(self) -> None:
         """Forget all: the archive is about to be read again."""

@@ -233,8 +233,8 @@ class UnpackPart:
                 self.restart()
                 return
             self.note = note
-            self._unpacker = Unpacker(self.place, self._expected.size, self._stop)
             try:
+                self._unpacker = Unpacker(self.place, self._expected.size, self._stop)
                 self._unpacker.recall(note, self._expected.size)
             except (PartBroken, MemberRefused):
                 self.restart()

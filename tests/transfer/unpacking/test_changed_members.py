@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from mwa_client.errors import Stopped
 from mwa_client.transfer.events import Progress, TransferEvent
 from mwa_client.transfer.part_hash import PartBroken
 from mwa_client.transfer.unpacking import inspection, unpack_part
-from mwa_client.transfer.unpacking.kept import UnpackPlace
+from mwa_client.transfer.unpacking.kept import UnpackPlace, read_unpack_note, write_unpack_note
 from mwa_client.transfer.unpacking.ring import Ring
 from mwa_client.transfer.unpacking.unpack_part import open_unpacking
 
@@ -57,6 +58,12 @@ def file_for_link(path: Path) -> None:
     path.write_bytes(b"?")
 
 
+def replace_all(path: Path) -> None:
+    path.rename(path.with_name("before"))
+    shutil.copytree(path.with_name("before"), path, symlinks=True)
+    write_over(path / "obs.ms/ANTENNA/table.f0")
+
+
 DEEDS: dict[str, Callable[[Path], object]] = {
     "rewritten": lambda top: write_over(top / "obs.ms/ANTENNA/table.f0"),
     "replaced": lambda top: replace_file(top / "obs.ms/table.dat"),
@@ -69,9 +76,15 @@ DEEDS: dict[str, Callable[[Path], object]] = {
     "second name replaced": lambda top: replace_file(top / "obs.ms/same"),
     "rewritten by its second name": lambda top: write_over(top / "obs.ms/other"),
     "growing file replaced": lambda top: replace_file(top / "obs.ms/big"),
+    "all members replaced": replace_all,
     "its list of checksums cut": lambda top: os.truncate(top.parent / "sums", 100),
+    "its list of checksums replaced": lambda top: replace_file(top.parent / "sums"),
+    "what is set later cut": lambda top: os.truncate(top.parent / "late.1", 5),
     "its headers cut": lambda top: os.truncate(top.parent / "kept", 1500),
 }
+
+
+BETWEEN = [deed for deed in DEEDS if not deed.startswith("growing")]
 
 
 @pytest.fixture(autouse=True)
@@ -121,18 +134,34 @@ def test_what_is_changed_meanwhile_is_fetched_anew(
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-@pytest.mark.parametrize("deed", [deed for deed in DEEDS if not deed.startswith("growing")])
+@pytest.mark.parametrize("deed", [*BETWEEN, "all behind a link"])
 def test_what_is_changed_between_two_runs_is_fetched_anew(scene: Scene, deed: str, is_known: bool) -> None:
     scene.expected = scene.expected if is_known else replace(scene.expected, sha1=None)
     once(scene, scene.stop.set, len(scene.archive) - 60_000)
     with pytest.raises(Stopped):
         scene.fetch()
     scene.stop.clear()
-    DEEDS[deed](scene.work / "members")
+    if deed == "all behind a link":
+        replace_by_link(scene.work / "members", scene.path / "mine")
+    else:
+        DEEDS[deed](scene.work / "members")
     scene.fetch()
-    # Lines of checksums that are missing are made again.
-    assert (scene.source.sent > 1.3 * len(scene.archive)) is (deed != "its list of checksums cut")
+    # What is noted beside the members is made again.
+    assert (scene.source.sent > 1.3 * len(scene.archive)) is not deed.startswith(("its list", "what is set"))
     assert_right(scene)
+
+
+def test_a_member_that_was_replaced_while_the_tar_was_made_again_is_fetched_anew(scene: Scene) -> None:
+    once(scene, scene.stop.set, len(scene.archive) - 60_000)
+    with pytest.raises(Stopped):
+        scene.fetch()
+    scene.stop.clear()
+    place = UnpackPlace(scene.work)
+    note = read_unpack_note(place)
+    assert note is not None
+    write_unpack_note(place, replace(note, is_repacking=True), sync=False)
+    replace_by_link(place.members / "obs.ms/table.dat", scene.path / "mine")
+    assert scene.fetch(unpack=False).path.read_bytes() == scene.archive
 
 
 def test_what_came_early_and_was_cut_is_fetched_anew(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
