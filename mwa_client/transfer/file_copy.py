@@ -106,12 +106,12 @@ class FileCopy:
         PartBroken
             It does not have all bytes before them, or has others behind them.
         """
+        self._digest.update(data)  # Before the look: what comes between that and the write is not noticed.
         with disk_errors(self._target_path):
             if length_so_far(self._target) != self.position:
                 raise PartBroken.because(
                     Path(self._target_path), "another program changed its length while it was being written"
                 )
-            self._digest.update(data)
             self.position += len(data)
             self.unsynced += len(data)
             while data:

@@ -7,9 +7,10 @@ import os
 import threading
 from pathlib import Path
 
+from mwa_client.directory.disk import length_so_far
 from mwa_client.errors import Stopped
 from mwa_client.transfer.gaps import Contents, Gaps
-from mwa_client.transfer.part_hash import PartHasher
+from mwa_client.transfer.part_hash import PartBroken, PartHasher
 from mwa_client.transfer.unpacking.members import Member
 
 _HOLE = bytes(1 << 20)
@@ -102,6 +103,9 @@ class MemberFile:
 
     def _write_piece(self, position: int, data: memoryview) -> None:
         end, rest = position + len(data), data
+        if self._length and length_so_far(self.file) != self._length:
+            why = "another program changed its length while it was being written"
+            raise PartBroken.because(Path(self.member.name), why)
         while rest:
             rest = rest[os.pwrite(self.file, rest, end - len(rest)) :]
         self._length = end

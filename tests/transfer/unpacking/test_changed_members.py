@@ -76,6 +76,7 @@ DEEDS: dict[str, Callable[[Path], object]] = {
     "second name replaced": lambda top: replace_file(top / "obs.ms/same"),
     "rewritten by its second name": lambda top: write_over(top / "obs.ms/other"),
     "growing file replaced": lambda top: replace_file(top / "obs.ms/big"),
+    "growing file cut": lambda top: os.truncate(top / "obs.ms/big", 10),
     "all members replaced": replace_all,
     "its list of checksums cut": lambda top: os.truncate(top.parent / "sums", 100),
     "its list of checksums replaced": lambda top: replace_file(top.parent / "sums"),
