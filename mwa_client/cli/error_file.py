@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LARGEST = 1 << 24
 """Bytes of the largest file that is looked at: a thousand errors take some hundred kB."""
+BEGINNING = b'[\n  {\n    "obs_id": '
+"""How each list begins that is not empty; by that one is known again which a kill has cut off."""
 REMEDY = "Choose another --error-file."
 
 
@@ -124,7 +126,7 @@ def _may_be_written(path: Path) -> bool:
     try:
         entries = read_json(data.decode("utf-8"))
     except ValueError:
-        return False
+        return data.startswith(BEGINNING)
     if not isinstance(entries, list):
         return False
     return all(isinstance(entry, dict) and "result" in entry for entry in entries)

@@ -6,8 +6,7 @@ from contextlib import closing
 
 from mwa_client.cli.context import Show, TaskContext, open_context
 from mwa_client.cli.ending import Ending, begin_error_file, lost_result, tell_of_the_end
-from mwa_client.cli.error_file import check_error_file
-from mwa_client.cli.report_file import check_report_file
+from mwa_client.cli.output_files import check_output_files
 from mwa_client.cli.settings import Settings, Task
 from mwa_client.cli.streams import width_of_results
 from mwa_client.errors import ExitStatus, LoginRefused, NotCancelled, ResultLost, ServiceRefused, ending_of
@@ -33,8 +32,7 @@ def perform(settings: Settings, say: Show, show: Show) -> ExitStatus:
         It cannot be done; the error knows its exit status.
     """
     ending = Ending()
-    check_error_file(settings.output.error_file)
-    check_report_file(settings.output.report)
+    check_output_files(settings)
     try:
         status = _perform(settings, say, show, ending)
         if status is ExitStatus.COMPLETE and (lost := lost_result(settings, ending)) is not None:

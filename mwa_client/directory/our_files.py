@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from mwa_client.directory.disk import NOTHING_THERE, disk_errors, sync_directory
+from mwa_client.directory.disk import NOTHING_THERE, disk_errors, sync_directory, write_all
 from mwa_client.errors import DirectoryUnusable
 
 SMALL_FILE = 1 << 16
@@ -235,6 +235,8 @@ def writing_safely(
 def write_in_place(path: Path, text: str) -> None:
     """Write a file where others may have files, too, never through a link or over a file of theirs.
 
+    Where there is no room for all of it, it is left empty: half a text would be none.
+
     Raises
     ------
     DirectoryUnusable
@@ -242,9 +244,16 @@ def write_in_place(path: Path, text: str) -> None:
     OSError
         Any other error of the system.
     """
-    with open(open_ours(path, os.O_WRONLY | os.O_CREAT, private=False), "w", encoding="utf-8") as file:
-        os.ftruncate(file.fileno(), 0)
-        file.write(text)
+    handle = open_ours(path, os.O_WRONLY | os.O_CREAT, private=False)
+    try:
+        os.ftruncate(handle, 0)
+        try:
+            write_all(handle, text.encode("utf-8"))
+        except OSError:
+            os.ftruncate(handle, 0)
+            raise
+    finally:
+        os.close(handle)
 
 
 def refuse_anothers(path: Path) -> None:

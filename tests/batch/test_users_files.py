@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shared import FastClock, Run, environment, run_batch, run_command
+from shared import FastClock, Run, environment, longest_file, run_batch, run_command
 
 from mwa_client.asvo.job import Job, ProductFile
 from mwa_client.asvo.job import JobState as State
@@ -586,6 +586,45 @@ def test_an_error_file_is_written_over_an_earlier_one_and_into_pipes(tmp_path: P
     os.mkfifo(pipe)
     with pytest.raises(SettingsError):  # Nobody reads it: that must not hang.
         write_errors(pipe, [one])
+
+
+def test_a_list_of_errors_that_was_cut_off_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "errors.json"
+    errors: list[dict[str, object]] = [{"obs_id": "1", "job_id": n, "result": "no " * 50} for n in range(100)]
+    with longest_file(4096), pytest.raises(SettingsError, match="large"):
+        write_errors(path, errors)
+    assert path.read_text() == ""
+    write_errors(path, errors)
+    for size in (300, 4096):  # As a kill may leave it.
+        os.truncate(path, size)
+        write_errors(path, errors)
+        assert json.loads(path.read_text()) == errors
+
+
+@pytest.mark.parametrize("option", ["--error-file", "--report"])
+@pytest.mark.parametrize(
+    "name", ["SHA1SUMS", ".mwa_client/ledger.jsonl", ".mwa_client/x/errors", "link/lock"]
+)
+def test_what_a_directory_has_for_itself_is_no_file_of_an_option(
+    tmp_path: Path, sandbox: Sandbox, option: str, name: str
+) -> None:
+    data = tmp_path / "data"
+    (data / ".mwa_client").mkdir(parents=True)
+    (data / "link").symlink_to(".mwa_client")
+    jobs = tmp_path / "jobs.csv"
+    jobs.write_text(VIS)
+    words = (f"--csv={jobs}", f"{option}={data / name}", f"--dir={data}")
+    done = run_command(*words, env=environment(sandbox))
+    assert done.returncode == 1 and "mwa_client has a file of its own there" in done.stderr
+    assert sandbox.jobs == [] and not (data / name).exists()
+
+
+def test_the_errors_and_the_page_have_a_file_each(tmp_path: Path, sandbox: Sandbox) -> None:
+    path = tmp_path / "one"
+    words = ("--job", VIS.strip(), f"--error-file={path}", f"--report={path}", f"--dir={tmp_path / 'data'}")
+    done = run_command(*words, env=environment(sandbox))
+    assert done.returncode == 1 and "name the same file" in done.stderr
+    assert sandbox.jobs == [] and not path.exists()
 
 
 def test_a_product_is_not_overwritten_by_the_error_file(run: Any, sandbox: Sandbox, data: Path) -> None:
