@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shared import THREE_ROWS, FastClock, true_bytes
@@ -317,6 +318,45 @@ def test_run_with_settings_that_cannot_be(client: mwa_client.Client, tmp_path: P
         client.run(tmp_path / "none.csv", tmp_path)
     with pytest.raises(SettingsError, match="parallel=0"):
         client.run(tmp_path / "jobs.csv", tmp_path, parallel=0)
+
+
+@pytest.mark.parametrize("directory", ["", None, 7, b"data", "a\0b", "a\ud800b", "~nobody-of-that-name/x"])
+def test_a_directory_that_cannot_be(
+    client: mwa_client.Client,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    directory: Any,
+) -> None:
+    """An empty one is most likely a variable that was never set, and not the directory of the notebook."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="is no directory"):
+        client.run(THREE_ROWS, directory)
+    with pytest.raises(SettingsError, match="is no directory"):
+        client.download(10001, directory)
+    assert sandbox.jobs == [] and list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_in_the_home(
+    client: mwa_client.Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on the command line: who removes a folder that is called ~ removes everything."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    client.run(THREE_ROWS, "~/data", once=True)
+    assert (tmp_path / "home" / "data").is_dir() and list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "job_id", [-1, 2**63, 10**5000, 1e300, float("nan"), True, "10001x", [10001]], ids=lambda value: ""
+)
+def test_a_job_id_that_cannot_be(client: mwa_client.Client, sandbox: Sandbox, job_id: Any) -> None:
+    sandbox.reset_log()
+    for call in (client.cancel, client.wait, client.download):
+        with pytest.raises(SettingsError, match="is not a job id"):
+            call(job_id)
+    assert sandbox.requests == []
 
 
 def test_the_package_is_there_at_once() -> None:

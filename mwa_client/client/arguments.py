@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import SupportsFloat
 
 from mwa_client.errors import SettingsError
 from mwa_client.formatting import seconds_in
 
 LONGEST_SHOWN = 60
+LARGEST_GIVEN = 2**63 - 1
+"""The largest number that makes sense."""
 
 
 def job_id_in(value: object) -> int:
@@ -65,6 +69,18 @@ def seconds_given(name: str, value: object) -> float | None:
     return seconds
 
 
+def directory_in(value: object) -> Path:
+    """Return the directory that an argument means; as on the command line, ``~`` is the user's home."""
+    try:
+        path = Path(os.fspath(value)).expanduser()  # type: ignore[call-overload]
+        is_possible = value != "" and b"\0" not in os.fsencode(path)
+    except (TypeError, ValueError, RuntimeError):  # Bytes, a lone surrogate, or no such user.
+        is_possible = False
+    if not is_possible:
+        raise SettingsError(f"{_shown('directory', value)} is no directory.", "Give a path, as text.")
+    return path
+
+
 def text_in(name: str, value: object) -> str | None:
     """Return an argument that must be text; None stays None."""
     if value is None or isinstance(value, str):
@@ -77,16 +93,20 @@ def _whole(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
-        return int(value) if re.fullmatch(r"\s*[0-9]{1,19}\s*", value) else None
-    if isinstance(value, float):
-        return int(value) if value.is_integer() and value >= 0 else None
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        return None
-    return number if number >= 0 else None
+        number = int(value) if re.fullmatch(r"\s*[0-9]{1,19}\s*", value) else -1
+    elif isinstance(value, float):
+        number = int(value) if value.is_integer() else -1
+    else:
+        try:
+            number = operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
+            return None
+    return number if 0 <= number <= LARGEST_GIVEN else None
 
 
 def _shown(name: str, value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # A number of thousands of digits, or something of the caller's own.
+        text = f"<{type(value).__name__}>"
     return f"{name}={text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + '...'}"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
-from mwa_client.client.arguments import job_id_in, number_in, seconds_given
+from mwa_client.client.arguments import directory_in, job_id_in, number_in, seconds_given
 from mwa_client.client.telling import says_it_in_python_words, told_in_python_words, warn
 from mwa_client.errors import JobFailed, NotFinished, ServiceRefused, SettingsError
 
@@ -209,6 +209,7 @@ class Client:
         from mwa_client.batch.pacing import Pacing
         from mwa_client.batch.rows import ListedJob
 
+        place = directory_in(directory)
         job_id, connections = job_id_in(job_id), number_in("connections", connections)
         job = self._session.jobs(known=(job_id,)).get(job_id)
         if job is None:
@@ -219,7 +220,7 @@ class Client:
             remedy = f"Wait for it with client.wait({job_id}), or try again later."
             raise NotFinished(f"Job {job_id} is not ready for download: {job.label}.", remedy)
         pacing = Pacing(1, connections=connections, call_timeout=self._call_timeout)
-        with self._open_ledger(Path(directory)) as ledger:
+        with self._open_ledger(place) as ledger:
             parts = (lambda: self._session, ledger, self._clock, lambda event: None, pacing)
             rows = [ListedJob.of(job, self._session.api)]
             summary = Batch(rows, *parts, unpack=unpack, once=True, roots=self._delivery_roots).run()
@@ -332,6 +333,7 @@ class Client:
         from mwa_client.jobs.jobfile import parse
         from mwa_client.jobs.sharing import Share
 
+        place = directory_in(directory)
         parallel, connections = number_in("parallel", parallel), number_in("connections", connections)
         give_up_after = seconds_given("give_up_after", give_up_after)
         patience = seconds_given("wait_for_lock", wait_for_lock) or 0.0
@@ -356,9 +358,7 @@ class Client:
         )
         with ExitStack() as open_things:
             hear = open_things.enter_context(told_in_python_words(self._clock, listen, progress=progress))
-            opening = self._open_ledger(
-                Path(directory), lambda text: hear(Notice(text)), part=ours, wait=patience
-            )
+            opening = self._open_ledger(place, lambda text: hear(Notice(text)), part=ours, wait=patience)
             ledger = open_things.enter_context(opening)
             batch = Batch(
                 requests,

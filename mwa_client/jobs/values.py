@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import numbers
 import re
+from contextlib import suppress
 from decimal import Decimal
 from functools import lru_cache
 
@@ -188,7 +189,8 @@ def text_of(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
-        value = int(float(value)) if float(value).is_integer() else value
+        with suppress(OverflowError):  # No float is as large.
+            value = int(float(value)) if float(value).is_integer() else value
     # Unlike str(), Decimal writes an integer of any length.
     return str(Decimal(int(value)) if isinstance(value, numbers.Integral) else value).strip()
 
@@ -199,3 +201,5 @@ def _is_missing(value: object) -> bool:
         return bool(value != value)
     except TypeError:  # pandas.NA is neither equal to itself nor unequal.
         return True
+    except (ValueError, ArithmeticError):  # An array, or a number that signals that it is none.
+        return False

@@ -367,11 +367,27 @@ class Colour(enum.Enum):
     RED = "red"
 
 
+class Array:
+    """As arrays are: compared element by element, and neither true nor false as a whole."""
+
+    def __ne__(self, other: object) -> Array:  # type: ignore[override]
+        return self
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous")
+
+    def __str__(self) -> str:
+        return "[4 8]"
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
         (True, "avg_time_res=true: must be a number of seconds, 0 or more"),
         (Fraction(1, 2), "avg_time_res=1/2: must be a number of seconds, 0 or more"),
+        (Decimal("sNaN"), "avg_time_res=sNaN: must be a number of seconds, 0 or more"),
+        (Fraction(10**400), "avg_time_res=1" + "0" * 59 + "...: must be a number of seconds, 0 or more"),
+        (Array(), "avg_time_res=[4 8]: must be a number of seconds, 0 or more"),
         (Colour.RED, "avg_time_res=red: must be a number of seconds, 0 or more"),
         ("4, pol=XX", "avg_time_res=4, pol=XX: separate the cells with commas"),
         ("1" + "0" * 5000, "avg_time_res=1" + "0" * 59 + "...: must be a number of seconds, 0 or more"),
