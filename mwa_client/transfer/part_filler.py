@@ -83,11 +83,11 @@ class PartFiller:
                 self._verify(part, sha1)
             except (PartBroken, VerificationFailed) as error:
                 part.discard()
-                self._tell_of_second_try(error)
+                self.tell_of_second_try(error)
                 raise
             return sha1
 
-    def _tell_of_second_try(self, error: PartBroken | VerificationFailed) -> None:
+    def tell_of_second_try(self, error: PartBroken | VerificationFailed) -> None:
         """Say why a product is fetched anew; at the second time the error itself says it.
 
         It then comes over one connection: another server with other bytes may have answered the rest.

@@ -43,8 +43,9 @@ def fetch_unpacked(
     filler = PartFiller(transfers, expected, source)
     try:
         return _fetch_once(transfers, expected, filler)
-    except (VerificationFailed, PartBroken):
+    except (VerificationFailed, PartBroken) as error:
         # It was thrown away; once more from zero, in case it was damaged on the way or on the disk.
+        filler.tell_of_second_try(error)
         return _fetch_once(transfers, expected, filler)
 
 

@@ -14,7 +14,7 @@ from tars import USUAL, Scene, extracted, folder, hard_link, member, sha1, tar_o
 
 from mwa_client.directory.our_files import state_directory
 from mwa_client.errors import Stopped
-from mwa_client.transfer.events import Progress, TransferEvent
+from mwa_client.transfer.events import Progress, Setback, TransferEvent
 from mwa_client.transfer.part_hash import PartBroken
 from mwa_client.transfer.unpacking import inspection, unpack_part
 from mwa_client.transfer.unpacking.kept import UnpackPlace, read_unpack_note, write_unpack_note
@@ -131,6 +131,8 @@ def test_what_is_changed_meanwhile_is_fetched_anew(
     done = once(scene, lambda: DEEDS[deed](scene.work / "members"), len(scene.archive) - left)
     scene.fetch()
     assert done and scene.source.sent > 1.5 * len(scene.archive)
+    (told,) = (event.reason for event in scene.events if isinstance(event, Setback))
+    assert told.endswith("Downloading it again.")
     assert_right(scene)
 
 
