@@ -182,14 +182,26 @@ def test_what_the_loop_looks_at_itself_waits_for_a_descriptor(
     assert len(done.summary.complete) == 3 and tried[0] == 12
 
 
-@pytest.mark.parametrize("limit", [6, 7, 8])
-def test_so_few_open_files_that_nothing_goes_on(sandbox: Sandbox, tmp_path: Path, limit: int) -> None:
+def run_with_few_files(sandbox: Sandbox, tmp_path: Path, limit: int) -> subprocess.CompletedProcess[str]:
+    """Run four rows with so few open files that even modules must be read before they are that few."""
     words = (f"--csv={four_rows(tmp_path)}", f"--dir={tmp_path / 'data'}", "--poll=0.05")
     before = "import mwa_client.sandbox, mwa_client.asvo.http, mwa_client.batch.batch, mwa_client.cli.tasks\n"
-    done = run_with(before + FEW_FILES.format(limit=limit), *words, env=environment(sandbox))
+    return run_with(before + FEW_FILES.format(limit=limit), *words, env=environment(sandbox))
+
+
+@pytest.mark.parametrize("limit", [6, 7])
+def test_so_few_open_files_that_nothing_goes_on(sandbox: Sandbox, tmp_path: Path, limit: int) -> None:
+    done = run_with_few_files(sandbox, tmp_path, limit)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "any more files or connections" in done.stderr and "ulimit -n" in done.stderr
     assert "internal error" not in done.stderr
+
+
+def test_connections_that_no_call_uses_make_room_for_one_that_is_needed(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    done = run_with_few_files(sandbox, tmp_path, 8)
+    assert done.returncode == 0 and "4 complete" in done.stdout, done
 
 
 def test_a_part_whose_note_cannot_be_opened_now_is_kept(
