@@ -27,6 +27,9 @@ def has_started(thread: threading.Thread) -> bool:
 
     Whoever asks can do without: with fewer of them, later, or by doing the work itself.
     """
+    from mwa_client.memory import share_memory  # Not at the start of the program, which may need no thread.
+
+    share_memory()
     try:
         thread.start()
     except (RuntimeError, MemoryError):  # This is how Python says that the system gives no more.

@@ -211,7 +211,9 @@ def _date(value: str) -> float | None:
     import email.utils  # Takes a while, and few servers name a date.
 
     try:
-        return email.utils.parsedate_to_datetime(value).timestamp()
+        when = email.utils.parsedate_to_datetime(value)
+        # A date without a zone, of an old kind, is UTC as well.
+        return (when if when.tzinfo else when.replace(tzinfo=datetime.timezone.utc)).timestamp()
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
 

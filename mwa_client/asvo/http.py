@@ -265,7 +265,7 @@ class HttpClient:
             response = self._send(session, call, prepared, origin)
         if call.proxy is not None and response.status_code == 407:
             response.close()
-            raise no_proxy_login(call.proxy)
+            raise no_proxy_login(call.proxy, call)
         call.note_answer()
         # Without the query: it can hold a signature.
         path = re.split("[?#]", prepared.path_url)[0]

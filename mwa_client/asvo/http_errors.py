@@ -165,7 +165,7 @@ def _of_proxy(failure: _Failure, proxy: Proxy, call: HttpCall) -> ServiceError:
     status = failure.tunnel_status
     what, hint = f"T{str(proxy)[1:]}", proxy.hint
     if status == 407:
-        return no_proxy_login(proxy)
+        return no_proxy_login(proxy, call)
     if status in (502, 503, 504):
         return ServiceUnreachable(f"{what} cannot reach {call.address} (HTTP {status}).", proxy.hint)
     if status in (408, 425, 429) or status >= 500:
@@ -201,13 +201,13 @@ def _of_proxy(failure: _Failure, proxy: Proxy, call: HttpCall) -> ServiceError:
     )
 
 
-def no_proxy_login(proxy: Proxy) -> ServiceRefused:
-    """Return the error for a proxy that wants to know who asks."""
-    return ServiceRefused(
-        f"T{str(proxy)[1:]} needs a user name and password, or does not accept those given (HTTP 407).",
-        f"Put them into its address: http://NAME:PASSWORD@{proxy.place}. {proxy.hint}",
-        status=407,
-    )
+def no_proxy_login(proxy: Proxy, call: HttpCall) -> ServiceError:
+    """Return the error for a proxy that wants to know who asks; one that knew us before will again."""
+    what = f"T{str(proxy)[1:]} needs a user name and password, or does not accept those given (HTTP 407)."
+    hint = f"Put them into its address: http://NAME:PASSWORD@{proxy.place}. {proxy.hint}"
+    if call.has_answered(proxy.place):
+        return ServiceUnreachable(what, hint)
+    return ServiceRefused(what, hint, status=407)
 
 
 def no_authorities() -> ServiceRefused:

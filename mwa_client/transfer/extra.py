@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from mwa_client.descriptors import free_descriptors
 from mwa_client.errors import MwaClientError, ServiceUnavailable
+from mwa_client.memory import has_spare_memory
 from mwa_client.threads import has_started
 from mwa_client.transfer import ranges
 from mwa_client.transfer.connections import LONG_ANSWER, Connection
@@ -66,7 +67,7 @@ class ExtraConnections:
         """Let further connections ask at once if the answer to the first request takes long."""
         with self._changed:
             is_worthwhile, self.was_asked = self.will_follow, True
-        if is_worthwhile:
+        if is_worthwhile and has_spare_memory():
             thread = threading.Thread(target=self._wait_for_first_answer, name="download", daemon=True)
             has_started(thread)
 
@@ -165,7 +166,8 @@ class ExtraConnections:
             connection.thread = threading.Thread(
                 target=self._run, args=(connection, segment), name="download", daemon=True
             )
-            has_spare = free_descriptors(DESCRIPTORS) == DESCRIPTORS  # Others must still open what they need.
+            # Others must still get what they need.
+            has_spare = free_descriptors(DESCRIPTORS) == DESCRIPTORS and has_spare_memory()
             if has_spare and has_started(connection.thread):
                 self._note_request()
                 self._plan.connections.append(connection)

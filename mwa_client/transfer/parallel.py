@@ -126,9 +126,11 @@ class ParallelReader:
             self._context.counter.present = 0
             return self._plan.restart()
 
-    def close(self) -> None:
-        """Let all further connections end, as soon as they notice."""
+    def close(self, wait: float = 0.0) -> None:
+        """Let all further connections end, as soon as they notice; wait for that so many seconds at most."""
         with self._changed:
             self._receiver.is_over = True
             self._changed.notify_all()
             self._extra.cancel_unanswered()
+            if wait:
+                self._changed.wait_for(lambda: len(self._plan.connections) == 1, wait)

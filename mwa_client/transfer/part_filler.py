@@ -22,6 +22,8 @@ TRIES_WITHOUT_PROGRESS = 12
 """Tries in a row that bring no byte, with waits from 1 s to 5 min between them (about 20 min in all)."""
 WRONG_ANSWERS = 2
 """Wrong answers in a row to requests for ranges after which the whole file is asked for."""
+ENDING = 5.0
+"""Seconds in which connections end that have been told to."""
 GLANCE = 4096
 """Bytes that are compared to tell a product from somebody's web page."""
 THROWN_AWAY = (
@@ -110,7 +112,17 @@ class PartFiller:
             raise VerificationFailed(f"{expected.name} arrived with a wrong {wrong}.", THROWN_AWAY)
 
     def _fill(self, part: ProductPart) -> None:
-        """Bring what is missing, over as many connections as it takes."""
+        """Bring what is missing, over as many connections as it takes, or as there is memory for."""
+        try:
+            self._fill_once(part)
+        except MemoryError:
+            if self._tuner.most == 1:
+                raise
+            self._budget.note_need(self._tuner, has_too_few=False)
+            self._tuner = ConnectionTuner(self._transfers.clock, 1)
+            self._fill_once(part)
+
+    def _fill_once(self, part: ProductPart) -> None:
         self._counter = TransferCounter(part.present, self._counter.received)
         reader = ParallelReader(
             FetchContext(
@@ -126,6 +138,9 @@ class PartFiller:
         )
         try:
             self._fetch_segments(part, reader)
+        except MemoryError:
+            reader.close(wait=ENDING)  # What the others had is needed.
+            raise
         finally:
             reader.close()
             self._release_connection()

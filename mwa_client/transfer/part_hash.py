@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from mwa_client.errors import DirectoryUnusable, Stopped
+from mwa_client.memory import has_spare_memory
 from mwa_client.threads import has_started
 from mwa_client.transfer.gaps import Contents
 
@@ -93,7 +94,7 @@ class PartHasher:
         """Let a thread read what is there in order and was not hashed yet."""
         with self._changed:
             self._changed.notify_all()
-            if self._thread is None and self._is_behind() and not self._is_over:
+            if self._thread is None and self._is_behind() and not self._is_over and has_spare_memory():
                 thread = threading.Thread(target=self._run, name="sha1", daemon=True)
                 if has_started(thread):  # Without a thread, `result` reads it.
                     self._thread = thread
@@ -140,6 +141,13 @@ class PartHasher:
         return self._error is None and (self._is_busy or self._position < self._contents.contiguous_end)
 
     def _run(self) -> None:
+        try:
+            self._hash_until_over()
+        except MemoryError:
+            with self._changed:
+                self._thread = None  # Who wants the result reads the rest, or has no memory for it either.
+
+    def _hash_until_over(self) -> None:
         while self._error is None:
             with self._changed:
                 while not self._is_over and (self._is_busy or not self._is_behind()):

@@ -39,6 +39,7 @@ from mwa_client.errors import (
     SettingsError,
 )
 from mwa_client.sandbox import Job, JobState, Sandbox
+from mwa_client.timing import retry_after
 
 SECRET = "s3cr3t"
 ACCOUNT = ("practice", SECRET)
@@ -451,6 +452,18 @@ def test_retry_after_as_a_date(wire: HttpClient, sandbox: Sandbox) -> None:
         wire.call("GET", LISTING)
     assert isinstance(errors[0], ServiceUnavailable)
     assert errors[0].retry_after == pytest.approx(77, abs=5)
+
+
+def test_retry_after_as_a_date_of_an_old_kind_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Australia/Perth")
+    time.tzset()
+    try:
+        date = "Sun, 06 Nov 1994 08:48:37 GMT"
+        for later in ("Sun Nov  6 08:49:37 1994", "Sunday, 06-Nov-94 08:49:37 GMT", date.replace("48", "49")):
+            assert retry_after({"Retry-After": later, "Date": date}) == 60.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("leap", [86400.0, -86400.0], ids=["ahead", "behind"])

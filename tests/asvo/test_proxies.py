@@ -159,6 +159,20 @@ def test_a_proxy_that_wants_a_name_for_a_plain_request(monkeypatch: pytest.Monke
             ask(PLAIN)
 
 
+def test_a_proxy_that_knew_the_name_before_may_know_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]"])
+    forgets = b"HTTP/1.1 407 X\r\nContent-Length: 0\r\n\r\n"
+    with proxy_that(lambda connection, request: connection.sendall(next(answers, forgets))) as place:
+        monkeypatch.setenv("all_proxy", f"http://user:{SECRET}@{place}")
+        with closing(HttpClient(PLAIN, verify=True, timeout=5.0, stall=5.0, user_agent="test")) as wire:
+            assert wire.call("GET", LISTING) == []
+            with fails(ServiceUnreachable, place, "all_proxy", "name and password"):
+                wire.call("GET", LISTING)
+            # In a tunnel, too.
+            with fails(ServiceUnreachable, place, "all_proxy", "name and password"):
+                wire.open_url(f"{SERVICE}/x", {})
+
+
 @pytest.mark.parametrize("status", [502, 503, 403])
 def test_what_comes_through_a_proxy_is_said_to(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     with proxy_that(refuses(status)) as place:

@@ -339,6 +339,35 @@ def test_where_there_is_no_memory_for_more_the_server_is_not_asked_again_and_aga
     assert len(server.asked) <= 4
 
 
+def test_without_memory_to_spare_one_connection_does(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extra, "has_spare_memory", lambda: False)
+    server = Server(others_first=False)
+    scene.assert_right(scene.fetch(server))
+    assert server.asked == [(0, SIZE)]
+
+
+def test_where_the_first_has_no_memory_beside_others_it_goes_on_alone(scene: Scene) -> None:
+    server, failed = Server(), []
+
+    def hold(start: int) -> bool:
+        if threading.current_thread() is threading.main_thread() and server.opened > 1:
+            failed.append(start)
+            raise MemoryError
+        return False
+
+    server.hold = hold
+    scene.assert_right(scene.fetch(server))
+    assert len(failed) == 1
+
+
+def test_where_there_is_no_memory_for_one_connection_it_is_said(scene: Scene) -> None:
+    def hold(start: int) -> bool:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        scene.fetch(Server(hold=hold))
+
+
 def test_without_descriptors_one_connection_does(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extra, "DESCRIPTORS", 1 << 20)
     server = Server(others_first=False)

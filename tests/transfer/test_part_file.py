@@ -668,6 +668,25 @@ def test_without_the_lock_the_note_of_another_client_stays(path: Path) -> None:
 # --- Several who write ----------------------------------------------------------------------------------
 
 
+def test_where_its_thread_has_no_memory_the_hash_is_computed_without_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(handle: int, most: int, offset: int) -> bytes:
+        if threading.current_thread().name == "sha1":
+            raise MemoryError
+        return pread(handle, most, offset)
+
+    pread, stop = os.pread, threading.Event()
+    leave(path, 4000)
+    monkeypatch.setattr(os, "pread", read)
+    give_up = threading.Timer(20.0, stop.set)
+    give_up.start()
+    with open_part(path, WANTED, stop) as part:
+        part.append(CONTENT[4000:])
+        assert part.sha1() == SHA1
+    give_up.cancel()
+
+
 def test_what_comes_out_of_order_is_hashed_in_order(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_file, "NOTE_SIZE", 500)
     places = [(start, CONTENT[start : start + 100]) for start in range(0, len(CONTENT), 100)]
