@@ -14,6 +14,7 @@ from mwa_client.asvo.job import (
     ProductFile,
     clean_text,
     files_of,
+    product_of,
     read_id,
     read_integer,
     read_listing,
@@ -167,12 +168,8 @@ def _read_job(row: dict[str, object]) -> Job | None:
 
 
 def _read_product(product: object) -> tuple[ProductFile, ...]:
-    """Read ``{"files": [[name, size], [name, size, sha1]]}``; null until the job is ready.
-
-    A product of which one file cannot be read counts as none, since half of it is of no use.
-    """
-    files = [_read_file(entry) for entry in files_of(product)]
-    return tuple(file for file in files if file is not None) if None not in files else ()
+    """Read ``{"files": [[name, size], [name, size, sha1]]}``; null until the job is ready."""
+    return product_of(map(_read_file, files_of(product)))
 
 
 def _read_file(entry: object) -> ProductFile | None:

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
-from mwa_client.asvo.job import Job, ProductFile, read_id
+from mwa_client.asvo.job import Job, ProductFile, clean_text, read_id
 from mwa_client.errors import BadReply, ServiceRefused, WrongInterface
+from mwa_client.formatting import as_sentence
 from mwa_client.jobs.keys import ApiVersion, JobType
 from mwa_client.light_dataclasses import dataclass
 
@@ -109,6 +110,9 @@ def new_job_id(reply: object) -> int:
     """
     job_id = read_id(reply.get("job_id")) if isinstance(reply, dict) else None
     if job_id is None:
+        said = clean_text(reply.get("error") or reply.get("message")) if isinstance(reply, dict) else ""
+        if said:
+            raise BadReply(as_sentence(f"The service gave no job id, but says: {said}"))
         raise BadReply("The service accepted the job but did not give its job id.")
     return job_id
 

@@ -257,6 +257,21 @@ def files_of(product: object) -> list[object]:
     return files if isinstance(files, list) else []
 
 
+def product_of(files: Iterable[ProductFile | None]) -> tuple[ProductFile, ...]:
+    """Return the files of a product, each once, however often it is listed.
+
+    A product of which one file cannot be read (None) counts as none, since half of it is of no use.
+    """
+    known: dict[tuple[object, ...], ProductFile] = {}
+    for file in files:
+        if file is None:
+            return ()
+        # What follows the question mark is the signature, which may differ.
+        address = file.path, file.url.partition("?")[0]
+        known.setdefault((file.name, file.size, file.sha1, *address), file)
+    return tuple(known.values())
+
+
 def read_integer(value: object) -> int | None:
     """Return a whole number that came as a number or a string; None if it is none or beyond `MAX_INTEGER`."""
     if isinstance(value, str):

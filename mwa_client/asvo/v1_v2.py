@@ -13,6 +13,7 @@ from mwa_client.asvo.job import (
     ProductFile,
     clean_text,
     files_of,
+    product_of,
     read_id,
     read_integer,
     read_listing,
@@ -90,9 +91,8 @@ def _number_or_word(value: object) -> int | str:
 
 
 def _read_product(product: object, job_id: int) -> tuple[ProductFile, ...]:
-    """Read a product. If one file cannot be read it counts as none, since half of it is of no use."""
-    files = [_read_file(entry, job_id) if isinstance(entry, dict) else None for entry in files_of(product)]
-    return tuple(file for file in files if file is not None) if None not in files else ()
+    entries = files_of(product)
+    return product_of(_read_file(entry, job_id) if isinstance(entry, dict) else None for entry in entries)
 
 
 def _read_file(entry: dict[str, object], job_id: int) -> ProductFile | None:

@@ -37,6 +37,7 @@ from shared import (
     failures,
     listed,
     notices,
+    products,
     run_batch,
     run_command,
     vis,
@@ -49,8 +50,10 @@ from mwa_client.errors import (
     ServiceRefused,
 )
 from mwa_client.jobs.keys import ApiVersion, JobType
+from mwa_client.sandbox import KINDS, LoggedRequest, Sandbox
 from mwa_client.sandbox import JobState as StateThere
-from mwa_client.sandbox import LoggedRequest, Sandbox
+from mwa_client.sandbox.fault_kinds import FaultKind, Point
+from mwa_client.sandbox.messages import Call
 
 
 def body_of(request: LoggedRequest) -> dict[str, Any]:
@@ -437,6 +440,38 @@ def test_an_expired_job_is_made_anew(sandbox: Sandbox, clock: FastClock, tmp_pat
     sent = [body_of(request)["allow_resubmit"] for request in asked(sandbox, SUBMISSION[ApiVersion.V1])]
     assert sent == ["false", "true"], "the service may take the expired job for the same one"
     assert len(notices(run, "Resubmitting")) == 1
+
+
+@EVERY
+def test_a_no_that_comes_with_a_yes_is_told_in_its_own_words(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
+) -> None:
+    """The status is 200, and what is said is that there will be no job."""
+    sandbox.faults.add("refuse_submission", status=200, text=f"Observation {OBS} does not exist")
+    run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=api)
+    said = f"The service gave no job id, but says: Observation {OBS} does not exist."
+    assert failures(run) == {1: f"Not submitted: {said}"} and said in notices(run)[0]
+
+
+@EVERY
+def test_a_file_that_is_listed_twice_is_fetched_once(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: ApiVersion
+) -> None:
+    def twice(document: dict[str, Any]) -> dict[str, Any] | None:
+        """List each file of a product twice, with another signature."""
+        files = (document.get("product") or {}).get("files") or []
+        again = [
+            {**file, "url": file["url"] + "&again=1"} if isinstance(file, dict) else file for file in files
+        ]
+        return {**document, "product": {"files": files + again}} if files else None
+
+    kind = FaultKind("twice", Point.DOCUMENT, frozenset({Call.LIST, Call.JOB}), twice)
+    monkeypatch.setitem(KINDS, "twice", kind)
+    sandbox.faults.add("twice")
+    run = run_batch(sandbox, tmp_path, clock, vis(OBS), api=api)
+    assert_all_well(sandbox, run, 1)
+    (complete,) = run.summary.complete
+    assert len(complete.files) == 1 and products(tmp_path) == {complete.files[0].path.name}
 
 
 # --- Listings, and cancelling -------------------------------------------------------------------------
