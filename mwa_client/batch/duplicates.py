@@ -13,6 +13,7 @@ from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.listed import agreement, contradicts, identity_of
 from mwa_client.jobs.request import JobRequest
 
+HOW_TO_HAVE_ANOTHER = "To have a new job made, run again with --allow-resubmit, or give allow_resubmit=true."
 NOTHING_LISTED: Mapping[int, Job] = MappingProxyType({})
 
 
@@ -59,7 +60,7 @@ def submit(
         if difference is not None:
             raise JobDiffers(
                 f"The service has job {submission.job_id} for this already, but it differs: {difference}.",
-                "To have a new job made, run again with --allow-resubmit, or give allow_resubmit=true.",
+                HOW_TO_HAVE_ANOTHER,
             )
     return submission
 

@@ -10,6 +10,7 @@ from typing import Callable
 from mwa_client.asvo.api_client import Submission
 from mwa_client.asvo.job import Job
 from mwa_client.asvo.session import Session
+from mwa_client.batch.duplicates import HOW_TO_HAVE_ANOTHER
 from mwa_client.batch.duplicates import submit as submit_job
 from mwa_client.batch.pacing import Pacing
 from mwa_client.batch.rows import Row, Stage
@@ -19,6 +20,7 @@ from mwa_client.errors import (
     BadReply,
     DirectoryBusy,
     InternalError,
+    JobDiffers,
     JobFailed,
     JobLimitReached,
     LoginRefused,
@@ -136,15 +138,16 @@ class Submitting:
         LoginRefused, DirectoryBusy
             Nothing more can be submitted.
         """
-        self._end(answer.row, answer.outcome)
+        self._end(answer.row, self._unless_of_another(answer.row, answer.outcome))
         self._updates.in_order.end(answer.row)
         self._submit_next()
 
     def keep(self, answer: SubmissionEnded) -> None:
         """Record what has come of a submission in the last moments of the run."""
-        if isinstance(answer.outcome, Submission):
-            self._attach(answer.row, answer.outcome)
-        elif answer.outcome is None or _has_made_no_job(answer.outcome):
+        outcome = self._unless_of_another(answer.row, answer.outcome)
+        if isinstance(outcome, Submission):
+            self._attach(answer.row, outcome)
+        elif outcome is None or _has_made_no_job(outcome):
             self._updates.ledger.record_refused(answer.row.identity)
 
     def note_job(self) -> None:
@@ -241,6 +244,21 @@ class Submitting:
             self._leave_to_a_listing(row, BadReply(outcome.what))
         else:
             self._updates.fail(row, outcome)
+
+    def _unless_of_another(
+        self, row: Row, outcome: Submission | MwaClientError | None
+    ) -> Submission | MwaClientError | None:
+        """Return what has come of a submission: not the job of another row, which asks for something else."""
+        other = self._updates.holder_of(outcome.job_id) if isinstance(outcome, Submission) else None
+        if not isinstance(outcome, Submission) or other is None or other is row:
+            return outcome
+        if not outcome.existed:
+            return BadReply(f"The service gave job {outcome.job_id}, which is the job of {other.name.place}.")
+        return JobDiffers(
+            f"The service has job {outcome.job_id} for this already, but that is the job of "
+            f"{other.name.place}, which asks for something else.",
+            HOW_TO_HAVE_ANOTHER,
+        )
 
     def _attach(self, row: Row, submission: Submission) -> None:
         self._updates.attach(row, submission.job_id, found=submission.existed)

@@ -72,6 +72,7 @@ class RowUpdates:
         self.new_jobs: set[int] = set()
         self.bytes_here = 0
         self.in_order: InOrder[Row, Event] = InOrder(listen)
+        self._holders: dict[int, Row] = {}
         self._is_change_told = False
         self._expected: Expected | None = None
 
@@ -105,6 +106,11 @@ class RowUpdates:
                 return
         self.listen(event)
 
+    def holder_of(self, job_id: int) -> Row | None:
+        """Return the row that was given this job in this run, and has it still."""
+        row = self._holders.get(job_id)
+        return row if row is not None and row.job_id == job_id else None
+
     def attach(self, row: Row, job_id: int, *, found: bool, is_listed: bool = False) -> None:
         """Give a row its job.
 
@@ -117,6 +123,7 @@ class RowUpdates:
         """
         self.ledger.record_job(row.identity, job_id, is_listed=is_listed)
         row.attach(job_id, self.clock.monotonic())
+        self._holders[job_id] = row
         if not found:
             self.new_jobs.add(job_id)
         row.see_state(SUBMITTED)  # What the service does with it, the service says.

@@ -311,6 +311,39 @@ def test_a_lost_answer_is_not_found_in_another_rows_job(
     assert own.row.job_id == 10001 != done.row.job_id
 
 
+def says_always(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, **answer: object) -> None:
+    def same(document: dict[str, Any]) -> dict[str, Any]:
+        """Answer every submission alike, as something in between may do that keeps answers."""
+        return {**document, **answer}
+
+    monkeypatch.setitem(KINDS, "same", FaultKind("same", Point.DOCUMENT, frozenset({Call.SUBMIT}), same))
+    sandbox.faults.add("same")
+    sandbox.faults.add("drop_params")
+
+
+@EVERY
+def test_the_same_job_for_two_rows_is_no_answer(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: ApiVersion
+) -> None:
+    says_always(sandbox, monkeypatch, job_id=10001)
+    run = run_batch(sandbox, tmp_path, clock, in_words_of(api, UNFLAGGED + FLAGGED), api=api)
+    assert run.summary.exit_status is ExitStatus.COMPLETE
+    assert sorted(done.row.job_id or 0 for done in run.summary.complete) == [10001, 10002]
+    assert len(notices(run, "gave job 10001, which is the job of line ")) == 1 and len(sandbox.jobs) == 2
+
+
+@TODAY
+def test_what_is_there_already_is_not_the_job_of_another_row(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: ApiVersion
+) -> None:
+    code = 2 if api is ApiVersion.V1 else "JOB_ALREADY_SUBMITTED"
+    says_always(sandbox, monkeypatch, job_id=10001, error_code=code)
+    run = run_batch(sandbox, tmp_path, clock, UNFLAGGED + FLAGGED, api=api)
+    assert run.summary.exit_status is ExitStatus.JOBS_FAILED and len(run.summary.complete) == 1
+    (failed,) = run.summary.failed
+    assert "has job 10001 for this already, but that is the job of line" in failed.error.what
+
+
 @EVERY
 def test_a_job_that_was_fetched_by_its_number_is_found_by_its_row(
     sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
