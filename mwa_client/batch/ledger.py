@@ -83,6 +83,7 @@ class Ledger(Memory):
         self._now = now
         self._begun = time_as_text(now())
         self._file = LedgerFiles(self.place.state_dir, part)
+        self._commands_begun: dict[tuple[int, str], int] = {}
         self._sums = Sha1Sums(directory, self.place.state_dir, is_shared=is_shared, guard=check_lock)
         state_directory(self.place.state_dir)
         self._read()
@@ -191,9 +192,22 @@ class Ledger(Memory):
     def record_command(
         self, identity: str, job_id: int, fingerprint: str, digest: str, status: int | None
     ) -> None:
-        """Record that the user's command begins for a product (`status` is None), or how it has ended."""
-        about = {"product": fingerprint, "command": digest, "status": status}
-        self._record({"event": "then", "row": identity, "job_id": job_id, **about})
+        """Record that the user's command begins for a product (`status` is None), or how it has ended.
+
+        The end of what was done is recorded also where there is no room for one more line.
+        """
+        about = {"row": identity, "job_id": job_id, "product": fingerprint, "command": digest}
+        self.check_lock()
+        entry = self._entry({"event": "then", **about, "status": status})
+        begun = self._commands_begun.pop((job_id, fingerprint), 0)
+        try:
+            end = self._file.append(entry, sync=True)
+        except DiskFull:
+            if status is None or not self._file.fill_in(begun, status):
+                raise
+        else:
+            self._commands_begun[job_id, fingerprint] = end
+        self.learn(entry)
 
     def record_no_command(self, identity: str, job_id: int, fingerprint: str) -> None:
         """Record that the user's command that was recorded as begun was not begun after all."""
@@ -245,9 +259,12 @@ class Ledger(Memory):
         States are not synced: a listing can change a thousand at once, and the next listing has them again.
         """
         self.check_lock()
-        entry = {"time": time_as_text(self._now()), "service": self._service, **event}
+        entry = self._entry(event)
         self._file.append(entry, sync=sync)
         return entry
+
+    def _entry(self, event: dict[str, object]) -> dict[str, object]:
+        return {"time": time_as_text(self._now()), "service": self._service, **event}
 
     def _refuse_to_mix(self) -> None:
         """Refuse to put practice products and real ones into one directory: nobody could tell them apart."""

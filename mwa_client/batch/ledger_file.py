@@ -68,8 +68,8 @@ class LedgerFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
-    def append(self, entry: Mapping[str, object], *, sync: bool) -> None:
-        """Add a line. Without `sync` it may reach the disk only together with a later line.
+    def append(self, entry: Mapping[str, object], *, sync: bool) -> int:
+        """Add a line, and return where it ends. Without `sync` it may reach the disk only with a later one.
 
         Raises
         ------
@@ -87,6 +87,40 @@ class LedgerFile:
             self._heading = {}
             if sync:
                 os.fsync(self._descriptor)
+            return os.fstat(self._descriptor).st_size
+
+    def fill_in(self, end: int, value: int) -> bool:
+        """Give the last field of a line, which is null, a value. That takes no room on the disk.
+
+        Parameters
+        ----------
+        end : int
+            Where the line ends, as `append` has returned it.
+        value : int
+            A number of four characters at the most.
+
+        Returns
+        -------
+        bool
+            Whether there is such a line.
+
+        Raises
+        ------
+        DiskFull, DirectoryUnusable
+            It cannot be written.
+        """
+        before, after = b"null}\n", f"{value:<4}}}\n".encode()
+        with self._writing, disk_errors(self._path):
+            # What is open for appending can be written at its end alone.
+            handle = open_ours(self._path, os.O_RDWR)
+            try:
+                is_there = end >= len(before) and os.pread(handle, len(before), end - len(before)) == before
+                if is_there:
+                    os.pwrite(handle, after, end - len(before))
+                    os.fsync(handle)
+            finally:
+                os.close(handle)
+        return is_there
 
     def _look_at_end(self) -> None:
         """Fail where the file has been removed; end a last line that a crash or a full disk has cut off."""

@@ -86,9 +86,13 @@ class LedgerFiles:
         """Close the own ledger."""
         self._own.close()
 
-    def append(self, entry: Mapping[str, object], *, sync: bool) -> None:
+    def append(self, entry: Mapping[str, object], *, sync: bool) -> int:
         """Add a line to the own ledger, as `LedgerFile.append`."""
-        self._own.append(entry, sync=sync)
+        return self._own.append(entry, sync=sync)
+
+    def fill_in(self, end: int, value: int) -> bool:
+        """Give the last field of a line of the own ledger a value, as `LedgerFile.fill_in`."""
+        return self._own.fill_in(end, value)
 
     def _others(self) -> list[Path]:
         with suppress(FileNotFoundError):

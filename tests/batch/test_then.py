@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from shared import (
     is_alive,
     lines_shown,
     listed,
+    longest_file,
     notices,
     products,
     run_batch,
@@ -32,7 +34,7 @@ from shared import (
 
 from mwa_client.asvo import open_session
 from mwa_client.batch.batch import Batch
-from mwa_client.batch.events import CommandRun, Complete
+from mwa_client.batch.events import CommandRun, Complete, Event
 from mwa_client.batch.history import LedgerHistory
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.pacing import Pacing
@@ -94,7 +96,8 @@ def run_rows(
 
 def commands_of(data: Path) -> list[tuple[int, int | None]]:
     """Job and exit status of each beginning and each end of a command in the ledger."""
-    lines = (data / ".mwa_client" / "ledger.jsonl").read_text().splitlines()
+    (ledger,) = (data / ".mwa_client").glob("ledger*.jsonl")
+    lines = [line for line in ledger.read_text().splitlines() if line.endswith("}")]
     entries = [entry for entry in map(json.loads, lines) if entry["event"] == "then"]
     return [(entry["job_id"], entry.get("status")) for entry in entries]
 
@@ -356,6 +359,29 @@ def test_a_command_that_was_run_for_a_delivery_elsewhere_is_not_run_for_its_copy
         assert run("echo {path}", **scratch).summary.exit_status is ExitStatus.COMPLETE
     assert [status for _, status in commands_of(data)] == [None, 0]
     assert (data / "7" / "file").read_bytes() == b"bytes" and states_of(data) == {DONE: 1}
+
+
+@pytest.mark.parametrize("share", [None, "1/2"])
+@pytest.mark.parametrize("status", [0, 3])
+def test_where_there_is_no_room_for_its_end_a_command_has_ended_all_the_same(
+    run: Any, data: Path, share: str | None, status: int
+) -> None:
+    count, limits = data.parent / "count", ExitStack()
+
+    def fill_the_disk(event: Event) -> None:
+        if isinstance(event, CommandRun) and event.status is None:
+            (ledger,) = (data / ".mwa_client").glob("ledger*.jsonl")
+            limits.enter_context(longest_file(ledger.stat().st_size + 10))
+
+    then = f"echo {{obs_id}} >>{shlex.quote(str(count))}; exit {status}"
+    text = vis(OBS, OTHER) if share else vis(OBS)
+    with limits:
+        run(then, text=text, share=share, listen=fill_the_disk)
+    assert [end for _, end in commands_of(data)] == [status]
+    again = run(then, text=text, share=share)
+    assert count.read_text() == f"{OBS}\n" * (1 if status == 0 else 2)
+    assert again.summary.exit_status is (ExitStatus.COMPLETE if status == 0 else ExitStatus.JOBS_FAILED)
+    assert not notices(again, "was cut off")
 
 
 def test_a_copy_that_is_made_once_more_is_still_what_it_was_elsewhere(
