@@ -52,7 +52,7 @@ class PartFiller:
         self._budget = budget
         self._has_connection = False
         self._tuner = ConnectionTuner(clock, budget.most)
-        self._throttle = RequestThrottle(clock, budget, str(getattr(source, "host", "")))
+        self._throttle = RequestThrottle(clock, budget, lambda: str(getattr(source, "host", "")))
         self._retries = Retries(transfers, expected, TRIES_WITHOUT_PROGRESS, longest_wait=300.0)
         self._progress = ProgressReporter(transfers, expected, expected.size)
         self._counter = TransferCounter()

@@ -6,7 +6,7 @@ Both hold for all connections of all downloads to that host.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 from mwa_client.errors import LinkNotRenewed, MwaClientError
 from mwa_client.timing import Clock
@@ -96,11 +96,25 @@ class RequestThrottle:
 
     A server that fails is not to be asked more often because there are more connections: after a failure
     they ask one at a time, with pauses that grow, until one of them is served well.
+
+    Parameters
+    ----------
+    clock : Clock
+        Time.
+    budget : ConnectionBudget
+        Knows when each host may be asked.
+    host : callable
+        Returns which host sends the product: a fresh link can lead to another.
     """
 
-    def __init__(self, clock: Clock, budget: ConnectionBudget, host: str) -> None:
+    def __init__(self, clock: Clock, budget: ConnectionBudget, host: Callable[[], str]) -> None:
         self._clock = clock
-        self._pace = budget.pace_of(host)
+        self._budget = budget
+        self._host = host
+
+    @property
+    def _pace(self) -> HostPace:
+        return self._budget.pace_of(self._host())
 
     def failed(self, retry_after: float | None) -> None:
         """Note that a request has failed, of whichever connection."""

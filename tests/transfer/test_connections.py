@@ -769,8 +769,21 @@ def test_each_download_has_a_share() -> None:
 # --- Throttle -----------------------------------------------------------------------------------------
 
 
+def throttle_of(clock: FastClock, budget: ConnectionBudget, host: str) -> RequestThrottle:
+    return RequestThrottle(clock, budget, lambda: host)
+
+
+def test_a_pause_is_that_of_the_host_which_sends_the_product_now(clock: FastClock) -> None:
+    hosts, budget = ["store"], ConnectionBudget(8)
+    moving, staying = RequestThrottle(clock, budget, lambda: hosts[-1]), throttle_of(clock, budget, "store")
+    hosts.append("another")  # A fresh link leads there.
+    moving.failed(60.0)
+    assert (moving.pause(), staying.pause()) == (60.0, 0.0)
+    assert staying.allows_request() and not throttle_of(clock, budget, "another").allows_request()
+
+
 def test_after_a_failure_they_ask_one_at_a_time(clock: FastClock) -> None:
-    restraint = RequestThrottle(clock, ConnectionBudget(8), "store")
+    restraint = RequestThrottle(clock, ConnectionBudget(8), lambda: "store")
     asked = 0
     for _ in range(1000):
         for _ in range(8):
@@ -792,7 +805,7 @@ def test_after_a_failure_they_ask_one_at_a_time(clock: FastClock) -> None:
 
 def test_a_host_that_asks_to_be_left_alone_is_left_alone_by_all(clock: FastClock) -> None:
     budget = ConnectionBudget(8)
-    one, other, elsewhere = (RequestThrottle(clock, budget, host) for host in ("store", "store", "another"))
+    one, other, elsewhere = (throttle_of(clock, budget, host) for host in ("store", "store", "another"))
     one.failed(60.0)
     assert (other.pause(), elsewhere.pause()) == (60.0, 0.0)
     clock.advance(59)
@@ -850,7 +863,7 @@ def test_who_waits_for_a_connection_meanwhile_leaves_the_host_alone_too(
 
 def test_restraint_is_shared_by_all_downloads_from_a_host(clock: FastClock) -> None:
     budget = ConnectionBudget(8)
-    one, other, elsewhere = (RequestThrottle(clock, budget, host) for host in ("store", "store", "another"))
+    one, other, elsewhere = (throttle_of(clock, budget, host) for host in ("store", "store", "another"))
     one.failed(None)
     other.failed(None)  # Together with the first.
     assert not other.allows_request() and elsewhere.allows_request()

@@ -146,7 +146,7 @@ class Stage:
         self.part.writer = writer  # type: ignore[method-assign]
         self.counter = TransferCounter()
         transfers = Transfers(DownloadDirectory(folder, folder), self.clock, stop, lambda event: None, budget)
-        throttle = RequestThrottle(self.clock, budget, "")
+        throttle = RequestThrottle(self.clock, budget, lambda: "")
         tuner = ConnectionTuner(self.clock, connections)
         self.reader = ParallelReader(
             FetchContext(transfers, WANTED, self, self.part, tuner, throttle, self.counter)
