@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Callable
 
@@ -253,14 +253,19 @@ class Batch:
     def _finish(self) -> None:
         """Let the workers go, and keep what they have just brought about."""
         self._stop.set()
-        self._updates.in_order.flush()
         deadline = time.monotonic() + LAST_MOMENTS
-        self._submitting.finish(deadline)
-        self._recalling.finish(deadline)
-        self._fetching.finish(deadline)
-        self._following.finish(deadline)
         # A listing is worth waiting for only where it was the time that ran out, not the work.
-        self._watching.finish(deadline if self._has_given_up() else time.monotonic())
+        listing = deadline if self._has_given_up() else time.monotonic()
+        # The last comes first; whatever is raised by one of them, a second Ctrl-C, say, the others follow.
+        with ExitStack() as last:
+            last.callback(self._keep_what_has_come)
+            last.callback(self._watching.finish, listing)
+            for room in (self._following, self._fetching, self._recalling, self._submitting):
+                last.callback(room.finish, deadline)
+            last.callback(self._updates.in_order.flush)
+
+    def _keep_what_has_come(self) -> None:
+        """Keep what the workers have told in the last moments."""
         while not self._inbox.empty():
             message = self._inbox.get()
             if isinstance(message, Listed) and isinstance(message.outcome, ServiceUnavailable):

@@ -29,6 +29,7 @@ class LedgerFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = -1
+        self._is_closed = False
         self._heading: Mapping[str, object] = {}
         self._writing = threading.Lock()
 
@@ -64,9 +65,16 @@ class LedgerFile:
         self._heading = heading
 
     def close(self) -> None:
-        """Close the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
+        """Close the file for good.
+
+        A worker that comes to its end after the run must not write any more: another file may have the
+        descriptor by then.
+        """
+        with self._writing:
+            self._is_closed = True
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+            self._descriptor = -1
 
     def append(self, entry: Mapping[str, object], *, sync: bool) -> int:
         """Add a line, and return where it ends. Without `sync` it may reach the disk only with a later one.
@@ -78,6 +86,10 @@ class LedgerFile:
         """
         line = json.dumps(entry) + "\n"
         with self._writing, disk_errors(self._path):
+            if self._is_closed:
+                raise DirectoryUnusable(
+                    f"The run that writes {self._path} is over.", "Run the same command again."
+                )
             if self._descriptor < 0:
                 self._descriptor = open_ours(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             self._look_at_end()

@@ -69,6 +69,7 @@ class LockFile:
                 owner = Owner.of(self.path)
                 if owner is not None:  # Otherwise it has just been released.
                     self.remove_if_gone(self.path, owner)
+        self._is_lost = False
 
     def remove_if_gone(self, path: Path, owner: Owner) -> None:
         """Remove a lock whose owner is gone; raise `DirectoryBusy` if the owner is alive."""
@@ -91,7 +92,8 @@ class LockFile:
         self._clock.sleep(RETRY_DELAY * (1.0 + self._clock.chance()), threading.Event())
 
     def release(self) -> None:
-        """Remove the file, if it is still ours."""
+        """Remove the file, if it is still ours; from now on `check` raises, whoever asks."""
+        self._is_lost = True
         try:
             self._remove(self.path, self.me)
         except DiskFull:

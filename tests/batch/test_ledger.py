@@ -322,6 +322,16 @@ def test_a_line_that_did_not_fit_spoils_no_other(book: Book) -> None:
     assert (book.row("first").job_id, book.row("third").job_id) == (1, 3)
 
 
+def test_after_the_run_nothing_is_written_any_more(book: Book, tmp_path: Path) -> None:
+    """A worker may come to its end later, and another file may have the descriptor by then."""
+    with book.opened() as ledger:
+        ledger.record_job("first", 1)
+    before = path_of(book.directory).read_bytes()
+    with (tmp_path / "thesis.tex").open("ab+") as file, pytest.raises(DirectoryUnusable, match="is over"):
+        ledger.place.names.placing(book.directory, 1, [book.file("a.zip", b"a")])
+    assert Path(file.name).read_bytes() == b"" and path_of(book.directory).read_bytes() == before
+
+
 # --- Names --------------------------------------------------------------------------------------------
 
 

@@ -35,6 +35,7 @@ from shared import (
 from mwa_client.asvo import open_session
 from mwa_client.batch.batch import Batch
 from mwa_client.batch.events import CommandRun, Complete, Event
+from mwa_client.batch.fetching import Fetching
 from mwa_client.batch.history import LedgerHistory
 from mwa_client.batch.ledger import Ledger
 from mwa_client.batch.pacing import Pacing
@@ -440,6 +441,29 @@ def test_a_product_that_was_moved_away_and_has_expired_is_not_made_anew(
 
 
 # --- Cut off --------------------------------------------------------------------------------------------
+
+
+def test_what_has_ended_is_recorded_whoever_interrupts_twice(
+    run: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid, begun = tmp_path / "pid", list[Event]()
+
+    def interrupt(*ignored: object) -> None:
+        raise KeyboardInterrupt
+
+    def listen(event: Event) -> None:
+        if begun:
+            wait_until(lambda: pid.exists() and not is_alive(int(pid.read_text())))
+            interrupt()
+        if isinstance(event, CommandRun):
+            begun.append(event)
+
+    then = f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {pid}; : {{path}}"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Fetching, "finish", interrupt)
+        run(then, listen=listen)
+    assert [status for _, status in commands_of(data)] == [None, 0]
+    assert run(then).summary.exit_status is ExitStatus.COMPLETE and len(commands_of(data)) == 2
 
 
 @pytest.mark.parametrize("is_stubborn", [False, True])

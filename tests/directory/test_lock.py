@@ -75,6 +75,16 @@ def test_the_second_is_told_who_where_and_since_when(desk: Desk) -> None:
         pass
 
 
+def test_who_has_left_is_let_nowhere_any_more(desk: Desk) -> None:
+    with desk.alone() as check:
+        check()
+    for _ in range(2):
+        with pytest.raises(DirectoryBusy):
+            check()
+        with desk.alone() as another:  # It is another one's now, and that is let in.
+            another()
+
+
 def test_a_directory_that_cannot_be_written_is_told(desk: Desk) -> None:
     desk.memory.write_text("a file where a folder should be")
     with pytest.raises(DirectoryUnusable), desk.alone():
