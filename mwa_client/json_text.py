@@ -1,4 +1,4 @@
-"""JSON from outside: what makes no sense in one place is nothing there, and the rest is read."""
+"""JSON from outside: what makes no sense in it becomes None, and the rest is read."""
 
 from __future__ import annotations
 

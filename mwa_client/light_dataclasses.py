@@ -1,4 +1,4 @@
-"""`dataclass` as in the standard library, but made with the first object: a start has more than a hundred."""
+"""`dataclass` as in the standard library, but set up at its first use: all at once would slow each start."""
 
 from __future__ import annotations
 

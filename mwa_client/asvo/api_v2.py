@@ -186,7 +186,7 @@ class ApiV2:
             raise LoginRefused(
                 f"{self._http.address} does not accept these credentials: {said}",
                 "Check MWA_ASVO_API_KEY, or the file ~/.mwa-asvo/key; the key is on the profile page of the "
-                "service's web site. A user name and password are in ASVO_USER and ASVO_PASS.",
+                "service's web site. If you log in with a user name, check ASVO_USER and ASVO_PASS.",
                 status=error.status,
                 is_own=error.is_own,
             ) from None

@@ -137,18 +137,22 @@ class JobFilter:
         known = {job.job_id for job in jobs} | {job.obs_id for job in jobs}
         unknown = [number for number in self.numbers if number not in known]
         if unknown:
-            raise ServiceRefused(" ".join(map(not_listed, unknown)))
+            raise not_listed(*unknown)
 
 
-def not_listed(number: int) -> str:
-    """Say that no job has this number, nor this observation, where it can be one.
+def not_listed(*numbers: int) -> ServiceRefused:
+    """Return the error that no job has one of these numbers, nor its observation where it can be that of one.
 
     Examples
     --------
-    >>> not_listed(42)
+    >>> not_listed(42).what
     'The service lists no job 42.'
     """
-    either = "" if number < FIRST_OBS_ID else f", and none on an observation {number}"
+    return ServiceRefused(" ".join(map(_not_listed, numbers)), "mwa_client -l shows your jobs.")
+
+
+def _not_listed(number: int) -> str:
+    either = "" if number < FIRST_OBS_ID else f", nor any on observation {number}"
     return f"The service lists no job {number}{either}."
 
 

@@ -15,6 +15,8 @@ USER_FOLDER = Path(".mwa-asvo")
 KEY_FILE = USER_FOLDER / "key"
 LARGEST_KEY_FILE = 4096
 """Bytes; a key has some forty."""
+_OF_A_SHELL = (b'"', b"'", f"{KEY_VARIABLE}=".encode())
+"""How the line begins of one who writes the key down as for a shell."""
 
 
 def with_key_of_file(environment: Mapping[str, str]) -> Mapping[str, str]:
@@ -50,10 +52,10 @@ def _read(path: Path) -> str:
     finally:
         os.close(handle)
     words = data.split()
-    if len(words) != 1 or len(data) > LARGEST_KEY_FILE:
+    if len(words) != 1 or len(data) > LARGEST_KEY_FILE or words[0].startswith(_OF_A_SHELL):
         raise SettingsError(
             f"{path} does not hold an API key.",
-            f"It must contain the key and nothing else; or remove it and set {KEY_VARIABLE}.",
+            f"It must contain the key and nothing else, without quotes; or remove it and set {KEY_VARIABLE}.",
         )
     try:
         return words[0].decode("utf-8")

@@ -175,7 +175,11 @@ class TokenStore:
         recent = [when for when in self._logins() if now - 60.0 < when <= now]
         if len(recent) >= LOGINS_A_MINUTE:
             wait = recent[0] + 60.0 - now
-            raise ServiceUnavailable("The service allows only a few logins a minute.", retry_after=wait)
+            raise ServiceUnavailable(
+                f"The service allows only {LOGINS_A_MINUTE} logins a minute.",
+                f"Try again in {math.ceil(wait)} s.",
+                retry_after=wait,
+            )
         if self._pace is not None:
             self._pace.count()
         self._write(LOGINS, [*recent, now])

@@ -300,7 +300,7 @@ class Batch:
 
     def _why_pending(self, error: MwaClientError | None) -> str:
         if error is not None:
-            return "The run ended before the others were finished."
+            return "The run ended before all rows were finished."
         if self._fetching.disk_full is not None:
             return " ".join(self._fetching.disk_full_now().lines)
         if self._has_given_up():
@@ -309,7 +309,7 @@ class Batch:
             return "The service did not answer; the next run will ask again."
         if self._updates.rows.count(Stage.WANTED):
             return "Not all rows could be submitted; the next run will try again."
-        return "The service is still working on the others; the next run will check again."
+        return "The service has not finished all jobs; the next run will check again."
 
     def _still_checking(self) -> str:
         """Say what the time was too short for, where a product was read again: the next run begins anew."""

@@ -124,7 +124,7 @@ class Fetching:
         startable = self._startable(room, slots)
         if rows.to_come > room:
             directory, ready = self._updates.ledger.place.path, rows.count(Stage.READY)
-            more = " Fetching what fits, the soonest to expire first." if startable else ""
+            more = " Downloading what fits, the soonest to expire first." if startable else ""
             self._note_disk_full(_no_room(directory, ready, rows.to_come, max(room, 0.0)), more)
         for row in startable:
             self._workers.give(self._download(row))
@@ -260,5 +260,5 @@ def _no_room(directory: Path, number: int, needed: float, free: float) -> DiskFu
     ready = "a product that is ready needs" if number == 1 else f"{number} products that are ready need"
     return DiskFull(
         f"No room in {directory}: {ready} {words[0]}, and {words[1]} is free: {words[2]} too little.",
-        "Make room, then run the same command again; what was fetched is kept.",
+        "Make room, then run the same command again; what was downloaded is kept.",
     )

@@ -174,10 +174,10 @@ class LedgerHistory:
             with garbage_collection_off():
                 history._read(ledgers)
         except FileNotFoundError:
-            raise DirectoryUnusable(f"There is no directory {directory}.", "Look at --dir.") from None
+            raise DirectoryUnusable(f"There is no directory {directory}.", "Check --dir.") from None
         except OSError as error:
             raise DirectoryUnusable(
-                f"Cannot read {error.filename or directory}: {error.strerror}.", "Look at --dir."
+                f"Cannot read {error.filename or directory}: {error.strerror}.", "Check --dir."
             ) from None
         return history
 

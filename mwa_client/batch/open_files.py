@@ -83,7 +83,7 @@ class OpenFiles:
         at_work = self._updates.rows.count(Stage.DOWNLOADING)
         if self.parallel > max(at_work, 1):
             self.parallel = max(at_work, 1)
-            self._updates.notice(f"{error.what} Fetching fewer products at a time.")
+            self._updates.notice(f"{error.what} Downloading fewer products at a time.")
         elif not at_work:
             self.starve(error)
             return True

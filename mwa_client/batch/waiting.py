@@ -6,11 +6,12 @@ import threading
 from typing import Callable
 
 from mwa_client.asvo.job import Job, JobState
+from mwa_client.asvo.job_filter import not_listed
 from mwa_client.asvo.session import Session
 from mwa_client.batch.losing import why_lost
 from mwa_client.batch.submitting import may_pass
 from mwa_client.batch.watching import MISSING_LISTINGS, MISSING_TIME
-from mwa_client.errors import JobFailed, MwaClientError, NotFinished, ServiceRefused
+from mwa_client.errors import JobFailed, MwaClientError, NotFinished
 from mwa_client.formatting import trying_again
 from mwa_client.timing import Clock, PollTimes
 
@@ -105,6 +106,6 @@ def _note_outage(polls: PollTimes, error: MwaClientError, tell: Callable[[str], 
 def _check_missing(job_id: int, listings: int, seconds: float, *, is_known: bool) -> None:
     """Raise if a job has been missing for too long."""
     if not is_known:
-        raise ServiceRefused(f"The service lists no job {job_id}.")
+        raise not_listed(job_id)
     if listings >= MISSING_LISTINGS and seconds >= MISSING_TIME:
         raise JobFailed(f"Job {job_id} is no longer listed by the service.", "Look for it on its web site.")

@@ -214,10 +214,13 @@ def _chosen(session: Session, targets: Sequence[str], *, with_pending: bool) -> 
     for number in numbers:
         found = [job for job in listing.values() if number in (job.job_id, job.obs_id)]
         if not found:
-            raise ServiceRefused(not_listed(number))
+            raise not_listed(number)
         usable = [job for job in found if number == job.job_id or not job.state.is_lost]
         if not usable:
-            raise ServiceRefused(f"Every job on observation {number} has failed, expired or been cancelled.")
+            raise ServiceRefused(
+                f"Every job on observation {number} has failed, expired or been cancelled.",
+                f"mwa_client -l {number} shows them, and why.",
+            )
         chosen |= {job.job_id: job for job in usable}
     if "all" in targets:
         wanted = [job for job in listing.values() if _is_of_all(job.state, with_pending)]

@@ -72,6 +72,8 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     starts_from_rows = not (options.list_only or options.download_only or options.cancel or options.status)
     starts_from_rows = starts_from_rows and options.report is None  # Alone, it shows what was done.
     if starts_from_rows and not (options.csv or options.job or options.obs_ids):
+        if options.state or options.type or options.days is not None:
+            parser.error("--state, --type and --days can only be given with --list-only: add -l")
         parser.error("no job file: give --csv=jobs.csv (mwa_client --help shows examples)")
     return options
 
@@ -99,6 +101,8 @@ def _about_unknown(
         return f"{about_option(unknown[0], known, *unknown[1:2])} (mwa_client --help shows the options)"
     if not options.csv and (Path(unknown[0]).is_file() or unknown[0].endswith((".csv", ".txt"))):
         return f"give the job file as --csv={unknown[0]}"
+    if len(unknown) == 1 and options.dir is None and Path(unknown[0]).is_dir():
+        return f"give the directory as --dir={unknown[0]}"
     return f"{about_words(unknown)} (mwa_client --help shows the options)"
 
 

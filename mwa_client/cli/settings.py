@@ -332,7 +332,7 @@ def _listed(options: argparse.Namespace, task: Task) -> JobFilter:
     given = {"--state": options.state, "--type": options.type, "--days": options.days}
     names = [name for name, value in given.items() if value is not None]
     if names and task is not Task.LIST:
-        raise SettingsError(f"{' and '.join(names)} can be given with --list-only alone.", "Add -l.")
+        raise SettingsError(f"{' and '.join(names)} can only be given with --list-only.", "Add -l.")
     return JobFilter.of(options.listed, options.state or (), options.type or (), options.days)
 
 

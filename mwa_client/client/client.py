@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Callable
 
 from mwa_client.client.arguments import directory_in, job_id_in, number_in, seconds_given
 from mwa_client.client.telling import says_it_in_python_words, told_in_python_words, warn
-from mwa_client.errors import JobFailed, NotFinished, ServiceRefused, SettingsError
+from mwa_client.errors import JobFailed, NotFinished, SettingsError
 
 # The rest is imported where it is needed: `import mwa_client` must not wait for it.
 if TYPE_CHECKING:
@@ -205,6 +205,7 @@ class Client:
         ServiceRefused
             The service lists no such job.
         """
+        from mwa_client.asvo.job_filter import not_listed
         from mwa_client.batch.batch import Batch
         from mwa_client.batch.pacing import Pacing
         from mwa_client.batch.rows import ListedJob
@@ -213,7 +214,7 @@ class Client:
         job_id, connections = job_id_in(job_id), number_in("connections", connections)
         job = self._session.jobs(known=(job_id,)).get(job_id)
         if job is None:
-            raise ServiceRefused(f"The service lists no job {job_id}.")
+            raise not_listed(job_id)
         if job.state.is_lost:
             raise JobFailed(f"Job {job_id}: {job.label}. {job.error_text}".strip())
         if not job.state.is_ready or not job.product:
@@ -227,7 +228,7 @@ class Client:
         for failure in summary.failed:
             raise failure.error
         if summary.pending:
-            raise NotFinished(summary.why_pending, "Call it again later; what was fetched is kept.")
+            raise NotFinished(summary.why_pending, "Call it again later; what was downloaded is kept.")
         if summary.elsewhere:
             raise NotFinished(
                 f"Job {job_id} was delivered to {', '.join(summary.elsewhere)}, which this host cannot see.",

@@ -16,6 +16,7 @@ PHRASES = {
     "To practise without an account, add --sandbox.": (
         "To practise without an account, run: python -m mwa_client.sandbox"
     ),
+    "mwa_client -l shows your jobs.": "client.jobs() has your jobs.",
     "Run the same command again": "Call it again",
     "run the same command again": "call it again",
     "The same command looks": "The same call looks",

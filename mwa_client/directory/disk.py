@@ -42,13 +42,17 @@ def disk_errors(path: str | Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DiskFull(
                 f"No room left to write {path} ({_what_is_full(path, error)}).",
-                "Make room, then run the same command again; what was fetched is kept.",
+                "Make room, then run the same command again; what was downloaded is kept.",
             ) from error
         if error.errno in OUT_OF_THEM:
             raise NoFileOpened from error
+        what = (
+            "There is a file where a directory must be"
+            if error.errno == errno.ENOTDIR
+            else "Check the directory's permissions"
+        )
         raise DirectoryUnusable(
-            f"Cannot write {path}: {error.strerror or error}.",
-            "Check the directory's permissions, or choose another with --dir.",
+            f"Cannot write {path}: {error.strerror or error}.", f"{what}, or choose another with --dir."
         ) from error
 
 

@@ -84,7 +84,7 @@ class LockFile:
         """Return the error that says who has to be waited for."""
         return DirectoryBusy(
             f"Another mwa_client is working in {self._directory}: {owner}.",
-            "Let it finish (--wait-for-lock SECONDS waits for it), or choose another directory with --dir.",
+            "Let it finish (--wait-for-lock TIME waits for it), or choose another directory with --dir.",
         )
 
     def pause(self) -> None:

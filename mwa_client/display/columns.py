@@ -34,9 +34,10 @@ def aligned(
     words : collection of str
         The headings of the columns whose cells stand at the left; the others are numbers.
     width : int, optional
-        Columns that a line may have. A row that does not fit goes on in lines that are set in: the text in
-        its last cell is broken between words, and a word that is longer than a line within. Default is a
-        line for each row, however long.
+        Columns that a line may have. Where the table is too wide, one space stands between columns, not two.
+        A row that still does not fit goes on in lines that are set in: the text in its last cell is broken
+        between words, and a word that is longer than a line within. Default is a line for each row, however
+        long.
     """
     cells = [tuple(headings), *map(tuple, rows)]
     if width is not None:
@@ -44,10 +45,12 @@ def aligned(
     columns = list(zip(*cells))
     widths = [widest(column) for column in columns]
     at_left = [heading in words for heading in headings]
-    if width is None or sum(widths) + len(SPACE) * (len(widths) - 1) <= width:
+    between, filled_columns = len(widths) - 1, sum(widths)
+    if width is None or filled_columns + between <= width:
+        space = SPACE if width is None or filled_columns + between * len(SPACE) <= width else " "
         about = zip(columns, widths, at_left)
         placed = (all_filled(column, wide, at_left=is_left) for column, wide, is_left in about)
-        return [SPACE.join(row).rstrip(" ") for row in zip(*placed)]
+        return [space.join(row).rstrip(" ") for row in zip(*placed)]
     layout = _Layout(widths, at_left, max(width, NARROWEST_WINDOW))
     return [line for row in cells for line in layout.lines(row)]
 

@@ -64,7 +64,7 @@ def wrong_beginning(
         if below is not None and "obs_id" in below.names:
             what = f"{excerpt(text)}: not a row; remove what is above the header of the table"
             return [Mistake(line, what)]
-    return _without_keys(rows, data)
+    return _without_keys(rows, data, name)
 
 
 def _what_lists_need(text: str, name: str) -> str:
@@ -83,7 +83,7 @@ def _is_list(texts: Sequence[str], table: Table | None) -> bool:
     return any(map(looks_like_obs_ids, first if table is None else texts[:2]))
 
 
-def _without_keys(rows: Sequence[tuple[int, str]], data: bytes | str) -> list[Mistake]:
+def _without_keys(rows: Sequence[tuple[int, str]], data: bytes | str, name: str) -> list[Mistake]:
     """Return what is wrong with rows of a table that has no header, or one that is not recognized."""
     drawn = [(line, text) for line, text in rows if not _FRAME.fullmatch(text)]
     for line, text in drawn[:1]:
@@ -97,7 +97,10 @@ def _without_keys(rows: Sequence[tuple[int, str]], data: bytes | str) -> list[Mi
             commas = "" if "," in values else ", and separate the columns with commas"
             what = f"a comment that names the columns; write it without #{commas}: {right}"
             return [Mistake(line, what)]
-    what = f"values without keys; above them, write a line that names the columns: {SOME_HEADER}"
+    if name == NO_FILE:
+        what = f"values without keys; write key=value: {SOME_ROW}"
+    else:
+        what = f"values without keys; above them, write a line that names the columns: {SOME_HEADER}"
     return [Mistake(rows[0][0], what)]
 
 

@@ -37,7 +37,7 @@ _OBS_ID = re.compile(r"[0-9]{9,10}")
 _COUNTED = re.compile(r"(?:\"\"|Unnamed: ?0)?[,;\t]\"?obs[ _-]?ids?\"?", re.IGNORECASE)
 """What pandas writes above a column that counts the rows, and one of obs_ids."""
 _ROW_NUMBER = re.compile(r"\s*\"?[0-9]{1,7}\"?[,;\t]")
-_ONE_COLUMN = "leave its column obs_id alone, or, if its columns are keys, give it with --csv"
+_ONE_COLUMN = "keep only its column obs_id, or, if its columns are keys, give it with --csv"
 _SOME_OBS_ID = "1191828584"
 
 
@@ -123,7 +123,7 @@ def _obs_ids(data: bytes | str, mistakes: list[Mistake]) -> Iterator[tuple[int, 
                 mistakes.append(Mistake(line, f"a table, by line {header}; {_ONE_COLUMN}"))
                 return
             if len(words) > 1 and sum(map(bool, map(_OBS_ID.search, words))) == 1:
-                what = "an obs_id and more, as in a table; leave the column of obs_ids alone"
+                what = "an obs_id and more, as in a table; keep only the column of obs_ids"
                 mistakes.append(Mistake(line, f"{excerpt(text.strip())}: {what}"))
                 return
         yield from ((line, word) for word in words)

@@ -283,7 +283,7 @@ class PartFiller:
     def _wait(self, reader: ParallelReader, error: ServiceUnavailable) -> None:
         """Wait before the next try, longer each time that no byte has come."""
         failure = TransferFailed(
-            f"{self._expected.name} could not be fetched: {error.what}",
+            f"{self._expected.name} could not be downloaded: {error.what}",
             "What has arrived is kept: run the same command again to continue.",
         )
         seconds = self._throttle.plan_try(self._retries.next_wait(error, failure, reader.take_requests()))

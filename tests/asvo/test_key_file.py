@@ -56,7 +56,13 @@ def test_a_key_that_others_can_reach_is_refused_with_the_command_that_mends_it(h
     assert f"chmod 600 {path}" in str(caught.value) and KEY not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"one\ntwo\n", b"x" * 5000, b"\xff\xfe\x00k"])
+NO_KEYS = (
+    *(b"", b"\n", b"two words", b"one\ntwo\n", b"x" * 5000, b"\xff\xfe\x00k"),
+    *(b'"words"', b"'words'\n", b"MWA_ASVO_API_KEY=words\n"),
+)
+
+
+@pytest.mark.parametrize("content", NO_KEYS)
 def test_what_is_no_key_is_said(home: Path, content: bytes) -> None:
     path = keep(home, content)
     with pytest.raises(SettingsError, match="does not hold an API key") as caught:

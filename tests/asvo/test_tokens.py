@@ -317,8 +317,9 @@ def test_a_file_of_logins_that_makes_no_sense_counts_none(path: Path, clock: Fas
     path.with_name("mwa_client_logins.json").write_text(text)
     for _ in range(LOGINS_A_MINUTE):
         TokenStore(path, SECRET, clock).count_login()
-    with pytest.raises(ServiceUnavailable):
+    with pytest.raises(ServiceUnavailable) as caught:
         TokenStore(path, SECRET, clock).count_login()
+    assert caught.value.lines == ("The service allows only 5 logins a minute.", "Try again in 60 s.")
 
 
 # --- What others put there ----------------------------------------------------------------------------

@@ -38,7 +38,8 @@ def test_pass_after_pass_until_all_is_there(
 ) -> None:
     first = run_batch(sandbox, tmp_path, clock, ROWS, api=api, once=True)
     assert counts(first) == (0, 0, 3) and first.summary.exit_status is ExitStatus.TRY_AGAIN
-    assert "the next run will check again" in first.summary.why_pending
+    waits = "The service has not finished all jobs; the next run will check again."
+    assert first.summary.why_pending == waits
     assert len(sandbox.jobs) == 3 and listings(sandbox) == 1
     clock.advance(1.0)
     assert counts(run_batch(sandbox, tmp_path, clock, ROWS, api=api, once=True)) == (0, 0, 3)

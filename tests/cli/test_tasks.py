@@ -242,7 +242,7 @@ def test_some_of_the_list(sandbox: Sandbox, run: Run, api: str) -> None:
     assert listed(OTHER, "--state=queued") == set()
     assert listed("--days=4.5d") == (set() if api == "2018" else {meta, failed, conversion})
     done = run("-l", "--api", api, "--days=40", OBS, 99)
-    assert "mwa_client: The service lists no job 99." in done.err.splitlines()
+    assert "mwa_client: The service lists no job 99.\nmwa_client -l shows your jobs.\n" in done.err
     assert done.status == 2
     assert ("--days leaves them out" in done.err) is (api == "2018")
     assert ("last 30 days alone" in done.err) is (api == "v2")
@@ -267,8 +267,8 @@ def test_the_only_job_is_none_of_those_that_are_wanted(sandbox: Sandbox, run: Ru
         (["-l", "--days=1e99"], "It must be a number of days"),
         (["-l", "jobs.csv"], "jobs.csv is not a job"),
         (["-l", "all"], "all is not a job"),
-        (["-w", "5", "--state=error"], "--state can be given with --list-only alone"),
-        (["--cancel", "5", "--type=c", "--days=3"], "--type and --days can be given with --list-only alone"),
+        (["-w", "5", "--state=error"], "--state can only be given with --list-only"),
+        (["--cancel", "5", "--type=c", "--days=3"], "--type and --days can only be given with --list-only"),
     ],
 )
 def test_filters_that_cannot_be(sandbox: Sandbox, run: Run, words: list[str], told: str) -> None:

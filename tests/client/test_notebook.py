@@ -286,8 +286,10 @@ def test_wait_for_a_job_that_has_expired(client: mwa_client.Client, ready: int, 
 
 
 def test_wait_for_a_job_that_nobody_knows(client: mwa_client.Client) -> None:
-    with pytest.raises(ServiceRefused, match="lists no job 999"):
-        client.wait(999)
+    for ask in (client.wait, client.download):
+        with pytest.raises(ServiceRefused) as caught:
+            ask(999)
+        assert caught.value.lines == ("The service lists no job 999.", "client.jobs() has your jobs.")
 
 
 def test_wait_no_longer_than_that(client: mwa_client.Client, sandbox: Sandbox, clock: FastClock) -> None:

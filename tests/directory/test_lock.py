@@ -69,6 +69,7 @@ def test_the_second_is_told_who_where_and_since_when(desk: Desk) -> None:
             pass
         assert f"process {os.getpid()} on {os.uname().nodename}, since 2027-01-15" in caught.value.what
         assert str(desk.directory) in caught.value.what and "--dir" in caught.value.remedy
+        assert "(--wait-for-lock TIME waits for it)" in caught.value.remedy
         assert caught.value.exit_status is ExitStatus.TRY_AGAIN
         assert desk.path.read_text() == before, "the first one keeps it"
     with desk.alone():

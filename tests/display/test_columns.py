@@ -33,6 +33,13 @@ def test_no_line_is_wider_than_the_window_and_no_word_is_lost(width: int) -> Non
     assert all(line.strip() for line in lines)
 
 
+def test_a_table_that_is_a_little_too_wide_stays_a_table() -> None:
+    table = aligned(HEADINGS, ROWS, WORDS)
+    narrow = aligned(HEADINGS, ROWS, WORDS, max(map(len, table)) - len(HEADINGS) + 1)
+    assert len(narrow) == len(table) == 3
+    assert narrow[0] == "job id state               size why" and narrow[2].startswith("     7 Error     ")
+
+
 @pytest.mark.parametrize("width", range(20, 110, 7))
 def test_signs_of_two_columns_count_as_two(width: int) -> None:
     rows = [

@@ -84,13 +84,13 @@ def test_what_is_no_observation_is_said_with_its_line() -> None:
     assert len(lines_said(f"#N/A\n{OBS} #N/A\n#N/A {OBS}\n#N/A")) == 4
     for narrow in ("##", "###", "##########", " ### ", '"###"', "###;"):
         assert lines_said(f"{OBS}\n{narrow}\n")[0].endswith("correct the cell, or remove the row")
-    more = "an obs_id and more, as in a table; leave the column of obs_ids alone"
+    more = "an obs_id and more, as in a table; keep only the column of obs_ids"
     assert lines_said(f"{OBS} 2017-10-15 HydA\n{OTHER}") == [f"obs.txt:1: {OBS} 2017-10-15 HydA: {more}"]
     assert lines_said("# nothing") == ["obs.txt:1: no obs_ids in obs.txt"]
 
 
 def test_what_is_no_list_is_said_once_a_line() -> None:
-    table = "a table; leave its column obs_id alone, or, if its columns are keys, give it with --csv"
+    table = "a table; keep only its column obs_id, or, if its columns are keys, give it with --csv"
     assert lines_said(f"obs_id,job_type\n{OBS},d\n{OTHER},c") == [f"obs.txt:1: {table}"]
     rows = "key=value; a list has obs_ids alone, and rows of keys are for --csv"
     assert lines_said(f"obs_id={OBS}, {ROW}\n{OTHER}") == [f"obs.txt:1: {rows}"]

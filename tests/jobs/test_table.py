@@ -172,6 +172,11 @@ def test_a_list_of_observations_is_answered_with_the_line_that_works(text: str) 
 def test_obs_ids_in_no_file_are_answered_with_a_row() -> None:
     with pytest.raises(JobFileError, match=rf"^row:1: obs_ids alone; .*: {SOME_ROW}\n"):
         parse("1191828584", ApiVersion.V2, NO_FILE)
+    for pasted in ("1191828584,d,vis", "1191828584\td\tvis"):
+        with pytest.raises(
+            JobFileError, match=rf"^row:1: values without keys; write key=value: {SOME_ROW}\n"
+        ):
+            parse(pasted, ApiVersion.V2, NO_FILE)
 
 
 # --- Whatever is written is read --------------------------------------------------------------------------

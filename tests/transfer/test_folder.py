@@ -411,7 +411,7 @@ def test_on_a_full_disk_it_stays_known_what_is_copied(
     scene = Scene(tmp_path, {f"{number:02}": b"0123456789" for number in range(20)})
     with pytest.raises(Stopped):
         scene.copy(stop_after=5)
-    with longest_file(room), pytest.raises(DiskFull, match="what was fetched is kept"):
+    with longest_file(room), pytest.raises(DiskFull, match="what was downloaded is kept"):
         scene.copy()
     copied = sum(path.is_file() for path in scene.place.part(NAME).rglob("*"))
     total = sum(file.fetched for file in scene.copy())

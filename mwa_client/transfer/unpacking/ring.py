@@ -1,4 +1,4 @@
-"""Bytes that have come before those that stand before them: a file of bounded size, used in a circle."""
+"""Bytes that came too early to be unpacked: kept in a file of bounded size, which is used in a circle."""
 
 from __future__ import annotations
 

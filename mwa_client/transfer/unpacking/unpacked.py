@@ -155,7 +155,7 @@ def remove_archive(directory: DownloadDirectory, expected: ExpectedFile) -> None
 def changed_since(path: Path) -> VerificationFailed:
     """Return the error for an archive that is not any more what was verified."""
     return VerificationFailed(
-        f"{path} has been changed since it was verified.", "Move it away, to have it fetched anew."
+        f"{path} has been changed since it was verified.", "Move it away to have it downloaded again."
     )
 
 

@@ -301,7 +301,7 @@ def _check_room(packed: zipfile.ZipFile, place: UnpackPlace) -> None:
         raise DiskFull(
             f"No room to unpack {place.path.stem}: it holds {format_size(needed)}, "
             f"and {format_size(int(free))} is free.",
-            "Make room, then run the same command again; what was fetched is kept.",
+            "Make room, then run the same command again; what was downloaded is kept.",
         )
 
 
