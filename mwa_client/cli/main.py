@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status, one of `ExitStatus`.
     """
     _spare_the_collector()
+    _spare_own_permissions()
     mend_streams()
     try:
         options = read_options(arguments)
@@ -61,6 +62,11 @@ def _spare_the_collector() -> None:
     gc.set_threshold(OBJECTS_PER_LOOK)
     # At the end it would look through all there are, several times.
     atexit.register(gc.freeze)
+
+
+def _spare_own_permissions() -> None:
+    """Let the umask take no permissions from the user alone: what nobody can read, the next run cannot."""
+    os.umask(os.umask(0o077) & 0o077)
 
 
 def _run(options: argparse.Namespace) -> ExitStatus:

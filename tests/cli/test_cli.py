@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import time
@@ -292,6 +293,19 @@ def test_a_run_from_beginning_to_end(sandbox: Sandbox, csv: Path, data: Path) ->
     assert sandbox.requests == []
     assert again.stdout.count("from an earlier run") == 3
     assert again.stdout.splitlines()[-1] == lines[-1]
+
+
+@pytest.mark.parametrize("umask", [0o777, 0o277, 0o477, 0o022])
+def test_whatever_the_umask_what_is_made_is_the_users_own(
+    sandbox: Sandbox, csv: Path, data: Path, umask: int
+) -> None:
+    env = environment(sandbox, PYTHONDONTWRITEBYTECODE="1")
+    words = command(f"--csv={csv}", f"--dir={data}", "--poll=0.1")
+    done = subprocess.run(words, env=env, umask=umask, capture_output=True, timeout=20, check=False)
+    assert done.returncode == 0
+    for path in [data, *data.rglob("*")]:
+        mode, own = stat.S_IMODE(path.stat().st_mode), 0o700 if path.is_dir() else 0o600
+        assert mode & own == own and not mode & umask & 0o077, path
 
 
 def test_a_file_from_standard_input(sandbox: Sandbox, data: Path) -> None:
