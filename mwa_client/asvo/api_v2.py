@@ -229,6 +229,8 @@ class ApiV2:
                 or (total is not None and offset >= total)
             ):
                 return
+        # Part of a list is none: the jobs that it lacks would be made once more.
+        raise BadReply("The service's list of jobs has no end.")
 
 
 def submission(job_type: JobType, parameters: Mapping[str, str], *, allow_resubmit: bool) -> HttpRequest:

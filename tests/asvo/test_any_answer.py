@@ -123,6 +123,12 @@ def test_any_listing_is_read(entries: list[object]) -> None:
             assert {job.job_id for job in found} == {job.job_id for job in jobs}
 
 
+def test_a_list_that_never_ends_is_none() -> None:
+    _, v2 = interfaces({"jobs": [{"id": 7}], "total_count": 10**9})
+    with pytest.raises(BadReply, match="no end"):
+        v2.jobs()
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     document=VALUES
