@@ -14,6 +14,7 @@ from json_events import FIELDS, STATUS_FIELDS
 from mwa_client.asvo import variables
 from mwa_client.asvo.job import JobState
 from mwa_client.cli.options import option_parser
+from mwa_client.display.wording import LIFE
 from mwa_client.errors import ExitStatus
 from mwa_client.jobs.jobfile import parse
 from mwa_client.jobs.key_table import KEYS
@@ -93,7 +94,7 @@ def test_the_examples_in_the_readme_are_the_example_files(example: str, api: Api
 def test_the_two_commands_are_lines_that_can_be_pasted() -> None:
     commands = re.findall(r"^python3 -m venv .*$", README.read_text(encoding="utf-8"), re.M)
     assert len(commands) == 2
-    assert "--sandbox --csv=examples/jobs.csv" in commands[0]
+    assert "--sandbox --csv=examples/jobs_in_todays_words.csv" in commands[0]
     assert "pytest" in commands[1]
 
 
@@ -126,7 +127,8 @@ def test_every_event_and_its_fields_are_in_the_readme() -> None:
 
 def test_every_state_is_in_the_readme() -> None:
     text = README.read_text(encoding="utf-8")
-    assert all(f"`{state.label}`" in text for state in JobState if state is not JobState.UNKNOWN)
+    labels = {*LIFE, *(state.label for state in JobState)} - {JobState.UNKNOWN.label}
+    assert [label for label in labels if f"`{label}`" not in text] == []
 
 
 if __name__ == "__main__":

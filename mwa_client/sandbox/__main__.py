@@ -67,7 +67,7 @@ def _greeting(url: str, apis: Sequence[str]) -> str:
     todays = [name for name in apis if name != "2018"]
     if todays:
         lines.append(_EXPORT_TODAY)
-    text = "\n".join([*lines, "    mwa_client --csv=jobs.csv --dir=practice\n"])
+    text = "\n".join([*lines, "    mwa_client --csv=jobs.csv --dir=trial\n"])
     return text.format(
         url=url, user=Options.user, password=Options.password, key=Options.api_key, names=", ".join(todays)
     )
