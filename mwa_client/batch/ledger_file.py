@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mwa_client.directory.disk import disk_errors, write_all
+from mwa_client.directory.disk import disk_errors, length_so_far, write_all
 from mwa_client.directory.json_files import json_lines
 from mwa_client.directory.our_files import open_ours
 from mwa_client.errors import DirectoryUnusable
@@ -99,7 +99,7 @@ class LedgerFile:
             self._heading = {}
             if sync:
                 os.fsync(self._descriptor)
-            return os.fstat(self._descriptor).st_size
+            return length_so_far(self._descriptor)
 
     def fill_in(self, end: int, value: int) -> bool:
         """Give the last field of a line, which is null, a value. That takes no room on the disk.
