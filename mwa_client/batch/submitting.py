@@ -42,6 +42,7 @@ UNCLEAR_SUBMISSIONS = 5
 """Submissions of one row whose answers made no sense and that made no job, after which the row fails."""
 LISTINGS_BEFORE_RETRY = 2
 """Listings that must not have a job before it is asked for again."""
+CORRECT_THE_ROW = "Correct the row or take it out, then run the same command again."
 
 
 @dataclass(frozen=True)
@@ -298,9 +299,14 @@ def _has_made_no_job(error: MwaClientError) -> bool:
 
 
 def _as_meant(error: MwaClientError) -> MwaClientError:
-    """Return what a failed submission means: somebody's web page says nothing about the row."""
-    is_page = isinstance(error, ServiceRefused) and not isinstance(error, SessionLost) and may_pass(error)
-    return BadReply(error.what) if is_page else error
+    """Return what a failed submission means for its row: somebody's web page says nothing about that."""
+    if not isinstance(error, ServiceRefused) or isinstance(error, (SessionLost, LoginRefused)):
+        return error
+    if may_pass(error):
+        return BadReply(error.what)
+    if not error.remedy:
+        return ServiceRefused(error.what, CORRECT_THE_ROW, status=error.status, body=error.body)
+    return error
 
 
 def _concerns_all_rows(error: MwaClientError) -> bool:

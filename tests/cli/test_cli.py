@@ -353,6 +353,7 @@ def test_a_submission_that_is_refused_concerns_its_row(sandbox: Sandbox, csv: Pa
     done = run_command(f"--csv={csv}", f"--dir={data}", "--poll=0.1", env=environment(sandbox))
     assert done.returncode == 4
     assert f"  line 3: obs_id {OTHER}, no job: The service refused: Observation does not exist" in done.stderr
+    assert "      Correct the row or take it out, then run the same command again.\n" in done.stderr
     assert len(products(data)) == 2
 
 
