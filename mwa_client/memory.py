@@ -21,7 +21,8 @@ def has_spare_memory() -> bool:
     import mmap  # Few machines have a limit.
 
     try:
-        mmap.mmap(-1, SPARE_MEMORY).close()
+        # Private, as a thread's own memory is: what is shared does not count for each limit.
+        mmap.mmap(-1, SPARE_MEMORY, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
     except (OSError, MemoryError):
         return False
     return True

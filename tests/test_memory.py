@@ -18,6 +18,11 @@ def size():
 
 def limit(more):
     resource.setrlimit(resource.RLIMIT_AS, (size() + more, resource.RLIM_INFINITY))
+
+def limit_data(more):
+    with open("/proc/self/status") as file:
+        (data,) = (int(line.split()[1]) << 10 for line in file if line.startswith("VmData:"))
+    resource.setrlimit(resource.RLIMIT_DATA, (data + more, resource.RLIM_INFINITY))
 """
 SPARE = f"""{SIZE}
 print(has_spare_memory())
@@ -26,6 +31,8 @@ print(has_spare_memory())
 limit(2 * SPARE_MEMORY)
 print(has_spare_memory())
 """
+SPARE_DATA = SPARE.replace("\nlimit(", "\nlimit_data(")
+SPARED = "True False True"
 THREADS = f"""{SIZE}
 limit(1 << 30)
 before, gate = size(), threading.Barrier(9)
@@ -44,7 +51,7 @@ gate.wait()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc, and a limit of Linux")
-@pytest.mark.parametrize(("code", "said"), [(SPARE, "True False True"), (THREADS, "True")])
+@pytest.mark.parametrize(("code", "said"), [(SPARE, SPARED), (SPARE_DATA, SPARED), (THREADS, "True")])
 def test_a_limit_is_noticed_and_threads_take_little_of_it(code: str, said: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout.split(), done.stderr) == (said.split(), "")
