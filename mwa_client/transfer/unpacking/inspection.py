@@ -58,10 +58,11 @@ class Inspection:
             `stop` was set.
         """
         state = state_if_right(self._members, member, self._place)
-        is_as_set = 0 <= member.mtime_ns - state.st_mtime_ns < COARSEST_TIME
+        is_as_set = _has_its_time(member, state)
         if member.kind in (MemberKind.FILE, MemberKind.HARD_LINK):
             self._look_into(member, state, is_as_set)
-        if member.kind is not MemberKind.FOLDER and not is_as_set:
+        is_of_another = member.kind is MemberKind.HARD_LINK and member.mtime_ns != state.st_mtime_ns
+        if member.kind is not MemberKind.FOLDER and (is_of_another or not is_as_set):
             self._members.make_again(member)
 
     def finish(self) -> None:
@@ -83,10 +84,17 @@ class Inspection:
             return
         # All names of a file have the time of the last one. Of others, nothing says what was in them before.
         is_unknown = sha1 == NO_SUM and not is_as_set and state.st_nlink == 1
-        found = "" if is_unknown else self._sha1_of(member.path, state)
-        if sha1 not in (NO_SUM, found) or is_unknown or not self._is_same_file(member, found):
+        if is_unknown and self._can_have_its_time(member):
+            raise broken(member, self._place)
+        found = self._sha1_of(member.path, state)
+        if sha1 not in (NO_SUM, found) or not self._is_same_file(member, found):
             raise broken(member, self._place)
         self._sums.put(line, found, member.path)
+
+    def _can_have_its_time(self, member: Member) -> bool:
+        """Say whether the file system can hold its time: else no time says that it was changed."""
+        self._members.make_again(member)
+        return _has_its_time(member, state_if_right(self._members, member, self._place))
 
     def _is_same_file(self, member: Member, sha1: str) -> bool:
         """Say whether a second name is one of a file with the same bytes; true for what is none."""
@@ -128,6 +136,10 @@ def state_if_right(members: MemberFolder, member: Member, place: UnpackPlace) ->
 def broken(member: Member, place: UnpackPlace) -> PartBroken:
     """Return the error for a member that is not what was written."""
     return PartBroken.because(place.path, f"{member.name} is not as it was written")
+
+
+def _has_its_time(member: Member, state: os.stat_result) -> bool:
+    return 0 <= member.mtime_ns - state.st_mtime_ns < COARSEST_TIME
 
 
 def _is_right(members: MemberFolder, member: Member, state: os.stat_result) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from tars import USUAL, Scene, extracted, folder, hard_link, member, sha1, tar_of, tree_of
+from tars import MTIME, USUAL, Scene, extracted, folder, hard_link, member, sha1, tar_of, tree_of
 
 from mwa_client.directory.our_files import state_directory
 from mwa_client.errors import Stopped
@@ -229,3 +229,28 @@ def test_times_that_the_file_system_rounds_are_right(
     scene.expected = replace(scene.expected, size=len(scene.archive), sha1=sha1(scene.archive))
     scene.fetch()
     assert read == [] and (scene.folder / "obs.ms/odd").stat().st_mtime_ns % step == 0
+
+
+def test_where_no_time_can_be_set_none_says_that_a_file_was_changed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file that was continued by a run that was stopped as well, only its time could tell."""
+    monkeypatch.setattr("mwa_client.transfer.unpacking.member_folder.os.utime", lambda path, **more: None)
+    for left in (60_000, 5_000):
+        once(scene, scene.stop.set, len(scene.archive) - left)
+        with pytest.raises(Stopped):
+            scene.fetch()
+        scene.stop.clear()
+    scene.listen = scene.events.append
+    scene.fetch()
+    assert scene.source.sent < 1.2 * len(scene.archive)
+    assert not any(isinstance(event, Setback) for event in scene.events)
+    scene.assert_sums(scene.folder)
+
+
+@pytest.mark.parametrize("later", [-1, 1])
+def test_a_second_name_of_nearly_the_same_time_decides_it(tmp_path: Path, later: int) -> None:
+    names = member("file", b"file"), hard_link("name", "file", mtime=MTIME + later)
+    scene = Scene(tmp_path / "downloads", tar_of(*names))
+    scene.fetch()
+    assert_right(scene)
