@@ -23,6 +23,8 @@ from mwa_client.batch.estimate import Waits
 from mwa_client.batch.records import CommandRecord, FetchedProduct, RowRecord, UnreadProduct
 from mwa_client.directory.names import name_in_text
 from mwa_client.directory.part import Part
+from mwa_client.jobs.keys import ApiVersion
+from mwa_client.jobs.request import identity_asked_for
 from mwa_client.transfer.files import DownloadDirectory, FetchedFile, FetchedFolder
 
 OBSERVATION = re.compile(r"\bobs_id=([0-9]+)")
@@ -80,15 +82,17 @@ class Memory:
         ours = {job_id for job_id, identity in self._given_up.items() if self._is_ours(identity)}
         return ours - {row.job_id for row in self._rows.values()}
 
-    def jobs_of_others(self, identities: Collection[str]) -> set[int]:
-        """Return the jobs of the rows that ask for something else than these identities say.
+    def jobs_of_others(self, asked: Collection[str], api: ApiVersion) -> set[int]:
+        """Return the jobs of the rows that ask an interface for something else than these identities say.
 
         A row that is known by its job alone may ask for any of it.
         """
         return {
             row.job_id
             for identity, row in self._rows.items()
-            if row.job_id is not None and identity not in identities and not BY_JOB.fullmatch(identity)
+            if row.job_id is not None
+            and identity_asked_for(identity, api) not in asked
+            and not BY_JOB.fullmatch(identity)
         }
 
     def command(self, job_id: int | None, fingerprint: str) -> CommandRecord | None:

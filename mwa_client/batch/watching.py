@@ -232,7 +232,7 @@ class Watching:
             return []
         asked = {self._asked(row): row.request.obs_id for row in wanted}
         taken = {row.job_id for row in rows if row.job_id is not None}
-        taken |= ledger.jobs_of_others({*asked, *(row.identity for row in wanted)})
+        taken |= ledger.jobs_of_others(asked, self._session().api)
         self._finder.read(listing, self._session().api, asked, taken)
         answers = {row: self._answer_to(row) for row in wanted}
         claims = Counter(job.job_id for job in answers.values() if job is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 from types import MappingProxyType
@@ -152,6 +153,17 @@ def identity_from(job_type: JobType, values: Mapping[str, str], written_for: Api
     parts = [f"job_type={job_type.value}", f"obs_id={complete.pop('obs_id')}"]
     parts += [f"{name}={value}" for name, value in sorted(complete.items()) if value != defaults.get(name)]
     return " ".join(parts)
+
+
+def identity_asked_for(identity: str, api: ApiVersion) -> str:
+    """Return `JobRequest.identity_on` an interface of the rows that have an identity."""
+    return _unknown_to(api).sub("", identity)
+
+
+@functools.cache
+def _unknown_to(api: ApiVersion) -> re.Pattern[str]:
+    names = [key.name for key in KEY_BY_NAME.values() if key.name_on(api) is None]
+    return re.compile(f" (?:{'|'.join(names)})=[^ ]*")
 
 
 def implied_values(job_type: JobType, values: Mapping[str, str], api: ApiVersion) -> dict[str, str]:

@@ -311,6 +311,19 @@ def test_a_lost_answer_is_not_found_in_another_rows_job(
     assert own.row.job_id == 10001 != done.row.job_id
 
 
+@TODAY
+def test_a_row_without_a_word_that_was_not_sent_has_the_same_job(
+    sandbox: Sandbox, clock: FastClock, tmp_path: Path, api: ApiVersion
+) -> None:
+    """Today's service has no counterpart for that word of 2018."""
+    after = in_words_of(ApiVersion.V2018, FLAGGED)
+    before = after.replace("\n", ", allowmissing=true\n")
+    (own,) = run_batch(sandbox, tmp_path, clock, before, api=api).summary.complete
+    (done,) = run_batch(sandbox, tmp_path, clock, after, api=api).summary.complete
+    assert done.row.job_id == own.row.job_id
+    assert sum(request.path.endswith("/conversion_job") for request in sandbox.requests) == 1
+
+
 def says_always(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, **answer: object) -> None:
     def same(document: dict[str, Any]) -> dict[str, Any]:
         """Answer every submission alike, as something in between may do that keeps answers."""

@@ -9,6 +9,7 @@ from job_rows import C_2018, C_TODAY, DOWNLOAD, IMAGING, OBS, TODAY, VOLTAGE, fo
 
 from mwa_client.jobs.jobfile import parse, parse_row, read_file
 from mwa_client.jobs.keys import ApiVersion
+from mwa_client.jobs.request import identity_asked_for
 
 # --- Good rows ----------------------------------------------------------------------------------------
 
@@ -305,6 +306,8 @@ def test_words_without_a_counterpart_are_dropped_with_one_warning_each(api: ApiV
     )
     assert "allowmissing" not in jobfile.jobs[0].parameters(api)
     assert "allowmissing" not in jobfile.jobs[0].identity_on(api)
+    for job in jobfile.jobs:
+        assert identity_asked_for(job.identity, api) == job.identity_on(api)
 
 
 def test_a_row_is_known_by_one_name_whichever_interface_answers() -> None:
