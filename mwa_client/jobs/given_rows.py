@@ -12,6 +12,7 @@ from mwa_client.jobs.jobfile import read_bytes
 from mwa_client.jobs.key_table import KEY_BY_NAME
 from mwa_client.jobs.keys import ApiVersion
 from mwa_client.jobs.request import JobRequest
+from mwa_client.jobs.table import names_of_columns
 from mwa_client.jobs.text import NO_FILE
 from mwa_client.jobs.values import text_of
 
@@ -65,7 +66,7 @@ def rows_as_text(given: GivenRows) -> tuple[bytes | str, str]:
     if isinstance(given, os.PathLike) or (isinstance(given, str) and not _is_row(given)):
         return read_bytes(os.fspath(given))
     if isinstance(given, RowTable) and not isinstance(given, Mapping):
-        return rows_as_text(given.to_dict("records"))  # type: ignore[arg-type]
+        return rows_as_text(_of_table(given.to_dict("records")))  # type: ignore[arg-type]
     if isinstance(given, OpenFile) and not isinstance(given, type):
         content = given.read()
         if isinstance(content, (str, bytes)):
@@ -76,6 +77,17 @@ def rows_as_text(given: GivenRows) -> tuple[bytes | str, str]:
     if not isinstance(given, Iterable) or isinstance(given, (bytes, bytearray)):
         raise SettingsError(f"{type(given).__name__} is neither a job file nor rows.", RIGHT)
     return "\n".join(map(_text_of_row, given)), NO_FILE
+
+
+def _of_table(rows: object) -> object:
+    """Return the rows of a table with its headers as keys: they are understood as in a job file."""
+    if not isinstance(rows, list) or not rows or not isinstance(rows[0], Mapping):
+        return rows
+    headers = [str(header).strip() for header in rows[0]]
+    names = [name or header for name, header in zip(names_of_columns(headers), headers)]
+    if len(set(names)) < len(names):
+        return rows  # Two mean the same key, which is a mistake.
+    return [dict(zip(names, row.values())) for row in rows]
 
 
 def _is_row(text: str) -> bool:

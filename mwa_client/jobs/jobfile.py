@@ -257,7 +257,8 @@ class _Parsing:
             if job is not None:
                 self._take(replace(job, source=source), name)
         if not has_rows and not mistakes:
-            mistakes.append(Mistake(1, f"no {'obs_ids' if self._template else 'jobs'} in {name}"))
+            what = f"no {'obs_ids' if self._template else 'jobs'} in {name}"
+            mistakes.append(Mistake(1, "no rows were given" if name == NO_FILE else what))
         self.mistakes += [replace(each, source=each.source or source) for each in mistakes]
 
     def _rows(

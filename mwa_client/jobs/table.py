@@ -61,7 +61,7 @@ class Table:
         """
         if "=" in text:
             return None
-        found = {delimiter: _names(_cells(text, delimiter) or []) for delimiter in DELIMITERS}
+        found = {delimiter: names_of_columns(_cells(text, delimiter) or []) for delimiter in DELIMITERS}
         best, names = max(found.items(), key=lambda each: _known_names(each[1]))
         return cls(line, best, names) if _known_names(names) else None
 
@@ -123,7 +123,7 @@ class Table:
 
     def _is_header(self, texts: list[str]) -> bool:
         """Say whether a row is the header; it is there again where tables were put together."""
-        return _names(text if name else "" for name, text in zip(self.names, texts)) == self.names
+        return names_of_columns(text if name else "" for name, text in zip(self.names, texts)) == self.names
 
     def _row(self, texts: list[str], api: ApiVersion) -> CheckedRow:
         with_point = [text if self.delimiter == "," else _with_point(text) for text in texts]
@@ -131,7 +131,7 @@ class Table:
         return CheckedRow(cells, api, [])
 
 
-def _names(headers: Iterable[str]) -> tuple[str, ...]:
+def names_of_columns(headers: Iterable[str]) -> tuple[str, ...]:
     """Return the name of the key that each header means; empty for a column that has none."""
     names = [_key_name(header) for header in headers]
     return ("", *names[1:]) if names and names[0] == "index" else tuple(names)

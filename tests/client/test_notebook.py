@@ -182,10 +182,22 @@ def test_mistakes_have_the_number_of_the_row(client: mwa_client.Client, tmp_path
     with pytest.raises(JobFileError, match="row:2: obs_id=7: must be") as caught:
         client.run([VIS, {**VIS, "obs_id": 7}], tmp_path)
     assert [mistake.line for mistake in caught.value.mistakes] == [2]
-    with pytest.raises(JobFileError):
-        client.run([], tmp_path)
+    for nothing in (frame([]), frame([VIS]).iloc[:0], list[Any]()):
+        with pytest.raises(JobFileError, match="no rows were given"):
+            client.run(nothing, tmp_path)
     with pytest.raises(JobFileError, match="row:1"):
         client.run([{**VIS, "download_type": f"vis\nobs_id={OTHER}, job_type=d"}, VIS], tmp_path)
+
+
+def test_the_headers_of_a_table_are_understood_as_in_a_job_file(
+    client: mwa_client.Client, sandbox: Sandbox, tmp_path: Path, clock: FastClock
+) -> None:
+    table = frame([{"Obs ID": OBS, "JOB_TYPE": "d", "download type": "vis"}])
+    assert client.run(table, tmp_path, once=True).exit_status == 75
+    (job,) = sandbox.jobs
+    assert str(job.params["obs_id"]) == str(OBS) and job.params["download_type"] == "vis"
+    with pytest.raises(JobFileError, match="row:1: Obs ID: no such key"):
+        client.run(frame([{**VIS, "Obs ID": OTHER}]), tmp_path)
 
 
 def test_a_file_that_is_not_there(client: mwa_client.Client, tmp_path: Path) -> None:
