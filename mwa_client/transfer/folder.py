@@ -178,7 +178,7 @@ class _Copy:
         """Raise an error if what was made for an entry is not there any more."""
         path = self._path(entry)
         if entry.is_file:
-            is_right = self._is_there(entry)
+            is_right = self._has_found(entry)
             if not is_right:
                 self._note(entry, 0)  # The next run is to copy it again.
         elif entry.target:
@@ -188,18 +188,25 @@ class _Copy:
         if not is_right:
             raise part_changed(Path(path), "was changed or replaced after it was written")
 
-    def _is_there(self, entry: Entry) -> bool:
-        """Say whether a file is copied, and its copy as it was left; where only its time is not, read it."""
+    def _has_found(self, entry: Entry) -> bool:
+        """Look for the copy of a file, and say whether it is there as it was left.
+
+        One of which only the time is another is read, and its time noted: it need not be read once more.
+        """
         copied, path = self._journal.copied(entry), self._path(entry)
         if not copied.sha1:
             return False
         standing = standing_at(path, entry.size, copied.left_ns)
-        if standing is Standing.TOUCHED:
-            try:
-                return sha1_of(Path(path), self._transfers.stop) == copied.sha1
-            except OSError:
+        if standing is not Standing.TOUCHED:
+            return standing is Standing.AS_LEFT
+        try:
+            left_ns = os.lstat(path).st_mtime_ns
+            if sha1_of(Path(path), self._transfers.stop) != copied.sha1:
                 return False
-        return standing is Standing.AS_LEFT
+        except OSError:
+            return False
+        self._note(entry, entry.size, copied.sha1, left_ns, synced=copied.synced)
+        return True
 
     def _path(self, entry: Entry) -> str:
         # As text: a delivery can have twenty thousand files, and a Path is slow to make.
@@ -236,7 +243,7 @@ class _Copy:
                 path.symlink_to(entry.target)
 
     def _copy_file(self, entry: Entry) -> None:
-        if not self._is_there(entry):
+        if not self._has_found(entry):
             try:
                 self._retries.work(lambda: self._copy_content(entry), KEPT)
             except PartBroken:

@@ -298,6 +298,32 @@ def test_a_copy_that_was_only_touched_is_read_again(scene: Scene) -> None:
     assert content_of(scene.final) == CONTENT and 0 < total < TOTAL
 
 
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_a_copy_that_was_only_touched_is_read_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, is_noted: bool
+) -> None:
+    with pytest.raises(Stopped):
+        scene.copy(stop_after=2)
+    copies = [path for path in scene.place.part(NAME).rglob("*") if path.is_file()]
+    notes = scene.place.state_dir / f"{NAME}.copied"
+    if is_noted:
+        for path in copies:
+            os.utime(path, ns=(1, 1))
+    else:  # The first versions did not note the times of copies.
+        notes.write_text(re.sub(', "left_ns": [0-9]*', "", notes.read_text()))
+    read: list[Path] = []
+
+    def sha1_of(path: Path, stop: threading.Event) -> str:
+        read.append(path)
+        return hashlib.sha1(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(folder, "sha1_of", sha1_of)
+    files = scene.copy()
+    assert content_of(scene.final) == CONTENT
+    assert 0 < len(read) == len(set(read)) <= len(copies)
+    assert standing_of(scene.place.path, files) is Standing.AS_LEFT
+
+
 def test_a_file_that_is_cut_while_it_is_copied_is_copied_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
