@@ -48,10 +48,24 @@ gate.wait()
 print((size() - before) // 8 < 32 << 20)
 gate.wait()
 """
+WORKERS = f"""{SIZE}
+import queue
+from mwa_client.batch.workers import Workers
+gate = threading.Event()
+workers = Workers(8, queue.Queue())
+limit(SPARE_MEMORY + (24 << 20))
+for _ in range(8):
+    workers.give(gate.wait)
+# Each has 8 MiB for its stack, and needs about as much to do what it is there for.
+print(1 <= threading.active_count() - 1 <= 4)
+gate.set()
+"""
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc, and a limit of Linux")
-@pytest.mark.parametrize(("code", "said"), [(SPARE, SPARED), (SPARE_DATA, SPARED), (THREADS, "True")])
+@pytest.mark.parametrize(
+    ("code", "said"), [(SPARE, SPARED), (SPARE_DATA, SPARED), (THREADS, "True"), (WORKERS, "True")]
+)
 def test_a_limit_is_noticed_and_threads_take_little_of_it(code: str, said: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout.split(), done.stderr) == (said.split(), "")

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Any, Callable
 
+from mwa_client.memory import has_spare_memory
 from mwa_client.threads import has_started
 
 
@@ -14,8 +15,8 @@ class Workers:
     """A small pool of threads that run callables and put what they return into an inbox.
 
     The threads are daemons, so that one that hangs in a dead connection cannot keep the program from ending.
-    Where the system allows no more threads, the existing ones do all the work; where it allows none, `give`
-    does the work itself.
+    Where the system allows no more threads, or has no memory to spare for what they do, the existing ones do
+    all the work; where it allows none, `give` does the work itself.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class Workers:
 
     def give(self, work: Callable[[], object]) -> None:
         """Let a thread run `work`; what it returns, or the exception it raises, goes into the inbox."""
-        if len(self._threads) < self._most:
+        if len(self._threads) < self._most and (not self._threads or has_spare_memory()):
             thread = threading.Thread(target=self._run, name="worker", daemon=True)
             if has_started(thread):
                 self._threads.append(thread)
