@@ -31,10 +31,7 @@ class NothingToFetch:
 
     def get(self, headers: Mapping[str, str]) -> NoReturn:
         """Say that it has gone."""
-        raise TransferFailed(
-            f"{self._name} was here to be unpacked, and has been changed or moved away meanwhile.",
-            "Run the same command again.",
-        )
+        raise _moved_away(self._name)
 
 
 def prepare_unpacking(place: DownloadDirectory, *, unpack: bool) -> None:
@@ -150,10 +147,19 @@ def fetch_and_unpack(downloader: Downloader, wanted: ExpectedFile, source: Sourc
     if isinstance(fetched, FetchedFolder):
         # A kill may have come between the folder's name and this.
         remove_archive(downloader.directory, wanted)
+    elif standing_of_file(fetched) is Standing.GONE:
+        raise _moved_away(fetched.path.name)
     else:
         text = f"{fetched.path.name} is neither a tar nor a zip that can be unpacked; it stays as it is."
         downloader.listen(FileNotice(wanted.job_id, wanted.name, text))
     return fetched
+
+
+def _moved_away(name: str) -> TransferFailed:
+    return TransferFailed(
+        f"{name} was here to be unpacked, and has been changed or moved away meanwhile.",
+        "Run the same command again.",
+    )
 
 
 def finish_unpacking(place: DownloadDirectory, fetched: FetchedProduct) -> None:

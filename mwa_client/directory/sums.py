@@ -149,6 +149,7 @@ class Sha1Sums:
                 if _fingerprint(os.fstat(handle)) != as_left:
                     return False
                 if new or folders:
+                    self._guard()
                     try:
                         _write_all(file, b"".join(_line(name, sha1) for name, sha1 in new.items()))
                         for path in folders.values():

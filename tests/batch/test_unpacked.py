@@ -29,7 +29,8 @@ from mwa_client.sandbox.interfaces import Interface
 from mwa_client.sandbox.jobs import ListingRow
 from mwa_client.sandbox.products import Content
 from mwa_client.transfer.delivered import DeliveryRoots
-from mwa_client.transfer.files import FetchedFolder
+from mwa_client.transfer.download import Downloader
+from mwa_client.transfer.files import FetchedFile, FetchedFolder
 from mwa_client.transfer.unpacking.members import UnpackRefused
 
 OBS = 1191828528
@@ -473,6 +474,25 @@ def test_what_a_crash_has_left_after_the_ledger_is_removed(
     sandbox.reset_log()
     run_batch(sandbox, data, clock, vis(OBS), api=TODAY)
     assert not left_over(data) and not sandbox.requests and check_sums(data) == 8
+
+
+def test_an_archive_that_is_moved_away_before_it_is_unpacked_is_not_complete(
+    sandbox: Sandbox, data: Path, clock: FastClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed(sandbox, OBS)
+    fetch = Downloader.fetch
+
+    def fetch_and_move(self: Downloader, *arguments: Any, **options: Any) -> FetchedFile:
+        fetched = fetch(self, *arguments, **options)
+        fetched.path.rename(data.parent / "mine.zip")
+        return fetched
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Downloader, "fetch", fetch_and_move)
+        (what,) = failures(unpack(sandbox, data, clock, vis(OBS))).values()
+    assert "moved away meanwhile" in what
+    assert unpack(sandbox, data, clock, vis(OBS)).summary.exit_status is ExitStatus.COMPLETE
+    assert check_sums(data) == 8
 
 
 @pytest.mark.parametrize("header", [0, 1, 4, -1])

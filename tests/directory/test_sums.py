@@ -153,3 +153,17 @@ def test_a_client_that_has_lost_the_directory_on_the_way_says_so(directory: Path
     with pytest.raises(DirectoryBusy):
         add(Sha1Sums(directory, new.parent, guard=guard), new={"a.tar": "0" * 40})
     assert not (directory / "SHA1SUMS").exists()
+
+
+def test_a_client_that_has_lost_the_directory_adds_no_line(directory: Path) -> None:
+    """Stopped for a while, say: what it fetched, another has unpacked and removed meanwhile."""
+
+    def guard() -> None:
+        raise DirectoryBusy("Another client is at work.", "Wait for it.")
+
+    add(opened(directory), make_folder(directory, "first"))
+    before = lines_of(directory)
+    for sums in (lost := Sha1Sums(directory, directory / ".mwa_client", guard=guard), lost):
+        with pytest.raises(DirectoryBusy):
+            add(sums, new={"first.zip": "0" * 40})
+    assert lines_of(directory) == before
