@@ -554,10 +554,10 @@ def lock() -> Iterator[tuple[st.SearchStrategy[Any], Check]]:
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         file = directory / STATE_DIR / "lock"
-        file.parent.mkdir()
         here = vars(Owner.here(1.8e9))
 
         def check(data: bytes) -> None:
+            file.parent.mkdir(exist_ok=True)  # A lock that is given back takes an empty folder along.
             file.write_bytes(data)
             with documented():
                 owner = Owner.of(file)
