@@ -75,6 +75,11 @@ def length_so_far(file: int) -> int:
     return os.lseek(file, 0, os.SEEK_END)
 
 
+def is_in_place(file: int, path: Path) -> bool:
+    """Say whether an open file or folder is still what has its name."""
+    return os.path.lexists(path) and os.path.samestat(os.fstat(file), path.lstat())
+
+
 def _what_is_full(path: str | Path, error: OSError) -> str:
     """Return what there is no room for: where files are many and small, it may be their number."""
     with suppress(OSError):

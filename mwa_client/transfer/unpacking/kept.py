@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mwa_client.directory.disk import boot_id, disk_errors, sync_directory
+from mwa_client.directory.disk import boot_id, disk_errors, is_in_place, sync_directory
 from mwa_client.directory.our_files import open_growing, read_if_ours, write_safely
 from mwa_client.directory.trees import remove_tree
 from mwa_client.json_text import read_strictly
@@ -148,7 +148,7 @@ class GrowingFile:
 
     def is_in_place(self) -> bool:
         """Say whether it is still what has its name."""
-        return os.path.lexists(self._path) and os.path.samestat(os.fstat(self._file), self._path.lstat())
+        return is_in_place(self._file, self._path)
 
     def sync(self) -> None:
         """Flush it to the disk."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mwa_client.descriptors import may_open_many
-from mwa_client.directory.disk import disk_errors
+from mwa_client.directory.disk import disk_errors, is_in_place
 from mwa_client.directory.our_files import open_new
 from mwa_client.transfer.part_hash import PartBroken
 from mwa_client.transfer.unpacking.members import USUAL_FOLDER_MODE, Member, MemberKind, MemberRefused, Parts
@@ -279,7 +279,7 @@ class MemberFolder:
 
     def is_in_place(self) -> bool:
         """Say whether the folder is still what has its name."""
-        return os.path.lexists(self.path) and os.path.samestat(os.fstat(self._root), self.path.lstat())
+        return is_in_place(self._root, self.path)
 
     # --- At the end -----------------------------------------------------------------------------------
 
